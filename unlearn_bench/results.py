@@ -1,0 +1,189 @@
+"""Results of a suite on disk: one JSON file per run, one long table over all of them.
+
+A results folder holds::
+
+    suite.json     what was asked: the resolved suite and the keys of its runs
+    runs/KEY.json  what one run gave: its records, its log, its costs, or why it failed
+    records.csv    every record of every planned run, long form, columns in COLUMNS
+
+Each file is replaced atomically, so a killed process leaves either a finished run or none.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from unlearn_bench.errors import OutputError
+from unlearn_bench.files import write_atomically
+
+COLUMNS = (
+    "method", "dataset", "model", "scenario", "seed", "metric", "split", "value", "low", "high",
+    "status", "error", "kind", "params", "run_key",
+)  # fmt: skip
+
+Status = Literal["ok", "failed", "unresolved"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured number of one run.
+
+    Attributes:
+        metric: Name as `unlearn-bench list metrics` shows it.
+        split: Examples it was measured on: ``forget``, ``retain``, ``test_forget``,
+            ``test_retain``, several joined by ``+``, or ``""`` where no examples are involved.
+        value: The number; accuracies are fractions. None when there is no number to give.
+        low: Lower end of the 95 % interval over examples, where the metric has one.
+        high: Upper end of it.
+        status: ``ok``; ``unresolved`` when the examples are too few to say (the value is None).
+    """
+
+    metric: str
+    split: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    status: Status = "ok"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything one run left behind.
+
+    Attributes:
+        key: Hash of all that determines the run.
+        method: Label under which the run is reported.
+        kind: ``method``, ``reference`` (retraining) or ``control``.
+        scenario: Who was forgotten, such as ``class:8``.
+        params: Hyper-parameters in force, defaults included.
+        log: What the method logged, one mapping of names to numbers per entry.
+        environment: Hardware and library versions that produced the figures.
+    """
+
+    key: str
+    method: str
+    kind: str
+    dataset: str
+    model: str
+    scenario: str
+    seed: int
+    params: Mapping[str, Any]
+    status: Status
+    error: str = ""
+    records: tuple[Record, ...] = ()
+    log: tuple[Mapping[str, float], ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the long-form rows; a failed run is one row that carries its reason."""
+        head = {
+            "method": self.method, "dataset": self.dataset, "model": self.model,
+            "scenario": self.scenario, "seed": self.seed, "kind": self.kind, "error": self.error,
+            "params": json.dumps(dict(self.params), sort_keys=True), "run_key": self.key,
+        }  # fmt: skip
+        if self.status != "ok":
+            return [head | {"metric": "", "split": "", "value": None, "status": self.status}]
+        return [head | asdict(record) for record in self.records]
+
+
+def write_run(folder: Path, result: RunResult) -> None:
+    """Store one run's result as ``runs/KEY.json``, atomically."""
+    text = json.dumps(asdict(result), indent=1, sort_keys=True, allow_nan=False)
+    write_atomically(folder / "runs" / f"{result.key}.json", text + "\n")
+
+
+def read_run(folder: Path, key: str) -> RunResult | None:
+    """Return the stored result of the run ``key``, or None if there is none.
+
+    Raises:
+        OutputError: If the file is there but is not a run's result.
+    """
+    path = folder / "runs" / f"{key}.json"
+    try:
+        stored = json.loads(path.read_text())
+        stored["records"] = tuple(Record(**record) for record in stored["records"])
+        stored["log"] = tuple(stored["log"])
+        return RunResult(**stored)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{path} is not a run's result ({error}); delete it and run the suite again"
+        ) from error
+
+
+def table(results: Iterable[RunResult]) -> pd.DataFrame:
+    """Return all rows of ``results`` in long form, columns as in :data:`COLUMNS`."""
+    rows = [row for result in results for row in result.rows()]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
+    """Append ``time_ratio_to_retrain``: seconds to unlearn over seconds to retrain.
+
+    The reference is the retraining of the same dataset, model, scenario and seed; runs without
+    a finished reference get no ratio.
+    """
+    pair = ["dataset", "model", "scenario", "seed"]
+    seconds = records[records["metric"] == "wall_seconds"]
+    reference = seconds[seconds["kind"] == "reference"].drop_duplicates(pair)
+    ratio = seconds.merge(reference[[*pair, "value"]], on=pair, suffixes=("", "_reference"))
+    ratio["value"] = ratio["value"].astype(float) / ratio["value_reference"].astype(float)
+    ratio = ratio.assign(metric="time_ratio_to_retrain", low=None, high=None)
+    if ratio.empty:
+        return records
+    return pd.concat([records.astype(object), ratio[list(COLUMNS)].astype(object)],
+                     ignore_index=True)  # fmt: skip
+
+
+def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
+    """Write ``records.csv`` from the results of the planned runs and return its path."""
+    path = folder / "records.csv"
+    write_atomically(path, with_time_ratios(table(results)).to_csv(index=False))
+    return path
+
+
+def read_records(folder: Path) -> pd.DataFrame:
+    """Read ``records.csv`` of a results folder, columns as in :data:`COLUMNS`.
+
+    Raises:
+        OutputError: If the folder has none, or it lacks a column.
+    """
+    path = folder / "records.csv"
+    try:
+        records = pd.read_csv(path, keep_default_na=False, na_values={
+            "value": [""], "low": [""], "high": [""]}, dtype={"scenario": str, "params": str})  # fmt: skip
+    except FileNotFoundError:
+        raise OutputError(
+            f"{folder} holds no records.csv; give the folder that `unlearn-bench run` wrote"
+        ) from None
+    except ValueError as error:
+        raise OutputError(f"{path} is not a table of records: {error}") from error
+    missing = [column for column in COLUMNS if column not in records.columns]
+    if missing:
+        raise OutputError(f"{path} lacks the columns {', '.join(missing)}")
+    return records
+
+
+def read_suite(folder: Path) -> dict[str, Any]:
+    """Read ``suite.json`` of a results folder.
+
+    Raises:
+        OutputError: If it is missing or damaged.
+    """
+    path = folder / "suite.json"
+    try:
+        stored = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise OutputError(
+            f"{folder} holds no suite.json; give the folder that `unlearn-bench run` wrote"
+        ) from None
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged: {error}; choose another --out") from error
+    if not isinstance(stored, dict):
+        raise OutputError(f"{path} is damaged: not a mapping; choose another --out")
+    return stored
