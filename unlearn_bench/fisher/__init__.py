@@ -1,0 +1,112 @@
+"""Diagonal of the Fisher information of a classifier: exact per example, any model.
+
+>>> from unlearn_bench.fisher import fisher_diagonal
+>>> diagonal = fisher_diagonal(model, loader, kind="empirical")
+>>> diagonal["fc.weight"], diagonal.routes["fc.weight"], diagonal.examples
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from unlearn_bench.errors import ParameterError, suggestion
+from unlearn_bench.fisher.columns import KINDS
+from unlearn_bench.fisher.reference import reference_diagonal
+from unlearn_bench.fisher.result import FisherDiagonal
+
+__all__ = ["FisherDiagonal", "Kind", "fisher_diagonal", "reference_diagonal"]
+
+Kind = Literal["true", "empirical", "monte_carlo", "batch"]
+
+
+def fisher_diagonal(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    kind: Kind = "true",
+    *,
+    samples: int = 1,
+    params: Iterable[str] | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Callable[[int], None] | None = None,
+    seed: int = 0,
+) -> FisherDiagonal:
+    """Compute the Fisher diagonal of ``model`` over ``batches``, in eval mode.
+
+    With N examples in all, and the square taken element by element:
+
+    * ``"true"``: (1/N) sum_i sum_c p(c|x_i) (d log p(c|x_i) / d theta)^2;
+    * ``"empirical"``: (1/N) sum_i (d log p(y_i|x_i) / d theta)^2;
+    * ``"monte_carlo"``: the true Fisher with ``samples`` labels drawn from p(.|x_i) in place
+      of the sum over classes; unbiased, its variance falls as 1 / (N samples);
+    * ``"batch"``: the mean over batches of the squared gradient of the batch's mean loss, as
+      the official code of SSD (arXiv:2308.07707) has it; no Fisher, kept to reproduce it.
+
+    The model comes back as it was: parameters, ``.grad``, flags, mode, buffers, hooks, RNG.
+
+    Args:
+        model: Classifier, inputs [N, ...] to logits [N, C].
+        batches: Pairs of inputs [N, ...] and class labels [N], read once. Labels matter to
+            ``"empirical"`` and ``"batch"`` alone.
+        kind: Which of the four.
+        samples: Labels drawn per example; ``"monte_carlo"`` alone reads it.
+        params: Names of the parameters to compute, as in ``model.named_parameters()``; None
+            for all, frozen ones included.
+        dtype: Type of the returned sums; None for each parameter's own, float32 for halves.
+        progress: Called after each batch with the number of examples done.
+        seed: Of the drawn labels; the global random state is neither read nor moved.
+
+    Returns:
+        Parameter name to a tensor of that parameter's shape, with ``.routes`` and
+        ``.examples``.
+
+    Raises:
+        ParameterError: If an argument is out of range, names an unknown parameter, or
+            ``batches`` is empty.
+
+    Source: Amari 1998; Kunstner et al. 2019, arXiv:1905.12558, for true against empirical.
+    """
+    if kind not in KINDS:
+        raise ParameterError(
+            f"kind is {kind!r}{suggestion(str(kind), KINDS)}; give one of {', '.join(KINDS)}"
+        )
+    if samples < 1:
+        raise ParameterError(f"samples is {samples}; give 1 or more")
+    names = _chosen(model, params)
+
+    done = 0
+
+    def counted() -> Iterable[tuple[Tensor, Tensor]]:
+        nonlocal done
+        for x, y in batches:
+            yield x, y
+            done += len(x)
+            if progress is not None:
+                progress(done)
+
+    result = reference_diagonal(model, counted(), kind, samples=samples, names=names, seed=seed)
+    if not result.examples:
+        raise ParameterError("batches is empty; give at least one (x, y) pair")
+    cast = {name: t if dtype is None else t.to(dtype) for name, t in result.items()}
+    return FisherDiagonal(cast, result.routes, result.examples)
+
+
+def _chosen(model: nn.Module, params: Iterable[str] | None) -> list[str]:
+    """Names to compute, in the model's order; refuses unknown and non-float ones."""
+    parameters = dict(model.named_parameters())
+    wanted = set(parameters) if params is None else set(params)
+    if not wanted:
+        raise ParameterError("no parameters to compute; give names from model.named_parameters()")
+    for name in sorted(wanted - set(parameters)):
+        raise ParameterError(
+            f"the model has no parameter {name!r}{suggestion(name, parameters)};"
+            " give names from model.named_parameters()"
+        )
+    for name in sorted(wanted):
+        if not parameters[name].is_floating_point():
+            raise ParameterError(
+                f"parameter {name!r} has dtype {parameters[name].dtype}; only real floating"
+                " types have a Fisher diagonal, so leave it out with params=[...]"
+            )
+    return [name for name in parameters if name in wanted]

@@ -1,0 +1,70 @@
+"""Which logit gradients to square: the only place where the kinds of Fisher differ.
+
+For logits z = f(x) with p = softmax(z), d log p(c|x) / d theta = J^T (e_c - p), J = dz / d theta.
+Every kind is a mean over examples of a sum of squares (J^T v)^2 over a few vectors v [C]:
+
+* empirical: one vector, v = e_y - p;
+* monte_carlo: k vectors, v = (e_c - p) / sqrt(k) with c drawn from p;
+* true: sum_c p_c (e_c - p)(e_c - p)^T = diag(p) - p p^T =: H has rank C - 1, so the C - 1
+  columns of its Cholesky factor serve as well as the C vectors sqrt(p_c) (e_c - p).
+
+One vector for each example of a batch makes a "column" [N, C], and one backward pass.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+KINDS = ("true", "empirical", "monte_carlo", "batch")
+
+
+def label_column(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of log p(label|x) by the logits: e_label - softmax(logits), [N, C].
+
+    Args:
+        logits: Model outputs, [N, C].
+        labels: Class indices, [N].
+    """
+    return one_hot(labels, logits.shape[1]).to(logits.dtype) - logits.softmax(1)
+
+
+def draw_labels(logits: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Draw ``samples`` labels per example from softmax(logits), [N, samples].
+
+    Drawn on the CPU, so that a seed means the same labels on every device.
+    """
+    p = logits.detach().double().cpu().softmax(1)
+    drawn = torch.multinomial(p, samples, replacement=True, generator=generator)
+    return drawn.to(logits.device)
+
+
+def cholesky_columns(logits: Tensor) -> Iterator[Tensor]:
+    """Columns v_1 .. v_{C-1} [N, C] with sum_j v_j v_j^T = diag(p) - p p^T for each example.
+
+    The factor is known in closed form. With classes sorted by descending p and tails
+    t_j = sum_{k > j} p_k,
+
+        v_j[j] = sqrt(p_j t_j / t_{j-1}),    v_j[k] = -p_k sqrt(p_j / (t_j t_{j-1}))  for k > j,
+
+    and zero for k < j (t_0 = 1). A column of exact zero tail is zero.
+
+    Args:
+        logits: Model outputs, [N, C].
+
+    Source: Tanabe and Sagae 1992, "An exact Cholesky decomposition [...] of the multinomial
+    distribution", J. R. Stat. Soc. B 54(1).
+    """
+    # float64: a confident model leaves tails far below float32's spacing at 1.
+    p, order = logits.detach().double().softmax(1).sort(1, descending=True)
+    # Summed from the small end, since 1 - cumsum would lose every digit of a small tail.
+    tails = p.flip(1).cumsum(1).flip(1)
+    for j in range(logits.shape[1] - 1):
+        before, after, mass = tails[:, j], tails[:, j + 1], p[:, j]
+        column = torch.zeros_like(p)
+        column[:, j] = (mass * after / before).sqrt()
+        scale = (mass / before).sqrt() / after.sqrt()
+        column[:, j + 1 :] = -p[:, j + 1 :] * scale[:, None]
+        column[after == 0] = 0
+        yield torch.zeros_like(p).scatter_(1, order, column).to(logits.dtype)
