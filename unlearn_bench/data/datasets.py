@@ -1,0 +1,306 @@
+"""Named datasets: ``load("digits")``, ``load("cifar10", root=...)``, ``load("parquet:PATH")``.
+
+A source reads its files (:data:`SOURCES`); :func:`load` brings the images to one size, holds
+them in memory where they fit, and adds what every dataset needs: normalisation constants and a
+fingerprint of the content.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unlearn_bench.data import encoded, folder, parquet, torchvision_sources
+from unlearn_bench.data.images import (
+    Dataset,
+    Images,
+    Part,
+    Shape,
+    StreamedImages,
+    TensorImages,
+    fits_in_memory,
+)
+from unlearn_bench.data.sources import Raw, RawPart, held_out
+from unlearn_bench.errors import DataError, ParameterError, unknown_name
+
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "Images",
+    "Part",
+    "StreamedImages",
+    "TensorImages",
+    "load",
+    "names",
+    "on_device",
+]
+
+DEFAULT_ROOT = Path("data")
+# Files up to this size in all are fingerprinted byte by byte, larger sets by names and sizes.
+HASHED_BYTES = 4 << 30
+MEASURED_IMAGES = 4096
+
+# Mean and standard deviation per channel, as the literature uses them.
+CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion_mnist": ((0.2860,), (0.3530,)),
+    "kmnist": ((0.1918,), (0.3483,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "stl10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A way to get at images.
+
+    Attributes:
+        description: One line for ``unlearn-bench list datasets``.
+        read: Gives the raw images from the root, the path given after ``:`` ("" if the name
+            takes none) and whether to download.
+    """
+
+    description: str
+    read: Callable[[Path, str, bool], Raw]
+
+
+def load(
+    name: str, *, root: Path | None = None, image_size: int | None = None, download: bool = False
+) -> Dataset:
+    """Load a dataset by name.
+
+    Images are held in memory where all of them, at their final size, take at most half of what
+    is available; otherwise they are decoded when needed.
+
+    Args:
+        name: One of :func:`names`; ``imagefolder:`` and ``parquet:`` are followed by a path.
+        root: Folder of datasets, by default ``data`` in the working folder.
+        image_size: Side to bring every image to, in pixels: the shortest side is scaled
+            (bilinear, antialiased) and the centre cut out. By default images stay as they are.
+        download: Whether to get missing files from where torchvision gets them.
+
+    Raises:
+        UnknownNameError: If there is no such dataset.
+        ParameterError: If ``image_size`` is not a positive whole number.
+        DataError: If files are missing, damaged or do not make up a dataset.
+    """
+    kind, separator, path = name.partition(":")
+    key = f"{kind}:PATH" if separator else name
+    if key not in SOURCES or name == key == f"{kind}:PATH":
+        raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
+    if separator and not path:
+        raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
+    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+        raise ParameterError(f"image_size is {image_size!r}; it must be a whole number from 1 up")
+    raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
+    _check(raw, name)
+    train, test = _of_one_size([raw.train, raw.test], image_size)
+    mean, std = CONSTANTS.get(name) or measured(train)
+    return Dataset(
+        name=name,
+        train=Part(train, raw.train.labels),
+        test=Part(test, raw.test.labels),
+        classes=raw.classes,
+        mean=mean,
+        std=std,
+        fingerprint=_fingerprint(raw, image_size),
+    )
+
+
+def names() -> list[str]:
+    """Return every dataset name; ``PATH`` stands for a path."""
+    return list(SOURCES)
+
+
+def on_device(dataset: Dataset, device: torch.device, *, reserve: float = 0.5) -> Dataset:
+    """Move images to ``device`` where they fit, so that batches need no transfer.
+
+    Args:
+        dataset: Its streamed images, and those that do not fit, stay where they are.
+        device: Where the model is.
+        reserve: Share of the device's free memory to leave for model and activations, in [0, 1].
+
+    Raises:
+        ParameterError: If ``reserve`` is out of its range.
+    """
+    if not 0 <= reserve <= 1:
+        raise ParameterError(f"reserve is {reserve}; it must lie between 0 and 1")
+    allowed = (1 - reserve) * _free_memory(device)
+    parts = []
+    for part in (dataset.train, dataset.test):
+        images = part.images
+        if isinstance(images, TensorImages) and images.nbytes <= allowed:
+            part = replace(part, images=images.to(device))
+            allowed -= images.nbytes
+        parts.append(part)
+    return replace(dataset, train=parts[0], test=parts[1])
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes free on an accelerator, 0 for the CPU, where the images already are."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return 0
+
+
+def _check(raw: Raw, name: str) -> None:
+    """Refuse parts that are empty or whose labels cannot be right."""
+    for part_name, part in (("training", raw.train), ("test", raw.test)):
+        labels, count = part.labels, len(part.images)
+        if not count:
+            raise DataError(f"the {part_name} part of {name} has no images")
+        if len(labels) != count:
+            raise DataError(
+                f"the {part_name} part of {name} has {count} images but {len(labels)} labels; "
+                "files are damaged or do not belong together"
+            )
+        wrong = labels[(labels < 0) | (labels >= len(raw.classes))]
+        if len(wrong):
+            raise DataError(
+                f"label {int(wrong[0])} in the {part_name} part of {name} is out of range; "
+                f"with {len(raw.classes)} classes labels go from 0 to {len(raw.classes) - 1}"
+            )
+
+
+def _of_one_size(parts: list[RawPart], image_size: int | None) -> list[Images]:
+    """Give the images of all parts one shape, in memory where they fit."""
+    shape = _shape(parts, image_size)
+    ready: list[Images] = [
+        part.images
+        for part in parts
+        if isinstance(part.images, TensorImages) and part.images.shape == shape
+    ]
+    if len(ready) == len(parts):
+        return ready
+    streamed = [_streamed(part, shape, resized=image_size is not None) for part in parts]
+    if fits_in_memory(sum(images.nbytes for images in streamed)):
+        return [images.in_memory() for images in streamed]
+    return list(streamed)
+
+
+def _shape(parts: list[RawPart], image_size: int | None) -> Shape:
+    packed = [part.images for part in parts if not isinstance(part.images, TensorImages)]
+    if packed:
+        return encoded.survey(packed, image_size)
+    shapes = [part.images.shape for part in parts if isinstance(part.images, TensorImages)]
+    channels, height, width = shapes[0]
+    return (channels, height, width) if image_size is None else (channels, image_size, image_size)
+
+
+def _streamed(part: RawPart, shape: Shape, *, resized: bool) -> StreamedImages:
+    images = part.images
+    if isinstance(images, TensorImages):
+        return StreamedImages(images.data.__getitem__, len(images), shape)
+    return StreamedImages(encoded.decoder(images, shape, resized=resized), len(images), shape)
+
+
+def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Measure mean and standard deviation per channel, of pixels scaled to [0, 1].
+
+    At most 4,096 evenly spaced images are read, whether they are in memory or not: the result
+    must not depend on how much memory a machine has.
+    """
+    step = -(-len(images) // MEASURED_IMAGES)
+    chosen = torch.arange(0, len(images), step)
+    # Counting the 256 values is exact and needs no float copy of the images.
+    counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)
+    for some in chosen.split(256):
+        for channel, pixels in enumerate(images.fetch(some).transpose(0, 1)):
+            counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
+    share = counts.double() / counts.sum(1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = (share * values).sum(1)
+    std = (share * (values - mean[:, None]) ** 2).sum(1).sqrt()
+    # A channel of one value would divide by zero.
+    std[std == 0] = 1
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _fingerprint(raw: Raw, image_size: int | None) -> str:
+    """Digest labels and images as the source has them, and the size they are brought to.
+
+    What is digested does not depend on whether the images are held in memory, which may
+    differ from run to run.
+    """
+    digest = hashlib.sha256()
+    digest.update(f"{len(raw.classes)} classes, size {image_size}".encode())
+    for part in (raw.train, raw.test):
+        _update(digest, part.labels)
+        if isinstance(part.images, TensorImages):
+            digest.update(str(part.images.shape).encode())
+            _update(digest, part.images.data)
+        else:
+            _update_from_files(digest, part.images)
+    return digest.hexdigest()
+
+
+def _update(digest: "hashlib._Hash", tensor: Tensor) -> None:
+    digest.update(tensor.contiguous().numpy().data)
+
+
+def _update_from_files(digest: "hashlib._Hash", images: encoded.Encoded) -> None:
+    try:
+        sizes = [path.stat().st_size for path in images.files]
+        for path, size in zip(images.files, sizes, strict=True):
+            digest.update(f"{path.relative_to(images.base).as_posix()} {size}\n".encode())
+            if sum(sizes) <= HASHED_BYTES:
+                digest.update(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _read_digits(root: Path, path: str, download: bool) -> Raw:
+    """Return scikit-learn's digits, 8x8 grey, whose 0..16 are scaled to 0..255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy((digits.images * (255 / 16)).round().astype("uint8"))[:, None]
+    labels = torch.from_numpy(digits.target.astype("int64"))
+    out = held_out(labels)
+    train, test = (RawPart(TensorImages(images[part]), labels[part]) for part in (~out, out))
+    return Raw(train, test, tuple(str(digit) for digit in range(10)))
+
+
+def _read_torchvision(name: str) -> Callable[[Path, str, bool], Raw]:
+    return lambda root, path, download: torchvision_sources.load(name, root, download)
+
+
+def _resolved(root: Path, path: str) -> Path:
+    """A path as given, or below ``root`` where only that exists."""
+    given = Path(path).expanduser()
+    return root / given if not given.exists() and (root / given).exists() else given
+
+
+SOURCES = {
+    "digits": Source("8x8 grey digits that come with scikit-learn; no files needed", _read_digits),
+    "mnist": Source("28x28 grey handwritten digits, 60,000 + 10,000", _read_torchvision("mnist")),
+    "fashion_mnist": Source(
+        "28x28 grey pieces of clothing, 60,000 + 10,000", _read_torchvision("fashion_mnist")
+    ),
+    "kmnist": Source(
+        "28x28 grey Japanese characters, 60,000 + 10,000", _read_torchvision("kmnist")
+    ),
+    "cifar10": Source("32x32 colour, 10 classes, 50,000 + 10,000", _read_torchvision("cifar10")),
+    "cifar100": Source("32x32 colour, 100 classes, 50,000 + 10,000", _read_torchvision("cifar100")),
+    "svhn": Source("32x32 colour house numbers, 73,257 + 26,032", _read_torchvision("svhn")),
+    "stl10": Source("96x96 colour, 10 classes, 5,000 + 8,000", _read_torchvision("stl10")),
+    "food101": Source(
+        "dishes of many sizes, 101 classes, 75,750 + 25,250; give an image size",
+        _read_torchvision("food101"),
+    ),
+    "imagefolder:PATH": Source(
+        "your images: PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg",
+        lambda root, path, download: folder.load_folder(_resolved(root, path)),
+    ),
+    "parquet:PATH": Source(
+        "your Parquet files as on the Hugging Face hub: PATH/train-*.parquet and test-*.parquet",
+        lambda root, path, download: parquet.load_folder(_resolved(root, path)),
+    ),
+}

@@ -1,0 +1,227 @@
+"""The types of the data path: images of one part, a part, a dataset.
+
+Images are uint8 until the batch that uses them. Most benchmark sets fit in memory whole and
+are one tensor (:class:`TensorImages`), which can also live on the accelerator; those that do
+not fit are decoded image by image when asked for (:class:`StreamedImages`).
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Shape = tuple[int, int, int]  # channels, height, width
+Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
+
+# Half of what is free: training, the model copies and the loader of the next set need the rest.
+MEMORY_SHARE = 0.5
+
+
+class Images(Protocol):
+    """The images of one part, uint8, all of one shape."""
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of every image."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, indices: Tensor) -> Tensor:
+        """Return the images at ``indices`` (int64 [B], any device) as uint8 [B, C, H, W]."""
+
+
+class TensorImages:
+    """Images held as one tensor, in main memory or on an accelerator."""
+
+    def __init__(self, data: Tensor) -> None:
+        """Wrap ``data``, uint8 [N, C, H, W]."""
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of every image."""
+        _, channels, height, width = self.data.shape
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lives."""
+        return self.data.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.data.nbytes
+
+    def fetch(self, indices: Tensor) -> Tensor:
+        """Return the images at ``indices`` as uint8 [B, C, H, W], on the tensor's device."""
+        return self.data.index_select(0, indices.to(self.device))
+
+    def to(self, device: torch.device) -> "TensorImages":
+        """Return the same images with the whole tensor moved to ``device`` once."""
+        return TensorImages(self.data.to(device))
+
+
+class StreamedImages:
+    """Images decoded when asked for, by a few threads, and fitted to one size."""
+
+    def __init__(self, decode: Decode, length: int, shape: Shape) -> None:
+        """Remember how to decode one image; nothing is read yet.
+
+        Args:
+            decode: Gives the image at an index as uint8 [C, h, w]; called from several threads.
+            length: Number of images.
+            shape: Channels, height and width of what :meth:`fetch` returns.
+        """
+        self._decode, self._length, self._shape = decode, length, shape
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of every image."""
+        return self._shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the decoded images would take in memory."""
+        channels, height, width = self._shape
+        return len(self) * channels * height * width
+
+    def fetch(self, indices: Tensor) -> Tensor:
+        """Return the images at ``indices`` as uint8 [B, C, H, W] in main memory.
+
+        Raises:
+            DataError: If an image cannot be decoded; the message names its file.
+        """
+        images = torch.empty((len(indices), *self._shape), dtype=torch.uint8)
+        # Neighbours in the file are read together: a Parquet row group is then opened once.
+        wanted = sorted((index, place) for place, index in enumerate(indices.tolist()))
+        workers = _workers()
+        share = -(-len(wanted) // workers) or 1
+
+        def decode_some(start: int) -> None:
+            for index, place in wanted[start : start + share]:
+                images[place] = resize(self._decode(index), self._shape[1:])
+
+        list(_pool(os.getpid()).map(decode_some, range(0, len(wanted), share)))
+        return images
+
+    def in_memory(self) -> TensorImages:
+        """Decode every image now."""
+        return TensorImages(self.fetch(torch.arange(len(self))))
+
+
+def _workers() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    # One pool per process id: threads do not survive a fork, a remembered pool would hang.
+    return ThreadPoolExecutor(_workers(), thread_name_prefix=f"decode-{process}")
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring an image to ``size``: scale until it covers it, then cut out the centre.
+
+    For a square ``size`` this is the usual "shortest side, then centre crop". Scaling is
+    bilinear and antialiased. An image of the right size comes back untouched.
+
+    Args:
+        image: uint8 [C, h, w] in main memory.
+        size: Height and width wanted, in pixels.
+
+    Returns:
+        uint8 [C, *size].
+    """
+    height, width = image.shape[1:]
+    if (height, width) == size:
+        return image
+    scale = max(size[0] / height, size[1] / width)
+    # At least `size`: the product may fall a rounding error short of it.
+    scaled = max(size[0], int(height * scale)), max(size[1], int(width * scale))
+    large = functional.interpolate(
+        image[None], scaled, mode="bilinear", align_corners=False, antialias=True
+    )[0]
+    top, left = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
+    return large[:, top : top + size[0], left : left + size[1]]
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process may still take."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    # In a container the machine's memory is not ours: the control group has the limit.
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        available = min(available, int(text))
+    return available
+
+
+def fits_in_memory(nbytes: int) -> bool:
+    """Whether ``nbytes`` of images may be held: at most half of the available memory."""
+    return nbytes <= MEMORY_SHARE * available_memory()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images with their labels.
+
+    Attributes:
+        images: N images of one shape.
+        labels: int64 [N], in main memory.
+    """
+
+    images: Images
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test part with what is needed to use them.
+
+    Attributes:
+        name: As the user wrote it, such as ``"cifar10"`` or ``"parquet:flowers"``.
+        train: What models learn, and are asked to forget, from.
+        test: What they never see.
+        classes: Name of each class, in the order of the labels.
+        mean: Per channel, of pixels scaled to [0, 1].
+        std: Per channel, likewise.
+        fingerprint: Hex digest of the content; equal digests mean equal data.
+    """
+
+    name: str
+    train: Part
+    test: Part
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.train.images.shape[0]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.train.images.shape[1:]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, whether or not each occurs in both parts."""
+        return len(self.classes)

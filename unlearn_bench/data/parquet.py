@@ -1,0 +1,224 @@
+"""Images in Parquet files, in the layout that the Hugging Face hub uses.
+
+A folder holds ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-*``). A row is one
+image, encoded as JPEG or PNG, in a column of bytes or of ``{bytes, path}``, and one label.
+Rows are read by row group on demand, so a set may be larger than memory.
+"""
+
+import bisect
+import contextlib
+import functools
+import itertools
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from unlearn_bench.data.images import available_memory
+from unlearn_bench.data.sources import Raw, RawPart
+from unlearn_bench.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+TRAIN_NAMES = ("train",)
+TEST_NAMES = ("test", "validation", "valid", "val")
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "labels", "fine_label")
+# Row groups of image sets hold about 100 rows; more than one per decoding thread.
+ROW_GROUPS_KEPT = 16
+
+
+class ParquetColumn:
+    """The image column of some Parquet files, read by row group and partly remembered."""
+
+    def __init__(self, base: Path, files: Sequence[Path], column: str) -> None:
+        """Read the footers of ``files``, nothing else.
+
+        Raises:
+            DataError: If a file is damaged.
+        """
+        self.base, self.files, self._column = base, files, column
+        self._open = [open_parquet(path) for path in files]
+        self._groups = [
+            (number, group)
+            for number, file in enumerate(self._open)
+            for group in range(file.num_row_groups)
+        ]
+        rows = (self._open[n].metadata.row_group(g).num_rows for n, g in self._groups)
+        self._ends = list(itertools.accumulate(rows))
+        self._lock = threading.Lock()
+        small = sum(path.stat().st_size for path in files) <= available_memory() // 4
+        keep = None if small else ROW_GROUPS_KEPT
+        self._group = functools.lru_cache(maxsize=keep)(self._read_group)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image of one row, counted through all files.
+
+        Raises:
+            DataError: If the file is damaged or the row holds no image.
+        """
+        group = bisect.bisect_right(self._ends, index)
+        start = self._ends[group - 1] if group else 0
+        with self._lock:  # A ParquetFile must not be read from two threads at once.
+            content = self._group(group)[index - start].as_py()
+        if not content:
+            raise DataError(f"no image bytes in {self.where(index)}; only embedded images are read")
+        return bytes(content)
+
+    def where(self, index: int) -> str:
+        """Return the file and the row in it."""
+        number = self._groups[bisect.bisect_right(self._ends, index)][0]
+        before = sum(file.metadata.num_rows for file in self._open[:number])
+        return f"{self.files[number]}, row {index - before}"
+
+    def _read_group(self, group: int) -> "pa.Array":
+        number, inner = self._groups[group]
+        with _damage_named(self.files[number]):
+            table = self._open[number].read_row_group(inner, columns=[self._column])
+        column = table.column(0).combine_chunks()
+        return column if _is_bytes(column.type) else column.field("bytes")
+
+
+def load_folder(folder: Path) -> Raw:
+    """Load the training and test files of ``folder``, or of the one folder in it that has them.
+
+    Raises:
+        DataError: If files are missing or damaged, have no image or label column, or disagree.
+    """
+    train_files, test_files = find_files(folder)
+    if not train_files or not test_files:
+        missing = "train-*.parquet" if not train_files else "test-*.parquet or validation-*.parquet"
+        raise DataError(f"no {missing} in {folder}; put both parts of the dataset there")
+    classes = class_names(train_files[0])
+    train, test = _part(train_files), _part(test_files)
+    if classes is None:
+        highest = max(int(part.labels.max()) for part in (train, test))
+        classes = tuple(str(label) for label in range(highest + 1))
+    return Raw(train, test, classes)
+
+
+def find_files(folder: Path, *, search_below: bool = True) -> tuple[list[Path], list[Path]]:
+    """Return the training and the test files of a folder, [] and [] where it has none.
+
+    The hub keeps files in a folder below the dataset's own (``data``, ``plain_text``), so where
+    ``folder`` itself has none, the folders in it are looked into with ``search_below``.
+    """
+    if not folder.is_dir():
+        return [], []
+    inner = sorted(path for path in folder.iterdir() if path.is_dir()) if search_below else []
+    for place in (folder, *inner):
+        found = _files_of(place, TRAIN_NAMES), _files_of(place, TEST_NAMES)
+        if any(found):
+            return found
+    return [], []
+
+
+def _files_of(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the files of the first of ``names`` that has any, checking that none is missing."""
+    for name in names:
+        files = sorted([*folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}.parquet")])
+        for path in files:
+            numbered = re.search(r"-of-(\d+)\.parquet$", path.name)
+            if numbered and int(numbered[1]) != len(files):
+                raise DataError(
+                    f"{folder} has {len(files)} of the {int(numbered[1])} files like {path.name}; "
+                    "get the missing ones"
+                )
+        if files:
+            return files
+    return []
+
+
+def class_names(path: Path) -> tuple[str, ...] | None:
+    """Return the class names that the ``huggingface`` metadata of a file gives, if any."""
+    schema = open_parquet(path).schema_arrow
+    label = _column(schema.names, LABEL_COLUMNS, "label", path)
+    try:
+        metadata = json.loads((schema.metadata or {})[b"huggingface"])
+        names = metadata["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None  # The metadata is optional, and labels are usable without names.
+    return tuple(str(name) for name in names)
+
+
+def open_parquet(path: Path) -> "pq.ParquetFile":
+    """Open a Parquet file.
+
+    Raises:
+        DataError: If it is damaged or no Parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    with _damage_named(path):
+        return pq.ParquetFile(path)
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"cannot read {path}: truncated or damaged; delete it and get it again"
+        ) from error
+
+
+def _part(files: Sequence[Path]) -> RawPart:
+    schema = open_parquet(files[0]).schema_arrow
+    column = _column(schema.names, IMAGE_COLUMNS, "image", files[0])
+    kind = schema.field(column).type
+    if not _is_bytes(kind) and not any(field.name == "bytes" for field in _fields(kind)):
+        raise DataError(
+            f"column {column!r} of {files[0]} has type {kind}; wanted bytes or {{bytes, path}}"
+        )
+    labels = [_labels(path) for path in files]
+    return RawPart(ParquetColumn(files[0].parent, files, column), torch.cat(labels))
+
+
+def _labels(path: Path) -> Tensor:
+    """Return the labels of one file, int64 [rows]."""
+    file = open_parquet(path)
+    name = _column(file.schema_arrow.names, LABEL_COLUMNS, "label", path)
+    with _damage_named(path):
+        column = file.read(columns=[name]).column(0)
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type) or column.null_count:
+        raise DataError(
+            f"column {name!r} of {path} has type {column.type} and {column.null_count} empty "
+            "values; wanted an integer label in every row"
+        )
+    return torch.from_numpy(column.to_numpy().astype("int64"))
+
+
+def _column(names: Sequence[str], wanted: Sequence[str], kind: str, path: Path) -> str:
+    for name in wanted:
+        if name in names:
+            return name
+    raise DataError(
+        f"no {kind} column in {path}: it has {', '.join(names)}; wanted one of {', '.join(wanted)}"
+    )
+
+
+def _is_bytes(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _fields(kind: "pa.DataType") -> list["pa.Field"]:
+    import pyarrow as pa
+
+    return [kind.field(i) for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []

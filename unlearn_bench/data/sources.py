@@ -1,0 +1,59 @@
+"""What a source of images hands over, before the images have one size.
+
+Every kind of source (torchvision's files, Parquet, folders) ends in a :class:`Raw`;
+``datasets.load`` makes a dataset of it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unlearn_bench.data.encoded import Encoded
+from unlearn_bench.data.images import TensorImages
+
+HELD_OUT = 5  # every fifth image of a class is held out where a source has no test part
+
+
+@dataclass(frozen=True)
+class RawPart:
+    """Images as their source has them: one tensor, or encoded and of any size.
+
+    Attributes:
+        images: N images.
+        labels: int64 [N].
+    """
+
+    images: TensorImages | Encoded
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Both parts of a source and the names of its classes, by label."""
+
+    train: RawPart
+    test: RawPart
+    classes: tuple[str, ...]
+
+
+def held_out(labels: Tensor) -> Tensor:
+    """Choose a fixed fifth of every class as test part.
+
+    The choice needs no random numbers: the images of a class in their order, evenly spaced.
+    It is therefore the same on every machine and with every version of torch. A class with
+    two to seven images gives one, a class with a single image none.
+
+    Args:
+        labels: int64 [N].
+
+    Returns:
+        bool [N], true for the images held out.
+    """
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        places = (labels == label).nonzero().squeeze(1)
+        count = 0 if len(places) < 2 else max(1, round(len(places) / HELD_OUT))
+        picks = torch.arange(1, count + 1) * len(places) // max(count, 1) - 1
+        chosen[places[picks]] = True
+    return chosen

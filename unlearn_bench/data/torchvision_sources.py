@@ -1,0 +1,255 @@
+"""Datasets that torchvision knows, from its own file layout or from Parquet files.
+
+torchvision's classes read, verify and download; this module says which files each one wants,
+turns their arrays into uint8 tensors, and turns their exceptions into one line that names the
+file at fault. CIFAR's pickles are only opened after torchvision has checked their digests.
+"""
+
+import http.client
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlearn_bench.data import parquet
+from unlearn_bench.data.encoded import EncodedFiles, header_shape
+from unlearn_bench.data.images import Shape, TensorImages
+from unlearn_bench.data.sources import Raw, RawPart
+from unlearn_bench.errors import DataError
+
+File = tuple[str, str | None]  # path below the root, and MD5 digest where one is published
+# What torchvision's readers and downloads raise for files or servers that are not as they should.
+TROUBLE = (
+    RuntimeError,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AssertionError,
+    EOFError,
+    pickle.UnpicklingError,
+    http.client.HTTPException,
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """One dataset of torchvision.
+
+    Attributes:
+        torchvision_name: Name of its class in ``torchvision.datasets``.
+        num_classes: Number of its classes.
+        shape: Channels, height and width of its images; None where sizes differ.
+        files: Gives the files that the class wants.
+        read: Gives both parts from the class, the root and whether to download.
+    """
+
+    torchvision_name: str
+    num_classes: int
+    shape: Shape | None
+    files: Callable[[Any], list[File]]
+    read: Callable[[Any, Path, bool], Raw]
+
+
+def load(name: str, root: Path, download: bool) -> Raw:
+    """Read a dataset of :data:`KNOWN`.
+
+    ``root`` and ``root/name`` are looked into, for torchvision's files first and for Parquet
+    files second.
+
+    Raises:
+        DataError: If the files are missing, damaged or of another dataset.
+    """
+    known = KNOWN[name]
+    dataset_class = _dataset_class(known)
+    files = known.files(dataset_class)
+    named = (root / name, root / known.torchvision_name)
+    for place in (root, *named):
+        if not _missing(place, files):
+            return _read(name, place, download)
+    for place in (*named, root):
+        if any(parquet.find_files(place, search_below=place != root)):
+            raw = parquet.load_folder(place)
+            _check_is(name, raw, place)
+            return raw
+    if download:
+        return _read(name, root, download)
+    missing = _missing(root, files)
+    shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+    raise DataError(
+        f"dataset {name} is not in {root}: wanted {shown} there, or train-*.parquet and "
+        f"test-*.parquet in {root / name}; get it with --download, or point --data-root at it"
+    )
+
+
+def _read(name: str, root: Path, download: bool) -> Raw:
+    known = KNOWN[name]
+    dataset_class = _dataset_class(known)
+    try:
+        return known.read(dataset_class, root, download)
+    except TROUBLE as error:
+        files = known.files(dataset_class)
+        damaged = [path for path, md5 in files if _is_damaged(root / path, md5)]
+        if damaged:
+            raise DataError(
+                f"{root / damaged[0]} is truncated or damaged; "
+                "delete it and get it again with --download"
+            ) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if _missing(root, files):
+            raise DataError(f"cannot download {name} to {root}: {reason}") from error
+        raise DataError(f"cannot read {name} from {root}: {reason}") from error
+
+
+def _dataset_class(known: Known) -> Any:
+    from torchvision import datasets
+
+    found = getattr(datasets, known.torchvision_name)
+    if known.torchvision_name == "STL10":
+        # The class would also want, and twice digest, 2.6 GB of images without labels.
+        found = type("STL10", (found,), {"train_list": found.train_list[:2]})
+    return found
+
+
+def _missing(root: Path, files: list[File]) -> list[str]:
+    return [path for path, _ in files if not (root / path).exists()]
+
+
+def _is_damaged(path: Path, md5: str | None) -> bool:
+    """Whether a file that exists is not what it should be."""
+    if not path.is_file():
+        return False
+    if md5 is not None:
+        from torchvision.datasets.utils import check_md5
+
+        return not check_md5(path, md5)
+    if path.name.endswith("-ubyte"):
+        return not _is_whole_idx(path)
+    return False
+
+
+def _is_whole_idx(path: Path) -> bool:
+    """Whether an IDX file of bytes is as long as its header says."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if len(magic) < 4 or magic[:3] != b"\0\0\x08":
+            return False
+        sizes = [int.from_bytes(file.read(4), "big") for _ in range(magic[3])]
+    return path.stat().st_size == 4 + 4 * magic[3] + int(np.prod(sizes))
+
+
+def _check_is(name: str, raw: Raw, place: Path) -> None:
+    """Refuse Parquet files of another dataset: any set's files may be called train-*.parquet."""
+    known = KNOWN[name]
+    images = raw.train.images
+    shape = None
+    if known.shape is not None and not isinstance(images, TensorImages):
+        shape = header_shape(images)
+    if shape != known.shape or len(raw.classes) != known.num_classes:
+        raise DataError(
+            f"the Parquet files in {place} are not {name}: they have {len(raw.classes)} classes "
+            f"and images of {shape}, wanted {known.num_classes} and {known.shape}; "
+            f"use --dataset parquet:{place} to read them as they are"
+        )
+
+
+def _part(images: Any, labels: Any) -> RawPart:
+    """Copy arrays [N, C, H, W] and [N] into compact tensors."""
+    data = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    return RawPart(TensorImages(data.contiguous()), torch.as_tensor(labels, dtype=torch.int64))
+
+
+# The MNIST family: IDX files below a folder of the class's name.
+
+
+def _idx_files(dataset_class: Any) -> list[File]:
+    folder = f"{dataset_class.__name__}/raw"
+    return [(f"{folder}/{name.removesuffix('.gz')}", None) for name, _ in dataset_class.resources]
+
+
+def _read_idx(dataset_class: Any, root: Path, download: bool) -> Raw:
+    train, test = (dataset_class(root, train=part, download=download) for part in (True, False))
+    classes = tuple(name.split(" - ")[0] for name in dataset_class.classes)
+    return Raw(
+        _part(train.data[:, None], train.targets), _part(test.data[:, None], test.targets), classes
+    )
+
+
+# CIFAR: pickled arrays, verified by torchvision before it opens them.
+
+
+def _cifar_files(dataset_class: Any) -> list[File]:
+    meta = dataset_class.meta["filename"], dataset_class.meta["md5"]
+    return [
+        (f"{dataset_class.base_folder}/{name}", md5)
+        for name, md5 in (*dataset_class.train_list, *dataset_class.test_list, meta)
+    ]
+
+
+def _read_cifar(dataset_class: Any, root: Path, download: bool) -> Raw:
+    train, test = (dataset_class(root, train=part, download=download) for part in (True, False))
+
+    def compact(part: Any) -> RawPart:  # torchvision has N, H, W, C
+        return _part(part.data.transpose(0, 3, 1, 2), part.targets)
+
+    return Raw(compact(train), compact(test), tuple(train.classes))
+
+
+# SVHN and STL-10: arrays that torchvision verifies by digest.
+
+
+def _svhn_files(dataset_class: Any) -> list[File]:
+    entries = (dataset_class.split_list[part] for part in ("train", "test"))
+    return [(name, md5) for _, name, md5 in entries]
+
+
+def _stl10_files(dataset_class: Any) -> list[File]:
+    entries = (*dataset_class.train_list, *dataset_class.test_list)
+    return [(f"{dataset_class.base_folder}/{name}", md5) for name, md5 in entries]
+
+
+def _read_split(dataset_class: Any, root: Path, download: bool) -> Raw:
+    train, test = (dataset_class(root, part, download=download) for part in ("train", "test"))
+    classes = getattr(train, "classes", [str(digit) for digit in range(10)])
+    return Raw(_part(train.data, train.labels), _part(test.data, test.labels), tuple(classes))
+
+
+# Food-101: a folder of JPEG files of many sizes and two JSON lists.
+
+
+def _food_files(dataset_class: Any) -> list[File]:
+    return [("food-101/meta/train.json", None), ("food-101/meta/test.json", None)]
+
+
+def _read_food(dataset_class: Any, root: Path, download: bool) -> Raw:
+    if download:
+        dataset_class(root, download=True)
+    base = root / "food-101"
+
+    def part(name: str) -> tuple[RawPart, tuple[str, ...]]:
+        listed: dict[str, list[str]] = json.loads((base / "meta" / f"{name}.json").read_text())
+        classes = tuple(sorted(listed))
+        files = [base / "images" / f"{image}.jpg" for c in classes for image in listed[c]]
+        labels = [label for label, c in enumerate(classes) for _ in listed[c]]
+        return RawPart(EncodedFiles(base, files), torch.tensor(labels)), classes
+
+    (train, classes), (test, _) = part("train"), part("test")
+    return Raw(train, test, classes)
+
+
+KNOWN = {
+    "mnist": Known("MNIST", 10, (1, 28, 28), _idx_files, _read_idx),
+    "fashion_mnist": Known("FashionMNIST", 10, (1, 28, 28), _idx_files, _read_idx),
+    "kmnist": Known("KMNIST", 10, (1, 28, 28), _idx_files, _read_idx),
+    "cifar10": Known("CIFAR10", 10, (3, 32, 32), _cifar_files, _read_cifar),
+    "cifar100": Known("CIFAR100", 100, (3, 32, 32), _cifar_files, _read_cifar),
+    "svhn": Known("SVHN", 10, (3, 32, 32), _svhn_files, _read_split),
+    "stl10": Known("STL10", 10, (3, 96, 96), _stl10_files, _read_split),
+    "food101": Known("Food101", 101, None, _food_files, _read_food),
+}
