@@ -1,0 +1,109 @@
+"""Random labelling: teach the forget examples wrong labels while keeping the rest.
+
+Minimises cross-entropy on F with labels drawn at random from the other classes, together with
+R under its true labels. Where whole classes are forgotten the draw leaves all of them out.
+
+Source: as a baseline in Golatkar et al. 2020, arXiv:1911.04933; settings of Foster et al. 2023
+(SSD), arXiv:2308.07707, and Fan et al. 2023 (SalUn), arXiv:2310.12508.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam
+
+from unlearn_bench.api import (
+    Access,
+    BatchNormMode,
+    Context,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    check_finite,
+    method,
+    training,
+)
+
+Pool = Literal["retain_classes", "other", "all"]
+
+
+@method("random_label", access=Access.BOTH, source="arXiv:1911.04933")
+def random_label(
+    model: nn.Module,
+    ctx: Context,
+    *,
+    epochs: PositiveInt = 3,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: PositiveFloat = 1e-4,
+    weight_decay: NonNegativeFloat = 0.0,
+    batch_size: PositiveInt = 128,
+    relabel: Literal["once", "each_epoch"] = "once",
+    pool: Pool = "retain_classes",
+    order: Literal["mixed", "sequential"] = "mixed",
+    retain_fraction: Fraction = 1.0,
+    batch_norm: BatchNormMode = "train",
+) -> nn.Module:
+    """Minimise cross-entropy on relabelled F and true R.
+
+    Args:
+        epochs: Passes over F and R. SSD's setting 3, SalUn's 10.
+        optimizer: ``adam`` as SSD, ``sgd`` with momentum 0.9 as SalUn.
+        lr: Step size. SSD's setting 1e-4 (adam), SalUn's 0.013 (sgd).
+        weight_decay: L2 penalty. SSD's setting 0, SalUn's 5e-4.
+        batch_size: Examples per step. SSD's setting 128, SalUn's 256.
+        relabel: Draw the wrong labels ``once`` per run (paper) or anew ``each_epoch`` (SalUn's
+            official code).
+        pool: Labels to draw from: ``retain_classes`` leaves out the forgotten classes and the
+            example's own (ours), ``other`` leaves out only its own (paper), ``all`` leaves out
+            none (SalUn's official code).
+        order: ``mixed`` batches of F and R (SSD), or ``sequential``, F before R (SalUn).
+        retain_fraction: Share of R to train on; 0 trains on F alone. Paper: 1.
+        batch_norm: What BatchNorm does with the batches' statistics. Common practice: train.
+    """
+    step_rule: torch.optim.Optimizer
+    if optimizer == "adam":
+        step_rule = Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
+    else:
+        step_rule = SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
+
+    keep = round(retain_fraction * len(ctx.retain)) if retain_fraction else 0
+    retain = ctx.retain.subset(keep, ctx.rng) if keep else None
+
+    def batches(labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        wrong = ctx.forget.relabelled(labels)
+        if retain is None:
+            yield from wrong.epochs(1, batch_size)
+        elif order == "mixed":
+            yield from (wrong + retain).epochs(1, batch_size)
+        else:
+            yield from wrong.epochs(1, batch_size)
+            yield from retain.epochs(1, batch_size)
+
+    labels = wrong_labels(ctx, pool)
+    with training(model, batch_norm):
+        for epoch in range(epochs):
+            if epoch and relabel == "each_epoch":
+                labels = wrong_labels(ctx, pool)
+            for x, y in batches(labels):
+                loss = cross_entropy(model(x), y)
+                step_rule.zero_grad(set_to_none=True)
+                loss.backward()
+                step_rule.step()
+                ctx.log(loss=loss)
+            check_finite(loss, "lower random_label.lr")
+    return model
+
+
+def wrong_labels(ctx: Context, pool: Pool) -> Tensor:
+    """Draw one label for each example of F, uniformly over the pool, int64 [N]."""
+    true = ctx.forget.labels
+    allowed = torch.ones(len(true), ctx.num_classes)
+    if pool == "retain_classes" and ctx.forget_classes:
+        allowed[:, list(ctx.forget_classes)] = 0
+    if pool != "all":
+        allowed[torch.arange(len(true)), true] = 0
+    return torch.multinomial(allowed, 1, generator=ctx.rng).squeeze(1)

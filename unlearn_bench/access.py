@@ -1,0 +1,51 @@
+"""What a method may read of the training data, declared at registration."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Access:
+    """The data a method declares; the harness refuses everything else.
+
+    Combine with ``|``: ``Access.FORGET | Access.VALIDATION``.
+
+    Attributes:
+        forget: The forget set F.
+        retain: The retain set R.
+        validation: Held-out examples for stop rules and tuning; no metric is measured on them.
+        retain_fraction: Share of R that is handed out, in (0, 1], drawn once per seed.
+    """
+
+    forget: bool = False
+    retain: bool = False
+    validation: bool = False
+    retain_fraction: float = 1.0
+
+    NONE: ClassVar["Access"]
+    FORGET: ClassVar["Access"]
+    RETAIN: ClassVar["Access"]
+    BOTH: ClassVar["Access"]
+    VALIDATION: ClassVar["Access"]
+
+    def __or__(self, other: "Access") -> "Access":
+        """Return the union; of two retain fractions the smaller holds."""
+        return Access(
+            self.forget or other.forget,
+            self.retain or other.retain,
+            self.validation or other.validation,
+            min(self.retain_fraction, other.retain_fraction),
+        )
+
+    def __str__(self) -> str:
+        names = [name for name in ("forget", "retain", "validation") if getattr(self, name)]
+        if self.retain and self.retain_fraction < 1:
+            names[names.index("retain")] = f"{self.retain_fraction:.0%} of retain"
+        return " + ".join(names) or "nothing"
+
+
+Access.NONE = Access()
+Access.FORGET = Access(forget=True)
+Access.RETAIN = Access(retain=True)
+Access.BOTH = Access(forget=True, retain=True)
+Access.VALIDATION = Access(validation=True)

@@ -1,0 +1,254 @@
+"""From a suite's name or file and the command line's flags to keyed runs."""
+
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from unlearn_bench import registry
+from unlearn_bench.errors import ConfigError, UserError, suggestion, unknown_name
+from unlearn_bench.keys import file_hash
+from unlearn_bench.spec import (
+    Forget,
+    MethodSpec,
+    ModelSpec,
+    OriginalFile,
+    Recipe,
+    RunSpec,
+    Scenario,
+    Suite,
+)
+from unlearn_bench.yaml_source import YamlSource, describe
+
+DEFAULT_SUITE = "digits"
+_SUITES = "unlearn_bench_suites"
+
+# What each dataset is usually trained with; digits and letters must not be mirrored.
+_AUGMENT = {
+    "cifar10": "crop-flip", "cifar100": "crop-flip", "stl10": "crop-flip",
+    "food101": "crop-flip", "svhn": "crop", "fashion_mnist": "none",
+    "digits": "none", "mnist": "none", "kmnist": "none",
+}  # fmt: skip
+
+_KEYS: dict[str, Sequence[str]] = {
+    "": list(Suite.model_fields),
+    "recipe": list(Recipe.model_fields),
+    "models": list(ModelSpec.model_fields),
+    "methods": list(MethodSpec.model_fields),
+    "scenarios": list(Scenario.model_fields),
+    "forget": list(Forget.model_fields),
+}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line's flags change in a suite; None and empty mean unchanged."""
+
+    methods: str | None = None
+    model: str | None = None
+    stem: str | None = None
+    pretrained: bool = False
+    dataset: str | None = None
+    image_size: int | None = None
+    forget: Sequence[str] = ()
+    seeds: int | None = None
+    epochs: int | None = None
+    settings: Sequence[str] = ()
+    original: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite made concrete: what will run, in order."""
+
+    suite: Suite
+    runs: tuple[RunSpec, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def suite_files() -> dict[str, Path]:
+    """Return the named suites and their files."""
+    folder = Path(str(importlib.resources.files(_SUITES)))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_suite(name: str) -> Suite:
+    """Load a suite by name, or from a YAML file.
+
+    Raises:
+        ConfigError: If the file is not a valid suite; one line with file, line and key.
+        UnknownNameError: If it is neither a known name nor a file.
+    """
+    files = suite_files()
+    if name in files:
+        path = files[name]
+    elif name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        path = Path(name).expanduser()
+    else:
+        raise unknown_name("suite", name, files, "unlearn-bench list suites")
+    source = YamlSource(path)
+    if not isinstance(source.value, dict):
+        raise ConfigError(f"{path}: a suite is a mapping of keys such as name, datasets, models")
+    try:
+        return Suite.model_validate({"name": path.stem} | source.value)
+    except ValidationError as error:
+        raise ConfigError(describe(error, _KEYS, source)) from None
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Turn ``name.param=value`` texts into parameters by method.
+
+    Raises:
+        ConfigError: If a text is not of that form.
+    """
+    params: dict[str, dict[str, Any]] = {}
+    for text in settings:
+        target, equals, value = text.partition("=")
+        method, dot, name = target.partition(".")
+        if not (equals and dot and method and name):
+            raise ConfigError(f"--set {text}: write --set METHOD.PARAMETER=VALUE")
+        try:
+            params.setdefault(method.strip(), {})[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from error
+    return params
+
+
+def resolve_suite(name: str | None, flags: Overrides) -> Suite:
+    """Load the suite and apply the command line's flags to it.
+
+    Without a suite, flags that name other data or another model describe a suite of their own,
+    named ``DATASET-MODEL``; otherwise the default suite runs.
+
+    Raises:
+        UserError: If the suite or a flag is wrong.
+    """
+    suite = load_suite(name or DEFAULT_SUITE)
+    changes: dict[str, Any] = {}
+    if flags.dataset:
+        changes["datasets"] = (flags.dataset,)
+    if flags.model or flags.stem or flags.pretrained:
+        names = [flags.model] if flags.model else [model.name for model in suite.models]
+        changes["models"] = [
+            {"name": n, "stem": flags.stem or "auto", "pretrained": flags.pretrained} for n in names
+        ]
+    if flags.forget:
+        changes["scenarios"] = list(flags.forget)
+    if flags.methods:
+        changes["methods"] = [m.strip() for m in flags.methods.split(",") if m.strip()]
+    if flags.seeds is not None:
+        changes["seeds"] = flags.seeds
+    if flags.image_size is not None:
+        changes["image_size"] = flags.image_size
+    recipe = suite.recipe.model_dump()
+    if name is None and flags.dataset and flags.dataset not in suite.datasets:
+        # The default suite's recipe is made for its tiny images; other data get the standard one.
+        recipe = Recipe().model_dump()
+        plain = flags.dataset.partition(":")[0]
+        changes["name"] = f"{plain}-{flags.model or suite.models[0].name}".replace("/", "-")
+        changes["description"] = f"{flags.dataset}, described by command-line flags."
+    if flags.epochs is not None:
+        recipe["epochs"] = flags.epochs
+    changes["recipe"] = recipe
+    params = {method: dict(values) for method, values in suite.params.items()}
+    for method, values in parse_settings(flags.settings).items():
+        params.setdefault(method, {}).update(values)
+    changes["params"] = params
+    dumped = suite.model_dump(exclude=set(changes))
+    try:
+        return Suite.model_validate(dumped | changes)
+    except ValidationError as error:
+        raise ConfigError(describe(error, _KEYS, None)) from None
+
+
+def _method_specs(suite: Suite) -> list[MethodSpec]:
+    """Return the suite's entries, ``all`` written out, reference and controls put first."""
+    known = registry.methods()
+    given = list(suite.methods)
+    listed = [spec for spec in given if spec.name != "all"]
+    if len(listed) < len(given):
+        named = {spec.name for spec in listed if not spec.label}
+        listed = [MethodSpec(name=n) for n in known if n not in named] + listed
+    for spec in listed:
+        registry.get(spec.name)
+    named = {spec.name for spec in listed}
+    always = [n for n, m in known.items() if m.kind != "method" and n not in named]
+    specs = [MethodSpec(name=n) for n in always] + listed
+    order = {"control": 0, "reference": 1, "method": 2}
+    return sorted(specs, key=lambda spec: order[known[spec.name].kind])
+
+
+def _resolve_params(suite: Suite, spec: MethodSpec, scenario: Scenario) -> dict[str, Any]:
+    """Merge defaults, suite, entry and scenario; the more specific wins."""
+    given = suite.params.get(spec.name, {}) | spec.params | scenario.params.get(spec.name, {})
+    if spec.label:
+        given |= suite.params.get(spec.label, {}) | scenario.params.get(spec.label, {})
+    return registry.get(spec.name).resolve(given)
+
+
+def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
+    """Turn a suite into its runs, ordered so that references come before what needs them.
+
+    Retraining and the controls are added to every suite: no figure is worth anything without
+    them.
+
+    Args:
+        suite: What to run.
+        device: ``cpu`` or ``cuda``.
+        original: The user's own weights, to start from instead of training originals.
+
+    Raises:
+        UserError: For unknown methods, wrong parameters, or two entries that run the same.
+    """
+    specs = _method_specs(suite)
+    labels = [spec.label or spec.name for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"methods: {label!r} is named twice; give one of them another label")
+    addressed = set(suite.params).union(*(s.params for s in suite.scenarios))
+    for name in sorted(addressed - set(labels) - {spec.name for spec in specs}):
+        raise ConfigError(
+            f"params: {name!r} is not among the methods of this suite"
+            f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
+        )
+    weights = _original_file(original) if original else None
+    notes = []
+    if weights and suite.seeds > 1:
+        notes.append(
+            "All seeds start from the same given weights: seeds vary the methods and the "
+            "retrained models, not the original."
+        )
+    runs = []
+    for dataset in suite.datasets:
+        recipe = suite.recipe
+        if recipe.augment == "auto":
+            augment = _AUGMENT.get(dataset, "crop-flip")
+            recipe = Recipe.model_validate(recipe.model_dump() | {"augment": augment})
+        for model in suite.models:
+            for seed in range(suite.seeds):
+                for scenario in suite.scenarios:
+                    for spec in specs:
+                        runs.append(RunSpec(
+                            dataset=dataset, image_size=suite.image_size, model=model,
+                            forget=scenario.forget, recipe=recipe, validation=suite.validation,
+                            seed=seed, method=spec.name, label=spec.label or spec.name,
+                            params=_resolve_params(suite, spec, scenario), device=device,
+                            original=weights,
+                        ))  # fmt: skip
+    return Plan(suite, tuple(runs), tuple(notes))
+
+
+def _original_file(path: Path) -> OriginalFile:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"--original: no file {path}; give a .safetensors file of trained weights")
+    return OriginalFile(path=path, sha256=file_hash(path))
+
+
+def methods_in_force(plan: Plan) -> Mapping[str, registry.Method]:
+    """Return the registered methods that the plan runs, by name."""
+    return {spec.method: registry.get(spec.method) for spec in plan.runs}

@@ -1,0 +1,162 @@
+"""Who is forgotten: from a scenario to disjoint index sets, the same for the same seed.
+
+Of the dataset's training part, a validation share V is set aside first (stop rules and tuning
+only). The rest is the original's training set; the scenario divides it into the forget set F
+and the retain set R. The test part gives TF and TR: for class scenarios the test examples of
+the forget and of the retain classes; for sample scenarios TF is matched to F class by class,
+and TR is the whole test part, for every class is retained.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unlearn_bench.errors import DataError, suggestion
+from unlearn_bench.seeds import derive
+from unlearn_bench.spec import Forget
+
+
+@dataclass(frozen=True)
+class Indices:
+    """Index sets of one scenario and seed, each sorted.
+
+    Attributes:
+        forget: F, into the training part.
+        retain: R, into the training part.
+        validation: V, into the training part.
+        test_forget: TF, into the test part.
+        test_retain: TR, into the test part.
+        forget_classes: Classes that are forgotten whole; empty for sample scenarios.
+    """
+
+    forget: Tensor
+    retain: Tensor
+    validation: Tensor
+    test_forget: Tensor
+    test_retain: Tensor
+    forget_classes: tuple[int, ...]
+
+    @property
+    def train(self) -> Tensor:
+        """The original's training set, F and R together."""
+        return torch.cat([self.forget, self.retain]).sort().values
+
+
+def _generator(seed: int, purpose: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive(seed, purpose))
+
+
+def hold_out(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Return the indices of a share ``fraction`` of each class, sorted.
+
+    Args:
+        labels: Class of every example, [N].
+        fraction: Share to draw, in (0, 1); every class gives at least one example.
+        seed: Determines the draw.
+    """
+    generator = _generator(seed, "validation")
+    chosen = []
+    for label in labels.unique(sorted=True):
+        members = (labels == label).nonzero().squeeze(1)
+        count = max(1, round(fraction * len(members)))
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    return torch.cat(chosen).sort().values
+
+
+def make(
+    forget: Forget,
+    train_labels: Tensor,
+    test_labels: Tensor,
+    classes: tuple[str, ...],
+    *,
+    validation: float,
+    seed: int,
+) -> Indices:
+    """Divide a dataset for one scenario.
+
+    Args:
+        forget: Who is forgotten.
+        train_labels: Classes of the training part, [N].
+        test_labels: Classes of the test part, [M].
+        classes: Class names by index.
+        validation: Share of the training part set aside as V.
+        seed: Determines V and random forget sets.
+
+    Raises:
+        DataError: If a class or index does not exist, or a set would be empty.
+    """
+    held_out = hold_out(train_labels, validation, seed)
+    in_training = torch.ones(len(train_labels), dtype=torch.bool)
+    in_training[held_out] = False
+    forgotten_classes = tuple(sorted({_class_index(c, classes) for c in forget.classes}))
+
+    is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
+    if forgotten_classes:
+        is_forgotten = torch.isin(train_labels, torch.tensor(forgotten_classes))
+    elif forget.fraction is not None:
+        pool = in_training.nonzero().squeeze(1)
+        order = torch.randperm(len(pool), generator=_generator(seed, "forget"))
+        is_forgotten[pool[order[: round(forget.fraction * len(pool))]]] = True
+    else:
+        highest = max(forget.indices)
+        if highest >= len(train_labels):
+            raise DataError(
+                f"forget index {highest} does not exist: the training part has "
+                f"{len(train_labels)} examples, 0 to {len(train_labels) - 1}"
+            )
+        is_forgotten[list(forget.indices)] = True
+        # Named examples are forgotten, so they must have been trained on.
+        in_training |= is_forgotten
+
+    f, r = is_forgotten & in_training, ~is_forgotten & in_training
+    if not f.any():
+        raise DataError(f"{forget.name}: the forget set is empty; choose other classes or more")
+    if not r.any():
+        raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
+
+    if forgotten_classes:
+        tf = torch.isin(test_labels, torch.tensor(forgotten_classes))
+        test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
+    else:
+        test_forget = _class_matched(train_labels[f], test_labels, seed)
+        test_retain = torch.arange(len(test_labels))
+    if not len(test_forget) or not len(test_retain):
+        raise DataError(f"{forget.name}: the test part has no examples to measure it on")
+    return Indices(
+        forget=f.nonzero().squeeze(1),
+        retain=r.nonzero().squeeze(1),
+        validation=(~in_training).nonzero().squeeze(1),
+        test_forget=test_forget,
+        test_retain=test_retain,
+        forget_classes=forgotten_classes,
+    )
+
+
+def _class_index(given: int | str, classes: tuple[str, ...]) -> int:
+    """Return the index of a class given by index or name."""
+    if isinstance(given, str) and given in classes:
+        return classes.index(given)
+    if isinstance(given, int) and 0 <= given < len(classes):
+        return given
+    shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+    hint = suggestion(given, classes) if isinstance(given, str) else ""
+    raise DataError(
+        f"no class {given!r} to forget{hint} (classes are 0 to {len(classes) - 1}: {shown})"
+    )
+
+
+def _class_matched(forget_labels: Tensor, test_labels: Tensor, seed: int) -> Tensor:
+    """Draw as many test examples as possible with the class histogram of ``forget_labels``."""
+    width = int(max(forget_labels.max(), test_labels.max())) + 1
+    wanted = forget_labels.bincount(minlength=width).double()
+    there = test_labels.bincount(minlength=width).double()
+    present = wanted > 0
+    scale = min(1.0, float((there[present] / wanted[present]).min()))
+    generator = _generator(seed, "test_forget")
+    chosen = []
+    for label in present.nonzero().squeeze(1):
+        members = (test_labels == label).nonzero().squeeze(1)
+        count = min(len(members), max(1, round(scale * float(wanted[label]))))
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    return torch.cat(chosen).sort().values

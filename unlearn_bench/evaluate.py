@@ -1,0 +1,58 @@
+"""One forward pass per part: eval mode, test transform, order kept, float64 logits.
+
+Metrics never touch a model. They are pure functions of what is computed here once.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from unlearn_bench.data.batches import iterate
+from unlearn_bench.data.datasets import Dataset, Part
+from unlearn_bench.data.splits import Indices
+from unlearn_bench.errors import MethodError
+from unlearn_bench.outputs import Outputs
+
+BATCH_SIZE = 512
+SPLITS = ("forget", "retain", "test_forget", "test_retain")
+
+
+@torch.no_grad()
+def logits(model: nn.Module, dataset: Dataset, part: Part, device: torch.device) -> Tensor:
+    """Return the model's logits on every example of ``part``, float64 [N, C] on the CPU.
+
+    Raises:
+        MethodError: If a logit is NaN.
+    """
+    was_training = model.training
+    model.eval()
+    batches: Iterator[tuple[Tensor, Tensor]] = iterate(
+        part, torch.arange(len(part.labels)), batch_size=BATCH_SIZE, device=device,
+        mean=dataset.mean, std=dataset.std,
+    )  # fmt: skip
+    # float64: differences of logits decide metrics, and log-sum-exp should not add to them.
+    rows = torch.cat([model(x).double().cpu() for x, _ in batches])
+    model.train(was_training)
+    if rows.isnan().any():
+        raise MethodError("the model's output is NaN on some examples")
+    return rows
+
+
+def split_outputs(
+    parts: Mapping[str, Tensor], dataset: Dataset, indices: Indices
+) -> dict[str, Outputs]:
+    """Cut the logits of the training and test parts into the splits of one scenario.
+
+    Args:
+        parts: Logits of ``train`` and ``test``, in the dataset's order.
+        dataset: Where the labels come from.
+        indices: The scenario's index sets.
+    """
+    outputs = {}
+    for split in SPLITS:
+        part = "test" if split.startswith("test") else "train"
+        chosen = getattr(indices, split)
+        labels = getattr(dataset, part).labels
+        outputs[split] = Outputs(split, parts[part][chosen], labels[chosen])
+    return outputs

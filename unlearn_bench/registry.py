@@ -1,0 +1,259 @@
+"""Names to methods: registration by decorator, discovery by entry point and by file.
+
+A method is a function ``(model, ctx, *, hyper: T = default) -> model``. Its keyword-only
+arguments are its configuration: names, types, ranges and defaults are read from the signature,
+their meaning from the docstring's ``Args`` section.
+"""
+
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from unlearn_bench.access import Access
+from unlearn_bench.errors import ParameterError, PluginError, suggestion, unknown_name
+from unlearn_bench.keys import content_key, file_hash
+
+ENTRY_POINTS = "unlearn_bench.methods"
+Kind = Literal["method", "reference", "control"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One hyper-parameter, as `unlearn-bench show METHOD` prints it."""
+
+    name: str
+    type: str
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: Unique name.
+        function: ``(model, ctx, **params) -> model``.
+        access: Data it may read.
+        source: Where it is published, such as ``arXiv:2403.16246``.
+        kind: ``method``; ``reference`` for retraining; ``control`` for what only tests the
+            evaluation.
+        file: The file that defines it; its hash is part of every result's key.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    access: Access
+    source: str
+    kind: Kind
+    file: Path
+
+    @cached_property
+    def code_key(self) -> str:
+        """Hash of the defining file: an edited method never meets its old results."""
+        return content_key(file_hash(self.file))
+
+    @cached_property
+    def schema(self) -> type[BaseModel]:
+        """The pydantic model of the hyper-parameters."""
+        hints = get_type_hints(self.function, include_extras=True)
+        fields: dict[str, Any] = {
+            name: (hints[name], parameter.default)
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+        return create_model(self.name, __config__=config, **fields)
+
+    @property
+    def summary(self) -> str:
+        """First line of the module's docstring, or of the function's."""
+        module = inspect.getmodule(self.function)
+        text = (module and inspect.getdoc(module)) or inspect.getdoc(self.function) or ""
+        return text.partition("\n")[0].rstrip(".")
+
+    def parameters(self) -> list[Parameter]:
+        """Return the hyper-parameters with defaults and meaning, in order."""
+        from docstring_parser import parse  # a tenth of a second that only `show` should pay
+
+        meanings = {
+            p.arg_name: p.description or "" for p in parse(self.function.__doc__ or "").params
+        }
+        hints = inspect.signature(self.function).parameters
+        return [
+            Parameter(name, inspect.formatannotation(hints[name].annotation), field.default,
+                      " ".join(meanings.get(name, "").split()))
+            for name, field in self.schema.model_fields.items()
+        ]  # fmt: skip
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check hyper-parameters and fill in the defaults.
+
+        Raises:
+            ParameterError: For an unknown name, a wrong type or a value out of range; one line
+                that names every fault.
+        """
+        try:
+            return self.schema.model_validate(dict(given)).model_dump(mode="json")
+        except ValidationError as error:
+            raise ParameterError("; ".join(map(self._fault, error.errors()))) from None
+
+    def _fault(self, fault: Any) -> str:
+        name = ".".join(str(part) for part in fault["loc"]) or "parameters"
+        if fault["type"] == "extra_forbidden":
+            allowed = list(self.schema.model_fields)
+            return (
+                f"{self.name} has no parameter {name!r}{suggestion(name, allowed)} "
+                f"(it has: {', '.join(allowed) or 'none'})"
+            )
+        reason = fault["msg"].removeprefix("Value error, ")
+        return f"{self.name}.{name}={fault['input']!r}: {reason[:1].lower()}{reason[1:]}"
+
+
+_METHODS: dict[str, Method] = {}
+_loaded_entry_points = False
+
+
+def register(method: Method) -> None:
+    """Add ``method`` to the registry.
+
+    The same name from the same file replaces the older entry, so that a module may be
+    imported again.
+
+    Raises:
+        PluginError: If another file already registered the name.
+    """
+    known = _METHODS.get(method.name)
+    if known is not None and known.file != method.file:
+        raise PluginError(
+            f"two methods are named {method.name!r}: {known.file} and {method.file}; rename one"
+        )
+    _METHODS[method.name] = method
+
+
+def method(
+    name: str, *, access: Access, source: str = "", kind: Kind = "method"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as the unlearning method ``name``.
+
+    Args:
+        name: Unique name, as used by ``--methods`` and in reports.
+        access: The data it reads; anything undeclared is refused at run time.
+        source: Publication, such as ``arXiv:2403.16246``.
+        kind: ``method`` for everything that claims to unlearn; ``control`` for what only tests
+            the evaluation; ``reference`` for retraining.
+
+    Raises:
+        PluginError: If the signature is not ``(model, ctx, *, hyper: T = default)``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        _check_signature(name, function)
+        file = Path(inspect.getfile(function)).resolve()
+        register(Method(name, function, access, source, kind, file))
+        return function
+
+    return decorate
+
+
+def _check_signature(name: str, function: Callable[..., Any]) -> None:
+    parameters = list(inspect.signature(function).parameters.values())
+    wanted = "(model, ctx, *, hyper: T = default)"
+    positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    if len(positional) != 2 or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in positional):
+        raise PluginError(f"method {name!r}: the signature must be {wanted}")
+    for parameter in parameters[2:]:
+        if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
+            raise PluginError(
+                f"method {name!r}: parameter {parameter.name!r} needs a type and a default: {wanted}"
+            )
+
+
+def methods() -> dict[str, Method]:
+    """Return every registered method by name, controls and the reference included."""
+    _load_entry_points()
+    return dict(sorted(_METHODS.items()))
+
+
+def get(name: str) -> Method:
+    """Return the method ``name``.
+
+    Raises:
+        UnknownNameError: If there is none; names the closest match.
+    """
+    known = methods()
+    if name not in known:
+        raise unknown_name("method", name, known, "unlearn-bench list methods")
+    return known[name]
+
+
+def _load_entry_points() -> None:
+    global _loaded_entry_points
+    if _loaded_entry_points:
+        return
+    _loaded_entry_points = True
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            # A broken third-party package must not take the suite down with it.
+            if entry.name == "builtin":
+                raise
+            warnings.warn(
+                f"plug-in package {entry.value!r} cannot be loaded and is left out: {error}",
+                stacklevel=2,
+            )
+
+
+def load_plugin(path: Path) -> list[str]:
+    """Run the plug-in file ``path`` and return the names that it registered.
+
+    Raises:
+        PluginError: If it cannot be read, has a syntax error, raises, or registers nothing.
+    """
+    _load_entry_points()
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise PluginError(f"no plug-in file {path}; give the path of a Python file")
+    name = f"unlearn_bench_plugin_{content_key(str(path))[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file (it must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before running: dataclasses and type hints look it up
+    try:
+        spec.loader.exec_module(module)
+    except PluginError:
+        raise
+    except SyntaxError as error:
+        raise PluginError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    except Exception as error:
+        raise PluginError(
+            f"{path}:{_line_in(error, path)}: {type(error).__name__}: {error}"
+        ) from error
+    added = [name for name, known in _METHODS.items() if known.file == path]
+    if not added:
+        raise PluginError(
+            f"{path} registers no method; decorate a function with "
+            '@method("name", access=Access.FORGET) from unlearn_bench.api'
+        )
+    return added
+
+
+def _line_in(error: BaseException, path: Path) -> int:
+    """Return the last line of ``path`` in the error's traceback."""
+    lines, frame = [1], error.__traceback__
+    while frame is not None:
+        if Path(frame.tb_frame.f_code.co_filename) == path:
+            lines.append(frame.tb_lineno)
+        frame = frame.tb_next
+    return lines[-1]

@@ -1,0 +1,291 @@
+"""What a suite asks for: frozen, validated specifications, free of torch.
+
+A :class:`Suite` is what a user writes; :class:`RunSpec` is one cell of it, complete enough to
+be run anywhere and to be hashed into the key of its result.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from unlearn_bench.errors import ConfigError
+from unlearn_bench.keys import content_key
+
+
+class Spec(BaseModel):
+    """Base of all specifications: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Forget(Spec):
+    """Who is forgotten: whole classes, a random fraction, or training examples by index.
+
+    Written as one line of text: ``class:8``, ``classes:1,2``, ``random:0.1``,
+    ``indices:3,14,15`` or ``indices:FILE`` (one index into the training part per line).
+    Classes may be given by index or by name.
+    """
+
+    classes: tuple[int | str, ...] = ()
+    fraction: float | None = None
+    indices: tuple[int, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return cls._parse(value) if isinstance(value, str) else value
+
+    @staticmethod
+    def _parse(text: str) -> dict[str, Any]:
+        kind, _, rest = text.partition(":")
+        items = [item.strip() for item in rest.split(",") if item.strip()]
+        try:
+            if kind == "class" and len(items) == 1 or kind == "classes" and items:
+                return {"classes": [int(i) if i.lstrip("-").isdigit() else i for i in items]}
+            if kind == "random" and len(items) == 1:
+                return {"fraction": float(items[0])}
+            if kind == "indices" and items:
+                if not items[0].isdigit():
+                    items = Path(rest).expanduser().read_text().split()
+                return {"indices": [int(item) for item in items]}
+        except OSError as error:
+            raise ValueError(f"cannot read the indices in {rest}: {error.strerror}") from error
+        except ValueError:
+            pass
+        raise ValueError(
+            f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
+            "indices:3,14 or indices:FILE"
+        )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise ValueError(f"random:{self.fraction:g} is not a fraction between 0 and 1")
+        if bool(self.classes) + (self.fraction is not None) + bool(self.indices) != 1:
+            raise ValueError("give either classes, a fraction or indices, and at least one")
+        if any(index < 0 for index in self.indices):
+            raise ValueError("indices count from 0: a negative index names no example")
+        return self
+
+    @model_serializer
+    def _to_dict(self) -> dict[str, Any]:
+        if self.fraction is not None:
+            return {"fraction": self.fraction}
+        if self.classes:
+            return {"classes": list(self.classes)}
+        return {"indices": list(self.indices)}
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports, such as ``class:8``."""
+        if self.fraction is not None:
+            return f"random:{self.fraction:g}"
+        if self.classes:
+            kind = "class" if len(self.classes) == 1 else "classes"
+            return f"{kind}:{','.join(str(label) for label in self.classes)}"
+        return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
+
+
+class Recipe(Spec):
+    """How the original and every retrained model are trained.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Examples per step; the last, shorter batch of a pass is kept.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        lr: Peak learning rate.
+        momentum: Momentum of SGD; unused by the others.
+        weight_decay: L2 penalty (``adam``, ``sgd``) or decoupled decay (``adamw``).
+        schedule: ``cosine`` to zero over all steps, or ``constant``.
+        warmup: Share of all steps over which the learning rate rises linearly.
+        augment: ``none``, ``crop``, ``crop-flip``, or ``auto``: what the dataset is usually
+            trained with.
+    """
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 128
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: PositiveFloat = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+
+
+class ModelSpec(Spec):
+    """A timm architecture by name, and how it meets small images.
+
+    Attributes:
+        name: Any name of `unlearn-bench list models`.
+        stem: ``standard`` keeps timm's stem, ``small`` removes its early down-sampling (for
+            transformers: takes smaller patches), ``auto`` means small up to 64 pixels.
+        pretrained: Start the original, and retraining too, from timm's published weights.
+    """
+
+    name: str
+    stem: Literal["auto", "small", "standard"] = "auto"
+    pretrained: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def label(self) -> str:
+        """The model's name in reports; options other than the defaults are named."""
+        options = [] if self.stem == "auto" else [f"{self.stem} stem"]
+        options += ["pre-trained"] if self.pretrained else []
+        return f"{self.name} ({', '.join(options)})" if options else self.name
+
+
+class MethodSpec(Spec):
+    """A method with the parameters a suite sets.
+
+    Attributes:
+        name: Any name of `unlearn-bench list methods`.
+        label: Name in reports; lets one suite run a method under several settings.
+        params: Hyper-parameters that differ from the method's defaults.
+    """
+
+    name: str
+    label: str = ""
+    params: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Scenario(Spec):
+    """Who is forgotten, and parameters that methods take for this scenario only."""
+
+    forget: Forget
+    params: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"forget": value} if isinstance(value, str) else value
+
+
+class OriginalFile(Spec):
+    """The user's own trained weights: where they lie and what they hold."""
+
+    path: Path
+    sha256: str
+
+
+def _listed(value: Any) -> Any:
+    """Accept ``methods: all`` and ``methods: [..]`` alike."""
+    return [value] if isinstance(value, str | dict) else value
+
+
+Several = BeforeValidator(_listed)
+
+
+class Suite(Spec):
+    """A benchmark: methods x models x datasets x scenarios x seeds.
+
+    Attributes:
+        name: Names the results folder.
+        description: One sentence for `unlearn-bench list suites` and the report.
+        datasets: Names of `unlearn-bench list datasets`, or ``parquet:PATH``,
+            ``imagefolder:PATH``.
+        models: Architectures.
+        scenarios: Who is forgotten.
+        methods: Methods to compare; ``all`` stands for every registered one. Retraining and
+            the controls are added to every suite.
+        seeds: Number of seeds; each trains its own original.
+        recipe: How originals and retrained models are trained.
+        image_size: Side in pixels to which images are resized; by default they are not.
+        validation: Share of the training part set aside for stop rules and tuning.
+        params: Hyper-parameters by method, for every scenario.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    datasets: Annotated[tuple[str, ...], Several, Field(min_length=1)]
+    models: Annotated[tuple[ModelSpec, ...], Several, Field(min_length=1)]
+    scenarios: Annotated[tuple[Scenario, ...], Several, Field(min_length=1)]
+    methods: Annotated[tuple[MethodSpec, ...], Several, Field(min_length=1)] = (
+        MethodSpec(name="all"),
+    )
+    seeds: PositiveInt = 1
+    recipe: Recipe = Recipe()
+    image_size: PositiveInt | None = None
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    params: dict[str, dict[str, Any]] = {}
+
+    @field_validator("datasets", "models", "scenarios")
+    @classmethod
+    def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        repeated = [value for i, value in enumerate(values) if value in values[:i]]
+        if repeated:
+            raise ValueError(f"named twice: {repeated[0]}")
+        return values
+
+
+class RunSpec(Spec):
+    """One run: one method forgets one scenario from one model under one seed.
+
+    Attributes:
+        method: Registered name.
+        label: Name in reports; not part of the key.
+        params: All hyper-parameters, defaults included.
+        device: ``cpu`` or ``cuda``: results differ in the last digits and times entirely.
+        original: The user's weights to start from, instead of training them.
+    """
+
+    dataset: str
+    image_size: int | None
+    model: ModelSpec
+    forget: Forget
+    recipe: Recipe
+    validation: float
+    seed: int
+    method: str
+    label: str
+    params: dict[str, Any]
+    device: str
+    original: OriginalFile | None = None
+
+    def training_identity(self) -> dict[str, Any]:
+        """Return what determines the original model, apart from the data themselves."""
+        return self.model_dump(
+            mode="json",
+            include={"dataset", "image_size", "model", "recipe", "validation", "seed", "device"},
+        ) | {"original": self.original and self.original.sha256}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the unlearned model, apart from data and method code."""
+        return self.training_identity() | self.model_dump(
+            mode="json", include={"forget", "method", "params"}
+        )
+
+
+def parse_forget(text: str) -> Forget:
+    """Parse the command line's ``--forget``.
+
+    Raises:
+        ConfigError: If the text names nobody.
+    """
+    try:
+        return Forget.model_validate(text)
+    except ValueError as error:
+        detail = getattr(error, "errors", list)()
+        message = detail[0]["msg"].removeprefix("Value error, ") if detail else str(error)
+        raise ConfigError(f"--forget: {message}") from None
