@@ -89,6 +89,9 @@ def pbu(
     watched = ctx.forget.subset(stop_examples, ctx.rng)
     passes = max(epochs, math.ceil(min_steps / math.ceil(len(ctx.forget) / batch_size)))
 
+    def forgotten() -> bool:
+        return stop_accuracy is not None and accuracy(model, watched.batches()) <= stop_accuracy
+
     optimizer = Adam(moving.values(), lr=lr)
     with training(model, batch_norm):
         batches = ctx.forget.epochs(passes, batch_size, augment=False)
@@ -107,10 +110,7 @@ def pbu(
             ctx.log(ascent=ascent, mahalanobis=mahalanobis, l2=l2)
             if step % stop_every == 0:
                 check_finite(loss, "raise pbu.gamma or lower pbu.lr")
-                if (
-                    stop_accuracy is not None
-                    and accuracy(model, watched.batches()) <= stop_accuracy
-                ):
+                if forgotten():
                     break
         check_finite(loss, "raise pbu.gamma or lower pbu.lr")
     return model

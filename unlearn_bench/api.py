@@ -6,11 +6,7 @@ A method is one decorated function::
 
     @method("my_method", access=Access.FORGET, source="arXiv:...")
     def my_method(model, ctx: Context, *, lr: float = 1e-3):
-        '''Say what it minimises.
-
-        Args:
-            lr: SGD step size.
-        '''
+        '''Say what it minimises, and under ``Args:`` what each parameter means.'''
         ...
         return model
 

@@ -6,16 +6,16 @@ part is not in here at all. Everything a method touches is counted.
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, repeat
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from unlearn_bench.access import Access
+from unlearn_bench.cost import Clock
 from unlearn_bench.data.batches import iterate
-from unlearn_bench.data.datasets import Dataset, Part
+from unlearn_bench.data.datasets import Part
 from unlearn_bench.errors import AccessError, ParameterError
 from unlearn_bench.seeds import derive
 
@@ -34,8 +34,10 @@ class Split:
 
     Args:
         name: ``forget``, ``retain`` or ``validation``; joined by ``+`` for unions.
-        data: The dataset whose training part the indices point into.
-        indices: Examples, [N].
+        part: The dataset's training part.
+        indices: Examples of it, [N].
+        mean: Of pixels scaled to [0, 1], per channel.
+        std: Likewise.
         device: Where batches are put.
         batch_size: Used where a call names none.
         augment: Augmentation of training passes.
@@ -48,9 +50,11 @@ class Split:
     def __init__(
         self,
         name: str,
-        data: Dataset,
+        part: Part,
         indices: Tensor,
         *,
+        mean: Sequence[float],
+        std: Sequence[float],
         device: torch.device,
         batch_size: int,
         augment: str,
@@ -63,8 +67,9 @@ class Split:
         self.indices = indices
         self.device = device
         self.batch_size = batch_size
-        self.labels = data.train.labels[indices] if labels is None else labels
-        self._data = data
+        self.labels = part.labels[indices] if labels is None else labels
+        self._part = part
+        self._mean, self._std = mean, std
         self._augment = augment
         self._seed = seed
         self._ledger = ledger
@@ -130,9 +135,9 @@ class Split:
 
     def _with(self, name: str, indices: Tensor, labels: Tensor, origins: Tensor) -> "Split":
         return Split(
-            name, self._data, indices, device=self.device, batch_size=self.batch_size,
-            augment=self._augment, seed=derive(self._seed, "derived"), ledger=self._ledger,
-            labels=labels, origins=origins,
+            name, self._part, indices, mean=self._mean, std=self._std, device=self.device,
+            batch_size=self.batch_size, augment=self._augment, ledger=self._ledger,
+            seed=derive(self._seed, "derived"), labels=labels, origins=origins,
         )  # fmt: skip
 
     def _pass(self, batch_size: int | None, augment: bool) -> Iterator[Batch]:
@@ -145,18 +150,17 @@ class Split:
     ) -> Iterator[Batch]:
         # Positions stand in for labels on the way through the loader: they tell which examples
         # a batch holds, and with that both its targets and the splits it is counted under.
-        tickets = torch.zeros(len(self._data.train.labels), dtype=torch.long)
+        tickets = torch.zeros(len(self._part.labels), dtype=torch.long)
         tickets[self.indices] = torch.arange(len(self))
         batches = iterate(
-            Part(self._data.train.images, tickets), self.indices,
+            Part(self._part.images, tickets), self.indices,
             batch_size=batch_size or self.batch_size, device=self.device,
-            mean=self._data.mean, std=self._data.std, augment=augment, generator=generator,
+            mean=self._mean, std=self._std, augment=augment, generator=generator,
         )  # fmt: skip
         labels = self.labels.to(self.device)
+        full = min(len(self), batch_size or self.batch_size)
         for x, positions in batches:
-            if generator is not None and len(x) == 1 < min(
-                len(self), batch_size or self.batch_size
-            ):
+            if generator is not None and len(x) == 1 < full:
                 continue  # a left-over single example: BatchNorm cannot train on it
             if len(self._names) == 1:
                 self._ledger[self.name] += len(x)
@@ -168,10 +172,8 @@ class Split:
             yield x, labels[positions]
 
 
-class Trainer(Protocol):
-    """Trains a model on a split with the suite's recipe, in place."""
-
-    def __call__(self, model: nn.Module, split: Split) -> None: ...
+# Trains a model on a split with the suite's recipe, in place.
+Trainer = Callable[[nn.Module, Split], None]
 
 
 class Context:
@@ -197,7 +199,7 @@ class Context:
         forget_classes: tuple[int, ...],
         build: Callable[[int], nn.Module],
         trainer: Trainer,
-        clock: "Clock",
+        clock: Clock,
     ) -> None:
         self.device = device
         self.rng = torch.Generator().manual_seed(derive(seed, "rng"))

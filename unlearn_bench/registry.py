@@ -85,9 +85,8 @@ class Method:
         """Return the hyper-parameters with defaults and meaning, in order."""
         from docstring_parser import parse  # a tenth of a second that only `show` should pay
 
-        meanings = {
-            p.arg_name: p.description or "" for p in parse(self.function.__doc__ or "").params
-        }
+        documented = parse(self.function.__doc__ or "").params
+        meanings = {entry.arg_name: entry.description or "" for entry in documented}
         hints = inspect.signature(self.function).parameters
         return [
             Parameter(name, inspect.formatannotation(hints[name].annotation), field.default,
@@ -174,7 +173,8 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
     for parameter in parameters[2:]:
         if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
             raise PluginError(
-                f"method {name!r}: parameter {parameter.name!r} needs a type and a default: {wanted}"
+                f"method {name!r}: parameter {parameter.name!r} needs a type and a default: "
+                f"{wanted}"
             )
 
 

@@ -155,8 +155,10 @@ def read_records(folder: Path) -> pd.DataFrame:
     """
     path = folder / "records.csv"
     try:
-        records = pd.read_csv(path, keep_default_na=False, na_values={
-            "value": [""], "low": [""], "high": [""]}, dtype={"scenario": str, "params": str})  # fmt: skip
+        # Only numbers may be missing: a method may be called "nan".
+        records = pd.read_csv(
+            path, keep_default_na=False, na_values={name: [""] for name in ("value", "low", "high")}
+        )
     except FileNotFoundError:
         raise OutputError(
             f"{folder} holds no records.csv; give the folder that `unlearn-bench run` wrote"

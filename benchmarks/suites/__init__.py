@@ -1,0 +1,1 @@
+"""Named suites, one YAML file each; `unlearn-bench list suites` shows them."""

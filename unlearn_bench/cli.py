@@ -1,0 +1,299 @@
+"""The command line: parsing and printing only.
+
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from unlearn_bench import __version__
+from unlearn_bench.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+app = typer.Typer(
+    name="unlearn-bench",
+    help="Compare machine-unlearning methods for image classifiers, honestly.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+# Typer carries a copy of click since 0.26 and used click itself before: this finds the base of
+# the errors for wrong flags in either.
+_ClickException: type[typer.BadParameter] = typer.BadParameter.__mro__[2]  # type: ignore[assignment]
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="Python file with methods of your own; repeatable.",
+                 show_default=False),
+]  # fmt: skip
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _console().print(f"unlearn-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    suite: Annotated[
+        str | None,
+        typer.Argument(help="A suite's name, or a YAML file. Default: digits.", show_default=False),
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated names, or `all`.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Any timm architecture, lenet or allcnn.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="A named dataset, parquet:PATH or imagefolder:PATH.", show_default=False),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the datasets. Default: data.", show_default=False)
+    ] = None,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="class:8, classes:1,2, random:0.1 or indices:FILE; repeatable.", show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of the original's training.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Results folder. Default: runs/SUITE.", show_default=False),
+    ] = None,
+    plugin: Plugins = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="METHOD.PARAMETER=VALUE; repeatable.",
+            show_default=False,
+            metavar="SETTING",
+        ),
+    ] = None,
+    original: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from these trained weights (.safetensors) instead of training.",
+            show_default=False,
+        ),
+    ] = None,
+    stem: Annotated[
+        str | None,
+        typer.Option(help="auto, small or standard first layers.", show_default=False),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Resize images to this side.", show_default=False)
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Begin with timm's pre-trained weights.")
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download missing datasets.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Run a suite and write its report; running it again continues where it ended."""
+    console = _console()
+    with console.status("loading torch and timm"):
+        from unlearn_bench import config, registry
+        from unlearn_bench.execute import execute
+        from unlearn_bench.progress import LiveProgress
+        from unlearn_bench.report import write_report
+        from unlearn_bench.results import read_records
+        from unlearn_bench.runner import Runner
+        from unlearn_bench.store import Store, default_home
+
+    for file in plugin or ():
+        registry.load_plugin(file)
+    target = _device(device)
+    resolved = config.resolve_suite(suite, config.Overrides(
+        methods=methods, model=model, stem=stem, pretrained=pretrained, dataset=dataset,
+        image_size=image_size, forget=tuple(forget or ()), seeds=seeds, epochs=epochs,
+        settings=tuple(set_ or ()),
+    ))  # fmt: skip
+    plan = config.expand(resolved, device=target.type, original=original)
+    folder = out or Path("runs") / resolved.name
+    console.print(
+        f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {_describe(target)}, "
+        f"results in {folder}"
+    )
+    with LiveProgress(console, len(plan.runs), debug=debug) as progress:
+        runner = Runner(
+            Store(default_home(), progress.notice), target, data_root=data_root, download=download
+        )
+        command = shlex.join(["unlearn-bench", *sys.argv[1:]])
+        results = execute(plan, runner, folder, progress, command=command)
+    page = write_report(folder)
+    _print_comparison(console, read_records(folder))
+    console.print(f"report: {page}", soft_wrap=True)
+    failed = [result for result in results if result.status == "failed"]
+    if failed:
+        console.print(
+            f"{len(failed)} of {len(results)} runs failed; the same command tries them again",
+            style="red",
+        )
+        raise typer.Exit(1)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if gpu else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not gpu:
+        raise ConfigError(f"--device {name}: torch sees no CUDA device here; use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"--device {name}: this machine has {count} GPU(s), counted from 0")
+    return device
+
+
+def _describe(device: "torch.device") -> str:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"the CPU ({torch.get_num_threads()} threads)"
+
+
+def _print_comparison(console: Console, records: object) -> None:
+    import pandas as pd
+
+    from unlearn_bench.report import comparison
+
+    assert isinstance(records, pd.DataFrame)
+    for section in comparison(records):
+        table = Table(title=section.title, title_justify="left", title_style="bold")
+        for index, heading in enumerate(section.columns):
+            table.add_column(heading, justify="right" if index else "left")
+        for row in section.rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Results folder of a run.")],
+) -> None:
+    """Write the report of a results folder again."""
+    from unlearn_bench.report import write_report
+    from unlearn_bench.results import read_records
+
+    page = write_report(folder)
+    console = _console()
+    _print_comparison(console, read_records(folder))
+    console.print(f"report: {page}", soft_wrap=True)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, models, datasets, metrics or suites.")],
+    pattern: Annotated[str, typer.Argument(help="Shell pattern on the names.")] = "*",
+    plugin: Plugins = None,
+) -> None:
+    """List what there is by name."""
+    from fnmatch import fnmatch
+
+    from unlearn_bench import catalogue, registry
+    from unlearn_bench.errors import unknown_name
+
+    for file in plugin or ():
+        registry.load_plugin(file)
+    if what not in catalogue.LISTINGS:
+        raise unknown_name("list", what, catalogue.LISTINGS, "unlearn-bench list --help")
+    listing = catalogue.LISTINGS[what]()
+    table = Table(box=None, pad_edge=False)
+    for heading in listing.columns:
+        table.add_column(heading, overflow="fold")
+    for row in listing.rows:
+        if fnmatch(row[0], pattern):
+            table.add_row(*row)
+    _console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A method or a metric.")],
+    plugin: Plugins = None,
+) -> None:
+    """Show a method's source, access and parameters, or a metric's definition."""
+    from unlearn_bench import catalogue, registry
+
+    for file in plugin or ():
+        registry.load_plugin(file)
+    console = _console()
+    for heading, text in catalogue.describe(name):
+        if isinstance(text, str):
+            console.print(f"[bold]{heading}[/bold]  ", end="")
+            console.print(text, markup=False)
+            continue
+        table = Table(title=heading, title_justify="left", title_style="bold", box=None)
+        for column in text.columns:
+            table.add_column(column, overflow="fold")
+        for row in text.rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one line and exit code 2."""
+    debug = "--debug" in sys.argv[1:]
+    stderr = Console(stderr=True, highlight=False)
+    try:
+        code = app(standalone_mode=False)
+    except _ClickException as error:
+        stderr.print(f"error: {error.format_message()}", markup=False, soft_wrap=True)
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        stderr.print("interrupted: finished runs are kept, the same command goes on from here")
+        code = 130
+    except UserError as error:
+        if debug:
+            raise
+        line = " ".join(str(error).split())
+        stderr.print(f"error: {line}", markup=False, soft_wrap=True)
+        code = 2
+    sys.exit(code)

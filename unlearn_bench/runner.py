@@ -1,0 +1,360 @@
+"""One run: get the original, let the method unlearn, evaluate, and say what it cost.
+
+Originals, unlearned models and logits are artifacts of the store, so that a run that was
+killed goes on where the last artifact was finished, and nothing is computed twice.
+"""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlearn_bench import evaluate, metrics, models, registry
+from unlearn_bench.context import MAX_LOG_ENTRIES, Context, Split
+from unlearn_bench.cost import Clock, PeakMemory, environment
+from unlearn_bench.data import splits
+from unlearn_bench.data.datasets import Dataset, load, on_device
+from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
+from unlearn_bench.keys import content_key
+from unlearn_bench.metrics.cost import cost_records
+from unlearn_bench.results import RunResult
+from unlearn_bench.seeds import derive, seed_everything
+from unlearn_bench.spec import RunSpec
+from unlearn_bench.store import SCHEMA, Artifact, Built, Store
+from unlearn_bench.training import train
+
+Step = Callable[[str], None]
+
+
+class RunFailedError(Exception):
+    """A run that ended without a result, told in one line; the suite goes on.
+
+    The exception that a method raised is its ``__cause__``.
+    """
+
+
+class Runner:
+    """Runs single specifications on one device.
+
+    Args:
+        store: Where artifacts are kept.
+        device: Where models and data are put.
+        data_root: Folder of the datasets.
+        download: Whether missing datasets may be downloaded.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        device: torch.device,
+        *,
+        data_root: Path | None = None,
+        download: bool = False,
+    ) -> None:
+        self._store = store
+        self._device = device
+        self._data_root = data_root
+        self._download = download
+        self._environment = dict(environment(device))
+        # A GPU picks its convolution algorithm by speed unless told to repeat itself.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        self._dataset = lru_cache(maxsize=2)(self._load_dataset)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Hardware and versions of this process."""
+        return self._environment
+
+    def _load_dataset(self, name: str, image_size: int | None) -> Dataset:
+        data = load(name, root=self._data_root, image_size=image_size, download=self._download)
+        return on_device(data, self._device)
+
+    def dataset(self, spec: RunSpec) -> Dataset:
+        """Return the run's dataset; the last two stay in memory."""
+        return self._dataset(spec.dataset, spec.image_size)
+
+    def check_split(self, spec: RunSpec) -> None:
+        """Find out before anything is trained whether the forget set exists.
+
+        Raises:
+            DataError: If it does not, or the data are missing.
+        """
+        self._split(spec)
+
+    def check_model(self, spec: RunSpec) -> None:
+        """Find out before anything is trained whether the model fits the data.
+
+        Raises:
+            UserError: If it cannot be built, or the given weights do not fit it.
+        """
+        model = self._build(spec, seed=0)
+        if spec.original is not None:
+            models.load_weights(model, spec.original.path)
+
+    def key(self, spec: RunSpec) -> str:
+        """Return the key of the run's result: specification, data and method code."""
+        return content_key(self._identity(spec) | {"schema": SCHEMA})
+
+    def _identity(self, spec: RunSpec) -> dict[str, Any]:
+        method = registry.get(spec.method)
+        return spec.identity() | {"data": self.dataset(spec).fingerprint, "code": method.code_key}
+
+    def _split(self, spec: RunSpec) -> splits.Indices:
+        data = self.dataset(spec)
+        return splits.make(
+            spec.forget, data.train.labels, data.test.labels, data.classes,
+            validation=spec.validation, seed=spec.seed,
+        )  # fmt: skip
+
+    def _build(self, spec: RunSpec, seed: int) -> nn.Module:
+        data = self.dataset(spec)
+        return models.build(
+            spec.model, channels=data.channels, image_size=data.image_size,
+            num_classes=data.num_classes, seed=seed,
+        )  # fmt: skip
+
+    def run(self, spec: RunSpec, step: Step) -> RunResult:
+        """Execute one run.
+
+        Args:
+            spec: What to run.
+            step: Told in a few words what is being done.
+
+        Returns:
+            The result, status ``ok``.
+
+        Raises:
+            RunFailedError: If the method or its training failed; other runs are not concerned.
+            UserError: If nothing can run: no data, no space.
+        """
+        data, indices = self.dataset(spec), self._split(spec)
+        original = self._original(spec, step)
+        unlearned = self._store.get_or_build(
+            "unlearned",
+            self._identity(spec),
+            lambda: self._unlearn(spec, data, indices, original, step),
+        )
+        notes = unlearned.notes
+        step("evaluate")
+        clock = Clock(self._device)
+        with clock.phase("evaluate"):
+            logits = self._logits(spec, data, unlearned)
+        outputs = evaluate.split_outputs(logits, data, indices)
+        seconds = dict(notes["cost"]["seconds"])
+        seconds["evaluate"] = asdict(clock.phases["evaluate"])
+        if "seconds" in original.notes:
+            seconds["original"] = original.notes["seconds"]
+        records = metrics.compute(outputs) + cost_records(notes["cost"] | {"seconds": seconds})
+        return self.result(
+            spec, "ok", records=tuple(records), log=tuple(notes["log"]),
+            environment=notes["environment"],
+        )  # fmt: skip
+
+    def result(self, spec: RunSpec, status: Any, **rest: Any) -> RunResult:
+        """Return a result for ``spec`` with everything filled in that the specification says."""
+        return RunResult(
+            key=self.key(spec), method=spec.label, kind=registry.get(spec.method).kind,
+            dataset=spec.dataset, model=spec.model.label, scenario=spec.forget.name,
+            seed=spec.seed, params=spec.params, status=status,
+            **{"environment": self._environment} | rest,
+        )  # fmt: skip
+
+    def _original(self, spec: RunSpec, step: Step) -> Artifact:
+        """Return the original model: trained by the recipe, or the user's own weights."""
+        data = self.dataset(spec)
+        identity = spec.training_identity() | {"data": data.fingerprint}
+
+        def build() -> Built:
+            if spec.original is not None:
+                model = self._build(spec, seed=0)
+                models.load_weights(model, spec.original.path)
+                self._check_original(spec, data, model)
+                return model.state_dict(), {}
+            model = self._build(spec, seed=derive(spec.seed, "original")).to(self._device)
+            kept = torch.ones(len(data.train.labels), dtype=torch.bool)
+            kept[splits.hold_out(data.train.labels, spec.validation, spec.seed)] = False
+            everyone = self._as_split(
+                spec, "train", kept.nonzero().squeeze(1), data, "original", Counter()
+            )
+            clock = Clock(self._device)
+            with clock.phase("original"):
+                train(model, everyone, spec.recipe, seed=derive(spec.seed, "original"),
+                      step=lambda text: step(f"train original: {text}"))  # fmt: skip
+            return model.state_dict(), {
+                "seconds": asdict(clock.phases["original"]),
+                "environment": self._environment,
+            }
+
+        step("original")
+        return self._guard(lambda: self._store.get_or_build("original", identity, build))
+
+    def _check_original(self, spec: RunSpec, data: Dataset, model: nn.Module) -> None:
+        """Refuse weights that do not classify this dataset: their data were others."""
+        logits = evaluate.logits(model.to(self._device), data, data.test, self._device)
+        right = float((logits.argmax(1) == data.test.labels).double().mean())
+        if right < 2 / data.num_classes:
+            raise ModelError(
+                f"the weights classify {right:.1%} of the {spec.dataset} test images, little more "
+                f"than chance; they expect other data, another order of the classes, or inputs "
+                f"normalised otherwise than (x/255 - {data.mean}) / {data.std}"
+            )
+
+    def _as_split(
+        self, spec: RunSpec, name: str, indices: Tensor, data: Dataset, purpose: str,
+        ledger: Counter[str],
+    ) -> Split:  # fmt: skip
+        return Split(
+            name, data.train, indices, mean=data.mean, std=data.std,
+            device=self._device, batch_size=spec.recipe.batch_size,
+            augment=spec.recipe.augment, seed=derive(spec.seed, purpose, name), ledger=ledger,
+        )  # fmt: skip
+
+    def _unlearn(
+        self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
+    ) -> Built:
+        """Call the method on a private copy of the original, timed and watched."""
+        method = registry.get(spec.method)
+        model = self._build(spec, seed=0)
+        model.load_state_dict(original.tensors)
+        model.to(self._device).eval()
+        seed = derive(spec.seed, spec.method, spec.forget.name)
+        ledger: Counter[str] = Counter()
+        clock = Clock(self._device)
+        context = self._context(spec, method, data, indices, seed, ledger, clock, step)
+        expected = copy.deepcopy(model.state_dict())
+
+        step(spec.label)
+        seed_everything(derive(seed, "method"))
+        memory = PeakMemory(self._device)
+        with clock.phase("unlearn"):
+            returned = self._guard(lambda: method.function(model, context, **spec.params))
+        peak = memory.growth()
+        self._guard(lambda: check_model(returned, expected))
+        return returned.state_dict(), {
+            "cost": {
+                "seconds": {name: asdict(spent) for name, spent in clock.phases.items()},
+                "peak_bytes": peak,
+                "examples": dict(ledger),
+            },
+            "log": stored_log(context.log_entries),
+            "environment": self._environment,
+        }
+
+    def _context(
+        self, spec: RunSpec, method: registry.Method, data: Dataset, indices: splits.Indices,
+        seed: int, ledger: Counter[str], clock: Clock, step: Step,
+    ) -> Context:  # fmt: skip
+        retain = indices.retain
+        if method.access.retain_fraction < 1:
+            generator = torch.Generator().manual_seed(derive(seed, "retain"))
+            share = max(1, round(method.access.retain_fraction * len(retain)))
+            retain = retain[torch.randperm(len(retain), generator=generator)[:share]].sort().values
+        # Only what is declared is handed over: nothing undeclared is within reach.
+        readable = {"forget": indices.forget, "retain": retain, "validation": indices.validation}
+        handed_over = {
+            name: self._as_split(spec, name, chosen, data, f"unlearn/{spec.method}", ledger)
+            for name, chosen in readable.items()
+            if getattr(method.access, name)
+        }
+
+        def retrain(model: nn.Module, split: Split) -> None:
+            train(model, split, spec.recipe, seed=seed,
+                  step=lambda text: step(f"{spec.label}: {text}"))  # fmt: skip
+
+        return Context(
+            spec.method, method.access, handed_over, device=self._device, seed=seed,
+            num_classes=data.num_classes, forget_classes=indices.forget_classes,
+            build=lambda model_seed: self._build(spec, model_seed), trainer=retrain, clock=clock,
+        )  # fmt: skip
+
+    def _logits(self, spec: RunSpec, data: Dataset, weights: Artifact) -> dict[str, Tensor]:
+        """Return the logits on the training and test parts, from the store where possible.
+
+        They are kept per weights and part, so all scenarios of one original share them.
+        """
+
+        def build() -> Built:
+            model = self._build(spec, seed=0)
+            model.load_state_dict(weights.tensors)
+            model.to(self._device).eval()
+            return {
+                part: evaluate.logits(model, data, getattr(data, part), self._device)
+                for part in ("train", "test")
+            }, {}
+
+        identity = {
+            "weights": weights.sha256, "model": spec.model.model_dump(mode="json"),
+            "data": data.fingerprint, "device": spec.device,
+        }  # fmt: skip
+        return self._guard(lambda: self._store.get_or_build("logits", identity, build)).tensors
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        """Turn whatever a method raises into a failed run with a one-line reason.
+
+        Missing data, misfit weights and a full disk are no method's fault: they end the suite.
+        """
+        try:
+            return call()
+        except (RunFailedError, DataError, ModelError, OutputError):
+            raise
+        except UserError as error:
+            raise RunFailedError(str(error)) from error
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise RunFailedError(f"{type(error).__name__}: {reason}") from error
+
+
+def check_model(returned: object, expected: Mapping[str, Tensor]) -> None:
+    """Accept only a model of the original's architecture with finite weights.
+
+    Args:
+        returned: What the method gave back.
+        expected: State of the original.
+
+    Raises:
+        MethodError: With what is wrong and what is expected.
+    """
+    if not isinstance(returned, nn.Module):
+        raise MethodError(
+            f"the method returned {type(returned).__name__}, not a model; end it with "
+            "`return model`"
+        )
+    state = returned.state_dict()
+    for name in sorted(expected.keys() | state.keys()):
+        if name not in state or name not in expected:
+            what = "lacks the" if name in expected else "has an additional"
+            raise MethodError(f"the returned model {what} tensor {name}; keep the architecture")
+        given, wanted = state[name], expected[name]
+        if given.shape != wanted.shape or given.dtype != wanted.dtype:
+            raise MethodError(
+                f"tensor {name} came back as {given.dtype} {list(given.shape)}, expected "
+                f"{wanted.dtype} {list(wanted.shape)}; keep the architecture"
+            )
+        if not torch.isfinite(given).all():
+            raise MethodError(
+                f"tensor {name} holds NaN or infinity; lower the learning rate, or watch the "
+                "loss with unlearn_bench.api.check_finite"
+            )
+
+
+def stored_log(entries: list[dict[str, Tensor | float]]) -> list[dict[str, float | None]]:
+    """Turn a method's log into numbers; very long ones are thinned evenly, the last entry kept.
+
+    Numbers that are not finite become None, as JSON has no word for them.
+    """
+    stride = math.ceil(len(entries) / MAX_LOG_ENTRIES) or 1
+    kept = {*range(0, len(entries), stride), len(entries) - 1} if entries else set()
+    log = []
+    for position in sorted(kept):
+        values = {name: float(value) for name, value in entries[position].items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        log.append({"step": float(position), **finite})
+    return log
