@@ -42,6 +42,7 @@ DEFAULT_ROOT = Path("data")
 # Files up to this size in all are fingerprinted byte by byte, larger sets by names and sizes.
 HASHED_BYTES = 4 << 30
 MEASURED_IMAGES = 4096
+SMALL_IMAGE = 64  # pixels
 
 # Mean and standard deviation per channel, as the literature uses them.
 CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -91,7 +92,7 @@ def load(
     """
     kind, separator, path = name.partition(":")
     key = f"{kind}:PATH" if separator else name
-    if key not in SOURCES or name == key == f"{kind}:PATH":
+    if key not in SOURCES:
         raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
     if separator and not path:
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
@@ -198,7 +199,10 @@ def _streamed(part: RawPart, shape: Shape, *, resized: bool) -> StreamedImages:
     images = part.images
     if isinstance(images, TensorImages):
         return StreamedImages(images.data.__getitem__, len(images), shape)
-    return StreamedImages(encoded.decoder(images, shape, resized=resized), len(images), shape)
+    # Images known to be small keep the threads busy with the interpreter's lock only.
+    threads = 1 if not resized and max(shape[1:]) <= SMALL_IMAGE else None
+    decode = encoded.decoder(images, shape, resized=resized)
+    return StreamedImages(decode, len(images), shape, threads=threads)
 
 
 def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -22,6 +22,7 @@ Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
 
 # Half of what is free: training, the model copies and the loader of the next set need the rest.
 MEMORY_SHARE = 0.5
+MAX_THREADS = min(8, os.cpu_count() or 1)
 
 
 class Images(Protocol):
@@ -75,15 +76,20 @@ class TensorImages:
 class StreamedImages:
     """Images decoded when asked for, by a few threads, and fitted to one size."""
 
-    def __init__(self, decode: Decode, length: int, shape: Shape) -> None:
+    def __init__(
+        self, decode: Decode, length: int, shape: Shape, *, threads: int | None = None
+    ) -> None:
         """Remember how to decode one image; nothing is read yet.
 
         Args:
             decode: Gives the image at an index as uint8 [C, h, w]; called from several threads.
             length: Number of images.
             shape: Channels, height and width of what :meth:`fetch` returns.
+            threads: How many decode at once, by default one per core up to eight. Images of
+                a few hundred bytes are decoded faster by one: most of the time goes into Python.
         """
         self._decode, self._length, self._shape = decode, length, shape
+        self._threads = threads or MAX_THREADS
 
     def __len__(self) -> int:
         return self._length
@@ -108,14 +114,16 @@ class StreamedImages:
         images = torch.empty((len(indices), *self._shape), dtype=torch.uint8)
         # Neighbours in the file are read together: a Parquet row group is then opened once.
         wanted = sorted((index, place) for place, index in enumerate(indices.tolist()))
-        workers = _workers()
-        share = -(-len(wanted) // workers) or 1
+        share = -(-len(wanted) // self._threads) or 1
 
         def decode_some(start: int) -> None:
             for index, place in wanted[start : start + share]:
                 images[place] = resize(self._decode(index), self._shape[1:])
 
-        list(_pool(os.getpid()).map(decode_some, range(0, len(wanted), share)))
+        starts = range(0, len(wanted), share)
+        run = map if self._threads == 1 else _pool(os.getpid()).map
+        for _ in run(decode_some, starts):  # brings up what a thread raised
+            pass
         return images
 
     def in_memory(self) -> TensorImages:
@@ -123,14 +131,10 @@ class StreamedImages:
         return TensorImages(self.fetch(torch.arange(len(self))))
 
 
-def _workers() -> int:
-    return min(8, os.cpu_count() or 1)
-
-
 @functools.cache
 def _pool(process: int) -> ThreadPoolExecutor:
     # One pool per process id: threads do not survive a fork, a remembered pool would hang.
-    return ThreadPoolExecutor(_workers(), thread_name_prefix=f"decode-{process}")
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"decode-{process}")
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
