@@ -88,6 +88,8 @@ def _batches(
     # Pixels stay in 0..255 here, so the constants are scaled instead of every image.
     shift = 255 * torch.tensor(mean, device=device).view(-1, 1, 1)
     scale = 1 / (255 * torch.tensor(std, device=device).view(-1, 1, 1))
+    if not len(indices):
+        return  # splitting nothing would give one empty batch
     start = 0
     for pixels in _fetched(images, indices, batch_size, device):
         end = start + len(pixels)
@@ -106,10 +108,11 @@ def _fetched(
             yield images.fetch(chosen).to(device)
         return
 
+    pinned = device.type == "cuda"  # lets the copy run while the device still computes
+
     def fetch(chosen: Tensor) -> Tensor:
         pixels = images.fetch(chosen)
-        # Pinned memory lets the copy run while the device still computes.
-        return pixels.pin_memory() if device.type == "cuda" else pixels
+        return pixels.pin_memory() if pinned else pixels
 
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
         waiting: list[Future[Tensor]] = []
@@ -117,9 +120,9 @@ def _fetched(
             for chosen in indices.split(batch_size):
                 waiting.append(reader.submit(fetch, chosen))
                 if len(waiting) > AHEAD:
-                    yield waiting.pop(0).result().to(device, non_blocking=True)
+                    yield waiting.pop(0).result().to(device, non_blocking=pinned)
             while waiting:
-                yield waiting.pop(0).result().to(device, non_blocking=True)
+                yield waiting.pop(0).result().to(device, non_blocking=pinned)
         finally:
             # The pass may be given up half-way: do not read what nobody wants any more.
             for future in waiting:

@@ -98,8 +98,12 @@ def load(
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
         raise ParameterError(f"image_size is {image_size!r}; it must be a whole number from 1 up")
-    raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
-    _check(raw, name)
+    try:
+        raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
+        _check(raw, name)
+        fingerprint = _fingerprint(raw, image_size)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     train, test = _of_one_size([raw.train, raw.test], image_size)
     mean, std = CONSTANTS.get(name) or measured(train)
     return Dataset(
@@ -109,7 +113,7 @@ def load(
         classes=raw.classes,
         mean=mean,
         std=std,
-        fingerprint=_fingerprint(raw, image_size),
+        fingerprint=fingerprint,
     )
 
 
@@ -250,14 +254,13 @@ def _update(digest: "hashlib._Hash", tensor: Tensor) -> None:
 
 
 def _update_from_files(digest: "hashlib._Hash", images: encoded.Encoded) -> None:
-    try:
-        sizes = [path.stat().st_size for path in images.files]
-        for path, size in zip(images.files, sizes, strict=True):
-            digest.update(f"{path.relative_to(images.base).as_posix()} {size}\n".encode())
-            if sum(sizes) <= HASHED_BYTES:
-                digest.update(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+    sizes = [path.stat().st_size for path in images.files]
+    hash_bytes = sum(sizes) <= HASHED_BYTES
+    for path, size in zip(images.files, sizes, strict=True):
+        digest.update(f"{path.relative_to(images.base).as_posix()} {size}\n".encode())
+        if hash_bytes:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
 
 
 def _read_digits(root: Path, path: str, download: bool) -> Raw:

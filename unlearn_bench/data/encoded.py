@@ -6,6 +6,7 @@ torchvision's decoders, anything else that Pillow reads goes through Pillow.
 """
 
 import io
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,8 @@ from unlearn_bench.errors import DataError
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
 SAMPLED_HEADERS = 64
+# What torchvision's decoders and Pillow raise for bytes that are no whole image.
+UNREADABLE = (RuntimeError, OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
 
 class Encoded(Protocol):
@@ -116,7 +119,7 @@ def decoder(encoded: Encoded, shape: Shape, *, resized: bool) -> Decode:
     def decode(index: int) -> Tensor:
         try:
             image = decode_image(encoded.read(index), shape[0])
-        except (RuntimeError, ValueError, SyntaxError, OSError) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"cannot decode image {encoded.where(index)}: {_first_line(error)}; "
                 "it is truncated or damaged, replace or remove it"
@@ -166,7 +169,7 @@ def _header(encoded: Encoded, index: int) -> tuple[str, int, int]:
     try:
         with Image.open(io.BytesIO(encoded.read(index))) as picture:
             return picture.mode, picture.height, picture.width
-    except (OSError, ValueError, SyntaxError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise DataError(
             f"{encoded.where(index)} is no image that can be read; replace or remove it"
         ) from error

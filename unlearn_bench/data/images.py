@@ -22,6 +22,8 @@ Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
 
 # Half of what is free: training, the model copies and the loader of the next set need the rest.
 MEMORY_SHARE = 0.5
+# In a container not all of the machine's memory is ours; this file has the limit, or "max".
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MAX_THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -153,13 +155,15 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = image.shape[1:]
     if (height, width) == size:
         return image
-    scale = max(size[0] / height, size[1] / width)
-    # At least `size`: the product may fall a rounding error short of it.
-    scaled = max(size[0], int(height * scale)), max(size[1], int(width * scale))
+    # Whole numbers throughout: a float scale can fall a rounding error short of `size`.
+    if size[0] * width >= size[1] * height:
+        scaled = size[0], width * size[0] // height
+    else:
+        scaled = height * size[1] // width, size[1]
     large = functional.interpolate(
         image[None], scaled, mode="bilinear", align_corners=False, antialias=True
     )[0]
-    top, left = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
+    top, left = round((scaled[0] - size[0]) / 2), round((scaled[1] - size[1]) / 2)
     return large[:, top : top + size[0], left : left + size[1]]
 
 
@@ -168,10 +172,8 @@ def available_memory() -> int:
     import psutil
 
     available = int(psutil.virtual_memory().available)
-    # In a container the machine's memory is not ours: the control group has the limit.
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        available = min(available, int(text))
+    if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text().strip()).isdigit():
+        available = min(available, int(limit))
     return available
 
 

@@ -101,8 +101,16 @@ def load_folder(folder: Path) -> Raw:
         raise DataError(f"no {missing} in {folder}; put both parts of the dataset there")
     classes = class_names(train_files[0])
     train, test = _part(train_files), _part(test_files)
+    for files, part in ((train_files, train), (test_files, test)):
+        if not len(part.labels):
+            raise DataError(f"{files[0]} has no rows; get it again")
     if classes is None:
         highest = max(int(part.labels.max()) for part in (train, test))
+        if highest >= len(train.labels) + len(test.labels):
+            raise DataError(
+                f"label {highest} in {folder} is higher than there are images; "
+                "number the classes from 0 up"
+            )
         classes = tuple(str(label) for label in range(highest + 1))
     return Raw(train, test, classes)
 

@@ -1,0 +1,187 @@
+"""Parquet files in the layout of the Hugging Face hub."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from unlearn_bench.data import datasets, images, parquet
+from unlearn_bench.errors import DataError
+
+NAMES = ("cat", "dog", "eel")
+
+
+@pytest.fixture
+def pictures(rng) -> np.ndarray:
+    return rng.integers(0, 256, (14, 8, 9, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, encode, write_parquet, pictures):
+    """Ten training images in two files, four test images."""
+    data = [encode(p) for p in pictures]
+    labels = [i % 3 for i in range(14)]
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", data[:6], labels[:6], names=NAMES)
+    write_parquet(tmp_path / "train-00001-of-00002.parquet", data[6:10], labels[6:10], names=NAMES)
+    write_parquet(tmp_path / "test-00000-of-00001.parquet", data[10:], labels[10:], names=NAMES)
+    return tmp_path
+
+
+def load(folder, **options):
+    return datasets.load(f"parquet:{folder}", **options)
+
+
+def test_every_image_and_label_is_found_in_order(folder, pictures):
+    found = load(folder)
+    expected = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    assert torch.equal(found.train.images.data, expected[:10])
+    assert torch.equal(found.test.images.data, expected[10:])
+    assert found.train.labels.tolist() == [i % 3 for i in range(10)]
+    assert found.test.labels.tolist() == [i % 3 for i in range(10, 14)]
+    assert found.classes == NAMES and found.channels == 3 and found.image_size == (8, 9)
+
+
+def test_streamed_rows_equal_rows_in_memory(folder, monkeypatch):
+    resident = load(folder, image_size=6)
+    monkeypatch.setattr(datasets, "fits_in_memory", lambda nbytes: False)
+    monkeypatch.setattr(parquet, "available_memory", lambda: 0)  # remember few row groups only
+    monkeypatch.setattr(parquet, "ROW_GROUPS_KEPT", 1)
+    streamed = load(folder, image_size=6)
+    assert isinstance(streamed.train.images, images.StreamedImages)
+    order = torch.tensor([9, 0, 5, 3, 3, 8])
+    assert torch.equal(streamed.train.images.fetch(order), resident.train.images.fetch(order))
+    assert (streamed.mean, streamed.std) == (resident.mean, resident.std)
+    assert streamed.fingerprint == resident.fingerprint
+
+
+def test_jpeg_and_grey_images_equal_pillow(tmp_path, encode, write_parquet):
+    ramp = np.add.outer(np.arange(16), np.arange(16)).astype(np.uint8) * 8
+    for part in ("train", "test"):
+        write_parquet(tmp_path / f"{part}-0.parquet", [encode(ramp, "JPEG")], [0])
+    found = load(tmp_path).train.images.data[0, 0]
+    slow = np.array(Image.open(io.BytesIO(encode(ramp, "JPEG"))))
+    assert found.shape == (16, 16)
+    assert (found.int() - torch.from_numpy(slow).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("columns", [("image", "label"), ("img", "fine_label"), ("image", "labels")])
+@pytest.mark.parametrize("plain", [True, False])
+def test_usual_column_names_and_plain_bytes(
+    tmp_path, encode, write_parquet, pictures, columns, plain
+):
+    for part in ("train", "validation"):
+        write_parquet(
+            tmp_path / "data" / f"{part}-0.parquet",
+            [encode(p) for p in pictures[:4]],
+            [0, 1, 1, 0],
+            columns=columns,
+            plain=plain,
+        )
+    found = load(tmp_path)
+    assert torch.equal(found.test.images.data, torch.from_numpy(pictures[:4]).permute(0, 3, 1, 2))
+    assert found.classes == ("0", "1")
+
+
+def test_test_files_are_preferred_to_validation_files(folder, write_parquet, encode, pictures):
+    write_parquet(folder / "validation-0.parquet", [encode(pictures[0])], [0], names=NAMES)
+    assert len(load(folder).test.labels) == 4
+
+
+def test_one_pixel_changes_the_fingerprint(folder, write_parquet, encode, pictures):
+    before = load(folder).fingerprint
+    assert load(folder).fingerprint == before != load(folder, image_size=8).fingerprint
+    pictures[12, 0, 0, 0] ^= 1
+    data = [encode(p) for p in pictures[10:]]
+    labels = [i % 3 for i in range(10, 14)]
+    write_parquet(folder / "test-00000-of-00001.parquet", data, labels, names=NAMES)
+    assert load(folder).fingerprint != before
+
+
+@pytest.mark.parametrize("keep", [0, 2, 60, 0.5, 0.95])
+def test_truncated_file_is_named_in_one_line(folder, keep):
+    path = folder / "train-00001-of-00002.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
+    with pytest.raises(DataError, match="train-00001-of-00002.parquet: truncated") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_image_is_named_by_file_and_row(folder, write_parquet, encode, pictures):
+    data = [encode(p) for p in pictures[6:10]]
+    data[2] = data[2][:40]
+    write_parquet(folder / "train-00001-of-00002.parquet", data, [0, 1, 2, 0], names=NAMES)
+    with pytest.raises(DataError, match="train-00001-of-00002.parquet, row 2"):
+        load(folder)
+
+
+def test_image_kept_outside_the_file_is_refused(folder, write_parquet):
+    write_parquet(folder / "test-00000-of-00001.parquet", [None, None], [0, 1], names=NAMES)
+    with pytest.raises(DataError, match="no image bytes in .*row 0"):
+        load(folder)
+
+
+def test_missing_shard_is_noticed(folder):
+    (folder / "train-00000-of-00002.parquet").unlink()
+    with pytest.raises(DataError, match="1 of the 2 files like train-00001-of-00002"):
+        load(folder)
+
+
+def test_missing_part_is_named(folder):
+    (folder / "test-00000-of-00001.parquet").unlink()
+    with pytest.raises(DataError, match=r"no test-\*.parquet or validation-\*.parquet in"):
+        load(folder)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no train-\*.parquet in .*nowhere"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_out_of_range_is_refused(folder, write_parquet, encode, pictures, label):
+    data = [encode(p) for p in pictures[:2]]
+    write_parquet(folder / "test-00000-of-00001.parquet", data, [0, label], names=NAMES)
+    with pytest.raises(DataError, match=f"label {label} in the test part .* go from 0 to 2"):
+        load(folder)
+
+
+def test_label_beyond_the_number_of_images_is_refused(tmp_path, write_parquet, encode, pictures):
+    for part in ("train", "test"):
+        write_parquet(tmp_path / f"{part}-0.parquet", [encode(pictures[0])], [10**12])
+    with pytest.raises(DataError, match="number the classes from 0 up"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [["cat"], [None], [0.5]])
+def test_labels_that_are_no_whole_numbers_are_refused(
+    tmp_path, write_parquet, encode, pictures, labels
+):
+    for part in ("train", "test"):
+        write_parquet(tmp_path / f"{part}-0.parquet", [encode(pictures[0])], labels)
+    with pytest.raises(DataError, match="column 'label' of .* wanted an integer label"):
+        load(tmp_path)
+
+
+def test_file_without_rows_is_refused(folder, write_parquet):
+    write_parquet(folder / "test-00000-of-00001.parquet", [], pa.array([], pa.int64()), names=NAMES)
+    with pytest.raises(DataError, match="has no rows"):
+        load(folder)
+
+
+def test_unknown_columns_are_listed(tmp_path):
+    for part in ("train", "test"):
+        pq.write_table(pa.table({"photo": [b"x"], "label": [0]}), tmp_path / f"{part}-0.parquet")
+    with pytest.raises(DataError, match="no image column in .* it has photo, label; wanted one of"):
+        load(tmp_path)
+
+
+def test_image_column_of_numbers_is_refused(tmp_path):
+    for part in ("train", "test"):
+        pq.write_table(pa.table({"image": [1], "label": [0]}), tmp_path / f"{part}-0.parquet")
+    with pytest.raises(DataError, match="column 'image' of .* has type int64; wanted bytes"):
+        load(tmp_path)
