@@ -53,7 +53,9 @@ def write_parquet() -> Callable[..., None]:
         row_group_size: int = 3,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        cells = images if plain else [{"bytes": b, "path": f"{i}.png"} for i, b in enumerate(images)]
+        cells = (
+            images if plain else [{"bytes": b, "path": f"{i}.png"} for i, b in enumerate(images)]
+        )
         kind = pa.binary() if plain else pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         table = pa.table({columns[0]: pa.array(cells, kind), columns[1]: pa.array(labels)})
         if names is not None:

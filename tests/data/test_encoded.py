@@ -18,6 +18,16 @@ def pillow(content: bytes, channels: int) -> torch.Tensor:
     return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
 
 
+@pytest.fixture(params=["torchvision", "Pillow"])
+def library(request, monkeypatch):
+    """Run a test with torchvision's decoders and as it would be without them."""
+    if request.param == "Pillow":
+        monkeypatch.setattr(encoded, "_fast_decoders", dict)
+    else:
+        pytest.importorskip("torchvision.io")
+        assert len(encoded._fast_decoders()) == 2
+
+
 def smooth(height: int = 21, width: int = 17) -> np.ndarray:
     ramp = np.linspace(0, 255, height * width * 3).reshape(height, width, 3)
     return ramp.astype(np.uint8)
@@ -32,7 +42,7 @@ def write(folder, *contents: bytes) -> EncodedFiles:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_decoding_equals_pillow(encode, kind, channels):
+def test_decoding_equals_pillow(library, encode, kind, channels):
     pixels = smooth()[..., 0] if channels == 1 else smooth()
     content = encode(pixels, kind)
     found, slow = encoded.decode_image(content, channels), pillow(content, channels)
@@ -41,14 +51,14 @@ def test_decoding_equals_pillow(encode, kind, channels):
     assert (found.int() - slow.int()).abs().max() <= (1 if kind == "JPEG" else 0)
 
 
-def test_grey_image_becomes_rgb_and_transparency_is_dropped(encode):
+def test_grey_image_becomes_rgb_and_transparency_is_dropped(library, encode):
     grey = encode(smooth()[..., 0])
     assert torch.equal(encoded.decode_image(grey, 3), pillow(grey, 1).expand(3, -1, -1))
     clear = encode(np.dstack([smooth(), np.full((21, 17), 100, np.uint8)]))
     assert torch.equal(encoded.decode_image(clear, 3), torch.from_numpy(smooth()).permute(2, 0, 1))
 
 
-def test_sixteen_bit_png_keeps_its_upper_eight_bits():
+def test_sixteen_bit_png_keeps_its_upper_eight_bits(library):
     deep = np.arange(0, 65536, 256 * 4, dtype=np.uint16).reshape(8, 8) + 77
     stream = io.BytesIO()
     Image.fromarray(deep).save(stream, "PNG")
@@ -86,7 +96,7 @@ def test_size_that_the_survey_missed_is_reported_when_decoded(encode, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
-def test_truncated_image_is_named_in_one_line(encode, tmp_path, kind):
+def test_truncated_image_is_named_in_one_line(library, encode, tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     content = encode(noise, kind)
     decode = encoded.decoder(write(tmp_path, content[: len(content) // 2]), (3, 64, 64), resized=0)

@@ -68,7 +68,9 @@ def test_jpeg_and_grey_images_equal_pillow(tmp_path, encode, write_parquet):
     assert (found.int() - torch.from_numpy(slow).int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("columns", [("image", "label"), ("img", "fine_label"), ("image", "labels")])
+@pytest.mark.parametrize(
+    "columns", [("image", "label"), ("img", "fine_label"), ("image", "labels")]
+)
 @pytest.mark.parametrize("plain", [True, False])
 def test_usual_column_names_and_plain_bytes(
     tmp_path, encode, write_parquet, pictures, columns, plain
