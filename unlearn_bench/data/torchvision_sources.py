@@ -129,9 +129,17 @@ def _is_damaged(path: Path, md5: str | None) -> bool:
         from torchvision.datasets.utils import check_md5
 
         return not check_md5(path, md5)
-    if path.name.endswith("-ubyte"):
-        return not _is_whole_idx(path)
-    return False
+    if path.suffix == ".json":
+        return not _is_json(path)
+    return path.name.endswith("-ubyte") and not _is_whole_idx(path)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True
 
 
 def _is_whole_idx(path: Path) -> bool:
