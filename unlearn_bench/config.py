@@ -235,6 +235,7 @@ def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
                         runs.append(RunSpec(
                             dataset=dataset, image_size=suite.image_size, model=model,
                             forget=scenario.forget, recipe=recipe, validation=suite.validation,
+                            threads=suite.threads,
                             seed=seed, method=spec.name, label=spec.label or spec.name,
                             params=_resolve_params(suite, spec, scenario), device=device,
                             original=weights,

@@ -63,6 +63,7 @@ class Runner:
         self._data_root = data_root
         self._download = download
         self._environment = dict(environment(device))
+        self._threads = torch.get_num_threads()
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
@@ -72,6 +73,9 @@ class Runner:
     def environment(self) -> Mapping[str, Any]:
         """Hardware and versions of this process."""
         return self._environment
+
+    def _environment_of(self, spec: RunSpec) -> dict[str, Any]:
+        return self._environment | {"threads": spec.threads or self._threads}
 
     def _load_dataset(self, name: str, image_size: int | None) -> Dataset:
         data = load(name, root=self._data_root, image_size=image_size, download=self._download)
@@ -135,6 +139,8 @@ class Runner:
             RunFailedError: If the method or its training failed; other runs are not concerned.
             UserError: If nothing can run: no data, no space.
         """
+        # More threads than small tensors can feed only wait for each other.
+        torch.set_num_threads(spec.threads or self._threads)
         data, indices = self.dataset(spec), self._split(spec)
         original = self._original(spec, step)
         unlearned = self._store.get_or_build(
@@ -164,7 +170,7 @@ class Runner:
             key=self.key(spec), method=spec.label, kind=registry.get(spec.method).kind,
             dataset=spec.dataset, model=spec.model.label, scenario=spec.forget.name,
             seed=spec.seed, params=spec.params, status=status,
-            **{"environment": self._environment} | rest,
+            **{"environment": self._environment_of(spec)} | rest,
         )  # fmt: skip
 
     def _original(self, spec: RunSpec, step: Step) -> Artifact:
@@ -190,7 +196,7 @@ class Runner:
                       step=lambda text: step(f"train original: {text}"))  # fmt: skip
             return model.state_dict(), {
                 "seconds": asdict(clock.phases["original"]),
-                "environment": self._environment,
+                "environment": self._environment_of(spec),
             }
 
         step("original")
@@ -245,7 +251,7 @@ class Runner:
                 "examples": dict(ledger),
             },
             "log": stored_log(context.log_entries),
-            "environment": self._environment,
+            "environment": self._environment_of(spec),
         }
 
     def _context(

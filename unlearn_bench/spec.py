@@ -213,6 +213,8 @@ class Suite(Spec):
         recipe: How originals and retrained models are trained.
         image_size: Side in pixels to which images are resized; by default they are not.
         validation: Share of the training part set aside for stop rules and tuning.
+        threads: CPU threads of every run; by default as many as the machine has cores. Fixed
+            where figures should not depend on the machine.
         params: Hyper-parameters by method, for every scenario.
     """
 
@@ -228,6 +230,7 @@ class Suite(Spec):
     recipe: Recipe = Recipe()
     image_size: PositiveInt | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    threads: PositiveInt | None = None
     params: dict[str, dict[str, Any]] = {}
 
     @field_validator("datasets", "models", "scenarios")
@@ -256,6 +259,7 @@ class RunSpec(Spec):
     forget: Forget
     recipe: Recipe
     validation: float
+    threads: int | None
     seed: int
     method: str
     label: str
@@ -267,7 +271,16 @@ class RunSpec(Spec):
         """Return what determines the original model, apart from the data themselves."""
         return self.model_dump(
             mode="json",
-            include={"dataset", "image_size", "model", "recipe", "validation", "seed", "device"},
+            include={
+                "dataset",
+                "image_size",
+                "model",
+                "recipe",
+                "validation",
+                "threads",
+                "seed",
+                "device",
+            },
         ) | {"original": self.original and self.original.sha256}
 
     def identity(self) -> dict[str, Any]:
