@@ -1,0 +1,64 @@
+"""The comparison report: which method came nearest to retraining, and what it cost.
+
+``records.csv`` becomes one :class:`~unlearn_bench.report.table.Section` per dataset, model and
+scenario; the sections become sentences, figures, Markdown and one HTML page. Nothing here
+imports torch, and the drawing libraries are loaded only when something is drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unlearn_bench.report.text import TextTable
+
+__all__ = ["comparison", "write_report"]
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html``, ``report.md`` and ``figures/`` beside ``records.csv``.
+
+    The same input gives the same bytes. A suite that failed in part, or has not run at all,
+    still gives a report that says so.
+
+    Args:
+        folder: A results folder as ``unlearn-bench run`` wrote it.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        OutputError: If the folder holds no results, or cannot be written.
+    """
+    from unlearn_bench.files import write_atomically
+    from unlearn_bench.report import figures, html, markdown
+    from unlearn_bench.report.provenance import read_report
+
+    report = read_report(folder)
+    drawn = figures.draw(report.sections)
+    for section_figures in drawn.values():
+        for figure in section_figures:
+            write_atomically(folder / figure.path, figure.svg)
+    write_atomically(folder / "report.md", markdown.render(report, drawn))
+    page = folder / "report.html"
+    write_atomically(page, html.render(report, drawn))
+    return page
+
+
+def comparison(records: pd.DataFrame) -> tuple[TextTable, ...]:
+    """Return one plain table per section, for the end of a run in the terminal.
+
+    Args:
+        records: The long table of :func:`unlearn_bench.results.read_records`.
+    """
+    from unlearn_bench.report.findings import headline
+    from unlearn_bench.report.table import sections
+    from unlearn_bench.report.text import brief_columns, text_table
+
+    return tuple(
+        text_table(section, headline(section), brief_columns(section))
+        for section in sections(records)
+    )

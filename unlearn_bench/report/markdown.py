@@ -1,0 +1,94 @@
+"""The report as Markdown, ready for a README or a pull request."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from unlearn_bench.report.figures import Figure
+from unlearn_bench.report.findings import (
+    distance_definition,
+    headline,
+    notes,
+    overview_headline,
+    run_gaps,
+)
+from unlearn_bench.report.provenance import Report
+from unlearn_bench.report.table import Section
+from unlearn_bench.report.text import (
+    TextTable,
+    failure_texts,
+    main_columns,
+    overview_table,
+    section_title,
+    text_table,
+)
+
+
+def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
+    """Render the report; figures are linked by paths relative to the results folder."""
+    finding = overview_headline(report.sections)
+    blocks = [f"# {escape(finding)}"]
+    if report.provenance.description:
+        blocks.append(escape(report.provenance.description))
+    blocks += [escape(gap) for gap in run_gaps(report.provenance)]
+    if len(report.sections) > 1:
+        overview = overview_table(report.sections, finding)
+        blocks += [f"## {overview.title}", _table(overview)]
+    for index, section in enumerate(report.sections):
+        blocks += _section(section, drawn.get(index, ()), stands_alone=len(report.sections) == 1)
+    blocks += _provenance(report)
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """Make any text stand for itself: no markup, no HTML, no line break."""
+    text = re.sub(r"\s+", " ", text).strip()
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # An underscore within a word is no markup, and most names have one.
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", re.sub(r"([\\`*\[\]|~#])", r"\\\1", text))
+    # A bare address would become a link.
+    return text.replace("://", ":\u200b//").replace("@", "&#64;")
+
+
+def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) -> list[str]:
+    finding = headline(section)
+    table = text_table(section, finding, main_columns(section))
+    blocks = [f"## {escape(section_title(section))}"]
+    if not stands_alone:
+        blocks.append(f"**{escape(finding)}.**")
+    blocks.append(_table(table))
+    reading = ["Mean ± half-width of the 95 % t-interval over seeds."]
+    if section.compared:
+        reading.append(distance_definition(section))
+    blocks.append(escape(" ".join(reading)))
+    remarks = [f"- {escape(note)}" for note in notes(section)]
+    remarks += [f"- {escape(failure)}" for failure in failure_texts(section)]
+    if remarks:
+        blocks.append("\n".join(remarks))
+    for figure in figures:
+        blocks += [f"![{escape(figure.title)}]({figure.path})", f"*{escape(figure.caption)}*"]
+    return blocks
+
+
+def _table(table: TextTable) -> str:
+    lines = [table.columns, *table.rows]
+    marked = {(row + 1, column) for row, column in table.marked}
+    text = [
+        " | ".join(
+            f"**{escape(cell)}**" if (i, j) in marked else escape(cell)
+            for j, cell in enumerate(line)
+        )
+        for i, line in enumerate(lines)
+    ]
+    rule = " | ".join(["---", *["---:"] * (len(table.columns) - 1)])
+    return "\n".join(f"| {line} |" for line in [text[0], rule, *text[1:]])
+
+
+def _provenance(report: Report) -> list[str]:
+    origin = report.provenance
+    blocks = ["## How this was made"]
+    if origin.command:
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", origin.command)), default=0))
+        blocks.append(f"{fence}console\n{origin.command}\n{fence}")
+    items = [f"- {label}: {escape(text)}" for label, text in origin.facts]
+    items += [f"- {escape(note)}" for note in origin.notes]
+    return [*blocks, "\n".join(items)] if items else blocks

@@ -1,0 +1,269 @@
+"""Numbers and tables as plain text, alike in the terminal, in Markdown and on the page."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unlearn_bench.report.estimate import Estimate
+from unlearn_bench.report.table import (
+    ACCURACIES,
+    DISTANCE,
+    MIA_AUC,
+    TIME_RATIO,
+    Row,
+    Section,
+)
+
+NONE = "–"
+
+LABELS = {
+    DISTANCE: "Distance to retraining",
+    TIME_RATIO: "Time, % of retraining",
+    "forget_accuracy": "Forget accuracy",
+    "retain_accuracy": "Retain accuracy",
+    "test_forget_accuracy": "Test forget accuracy",
+    "test_retain_accuracy": "Test retain accuracy",
+    MIA_AUC: "Loss attack AUC",
+    "mia_loss_tpr_at_10pct": "Loss attack TPR at 10 % FPR",
+    "mia_loss_tpr_at_1pct": "Loss attack TPR at 1 % FPR",
+    "mia_loss_tpr_at_0.1pct": "Loss attack TPR at 0.1 % FPR",
+    "mia_loss_resolvable_fpr": "Loss attack, smallest resolvable FPR",
+    "wall_seconds": "Wall time",
+    "wall_seconds_precompute": "Wall time, precomputation",
+    "cpu_seconds": "CPU time",
+    "gpu_seconds": "GPU time",
+    "peak_bytes": "Peak memory",
+    "examples_touched": "Examples touched",
+}
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of strings, its first column the method.
+
+    Attributes:
+        title: What was unlearned from what.
+        finding: The sentence that the numbers support.
+        marked: Row and column of the cells to stress.
+    """
+
+    title: str
+    finding: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: frozenset[tuple[int, int]] = frozenset()
+
+
+def label(column: str) -> str:
+    """Name a column in words; one that no table knows keeps its name."""
+    if column in LABELS:
+        return LABELS[column]
+    metric, _, split = column.partition(" (")
+    return f"{LABELS.get(metric, metric)} ({split}" if split else metric
+
+
+def plus_minus(value: Estimate, decimals: int, sign: bool = False) -> str:
+    """Write ``mean ± half-width``; a single seed has no half-width."""
+    mean = _number(value.mean, decimals, sign)
+    if value.half_width is None:
+        return mean
+    return f"{mean} ± {_number(value.half_width, decimals)}"
+
+
+def share(ratio: float) -> str:
+    """Write a ratio to retraining so that "its time" may follow: ``6 % of``, ``1.4 times``."""
+    if ratio >= 1.095:
+        return f"{ratio:.2g} times" if ratio < 10 else f"{ratio:.0f} times"
+    percent = 100 * ratio
+    if percent < 0.1:
+        return "under 0.1 % of"
+    return f"{percent:.{_decimals(percent)}f} % of"
+
+
+def format_value(column: str, value: Estimate) -> str:
+    """Write an estimate in the unit of its column, unit symbol left to the heading or added."""
+    factor, suffix, decimals = _unit(column, value)
+    return plus_minus(value.scaled(factor), decimals) + suffix
+
+
+def format_gap(column: str, gap: Estimate) -> str:
+    """Write a gap to retraining with its sign."""
+    factor, suffix, decimals = _unit(column, gap)
+    return plus_minus(gap.scaled(factor), decimals, sign=True) + suffix
+
+
+def heading(column: str) -> str:
+    """Name a column with the unit of its cells."""
+    if column in ACCURACIES:
+        return f"{label(column)}, %"
+    return f"{label(column)}, points" if column == DISTANCE else label(column)
+
+
+def main_columns(section: Section) -> tuple[str, ...]:
+    """Choose the columns of the first table: distance, cost, accuracies, attack."""
+    wanted = (DISTANCE, TIME_RATIO, "wall_seconds", *ACCURACIES, MIA_AUC)
+    return _available(section, wanted)
+
+
+def brief_columns(section: Section) -> tuple[str, ...]:
+    """Choose the columns that fit a terminal."""
+    time = TIME_RATIO if TIME_RATIO in section.table.columns else "wall_seconds"
+    return _available(section, (DISTANCE, time, "forget_accuracy", "retain_accuracy"))
+
+
+def cell_text(section: Section, row: Row, column: str) -> str:
+    """Write one cell; its own n is added where it differs from the row's."""
+    if row.method == section.reference and column == DISTANCE:
+        return "0 (reference)"
+    value = section.table.value(row.method, column)
+    if value is None:
+        return "unresolved" if (row.method, column) in section.unresolved else NONE
+    text = format_value(column, value)
+    return text if value.n == len(row.seeds) else f"{text} (n = {value.n})"
+
+
+def seeds_text(row: Row) -> str:
+    """Write how many seeds gave a result, and how many failed."""
+    if not row.failed:
+        return str(len(row.seeds))
+    return f"{len(row.seeds)} of {len(row.seeds) + len(row.failed)}"
+
+
+def section_title(section: Section) -> str:
+    """Name a section by what was unlearned from what."""
+    return f"{section.dataset} · {section.model} · {section.scenario}"
+
+
+def text_table(section: Section, finding: str, columns: Sequence[str]) -> TextTable:
+    """Return the section's rows as text, in the table's order; the nearest method is marked."""
+    rows = []
+    for row in section.table.rows:
+        cells = (cell_text(section, row, column) for column in columns)
+        rows.append((_name_text(row), *cells, seeds_text(row)))
+    nearest = [i for i, row in enumerate(section.table.rows) if row in section.ranking[:1]]
+    return TextTable(
+        section_title(section), finding, ("Method", *map(heading, columns), "Seeds"), tuple(rows),
+        marked=frozenset((i, j) for i in nearest for j in (0, 1)),
+    )  # fmt: skip
+
+
+def overview_table(sections: Sequence[Section], finding: str) -> TextTable:
+    """Return the distances of every method in every section, and what it cost.
+
+    Methods that were measured in most sections come first, among them the nearest on average.
+    The nearest of each section is marked.
+    """
+    distances = {
+        row.method: {
+            i: cell.value
+            for i, section in enumerate(sections)
+            if (cell := section.table.cells.get((row.method, DISTANCE)))
+        }
+        for kind in ("control", "method")
+        for section in sections
+        for row in section.table.of_kind(kind)
+    }
+    kinds = {row.method: row.kind for section in sections for row in section.table.rows}
+
+    def order(method: str) -> tuple[bool, int, float, str]:
+        found = distances[method].values()
+        mean = sum(value.mean for value in found) / len(found) if found else math.inf
+        return kinds[method] == "method", -len(found), mean, method
+
+    methods = sorted(distances, key=order)
+    rows = tuple(
+        (
+            method,
+            *(
+                plus_minus(distances[method][i], 1) if i in distances[method] else NONE
+                for i in range(len(sections))
+            ),
+            _range_text(sections, method),
+        )
+        for method in methods
+    )
+    marked = frozenset(
+        (methods.index(section.ranking[0].method), i + 1)
+        for i, section in enumerate(sections)
+        if section.ranking
+    )
+    names = short_titles(sections)
+    return TextTable(
+        "Distance to retraining, points", finding, ("Method", *names, label(TIME_RATIO)), rows, marked
+    )
+
+
+def short_titles(sections: Sequence[Section]) -> tuple[str, ...]:
+    """Name sections by what tells them apart: shared dataset or model names are left out."""
+    parts = [(section.dataset, section.model, section.scenario) for section in sections]
+    differing = [i for i in range(3) if len({part[i] for part in parts}) > 1] or [2]
+    return tuple(" · ".join(part[i] for i in differing) for part in parts)
+
+
+def time_range(ratios: Sequence[float]) -> str:
+    """Write the least and greatest of several ratios to retraining in percent."""
+    low, high = (f"{100 * ratio:.{_decimals(100 * ratio)}f}" for ratio in (min(ratios), max(ratios)))
+    return low if low == high else f"{low}–{high}"
+
+
+def failure_texts(section: Section) -> tuple[str, ...]:
+    """Write each failed method with its seeds and reason, alike reasons together."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for failure in section.failures:
+        seeds.setdefault((failure.method, failure.reason), []).append(failure.seed)
+    return tuple(
+        f"Failed: {method}, seed{'s' * (len(found) > 1)} {', '.join(map(str, sorted(found)))}: {reason}"
+        for (method, reason), found in seeds.items()
+    )
+
+
+def _range_text(sections: Sequence[Section], method: str) -> str:
+    found = (section.table.value(method, TIME_RATIO) for section in sections)
+    ratios = [value.mean for value in found if value is not None]
+    return time_range(ratios) if ratios else NONE
+
+
+def _name_text(row: Row) -> str:
+    if not row.seeds:
+        return f"{row.method} (failed)" if row.failed else row.method
+    if row.damage is not None:
+        return f"{row.method} (retain accuracy −{row.damage:.0f} points)"
+    return row.method
+
+
+def _available(section: Section, wanted: Sequence[str]) -> tuple[str, ...]:
+    return tuple(column for column in wanted if column in section.table.columns)
+
+
+def _number(value: float, decimals: int, sign: bool = False) -> str:
+    text = f"{abs(value):,.{decimals}f}"
+    is_zero = not any(digit in text for digit in "123456789")
+    if value < 0 and not is_zero:
+        return f"−{text}"
+    return f"+{text}" if sign and not is_zero else text
+
+
+def _decimals(value: float) -> int:
+    """Decimals that leave about two significant digits."""
+    magnitude = abs(value)
+    return 0 if magnitude >= 10 else 1 if magnitude >= 1 else 2
+
+
+def _unit(column: str, value: Estimate) -> tuple[float, str, int]:
+    """Return the factor, the suffix and the decimals in which a column is written."""
+    if column in ACCURACIES:
+        return 100, "", 1
+    if column == DISTANCE:
+        return 1, "", 1
+    if column == TIME_RATIO:
+        return 100, "", _decimals(100 * value.mean)
+    if column.startswith("mia_"):
+        return 1, "", 3
+    if column.endswith("_bytes"):
+        return 1e-6, " MB", _decimals(1e-6 * value.mean)
+    if "_seconds" in column:
+        return 1, " s", _decimals(value.mean)
+    if column.startswith("examples_touched"):
+        return 1, "", 0
+    digits = 0 if value.mean == 0 else math.floor(math.log10(abs(value.mean)))
+    return 1, "", max(0, 3 - digits) if digits < 4 else 0
