@@ -93,9 +93,10 @@ def realistic_runs(seeds: int = 3, scenarios: tuple[str, ...] = ("class:8",)) ->
                     "cpu_seconds": 1.9 * seconds,
                     "peak_bytes": rng.uniform(6e8, 7e8),
                 }
+                attack = "forget+test_forget"
                 extra = (
-                    Record("mia_loss_tpr_at_1pct", "forget+test_forget", None, status="unresolved"),
-                    Record("mia_loss_tpr_at_0.1pct", "forget+test_forget", None, status="unresolved"),
+                    Record("mia_loss_tpr_at_1pct", attack, None, status="unresolved"),
+                    Record("mia_loss_tpr_at_0.1pct", attack, None, status="unresolved"),
                     Record("examples_touched", "forget", 142.0),
                     Record("examples_touched", "retain", 1295.0 if method != "pbu" else 0.0),
                 )

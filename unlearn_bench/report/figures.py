@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from unlearn_bench.report.findings import accuracy_title, cost_title
 from unlearn_bench.report.labels import Label, place_labels
-from unlearn_bench.report.table import DISTANCE, ORIGINAL, TIME_RATIO, Section
+from unlearn_bench.report.table import DISTANCE, ORIGINAL, TIME_RATIO, Section, seeds_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Canvas
 
 INK, MUTED, GRID, PAPER = "#1b1c1f", "#6a6d75", "#e3e3df", "#fffffe"
@@ -25,8 +27,10 @@ _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--rule)", PAP
 # white paper; 7 colours and 8 markers share no factor, so 56 methods look different.
 _PALETTE = (0, 1, 2, 3, 4, 5, 9)
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
+_ACCURACY_AXES = ("forget_accuracy", "retain_accuracy")
 _SIZE = (5.0, 4.0)
-_SEED_SIZE, _MEAN_SIZE = 14, 62
+_TITLE_WIDTH = 48
+_SEED_SIZE, _MEAN_SIZE, _STAR_SIZE = 14, 62, 190
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def inline(svg: str) -> str:
     return body
 
 
-_RC: Mapping[str, Any] = {
+_RC: dict[Any, Any] = {
     "svg.hashsalt": "unlearn-bench",
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
@@ -117,8 +121,8 @@ def _style(methods: Sequence[str]) -> _Style:
 
 def _section_figures(section: Section, style: _Style, prefix: str) -> list[Figure]:
     figures = []
-    measured = {"forget_accuracy", "retain_accuracy"} <= set(section.table.columns)
-    if measured and section.values[["forget_accuracy", "retain_accuracy"]].dropna().size:
+    measured = set(_ACCURACY_AXES) <= set(section.values.columns)
+    if measured and section.values[list(_ACCURACY_AXES)].dropna().size:
         figures.append(_accuracy(section, style, f"{prefix}accuracy.svg"))
     priced = {DISTANCE, TIME_RATIO} <= set(section.values.columns)
     if priced and any(section.table.value(row.method, TIME_RATIO) for row in section.ranking):
@@ -127,65 +131,105 @@ def _section_figures(section: Section, style: _Style, prefix: str) -> list[Figur
 
 
 def _accuracy(section: Section, style: _Style, path: str) -> Figure:
-    """Draw forget against retain accuracy, on the training examples, in percent."""
+    """Draw forget against retain accuracy, training examples, as gaps to retraining if known."""
     canvas, axes = _canvas()
-    points = 100 * section.values[["forget_accuracy", "retain_accuracy"]].dropna()
+    points = 100 * section.values[list(_ACCURACY_AXES)].dropna()
+    title = accuracy_title(section)
+    words = f"Accuracy on the examples to forget and to retain. {_reading(section)}"
+    if section.reference is None:
+        names = ("Forget accuracy, %", "Retain accuracy, %")
+        words += " Nothing was retrained, so the target is not known."
+    else:
+        target = seeds_of(points, section.reference)
+        seed_of_row = points.index.get_level_values("seed")
+        points = (points - target.reindex(seed_of_row).set_axis(points.index)).dropna()
+        unit = "points from retraining"
+        names = (f"Forget accuracy, {unit}", f"Retain accuracy, {unit}")
+        forget, retain = (target[column].mean() for column in _ACCURACY_AXES)
+        words += (
+            f" The star is retraining, the target (forget {forget:.1f} %, retain {retain:.1f} %): "
+            "right of it too little is forgotten, left of it too much, below it retained "
+            "knowledge is lost. Scales are square roots, finest near the target."
+        )
+        axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
+        axes.axvline(0, color=MUTED, lw=0.8, zorder=1)
     points.columns = ["x", "y"]
     labels = _scatter(axes, section, points, style)
-    axes.set_xlim(*_padded(points["x"], 0, 100))
-    axes.set_ylim(*_padded(points["y"], 0, 100))
-    title = accuracy_title(section)
-    svg = _finish(canvas, axes, labels, title, "Forget accuracy, %", "Retain accuracy, %")
-    target = (
-        "The star is retraining, the target: left of it is over-forgetting, right of it too "
-        "little forgotten, below it retained knowledge lost."
-        if section.reference is not None
-        else "Nothing was retrained, so the target is not known."
-    )
-    caption = f"Accuracy on the examples to forget and to retain. {_reading(section)} {target}"
-    return Figure(path, title, caption, svg)
+    if section.reference is None:
+        axes.set(xlim=_padded(points["x"]), ylim=_padded(points["y"]))
+    else:
+        _root_scale(axes, "x", *_padded_root(points["x"]))
+        _root_scale(axes, "y", *_padded_root(points["y"]))
+    return Figure(path, title, words, _finish(canvas, axes, points, labels, title, names))
 
 
 def _cost(section: Section, style: _Style, path: str) -> Figure:
     """Draw time relative to retraining (log axis) against the distance to retraining."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     canvas, axes = _canvas()
     ranked = [row.method for row in section.ranking]
-    points = section.values.loc[ranked, [TIME_RATIO, DISTANCE]].dropna()
-    points = points[points[TIME_RATIO] > 0] * [100, 1]
+    points = section.values.loc[ranked, [TIME_RATIO, DISTANCE]].dropna() * [100, 1]
+    points = points[points[TIME_RATIO] > 0]  # a log axis has no place for 0
     points.columns = ["x", "y"]
     axes.set_xscale("log")
-    # A square root shows 0, and tells 1 from 2 points while 50 is still on the page.
-    axes.set_yscale("function", functions=(lambda y: abs(y) ** 0.5, lambda y: y**2))
     labels = _scatter(axes, section, points, style)
-    low, high = min(points["x"].min(), 100), max(points["x"].max(), 100)
-    axes.set_xlim(low / 2, high * 2)
-    top = max(points["y"].max(), section.spread or 0, 1.0) * 1.25
-    axes.set_ylim(0, top)
-    axes.set_yticks([tick for tick in (0, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 100) if tick <= top and (top < 8 or tick in (0, 1, 5, 10, 20, 40, 60, 80, 100))])
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_minor_locator(NullLocator())
+    axes.set_xlim(min(points["x"].min(), 100) / 2, max(points["x"].max(), 100) * 2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _root_scale(axes, "y", 0, 1.25 * max(points["y"].max(), section.spread or 0, 1.0))
+    axes.axvline(100, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+    words = (
+        "Lower is nearer to retraining, further left is cheaper; the dashed line is retraining’s "
+        f"own time. The vertical scale is a square root. {_reading(section)}"
+    )
     if section.spread is not None:
         axes.axhspan(0, section.spread, color=GRID, lw=0, zorder=0.5)
-    axes.axvline(100, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+        words += " The band at the bottom is the distance between two retrainings."
     title = cost_title(section)
-    svg = _finish(
-        canvas, axes, labels, title, "Time, % of retraining (log)", "Distance to retraining, points"
-    )
-    band = (
-        " The shaded band is the distance between two retrainings: nearer than that is as good "
-        "as retraining."
-        if section.spread is not None
-        else ""
-    )
-    caption = (
-        f"Nearer to retraining is lower, cheaper is further left; the dashed line is "
-        f"retraining’s own time. The vertical scale is a square root. {_reading(section)}{band}"
-    )
-    return Figure(path, title, caption, svg)
+    names = ("Time, % of retraining (log scale)", "Distance to retraining, points")
+    return Figure(path, title, words, _finish(canvas, axes, points, labels, title, names))
+
+
+def _root_scale(axes: "Axes", name: str, low: float, high: float) -> None:
+    """Scale an axis by the signed square root, with ticks at round values.
+
+    Unlike a logarithm it has a place for 0; unlike a straight scale it tells 1 point from 2
+    while 50 is still on the page.
+    """
+    import numpy as np
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    def root(value: Any) -> Any:
+        return np.sign(value) * np.sqrt(np.abs(value))
+
+    def square(value: Any) -> Any:
+        return np.sign(value) * np.square(value)
+
+    if name == "x":
+        axes.set_xscale("function", functions=(root, square))
+        axes.set_xlim(low, high)
+        axis: Axis = axes.xaxis
+    else:
+        axes.set_yscale("function", functions=(root, square))
+        axes.set_ylim(low, high)
+        axis = axes.yaxis
+    least_gap = 0.09 * (root(high) - root(low))
+    ticks: list[float] = []
+    for tick in (0, *(s * t for t in (100, 50, 20, 10, 5, 2, 1, 0.5, 0.1) for s in (1, -1))):
+        # Roundest first; one is left out where it would crowd those that stand already.
+        crowded = any(abs(root(tick) - root(placed)) < least_gap for placed in ticks)
+        if low <= tick <= high and not crowded:
+            ticks.append(tick)
+    signed = low < 0
+    axis.set_major_locator(FixedLocator(sorted(ticks)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value, signed)))
+
+
+def _tick_text(value: float, signed: bool) -> str:
+    text = f"{abs(value):g}"
+    return f"−{text}" if value < 0 else f"+{text}" if signed and value > 0 else text
 
 
 def _canvas() -> tuple["Canvas", "Axes"]:
@@ -197,7 +241,7 @@ def _canvas() -> tuple["Canvas", "Axes"]:
     return canvas, canvas.subplots()
 
 
-def _scatter(axes: "Axes", section: Section, points: Any, style: _Style) -> list[Label]:
+def _scatter(axes: "Axes", section: Section, points: "pd.DataFrame", style: _Style) -> list[Label]:
     """Draw seeds small and means large; return the labels, to be placed on the final layout."""
     import seaborn
 
@@ -218,7 +262,8 @@ def _scatter(axes: "Axes", section: Section, points: Any, style: _Style) -> list
         seaborn.scatterplot(
             points.reset_index(), s=_SEED_SIZE, alpha=0.5, linewidth=0, zorder=3, **common
         )
-    seaborn.scatterplot(means, s=_MEAN_SIZE, edgecolor=PAPER, linewidth=0.8, zorder=4, **common)
+    sizes = [_STAR_SIZE if name == section.reference else _MEAN_SIZE for name in means["method"]]
+    seaborn.scatterplot(means, s=sizes, edgecolor=PAPER, linewidth=0.8, zorder=4, **common)
     return [
         Label(name, x, y, bold=name == section.reference)
         for name, x, y in zip(means["method"], means["x"], means["y"], strict=True)
@@ -226,33 +271,38 @@ def _scatter(axes: "Axes", section: Section, points: Any, style: _Style) -> list
 
 
 def _finish(
-    canvas: "Canvas", axes: "Axes", labels: list[Label], title: str, x_label: str, y_label: str
+    canvas: "Canvas",
+    axes: "Axes",
+    points: "pd.DataFrame",
+    labels: list[Label],
+    title: str,
+    names: tuple[str, str],
 ) -> str:
     """Title and label the axes, place the points' labels, and return the SVG."""
     import textwrap
 
     axes.set(xlabel="", ylabel="")
-    axes.set_xlabel(x_label, loc="left")
+    axes.set_xlabel(names[0], loc="left")
     # A horizontal name of the y axis is read without turning the head.
-    axes.set_title(y_label, loc="left", fontsize=9.5, color=MUTED, pad=8)
-    wrapped = "\n".join(textwrap.wrap(title, 46))
-    canvas.suptitle(wrapped, x=0.02, ha="left", fontsize=11.5, fontweight="bold", color=INK)
+    axes.set_title(names[1], loc="left", fontsize=9.5, color=MUTED, pad=8)
+    lines = len(textwrap.wrap(title, _TITLE_WIDTH))
+    # The narrowest width with as many lines: no word is left alone on the last one.
+    widths = range(_TITLE_WIDTH // 2, _TITLE_WIDTH + 1)
+    wrapped = next(w for w in (textwrap.wrap(title, width) for width in widths) if len(w) <= lines)
+    canvas.suptitle("\n".join(wrapped), x=0.02, ha="left", fontsize=11, fontweight="bold")
     canvas.draw_without_rendering()
     canvas.set_layout_engine("none")
-    place_labels(axes, labels, INK, MUTED)
+    dots = points.itertuples(index=False, name=None)
+    place_labels(axes, labels, dots, INK, MUTED, PAPER)
     buffer = io.StringIO()
-    canvas.savefig(
-        buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title}
-    )
+    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     return _accessible(buffer.getvalue(), title)
 
 
 def _accessible(svg: str, title: str) -> str:
     from html import escape
 
-    return re.sub(
-        r"<svg ", f'<svg role="img" aria-label="{escape(title)}" ', svg, count=1
-    )
+    return re.sub(r"<svg ", f'<svg role="img" aria-label="{escape(title)}" ', svg, count=1)
 
 
 def _reading(section: Section) -> str:
@@ -262,11 +312,18 @@ def _reading(section: Section) -> str:
     return f"Large marks are means, small ones the seeds (n = {n})."
 
 
-def _padded(values: Any, least: float, most: float) -> tuple[float, float]:
-    """Limits of an accuracy axis: the data with room for labels, never narrower than 10 points."""
+def _padded(values: "pd.Series[float]") -> tuple[float, float]:
+    """Limits of an axis of accuracies: the data with room, never narrower than 10 points."""
     low, high = float(values.min()), float(values.max())
-    room = max(0.06 * (high - low), (10 - (high - low)) / 2, 1.0)
-    return max(low - room, least - 4), min(high + room, most + 4)
+    room = max(0.06 * (high - low), (10 - (high - low)) / 2)
+    return max(low - room, -4), min(high + room, 104)
+
+
+def _padded_root(values: "pd.Series[float]") -> tuple[float, float]:
+    """Limits of an axis of gaps on the square-root scale, with at least 1 point either side."""
+    low, high = min(float(values.min()), -1.0), max(float(values.max()), 1.0)
+    room = 0.07 * (high**0.5 + abs(low) ** 0.5)
+    return -((abs(low) ** 0.5 + room) ** 2), (high**0.5 + room) ** 2
 
 
 def _slug(section: Section) -> str:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from unlearn_bench.report.estimate import Estimate
 from unlearn_bench.report.provenance import Provenance
 from unlearn_bench.report.table import (
-    DAMAGE_POINTS,
     DISTANCE,
     MIA_AUC,
     ORIGINAL,
@@ -16,6 +16,20 @@ from unlearn_bench.report.table import (
     Section,
 )
 from unlearn_bench.report.text import label, plus_minus, share, time_range
+
+# Points of forget accuracy above retraining from which a method has left too much behind.
+FAR_POINTS = 10.0
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark: what it is about, then what there is to say."""
+
+    lead: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.lead}: {self.text}"
 
 
 def headline(section: Section) -> str:
@@ -80,57 +94,23 @@ def overview_headline(sections: Sequence[Section]) -> str:
             f"in {where} {len(sections)} settings"
         )
     won = [s for s in ranked if s.ranking[0].method == name and not _idle_is_nearer(s)]
-    ratios = [
-        ratio.mean for section in won if (ratio := section.table.value(name, TIME_RATIO)) is not None
-    ]
+    found = (section.table.value(name, TIME_RATIO) for section in won)
+    ratios = [ratio.mean for ratio in found if ratio is not None]
     cost = f", at {time_range(ratios)} % of its time" if ratios else ""
     shared = sum(bool(section.tied) for section in won)
-    ties = f"; in {shared} of these other methods are not told apart from it" if shared else ""
+    ties = f", tied with others in {shared}" if shared else ""
     return f"{name} came nearest to retraining in {where} {len(sections)} settings{cost}{ties}"
 
 
-def notes(section: Section) -> tuple[str, ...]:
-    """Say what limits the section's numbers."""
-    table = section.table
-    found = []
-    seeds = len(section.seeds)
-    if seeds == 1 and any(row.seeds for row in table.rows):
-        found.append(
-            "One seed: no interval can be given, and differences may be chance. "
-            "Run several seeds to compare methods."
-        )
-    elif seeds < SEEDS_FOR_INFERENCE:
-        found.append(
-            f"Descriptive only: {seeds} seeds. A verdict needs at least {SEEDS_FOR_INFERENCE}; "
-            "until then a method counts as nearer if it is so in every seed."
-        )
-    if section.tied:
-        found.append(
-            f"Not told apart from {section.ranking[0].method} by these seeds: "
-            f"{_names(section.tied)}."
-        )
-    if section.spread is not None:
-        found.append(
-            f"Two retrainings with different seeds lie {section.spread:.1f} points apart on "
-            "average: a method within that is as near as another retraining would be."
-        )
-    original = table.value(ORIGINAL, DISTANCE)
-    if original is not None:
-        idle = [row.method for row in section.ranking if _distance(section, row).mean >= original.mean]
-        if idle:
-            found.append(
-                f"No nearer to retraining than the untouched original "
-                f"({plus_minus(original, 1)} points): {_names(idle)}."
-            )
-    damaged = [row for row in table.of_kind("method") if row.damage is not None]
-    if damaged:
-        losses = _names([f"{row.method} (−{row.damage:.1f} points)" for row in damaged])
-        baseline = "retraining" if section.reference is not None else "the original"
-        found.append(
-            f"Damaged: {losses} lost {DAMAGE_POINTS:.0f} points or more of retain accuracy "
-            f"against {baseline}."
-        )
-    found.extend(_membership(section))
+def notes(section: Section) -> tuple[Note, ...]:
+    """Say what limits the section's numbers, the gravest first."""
+    found = [*_damage(section), *_idle(section), *_confidence(section), *_membership(section)]
+    missing = {column for _, column in section.unresolved}
+    rates = [label(column) for column in section.table.columns if column in missing]
+    if rates:
+        floor = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
+        smallest = f" (smallest resolvable FPR {100 * floor.mean:.2g} %)" if floor else ""
+        found.append(Note("Unresolved", f"too few examples for {_names(rates)}{smallest}."))
     return tuple(found)
 
 
@@ -139,7 +119,7 @@ def run_gaps(origin: Provenance) -> tuple[str, ...]:
     found = []
     if origin.failed:
         found.append(
-            f"{origin.failed} of {origin.planned} runs failed; the reasons stand with their section."
+            f"{origin.failed} of {origin.planned} runs failed; the reasons stand below the tables."
         )
     if origin.missing:
         found.append(
@@ -151,26 +131,30 @@ def run_gaps(origin: Provenance) -> tuple[str, ...]:
 
 def accuracy_title(section: Section) -> str:
     """State what the figure of forget against retain accuracy shows."""
-    methods = [row for row in section.table.of_kind("method") if row.seeds]
-    damaged = [row.method for row in methods if row.damage is not None]
-    if damaged:
-        verb = "gave up retain accuracy to forget" 
-        return f"{_names(damaged, most=2)} {verb}"
     if section.reference is None:
-        return "Forgetting against retaining, without a retrained model to compare with"
-    kept = [row for row in methods]
-    return (
-        f"{kept[0].method} kept its retain accuracy"
-        if len(kept) == 1
-        else f"All {len(kept)} methods kept retain accuracy within {DAMAGE_POINTS:.0f} points"
-    )
+        return "Forgetting against retaining, with no retrained model to compare with"
+    methods = section.table.of_kind("method")
+    damaged = [row.method for row in methods if row.damage is not None]
+    gaps = {row.method: section.table.gap(row.method, "forget_accuracy") for row in methods}
+    kept = [name for name, gap in gaps.items() if gap and 100 * gap.mean >= FAR_POINTS]
+    parts = [f"{_names(damaged, 3)} lost retain accuracy"] if damaged else []
+    parts += [f"{_names(kept, 3)} forgot too little"] if kept else []
+    if parts:
+        return "; ".join(parts)
+    finished = [row.method for row in methods if row.seeds]
+    if not finished:
+        return "No method finished; only the models to compare with are shown"
+    who = finished[0] if len(finished) == 1 else f"All {len(finished)} methods"
+    return f"{who} forgot and kept retain accuracy to within {FAR_POINTS:.0f} points"
 
 
 def cost_title(section: Section) -> str:
     """State what the figure of cost against distance shows."""
     leader = section.ranking[0]
     ratio = section.table.value(leader.method, TIME_RATIO)
-    near = f"{leader.method}, the nearest to retraining," if len(section.ranking) > 1 else leader.method
+    near = leader.method
+    if len(section.ranking) > 1:
+        near += ", the nearest to retraining,"
     if ratio is None:
         return f"{near} has no recorded time"
     return f"{near} took {share(ratio.mean)} retraining’s time"
@@ -191,45 +175,85 @@ def uninformative(section: Section) -> bool:
     return section.power is not None and section.power.low is not None and section.power.low <= 0
 
 
-def _membership(section: Section) -> Sequence[str]:
-    if section.table.value(ORIGINAL, MIA_AUC) is None and not any(
-        column == MIA_AUC for _, column in section.table.cells
-    ):
-        return ()
+def _damage(section: Section) -> list[Note]:
+    damaged = [row for row in section.table.of_kind("method") if row.damage is not None]
+    if not damaged:
+        return []
+    losses = _names([f"{row.method} lost {row.damage:.1f}" for row in damaged], most=30)
+    baseline = "retraining" if section.reference is not None else "the original"
+    return [Note("Damaged", f"{losses} points of retain accuracy against {baseline}.")]
+
+
+def _idle(section: Section) -> list[Note]:
+    original = section.table.value(ORIGINAL, DISTANCE)
+    if original is None:
+        return []
+    idle = [row.method for row in section.ranking if _distance(section, row).mean >= original.mean]
+    if not idle:
+        return []
+    far = f"no nearer to retraining than the untouched original ({plus_minus(original, 1)} points)"
+    return [Note("Nothing gained", f"{_names(idle, most=30)}: {far}.")]
+
+
+def _confidence(section: Section) -> list[Note]:
     found = []
-    power = section.power
-    if power is None:
+    seeds = len(section.seeds)
+    if not section.values.size:
+        return []
+    if seeds == 1:
         found.append(
-            "Membership attack: its power is unknown, since original and retraining were not "
-            "both measured."
+            Note("One seed", "no interval can be given, and any difference may be chance.")
         )
-    elif power.half_width is None:
+    elif seeds < SEEDS_FOR_INFERENCE:
         found.append(
-            f"Membership attack: AUC(original) − AUC(retrain) is {plus_minus(power, 3, sign=True)} "
-            "in one seed, which cannot show whether the attack has power here."
+            Note(
+                "Descriptive only",
+                f"{seeds} seeds; a verdict needs at least {SEEDS_FOR_INFERENCE}. Until then a "
+                "method counts as nearer if it is so in every seed.",
+            )
         )
-    elif uninformative(section):
+    if section.tied:
+        names = _names(section.tied, most=30)
+        found.append(Note("Not told apart", f"{section.ranking[0].method} and {names}."))
+    if section.spread is not None:
         found.append(
-            f"Membership attack uninformative on this task: AUC(original) − AUC(retrain) is "
-            f"{plus_minus(power, 3, sign=True)} (n = {power.n}), an interval that "
-            f"{'includes' if (power.high or 0) >= 0 else 'lies below'} 0. Its values say nothing "
-            "about forgetting."
-        )
-    else:
-        found.append(
-            f"Membership attack has power here: AUC(original) − AUC(retrain) is "
-            f"{plus_minus(power, 3, sign=True)} (n = {power.n}). Compare with retraining’s AUC; "
-            "below it is over-forgetting."
-        )
-    missing = {column for _, column in section.unresolved}
-    rates = [column for column in section.table.columns if column in missing]
-    if rates:
-        floor = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
-        smallest = f" (smallest resolvable rate: {100 * floor.mean:.2g} %)" if floor else ""
-        found.append(
-            f"Too few examples to resolve: {_names([label(rate) for rate in rates])}{smallest}."
+            Note(
+                "Yardstick",
+                f"two retrainings with different seeds lie {section.spread:.1f} points apart on "
+                "average; a method within that is as near as another retraining would be.",
+            )
         )
     return found
+
+
+def _membership(section: Section) -> list[Note]:
+    if all(column != MIA_AUC for _, column in section.table.cells):
+        return []
+    power = section.power
+    if power is None:
+        return [
+            Note(
+                "Membership attack",
+                "its power is unknown, since original and retraining were not both measured.",
+            )
+        ]
+    control = f"AUC(original) − AUC(retrain) is {plus_minus(power, 3, sign=True)} (n = {power.n})"
+    if power.high is None:
+        return [Note("Membership attack", f"{control}; one seed cannot show whether it has power.")]
+    if uninformative(section):
+        where = "an interval that includes 0" if power.high >= 0 else "below 0"
+        return [
+            Note(
+                "Membership attack uninformative on this task",
+                f"{control}, {where}. Its values say nothing about forgetting.",
+            )
+        ]
+    return [
+        Note(
+            "Membership attack has power here",
+            f"{control}. Ideal is retraining’s AUC; below it is over-forgetting.",
+        )
+    ]
 
 
 def _idle_is_nearer(section: Section) -> bool:

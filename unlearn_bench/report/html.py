@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from unlearn_bench.report.figures import Figure, inline
 from unlearn_bench.report.findings import (
+    Note,
     distance_definition,
     headline,
     notes,
@@ -27,6 +29,9 @@ from unlearn_bench.report.text import (
     section_title,
     seeds_text,
 )
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class _View:
     headings: tuple[tuple[str, str], ...]
     groups: tuple[tuple[str, tuple[_Line, ...]], ...]
     has_gaps: bool
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     failures: tuple[str, ...]
     figures: tuple[tuple[str, Figure], ...]
     everything: TextTable
@@ -74,6 +79,7 @@ def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
         loader=PackageLoader("unlearn_bench.report", "templates"),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters |= {"breakable": _breakable, "typeset": _typeset}
     finding = overview_headline(report.sections)
     several = len(report.sections) > 1
     return environment.get_template("report.html").render(
@@ -83,6 +89,18 @@ def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
         origin=report.provenance,
         gaps=run_gaps(report.provenance),
     )
+
+
+def _breakable(name: str) -> "Markup":
+    """Let a long name break after an underscore, where a reader expects it."""
+    from markupsafe import Markup
+
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def _typeset(text: str) -> str:
+    """Keep a number with its unit and its interval on one line."""
+    return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
 def _view(section: Section, figures: Sequence[Figure]) -> _View:
@@ -125,7 +143,7 @@ def _line(section: Section, row: Row, columns: Sequence[str]) -> _Line:
         tags.append(("not told apart", "even"))
         classes.append("tied")
     if row.damage is not None:
-        tags.append((f"retain accuracy −{row.damage:.0f} points", "bad"))
+        tags.append((f"retain −{row.damage:.0f} points", "bad"))
         classes.append("damaged")
     if row.failed:
         total = len(row.seeds) + len(row.failed)

@@ -5,7 +5,7 @@ Greedy and deterministic: points are served from the top of the figure downwards
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,11 @@ _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225)
 _GAPS = (7, 12, 20, 30, 42, 56, 72, 90, 110, 130)
 # From this gap on a line ties the label to its point.
 _LINE_FROM = 20
-# Half the width of a mark, in points.
-_MARK = 6.0
+# Half the width of a labelled mark and of a small one, in points.
+_MARK, _DOT = 6.0, 2.0
+_FONT_SIZE = 9
 
+_Point = tuple[float, float]
 _Box = tuple[float, float, float, float]
 
 
@@ -34,52 +36,83 @@ class Label:
     bold: bool = False
 
 
-def place_labels(axes: "Axes", labels: Sequence[Label], ink: str, line: str) -> list[str]:
+def place_labels(
+    axes: "Axes",
+    labels: Sequence[Label],
+    dots: Iterable[tuple[float, float]],
+    ink: str,
+    line: str,
+    paper: str,
+) -> list[str]:
     """Write ``labels`` into ``axes`` whose layout and limits are final.
 
     Args:
         axes: The axes that hold the points.
-        labels: What to write; all points, labelled or not, are kept free.
+        labels: What to write, each beside its own mark.
+        dots: Small marks without a label, covered only where there is no other room.
         ink: Colour of the words.
         line: Colour of the lines from far labels to their points.
+        paper: Colour behind the words.
 
     Returns:
         The labels that found no room. They are left out: the table has their numbers, and an
         overlap would make others unreadable as well.
     """
-    pixels = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
-    page, frame = axes.get_figure(root=True).bbox, axes.bbox  # type: ignore[union-attr]
-    edge: _Box = (page.x0 + 2, frame.y0 + 1, page.x1 - 2, frame.y1)
-    points = {label: axes.transData.transform((label.x, label.y)) for label in labels}
-    reach = _MARK * pixels
-    taken: list[_Box] = [(x - reach, y - reach, x + reach, y + reach) for x, y in points.values()]
+    from matplotlib.text import Text
+
+    frame, pixels = axes.bbox, axes.figure.dpi / 72
+    edge: _Box = (frame.x0 + 1, frame.y0 + 1, axes.figure.bbox.x1 - 2, frame.y1)
+    points: dict[Label, _Point] = {
+        label: tuple(axes.transData.transform((label.x, label.y))) for label in labels
+    }
+    marks = [_square(point, _MARK * pixels) for point in points.values()]
+    small = [_square(axes.transData.transform(dot), _DOT * pixels) for dot in dots]
     left_out = []
-    for label in sorted(labels, key=lambda label: (-points[label][1], points[label][0], label.text)):
+    order = sorted(labels, key=lambda label: (-points[label][1], points[label][0], label.text))
+    for label in order:
         x, y = points[label]
         weight = "bold" if label.bold else "normal"
-        probe = axes.text(label.x, label.y, label.text, fontsize=9, fontweight=weight)
+        probe = Text(text=label.text, fontsize=_FONT_SIZE, fontweight=weight, figure=axes.figure)
         size = probe.get_window_extent()
-        probe.remove()
-        for gap, angle in ((gap, angle) for gap in _GAPS for angle in _ANGLES):
-            dx, dy = _direction(angle)
-            box = _box(x, y, size.width, size.height, gap * pixels, dx, dy)
-            if _is_free(box, edge, taken):
-                break
-        else:
+        places = [
+            (_box(x, y, size.width, size.height, gap * pixels, *_direction(angle)), gap, angle)
+            for gap in _GAPS
+            for angle in _ANGLES
+        ]
+        others = [point for other, point in points.items() if other is not label]
+        free = [
+            (box, gap, angle)
+            for box, gap, angle in places
+            if _is_free(box, edge, marks)
+            # Without a line to its mark, a label belongs to the mark it is nearest to.
+            and (gap >= _LINE_FROM or _belongs(box, (x, y), others))
+        ]
+        best = next(
+            (place for place in free if _is_free(place[0], edge, small)), free[0] if free else None
+        )
+        if best is None:
             left_out.append(label.text)
             continue
-        taken.append(box)
+        box, gap, angle = best
+        marks.append(box)
+        dx, dy = _direction(angle)
+        tie = {"arrowstyle": "-", "lw": 0.7, "color": line, "shrinkA": 1, "shrinkB": 5}
         axes.annotate(
             label.text, (label.x, label.y), (gap * dx, gap * dy), textcoords="offset points",
             # Anchored towards the point: a reader's narrower font then keeps the same gap.
             ha={1: "left", -1: "right", 0: "center"}[_sign(dx)],
             va={1: "bottom", -1: "top", 0: "center"}[_sign(dy)],
-            fontsize=9, fontweight=weight, color=ink, zorder=5, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "lw": 0.7, "color": line, "shrinkA": 1, "shrinkB": 5}
-            if gap >= _LINE_FROM
-            else None,
+            fontsize=_FONT_SIZE, fontweight=weight, color=ink, zorder=5, annotation_clip=False,
+            arrowprops=tie if gap >= _LINE_FROM else None,
+            # A wash of paper, so that no line of the axes strikes the word out.
+            bbox={"facecolor": paper, "alpha": 0.8, "linewidth": 0, "pad": 0.6},
         )  # fmt: skip
     return left_out
+
+
+def _square(point: Iterable[float], reach: float) -> _Box:
+    x, y = point
+    return x - reach, y - reach, x + reach, y + reach
 
 
 def _direction(angle: float) -> tuple[float, float]:
@@ -87,9 +120,7 @@ def _direction(angle: float) -> tuple[float, float]:
     return round(dx, 6), round(dy, 6)
 
 
-def _box(
-    x: float, y: float, width: float, height: float, gap: float, dx: float, dy: float
-) -> _Box:
+def _box(x: float, y: float, width: float, height: float, gap: float, dx: float, dy: float) -> _Box:
     """Return the label's box whose near side lies ``gap`` from the point towards (dx, dy)."""
     left = x + dx * gap + (_sign(dx) - 1) * width / 2
     bottom = y + dy * gap + (_sign(dy) - 1) * height / 2
@@ -98,6 +129,16 @@ def _box(
 
 def _sign(value: float) -> int:
     return (value > 0) - (value < 0)
+
+
+def _belongs(box: _Box, own: _Point, others: Iterable[_Point]) -> bool:
+    return all(_distance(box, own) <= _distance(box, other) for other in others)
+
+
+def _distance(box: _Box, point: _Point) -> float:
+    dx = max(box[0] - point[0], point[0] - box[2], 0.0)
+    dy = max(box[1] - point[1], point[1] - box[3], 0.0)
+    return math.hypot(dx, dy)
 
 
 def _is_free(box: _Box, edge: _Box, taken: Sequence[_Box]) -> bool:

@@ -60,7 +60,7 @@ def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) ->
     if section.compared:
         reading.append(distance_definition(section))
     blocks.append(escape(" ".join(reading)))
-    remarks = [f"- {escape(note)}" for note in notes(section)]
+    remarks = [f"- **{escape(note.lead)}**: {escape(note.text)}" for note in notes(section)]
     remarks += [f"- {escape(failure)}" for failure in failure_texts(section)]
     if remarks:
         blocks.append("\n".join(remarks))

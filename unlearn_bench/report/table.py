@@ -27,6 +27,7 @@ ORIGINAL = "original"
 SEEDS_FOR_INFERENCE = 8
 # Points of retain accuracy below retraining from which a method counts as having damaged it.
 DAMAGE_POINTS = 10.0
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,18 @@ def sections(records: pd.DataFrame) -> tuple[Section, ...]:
     records = records.astype({"seed": int, "value": float})
     for column in ("method", "dataset", "model", "scenario", "metric", "split", "error"):
         # Labels come from users' files: control characters are not legal in XML.
-        records[column] = (
-            records[column].astype(str).str.replace(r"[\x00-\x08\x0b-\x1f\x7f]", "\ufffd", regex=True)
-        )
+        records[column] = records[column].astype(str).str.replace(_CONTROL, "\ufffd", regex=True)
     groups = records.groupby(["dataset", "model", "scenario"], sort=False)
-    return tuple(_section(*(str(name) for name in names), group) for names, group in groups)
+    found = []
+    for names, group in groups:
+        dataset, model, scenario = map(str, names)
+        found.append(_section(dataset, model, scenario, group))
+    return tuple(found)
+
+
+def seeds_of(values: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return the rows of one method, indexed by seed alone."""
+    return values[values.index.get_level_values("method") == method].droplevel("method")
 
 
 def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> Section:
@@ -159,15 +167,19 @@ def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> 
     compared: tuple[str, ...] = ()
     gaps = pd.DataFrame(np.nan, index=values.index, columns=values.columns)
     if reference is not None:
-        retrained = values.loc[reference]
-        compared = tuple(name for name in ACCURACIES if name in retrained and retrained[name].notna().any())
+        retrained = seeds_of(values, reference)
+        has_value = retrained.notna().any()
+        compared = tuple(name for name in ACCURACIES if has_value.get(name, False))
         seed_of_row = values.index.get_level_values("seed")
         gaps = values - retrained.reindex(seed_of_row).set_axis(values.index)
     if compared:
         values[DISTANCE] = 100 * gaps[list(compared)].abs().mean(axis=1, skipna=False)
+    failed = records[records["status"] == "failed"]
     failures = tuple(
-        Failure(row.method, row.seed, row.error or "no reason recorded")
-        for row in records[records["status"] == "failed"].itertuples()
+        Failure(str(method), int(seed), str(error) or "no reason recorded")
+        for method, seed, error in zip(
+            failed["method"], failed["seed"], failed["error"], strict=True
+        )
     )
     table = _table(values, gaps, kinds, reference, failures)
     unresolved = measured[measured["status"] == "unresolved"]
@@ -183,7 +195,7 @@ def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> 
     )  # fmt: skip
 
 
-def _columns(records: pd.DataFrame) -> pd.Series:
+def _columns(records: pd.DataFrame) -> "pd.Series[str]":
     """Name each record's column: the metric, with its split where it has several."""
     splits = records.groupby("metric")["split"].transform("nunique")
     return records["metric"].where(splits < 2, records["metric"] + " (" + records["split"] + ")")
@@ -197,19 +209,19 @@ def _table(
     failures: tuple[Failure, ...],
 ) -> Table:
     cells = {}
-    for method, of_method in values.groupby(level="method", sort=False):
-        for column in values.columns:
+    for method in dict.fromkeys(values.index.get_level_values("method")):
+        of_method, its_gaps = seeds_of(values, method), seeds_of(gaps, method)
+        for column in of_method.columns:
             value = estimate(of_method[column])
             if value is None or (method == reference and column == DISTANCE):
                 continue
-            paired = method != reference and column in gaps
-            gap = estimate(gaps.loc[method, column]) if paired else None
-            cells[str(method), str(column)] = Cell(value, gap)
+            paired = method != reference and column in its_gaps
+            cells[method, column] = Cell(value, estimate(its_gaps[column]) if paired else None)
 
     baseline = reference or ORIGINAL
 
     def row(method: str, kind: str) -> Row:
-        finished = values.loc[method].index if method in values.index.levels[0] else ()
+        finished = seeds_of(values, method).index
         failed = {failure.seed for failure in failures if failure.method == method}
         losses = [
             100 * (cells[baseline, column].value.mean - cells[method, column].value.mean)
@@ -248,10 +260,10 @@ def _tied(table: Table, values: pd.DataFrame) -> tuple[str, ...]:
     if len(ranked) < 2:
         return ()
     leader, *others = ranked
-    nearest = values.loc[leader, DISTANCE]
+    nearest = seeds_of(values, leader)[DISTANCE]
     # Rounded to what is printed, so that noise of the last bit neither makes nor breaks a tie.
     lags = {
-        other: (values.loc[other, DISTANCE] - nearest).dropna().round(1) for other in others
+        other: (seeds_of(values, other)[DISTANCE] - nearest).dropna().round(1) for other in others
     }
     if len(nearest.dropna()) >= SEEDS_FOR_INFERENCE:
         p_values = holm([paired_p_value(lag) for lag in lags.values()])
@@ -259,13 +271,11 @@ def _tied(table: Table, values: pd.DataFrame) -> tuple[str, ...]:
     return tuple(other for other, lag in lags.items() if lag.empty or (lag <= 0).any())
 
 
-def _spread(
-    values: pd.DataFrame, reference: str | None, compared: tuple[str, ...]
-) -> float | None:
+def _spread(values: pd.DataFrame, reference: str | None, compared: tuple[str, ...]) -> float | None:
     """Return the mean distance between two retrainings: what seeds alone would cost a method."""
     if reference is None or not compared:
         return None
-    complete = values.loc[reference, list(compared)].dropna().to_numpy()
+    complete = seeds_of(values, reference)[list(compared)].dropna().to_numpy()
     distances = [100 * np.abs(a - b).mean() for a, b in itertools.combinations(complete, 2)]
     return float(np.mean(distances)) if distances else None
 

@@ -188,9 +188,8 @@ def overview_table(sections: Sequence[Section], finding: str) -> TextTable:
         if section.ranking
     )
     names = short_titles(sections)
-    return TextTable(
-        "Distance to retraining, points", finding, ("Method", *names, label(TIME_RATIO)), rows, marked
-    )
+    columns = ("Method", *names, label(TIME_RATIO))
+    return TextTable(heading(DISTANCE), finding, columns, rows, marked)
 
 
 def short_titles(sections: Sequence[Section]) -> tuple[str, ...]:
@@ -202,7 +201,7 @@ def short_titles(sections: Sequence[Section]) -> tuple[str, ...]:
 
 def time_range(ratios: Sequence[float]) -> str:
     """Write the least and greatest of several ratios to retraining in percent."""
-    low, high = (f"{100 * ratio:.{_decimals(100 * ratio)}f}" for ratio in (min(ratios), max(ratios)))
+    low, high = (f"{p:.{_decimals(p)}f}" for p in (100 * min(ratios), 100 * max(ratios)))
     return low if low == high else f"{low}–{high}"
 
 
@@ -212,7 +211,8 @@ def failure_texts(section: Section) -> tuple[str, ...]:
     for failure in section.failures:
         seeds.setdefault((failure.method, failure.reason), []).append(failure.seed)
     return tuple(
-        f"Failed: {method}, seed{'s' * (len(found) > 1)} {', '.join(map(str, sorted(found)))}: {reason}"
+        f"Failed: {method}, seed{'s' if len(found) > 1 else ''} "
+        f"{', '.join(map(str, sorted(found)))}: {reason}"
         for (method, reason), found in seeds.items()
     )
 
