@@ -120,20 +120,16 @@ def _style(methods: Sequence[str]) -> _Style:
 
 
 def _section_figures(section: Section, style: _Style, prefix: str) -> list[Figure]:
-    figures = []
-    measured = set(_ACCURACY_AXES) <= set(section.values.columns)
-    if measured and section.values[list(_ACCURACY_AXES)].dropna().size:
-        figures.append(_accuracy(section, style, f"{prefix}accuracy.svg"))
-    priced = {DISTANCE, TIME_RATIO} <= set(section.values.columns)
-    if priced and any(section.table.value(row.method, TIME_RATIO) for row in section.ranking):
-        figures.append(_cost(section, style, f"{prefix}cost.svg"))
-    return figures
+    drawn = (
+        _accuracy(section, style, f"{prefix}accuracy.svg"),
+        _cost(section, style, f"{prefix}cost.svg"),
+    )
+    return [figure for figure in drawn if figure is not None]
 
 
-def _accuracy(section: Section, style: _Style, path: str) -> Figure:
+def _accuracy(section: Section, style: _Style, path: str) -> Figure | None:
     """Draw forget against retain accuracy, training examples, as gaps to retraining if known."""
-    canvas, axes = _canvas()
-    points = 100 * section.values[list(_ACCURACY_AXES)].dropna()
+    points = 100 * section.values.reindex(columns=list(_ACCURACY_AXES)).dropna()
     title = accuracy_title(section)
     words = f"Accuracy on the examples to forget and to retain. {_reading(section)}"
     if section.reference is None:
@@ -151,33 +147,38 @@ def _accuracy(section: Section, style: _Style, path: str) -> Figure:
             "right of it too little is forgotten, left of it too much, below it retained "
             "knowledge is lost. Scales are square roots, finest near the target."
         )
-        axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
-        axes.axvline(0, color=MUTED, lw=0.8, zorder=1)
+    if points.empty:
+        return None
+    canvas, axes = _canvas()
     points.columns = ["x", "y"]
-    labels = _scatter(axes, section, points, style)
     if section.reference is None:
         axes.set(xlim=_padded(points["x"]), ylim=_padded(points["y"]))
     else:
         _root_scale(axes, "x", *_padded_root(points["x"]))
         _root_scale(axes, "y", *_padded_root(points["y"]))
+        axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
+        axes.axvline(0, color=MUTED, lw=0.8, zorder=1)
+    labels = _scatter(axes, section, points, style)
     return Figure(path, title, words, _finish(canvas, axes, points, labels, title, names))
 
 
-def _cost(section: Section, style: _Style, path: str) -> Figure:
+def _cost(section: Section, style: _Style, path: str) -> Figure | None:
     """Draw time relative to retraining (log axis) against the distance to retraining."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    canvas, axes = _canvas()
     ranked = [row.method for row in section.ranking]
-    points = section.values.loc[ranked, [TIME_RATIO, DISTANCE]].dropna() * [100, 1]
-    points = points[points[TIME_RATIO] > 0]  # a log axis has no place for 0
+    priced = section.values.reindex(columns=[TIME_RATIO, DISTANCE]).dropna() * [100, 1]
+    points = priced[priced.index.isin(ranked, level="method") & (priced[TIME_RATIO] > 0)]
+    if points.empty:
+        return None
+    canvas, axes = _canvas()
     points.columns = ["x", "y"]
     axes.set_xscale("log")
-    labels = _scatter(axes, section, points, style)
     axes.set_xlim(min(points["x"].min(), 100) / 2, max(points["x"].max(), 100) * 2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     _root_scale(axes, "y", 0, 1.25 * max(points["y"].max(), section.spread or 0, 1.0))
+    labels = _scatter(axes, section, points, style)
     axes.axvline(100, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
     words = (
         "Lower is nearer to retraining, further left is cheaper; the dashed line is retraining’s "

@@ -15,7 +15,15 @@ from unlearn_bench.report.findings import (
     uninformative,
 )
 from unlearn_bench.report.provenance import Report
-from unlearn_bench.report.table import ACCURACIES, DISTANCE, MIA_AUC, TIME_RATIO, Row, Section
+from unlearn_bench.report.table import (
+    ACCURACIES,
+    DAMAGE_POINTS,
+    DISTANCE,
+    MIA_AUC,
+    TIME_RATIO,
+    Row,
+    Section,
+)
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -167,7 +175,8 @@ def _cell(section: Section, row: Row, column: str) -> _Cell:
     if column == MIA_AUC and uninformative(section):
         classes = "weak"
     if row.damage is not None and column in ("retain_accuracy", "test_retain_accuracy"):
-        classes = "hurt"
+        small = gap is not None and 100 * gap.mean > -DAMAGE_POINTS
+        classes = "" if small else "hurt"
     if column == DISTANCE:
         classes = "distance"
     if value.n != len(row.seeds):

@@ -1,0 +1,119 @@
+import pytest
+
+from unlearn_bench.report.findings import headline, notes, overview_headline
+from unlearn_bench.report.table import sections
+from unlearn_bench.results import table, with_time_ratios
+
+AT_RETRAIN = {"forget_accuracy": 0.0, "retain_accuracy": 1.0,
+              "test_forget_accuracy": 0.0, "test_retain_accuracy": 0.9}  # fmt: skip
+
+
+@pytest.fixture
+def suite(run):
+    """Build sections from a few numbers: methods' forget gaps in points, per seed."""
+
+    def build(gaps, original=100.0, seconds=1.0, scenario="class:8", **other):
+        runs = []
+        for seed in range(len(next(iter(gaps.values())))):
+            common = {"seed": seed, "scenario": scenario}
+            runs.append(run("retrain", kind="reference", wall_seconds=10.0, **common, **AT_RETRAIN))
+            idle = AT_RETRAIN | {"forget_accuracy": original / 100}
+            runs.append(run("original", kind="control", wall_seconds=0.01, **common, **idle))
+            for name, points in gaps.items():
+                values = AT_RETRAIN | {"forget_accuracy": points[seed] / 100} | other
+                runs.append(run(name, wall_seconds=seconds, **common, **values))
+        return sections(with_time_ratios(table(runs)))
+
+    return build
+
+
+def text(section):
+    return " ".join(map(str, notes(section)))
+
+
+def test_headline_names_nearest_method_distance_and_cost(suite):
+    (section,) = suite({"pbu": (4, 4, 4), "finetune": (40, 40, 40)})
+    assert headline(section) == (
+        "pbu came nearest to retraining: 1.0 ± 0.0 points away, at 10 % of its time"
+    )
+
+
+def test_headline_admits_a_tie(suite):
+    (section,) = suite({"pbu": (4, 4, 4), "other": (2, 8, 8), "finetune": (40, 40, 40)})
+    assert "not told apart from other" in headline(section)
+    assert "finetune" not in headline(section)
+
+
+def test_headline_admits_a_single_seed(suite):
+    (section,) = suite({"pbu": (4,), "finetune": (40,)})
+    assert headline(section).startswith("In the one seed run, pbu came nearest")
+    assert "±" not in headline(section)
+    assert "One seed: no interval can be given" in text(section)
+
+
+def test_headline_says_when_doing_nothing_is_as_near(suite):
+    (section,) = suite({"pbu": (12, 12)}, original=8.0)
+    assert headline(section).startswith("No method came nearer to retraining than the untouched")
+    assert "Nothing gained: pbu" in text(section)
+
+
+def test_headline_says_when_the_nearest_lost_retain_accuracy(suite):
+    (section,) = suite({"pbu": (0, 0)}, retain_accuracy=0.6)
+    assert headline(section).endswith("but it lost 40 points of retain accuracy")
+    assert "Damaged: pbu lost 40.0 points" in text(section)
+
+
+def test_cost_above_retraining_is_given_in_times(suite):
+    (section,) = suite({"pbu": (4, 4)}, seconds=25.0)
+    assert headline(section).endswith("at 2.5 times its time")
+
+
+def test_headline_without_retraining_gives_no_distance(run):
+    (absent,) = sections(table([run("pbu", **AT_RETRAIN)]))
+    assert headline(absent) == "No distance can be given: retraining was not run"
+    failed = run("retrain", kind="reference", error="boom")
+    (broken,) = sections(table([failed, run("pbu", **AT_RETRAIN)]))
+    assert headline(broken) == "No distance can be given: retraining failed"
+
+
+def test_headline_when_everything_failed(run):
+    (section,) = sections(table([run("pbu", error="boom")]))
+    assert headline(section).startswith("No run has finished")
+
+
+def test_results_below_eight_seeds_are_called_descriptive(suite):
+    (few,) = suite({"pbu": (4,) * 7})
+    (enough,) = suite({"pbu": (4,) * 8})
+    assert "Descriptive only: 7 seeds" in text(few)
+    assert "Descriptive only" not in text(enough)
+
+
+@pytest.mark.parametrize(
+    ("original", "said"),
+    [
+        ((0.50, 0.55, 0.48), "uninformative on this task"),
+        ((0.70, 0.71, 0.72), "has power here"),
+        ((0.70,), "one seed cannot show"),
+    ],
+)
+def test_membership_attack_is_judged_by_its_positive_control(run, original, said):
+    runs = []
+    for seed, auc in enumerate(original):
+        runs.append(run("retrain", seed, kind="reference", mia_loss_auc=0.5, **AT_RETRAIN))
+        runs.append(run("original", seed, kind="control", mia_loss_auc=auc, **AT_RETRAIN))
+    (section,) = sections(table(runs))
+    assert said in text(section)
+
+
+def test_overview_counts_settings_and_gives_the_range_of_cost(suite):
+    first = suite({"pbu": (4, 4), "other": (40, 40)}, scenario="class:1")
+    second = suite({"pbu": (4, 4), "other": (40, 40)}, scenario="class:2", seconds=2.0)
+    third = suite({"pbu": (40, 40), "other": (4, 4)}, scenario="class:3")
+    assert overview_headline([*first, *second, *third]) == (
+        "pbu came nearest to retraining in 2 of 3 settings, at 10–20 % of its time"
+    )
+    assert overview_headline([*first, *third]).startswith("No single method leads: pbu and other")
+
+
+def test_overview_of_nothing_says_so():
+    assert overview_headline([]) == "No run has finished yet"

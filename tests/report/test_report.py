@@ -1,0 +1,191 @@
+import os
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from unlearn_bench.errors import OutputError
+from unlearn_bench.report import write_report
+
+VOID = {"meta", "wbr", "br", "link", "img"}
+
+
+class Outline(HTMLParser):
+    """Checks nesting, gathers text and attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text, self.attributes = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.text.append(data)
+
+
+def parse(path):
+    outline = Outline()
+    outline.feed(path.read_text())
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+def plain(path):
+    return " ".join("".join(parse(path).text).replace("\u00a0", " ").split())
+
+
+def test_page_is_one_file_without_network_or_script(folder, realistic):
+    page = write_report(folder(realistic(2, ("class:2", "class:6"))))
+    outline = parse(page)
+    assert not {"script", "link", "img", "iframe", "object"} & set(outline.tags)
+    assert not re.search(r"(https?:)?//[a-z]|@import|url\((?!#)", page.read_text())
+    references = [
+        value for name, value in outline.attributes if name in ("href", "src", "xlink:href")
+    ]
+    assert references and all(value.startswith("#") for value in references)
+
+
+def test_first_words_answer_which_method_and_what_cost(folder, realistic):
+    text = plain(write_report(folder(realistic())))
+    assert re.search(
+        r"pbu came nearest to retraining .* points away, at \d\.\d % of its time", text
+    )
+    assert text.index("points away") < 300
+
+
+def test_same_input_gives_the_same_bytes(folder, realistic):
+    place = folder(realistic(2))
+    contents = []
+    for _ in range(2):
+        write_report(place)
+        files = sorted(p for p in place.rglob("*") if p.suffix in (".html", ".md", ".svg"))
+        contents.append({file.name: file.read_bytes() for file in files})
+    assert set(contents[0]) == {"report.html", "report.md", "accuracy.svg", "cost.svg"}
+    assert contents[0] == contents[1]
+
+
+def in_new_process(code, **environment):
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | environment)
+
+
+def test_new_process_loads_little_never_torch_and_writes_the_same_bytes(folder, realistic):
+    place = folder(realistic(2))
+    first = write_report(place).read_bytes()
+    (place / "report.html").unlink()
+    in_new_process(
+        "import sys, unlearn_bench.report as report; from pathlib import Path\n"
+        "heavy = {'torch', 'seaborn', 'matplotlib', 'scipy', 'pandas', 'jinja2'}\n"
+        "assert not heavy & set(sys.modules), 'loaded by the import alone'\n"
+        f"report.write_report(Path({str(place)!r}))\n"
+        "assert 'seaborn' in sys.modules and 'torch' not in sys.modules\n",
+        PYTHONHASHSEED="99",
+    )
+    assert (place / "report.html").read_bytes() == first
+
+
+def test_hostile_labels_are_shown_not_run(folder, run):
+    name = "<img src=x onerror=alert(1)>"
+    accurate = {"forget_accuracy": 0.0, "retain_accuracy": 1.0, "wall_seconds": 1.0}
+    place = folder(
+        [
+            run("retrain", kind="reference", model=name, **accurate),
+            run(name, model=name, **accurate),
+            run("bad", model=name, error="</li><script>alert(2)</script>"),
+        ],
+        notes=["<b>note</b>"],
+        command="run '<i>'",
+    )
+    page = write_report(place)
+    outline = parse(page)
+    assert not {"img", "script", "b", "i"} & set(outline.tags)
+    assert name in plain(page) and "</li><script>alert(2)</script>" in plain(page)
+    assert "<img" not in (place / "report.md").read_text()
+
+
+def test_damage_is_visible_in_its_row(folder, realistic):
+    page = write_report(folder(realistic()))
+    row = r'<tr class="method damaged">\s*<th scope="row">gradient_<wbr>ascent'
+    assert re.search(row, page.read_text())
+    assert re.search(r"gradient_ascent retain −\d\d points", plain(page))
+
+
+def test_failed_and_missing_runs_are_told_with_reasons(folder, run, realistic):
+    runs = [*realistic(2), run("scrub", 0, error="MethodError: NaN weights")]
+    text = plain(write_report(folder(runs, plan=[r.key for r in runs] + ["lost-1", "lost-2"])))
+    assert "Failed: scrub, seed 0: MethodError: NaN weights" in text
+    assert "1 of 19 runs failed" in text
+    assert "2 of 19 planned runs have no result" in text
+    assert "16 finished, 1 failed, 2 not run" in text
+
+
+def test_suite_without_any_run_still_gives_a_page(folder):
+    text = plain(write_report(folder([], plan=["a", "b"])))
+    assert "No run has finished yet" in text
+    assert "2 of 2 planned runs have no result" in text
+
+
+def test_suite_killed_before_its_first_run_still_gives_a_page(folder):
+    place = folder([], plan=["a"])
+    (place / "records.csv").unlink()
+    assert "No run has finished yet" in plain(write_report(place))
+
+
+@pytest.mark.parametrize("left_out", [{"retrain"}, {"original"}, {"retrain", "original"}])
+def test_missing_references_still_give_a_page(folder, realistic, left_out):
+    runs = [run for run in realistic(2) if run.method not in left_out]
+    text = plain(write_report(folder(runs)))
+    assert ("No distance can be given" in text) == ("retrain" in left_out)
+    assert "its power is unknown" in text
+
+
+def test_single_method_and_seed_claim_no_interval(folder, realistic):
+    runs = [run for run in realistic(1) if run.method in ("retrain", "original", "pbu")]
+    text = plain(write_report(folder(runs)))
+    assert "In the one seed run, pbu came within" in text
+    assert " ± " not in text.replace("Mean ± half-width", "")
+
+
+def test_sparse_suite_file_is_enough(folder, realistic):
+    place = folder(realistic(1))
+    (place / "suite.json").write_text("{}")
+    assert "pbu came nearest" in plain(write_report(place))
+    (place / "suite.json").unlink()
+    assert "pbu came nearest" in plain(write_report(place))
+
+
+def test_folder_that_holds_no_results_is_refused(tmp_path):
+    with pytest.raises(OutputError, match=r"holds no records\.csv"):
+        write_report(tmp_path)
+
+
+def test_provenance_is_on_the_page(folder, realistic):
+    text = plain(write_report(folder(realistic(3), notes=["Weights were pre-trained."])))
+    for said in ("unlearn-bench run --methods all", "torch 2.15", "A processor", "2 threads",
+                 "3 (0, 1, 2)", "Weights were pre-trained."):  # fmt: skip
+        assert said in text
+
+
+def test_thousand_records_take_under_five_seconds(folder, realistic):
+    runs = realistic(3, ("class:1", "class:2", "random:0.1"))
+    place = folder(runs)
+    assert sum(1 for _ in (place / "records.csv").open()) > 1000
+    start = time.process_time()
+    write_report(place)
+    assert time.process_time() - start < 5
