@@ -1,7 +1,5 @@
 from xml.etree import ElementTree
 
-import pytest
-
 from unlearn_bench.report import figures
 from unlearn_bench.report.labels import Label, place_labels
 from unlearn_bench.report.table import sections
@@ -68,28 +66,38 @@ def test_without_retraining_accuracy_is_shown_as_it_is(run):
     assert "target is not known" in accuracy.caption
 
 
-@pytest.mark.parametrize("count", [5, 14])
-def test_labels_of_crowded_points_never_overlap(count):
+def test_labels_of_crowded_points_never_overlap_and_none_is_lost():
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     canvas = Figure(figsize=(5, 4))
     FigureCanvasAgg(canvas)
     axes = canvas.subplots()
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    labels = [Label(f"method_{i}", 0.5 + 0.002 * i, 0.5 + 0.001 * i) for i in range(count)]
+    labels = [Label(f"method_{i}", 0.5 + 0.002 * i, 0.5 + 0.001 * i) for i in range(40)]
     left_out = place_labels(axes, labels, [], "black", "grey", "white")
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) + len(left_out) == count
-    assert left_out == []
-    for box in boxes:
-        assert 0 <= box.x0 and box.x1 <= canvas.bbox.x1
-    # An annotation's extent includes its line; the words alone must keep apart.
-    from matplotlib.text import Text
+    placed = [text.get_text() for text in axes.texts]
+    assert len(placed) >= 8
+    assert placed[0] == "method_0", "the first has the first choice"
+    assert sorted(placed + left_out) == sorted(label.text for label in labels)
+    canvas.draw_without_rendering()
+    # The words alone: an annotation's own extent includes the line to its point.
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
+    for i, box in enumerate(boxes):
+        assert axes.bbox.x0 <= box.x0 and box.x1 <= canvas.bbox.x1
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
 
-    alone = [Text.get_window_extent(text) for text in axes.texts]
-    for i, box in enumerate(alone):
-        assert not any(box.overlaps(other) for other in alone[i + 1 :])
+
+def test_labels_without_room_are_named_in_the_caption(run):
+    accurate = {"forget_accuracy": 0.0, "retain_accuracy": 1.0}
+    runs = [run("retrain", kind="reference", **accurate)]
+    runs += [run(f"a_method_with_a_long_name_{i}", **accurate) for i in range(30)]
+    ((accuracy,),) = drawn(runs).values()
+    (told,) = [part for part in accuracy.caption.split(". ") if part.startswith("No room")]
+    shown = words(accuracy.svg)
+    for method in (run.method for run in runs):
+        assert (method in shown) != (f" {method}," in told or f" {method}:" in told)
 
 
 def test_label_without_room_is_left_out_and_told():

@@ -159,7 +159,8 @@ def _accuracy(section: Section, style: _Style, path: str) -> Figure | None:
         axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
         axes.axvline(0, color=MUTED, lw=0.8, zorder=1)
     labels = _scatter(axes, section, points, style)
-    return Figure(path, title, words, _finish(canvas, axes, points, labels, title, names))
+    svg, missing = _finish(canvas, axes, points, labels, title, names)
+    return Figure(path, title, words + missing, svg)
 
 
 def _cost(section: Section, style: _Style, path: str) -> Figure | None:
@@ -189,7 +190,8 @@ def _cost(section: Section, style: _Style, path: str) -> Figure | None:
         words += " The band at the bottom is the distance between two retrainings."
     title = cost_title(section)
     names = ("Time, % of retraining (log scale)", "Distance to retraining, points")
-    return Figure(path, title, words, _finish(canvas, axes, points, labels, title, names))
+    svg, missing = _finish(canvas, axes, points, labels, title, names)
+    return Figure(path, title, words + missing, svg)
 
 
 def _root_scale(axes: "Axes", name: str, low: float, high: float) -> None:
@@ -278,8 +280,8 @@ def _finish(
     labels: list[Label],
     title: str,
     names: tuple[str, str],
-) -> str:
-    """Title and label the axes, place the points' labels, and return the SVG."""
+) -> tuple[str, str]:
+    """Title and label the axes, place the points' labels; return the SVG and what is missing."""
     import textwrap
 
     axes.set(xlabel="", ylabel="")
@@ -294,10 +296,11 @@ def _finish(
     canvas.draw_without_rendering()
     canvas.set_layout_engine("none")
     dots = points.itertuples(index=False, name=None)
-    place_labels(axes, labels, dots, INK, MUTED, PAPER)
+    left_out = place_labels(axes, labels, dots, INK, MUTED, PAPER)
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
-    return _accessible(buffer.getvalue(), title)
+    words = f" No room for the labels of {', '.join(left_out)}: see the table." if left_out else ""
+    return _accessible(buffer.getvalue(), title), words
 
 
 def _accessible(svg: str, title: str) -> str:

@@ -1,7 +1,7 @@
 """Put labels beside their points so that none overlaps another, a mark or the edge.
 
 Every label tries places around its point, nearest first, and takes the first that is free.
-Greedy and deterministic: points are served from the top of the figure downwards.
+Greedy and deterministic: labels are served in the order given, so the first are sure of a place.
 """
 
 import math
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Directions in the order of preference: right, left, above, below, then the diagonals.
 _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225)
 # Gap between point and label, in points.
-_GAPS = (7, 12, 20, 30, 42, 56, 72, 90, 110, 130)
+_GAPS = (7, 12, 20, 30, 42, 56)
 # From this gap on a line ties the label to its point.
 _LINE_FROM = 20
 # Half the width of a labelled mark and of a small one, in points.
@@ -48,7 +48,7 @@ def place_labels(
 
     Args:
         axes: The axes that hold the points.
-        labels: What to write, each beside its own mark.
+        labels: What to write, each beside its own mark, the most important first.
         dots: Small marks without a label, covered only where there is no other room.
         ink: Colour of the words.
         line: Colour of the lines from far labels to their points.
@@ -67,9 +67,10 @@ def place_labels(
     }
     marks = [_square(point, _MARK * pixels) for point in points.values()]
     small = [_square(axes.transData.transform(dot), _DOT * pixels) for dot in dots]
+    words: list[_Box] = []
+    ties: list[_Box] = []
     left_out = []
-    order = sorted(labels, key=lambda label: (-points[label][1], points[label][0], label.text))
-    for label in order:
+    for label in labels:
         x, y = points[label]
         weight = "bold" if label.bold else "normal"
         probe = Text(text=label.text, fontsize=_FONT_SIZE, fontweight=weight, figure=axes.figure)
@@ -80,12 +81,15 @@ def place_labels(
             for angle in _ANGLES
         ]
         others = [point for other, point in points.items() if other is not label]
+        # A line to a mark may pass near others, but not through their hearts.
+        barred = [*words, *ties, *(_square(point, 0.5 * _MARK * pixels) for point in others)]
         free = [
             (box, gap, angle)
             for box, gap, angle in places
-            if _is_free(box, edge, marks)
+            if _is_free(box, edge, [*marks, *words, *ties])
             # Without a line to its mark, a label belongs to the mark it is nearest to.
             and (gap >= _LINE_FROM or _belongs(box, (x, y), others))
+            and not (gap >= _LINE_FROM and _overlap_any(_tie(box, (x, y)), barred))
         ]
         best = next(
             (place for place in free if _is_free(place[0], edge, small)), free[0] if free else None
@@ -94,16 +98,19 @@ def place_labels(
             left_out.append(label.text)
             continue
         box, gap, angle = best
-        marks.append(box)
+        words.append(box)
         dx, dy = _direction(angle)
-        tie = {"arrowstyle": "-", "lw": 0.7, "color": line, "shrinkA": 1, "shrinkB": 5}
+        has_line = gap >= _LINE_FROM
+        if has_line:
+            ties += _tie(box, (x, y))
+        arrow = {"arrowstyle": "-", "lw": 0.7, "color": line, "shrinkA": 1, "shrinkB": 5}
         axes.annotate(
             label.text, (label.x, label.y), (gap * dx, gap * dy), textcoords="offset points",
             # Anchored towards the point: a reader's narrower font then keeps the same gap.
             ha={1: "left", -1: "right", 0: "center"}[_sign(dx)],
             va={1: "bottom", -1: "top", 0: "center"}[_sign(dy)],
             fontsize=_FONT_SIZE, fontweight=weight, color=ink, zorder=5, annotation_clip=False,
-            arrowprops=tie if gap >= _LINE_FROM else None,
+            arrowprops=arrow if has_line else None,
             # A wash of paper, so that no line of the axes strikes the word out.
             bbox={"facecolor": paper, "alpha": 0.8, "linewidth": 0, "pad": 0.6},
         )  # fmt: skip
@@ -131,6 +138,16 @@ def _sign(value: float) -> int:
     return (value > 0) - (value < 0)
 
 
+def _tie(box: _Box, point: _Point, steps: int = 16) -> list[_Box]:
+    """Return the line from the label's middle to its mark as small boxes, outside the label."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    line = (
+        _square((x + (point[0] - x) * i / steps, y + (point[1] - y) * i / steps), 1.0)
+        for i in range(steps)
+    )
+    return [dot for dot in line if not _overlap_any([dot], [box])]
+
+
 def _belongs(box: _Box, own: _Point, others: Iterable[_Point]) -> bool:
     return all(_distance(box, own) <= _distance(box, other) for other in others)
 
@@ -143,7 +160,10 @@ def _distance(box: _Box, point: _Point) -> float:
 
 def _is_free(box: _Box, edge: _Box, taken: Sequence[_Box]) -> bool:
     inside = box[0] >= edge[0] and box[1] >= edge[1] and box[2] <= edge[2] and box[3] <= edge[3]
-    return inside and not any(
-        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-        for other in taken
+    return inside and not _overlap_any([box], taken)
+
+
+def _overlap_any(some: Sequence[_Box], others: Sequence[_Box]) -> bool:
+    return any(
+        a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a in some for b in others
     )
