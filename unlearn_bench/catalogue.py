@@ -1,6 +1,6 @@
 """What `unlearn-bench list` and `show` print, as plain rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unlearn_bench import registry
@@ -12,7 +12,7 @@ class Listing:
     """A table of texts; the first column holds the names."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def _methods() -> Listing:

@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 # Typer carries a copy of click since 0.26 and used click itself before: this finds the base of
 # the errors for wrong flags in either.
-_ClickException: type[typer.BadParameter] = typer.BadParameter.__mro__[2]  # type: ignore[assignment]
+_ClickException: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
 Plugins = Annotated[
     list[Path] | None,

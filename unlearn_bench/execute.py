@@ -133,10 +133,12 @@ def _owned(out: Path) -> Iterator[None]:
 
 def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str) -> None:
     """Write ``suite.json``, or refuse a folder that holds another suite's results."""
+    first = plan.runs[0]
+    suite = plan.suite.model_dump(mode="json")
     asked = {
-        "suite": plan.suite.model_dump(mode="json"),
-        "device": plan.runs[0].device,
-        "original": plan.runs[0].original and plan.runs[0].original.sha256,
+        "suite": suite,
+        "device": first.device,
+        "original": first.original.sha256 if first.original else None,
     }
     path = out / "suite.json"
     if path.exists():
@@ -144,7 +146,7 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
         different = [name for name in asked if _differs(asked[name], there.get(name))]
         if different == ["suite"]:
             old = there.get("suite") or {}
-            different = [k for k, v in asked["suite"].items() if _differs(v, old.get(k))]
+            different = [k for k, v in suite.items() if _differs(v, old.get(k))]
         if different:
             raise OutputError(
                 f"{out} holds the results of another suite (it differs in: "

@@ -7,6 +7,7 @@ lose small images in their first layers; the small stem keeps the resolution the
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -73,7 +74,7 @@ def _create(
 ) -> nn.Module:
     """Call timm with the image and patch size where the architecture takes them."""
     square = image_size[0] if image_size[0] == image_size[1] else image_size
-    attempts: list[dict[str, object]] = [{"img_size": square}, {}]
+    attempts: list[dict[str, Any]] = [{"img_size": square}, {}]
     if small:
         # Eight patches a side, as a 224-pixel transformer with 28-pixel patches would have.
         attempts.insert(0, {"img_size": square, "patch_size": max(1, min(image_size) // 8)})

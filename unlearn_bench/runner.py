@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from unlearn_bench.store import SCHEMA, Artifact, Built, Store
 from unlearn_bench.training import train
 
 Step = Callable[[str], None]
+T = TypeVar("T")
 
 
 class RunFailedError(Exception):
@@ -302,7 +303,7 @@ class Runner:
         }  # fmt: skip
         return self._guard(lambda: self._store.get_or_build("logits", identity, build)).tensors
 
-    def _guard(self, call: Callable[[], Any]) -> Any:
+    def _guard(self, call: Callable[[], T]) -> T:
         """Turn whatever a method raises into a failed run with a one-line reason.
 
         Missing data, misfit weights and a full disk are no method's fault: they end the suite.

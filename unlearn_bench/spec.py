@@ -19,7 +19,6 @@ from pydantic import (
     model_validator,
 )
 
-from unlearn_bench.errors import ConfigError
 from unlearn_bench.keys import content_key
 
 
@@ -288,17 +287,3 @@ class RunSpec(Spec):
         return self.training_identity() | self.model_dump(
             mode="json", include={"forget", "method", "params"}
         )
-
-
-def parse_forget(text: str) -> Forget:
-    """Parse the command line's ``--forget``.
-
-    Raises:
-        ConfigError: If the text names nobody.
-    """
-    try:
-        return Forget.model_validate(text)
-    except ValueError as error:
-        detail = getattr(error, "errors", list)()
-        message = detail[0]["msg"].removeprefix("Value error, ") if detail else str(error)
-        raise ConfigError(f"--forget: {message}") from None

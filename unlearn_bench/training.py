@@ -57,12 +57,12 @@ def train(model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: St
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
-    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    lr, decay = recipe.lr, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, **common)
+        return torch.optim.SGD(parameters, lr, momentum=recipe.momentum, weight_decay=decay)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **common)
-    return torch.optim.Adam(parameters, **common)
+        return torch.optim.AdamW(parameters, lr, weight_decay=decay)
+    return torch.optim.Adam(parameters, lr, weight_decay=decay)
 
 
 def _check_finite(loss: Tensor, epoch: int, recipe: Recipe) -> None:
