@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_bench.errors import ParameterError, suggestion
-from unlearn_bench.fisher.columns import KINDS
+from unlearn_bench.fisher.columns import KINDS, Columns
+from unlearn_bench.fisher.diagonal import Engine
 from unlearn_bench.fisher.reference import reference_diagonal
 from unlearn_bench.fisher.result import FisherDiagonal
+from unlearn_bench.fisher.state import borrowed
 
 __all__ = ["FisherDiagonal", "Kind", "fisher_diagonal", "reference_diagonal"]
 
@@ -74,22 +76,32 @@ def fisher_diagonal(
     if samples < 1:
         raise ParameterError(f"samples is {samples}; give 1 or more")
     names = _chosen(model, params)
-
-    done = 0
-
-    def counted() -> Iterable[tuple[Tensor, Tensor]]:
-        nonlocal done
+    parameters = {name: p for name, p in model.named_parameters() if name in names}
+    generator = torch.Generator().manual_seed(seed)
+    device = next(iter(parameters.values())).device
+    done, steps = 0, 0
+    with borrowed(model), torch.inference_mode(False), torch.enable_grad():
+        for p in model.parameters():
+            p.requires_grad_(False)
+        for p in parameters.values():
+            p.requires_grad_(True)
+        engine = Engine(model, parameters, dtype)
         for x, y in batches:
-            yield x, y
-            done += len(x)
+            if not len(x):
+                continue
+            x, y = x.to(device), y.to(device)
+            if kind == "batch":
+                engine.add_batch_gradient(x, y)
+            else:
+                engine.add(x, Columns(kind, y, samples, generator))
+            done, steps = done + len(x), steps + 1
             if progress is not None:
                 progress(done)
-
-    result = reference_diagonal(model, counted(), kind, samples=samples, names=names, seed=seed)
-    if not result.examples:
+    if not done:
         raise ParameterError("batches is empty; give at least one (x, y) pair")
-    cast = {name: t if dtype is None else t.to(dtype) for name, t in result.items()}
-    return FisherDiagonal(cast, result.routes, result.examples)
+    count = steps if kind == "batch" else done
+    means = {name: total.div_(count) for name, total in engine.totals.items()}
+    return FisherDiagonal(means, engine.routes, done)
 
 
 def _chosen(model: nn.Module, params: Iterable[str] | None) -> list[str]:

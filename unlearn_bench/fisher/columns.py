@@ -68,3 +68,49 @@ def cholesky_columns(logits: Tensor) -> Iterator[Tensor]:
         column[:, j + 1 :] = -p[:, j + 1 :] * scale[:, None]
         column[after == 0] = 0
         yield torch.zeros_like(p).scatter_(1, order, column).to(logits.dtype)
+
+
+class Columns:
+    """The columns of one batch, for all of its examples at once or for some of them."""
+
+    def __init__(self, kind: str, labels: Tensor, samples: int, generator: torch.Generator) -> None:
+        """Keep what the columns depend on besides the logits.
+
+        Args:
+            kind: ``"true"``, ``"empirical"`` or ``"monte_carlo"``.
+            labels: Of the batch's examples, [N].
+            samples: Labels to draw per example for ``"monte_carlo"``.
+            generator: What they are drawn with.
+        """
+        self.kind, self.labels, self.samples, self.generator = kind, labels, samples, generator
+        self.examples = len(labels)
+        self._drawn: Tensor | None = None
+
+    def passes(self, classes: int) -> int:
+        """How many columns there are, which is how many backward passes a batch takes."""
+        return {"true": classes - 1, "monte_carlo": self.samples}.get(self.kind, 1)
+
+    def of(self, logits: Tensor, start: int, stop: int) -> Iterator[Tensor]:
+        """Yield the columns of examples start to stop, padded with zeros to the logits' shape.
+
+        Labels are drawn on the first call, which must be for the whole batch.
+
+        Args:
+            logits: Detached, [n, C] with n >= stop - start; further rows are padding.
+            start: First example.
+            stop: One past the last example.
+        """
+        real = logits[: stop - start]
+        if self.kind == "empirical":
+            columns = iter([label_column(real, self.labels[start:stop])])
+        elif self.kind == "monte_carlo":
+            if self._drawn is None:
+                self._drawn = draw_labels(real, self.samples, self.generator)
+            scale = self.samples**-0.5
+            drawn = self._drawn[start:stop].unbind(1)
+            columns = (label_column(real, labels) * scale for labels in drawn)
+        else:
+            columns = cholesky_columns(real)
+        padding = logits.new_zeros(len(logits) - len(real), logits.shape[1])
+        for column in columns:
+            yield torch.cat([column, padding])

@@ -4,7 +4,7 @@ Every gradient is taken on its own, one example and one class at a time, on a de
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -73,3 +73,20 @@ def reference_diagonal(
     count = steps if kind == "batch" else examples
     means = {name: total.div_(count) for name, total in totals.items()}
     return FisherDiagonal(means, dict.fromkeys(means, "reference"), examples)
+
+
+def disagreement(got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Largest error of a parameter's diagonal, relative to its norm.
+
+    Some gradients are zero by structure (key biases, for one) and come out as rounding noise;
+    so a norm counts as at least 1e-12 of the largest parameter's.
+
+    Args:
+        got: Diagonal under test.
+        expected: Trusted diagonal of the same parameters.
+    """
+    largest = max(float(t.norm()) for t in expected.values())
+    return max(
+        float((got[name] - t).norm()) / max(float(t.norm()), 1e-12 * largest, 1e-300)
+        for name, t in expected.items()
+    )

@@ -1,0 +1,174 @@
+"""Squares of per-example weight gradients of convolutions.
+
+With image a [N, Ci, H, W], output gradient g [N, Co, Ho, Wo] and kernel position t, the
+gradient of one example is G[:, :, t] = sum_p g[:, p] a[:, s p + d t - pad]^T, a product over the
+P output positions p whose input lies inside the image. A transposed convolution has the same
+form with a and g in each other's place. Which way to sum G * G is cheapest depends on P:
+
+* pairs: few positions; expand the square over pairs of positions, see ``outer.py``;
+* windows: lay out the kw column shifts of the image side by side; every row shift is then a
+  window of that, so kh products read one copy kw times the image, not kh * kw times;
+* images: many positions; torch's own weight gradient, one example at a time;
+* groups: each group is a convolution of its own; depthwise ones have a product of one row.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from typing_extensions import override
+
+from unlearn_bench.fisher.outer import (
+    SQUARE_COST,
+    add_squares,
+    pair_indices,
+    pair_products,
+)
+from unlearn_bench.fisher.rules import Rule, UnsupportedError
+
+# Positions above which torch's weight gradient of one image beats products (measured on CPU).
+IMAGE_POSITIONS = 1024
+# Numbers that the sums over pairs of one layer may hold.
+PAIR_LIMIT = 2**22
+
+
+class Convolution(Rule):
+    """out = conv(a, w) + b: slots 1 (weight) and 2 (bias), any rank, grouped or transposed."""
+
+    @override
+    def prepare(self) -> str:
+        node = self.node
+        self.rows = self.need_examples_slowest()
+        if 0 in self.shapes:
+            raise UnsupportedError
+        self.groups: int = node._saved_groups
+        self.transposed: bool = node._saved_transposed
+        self.pair_sum: Tensor | None = None
+        self.way = self.choose() if 1 in self.shapes else "bias"
+        return f"conv, {self.way}"
+
+    def choose(self) -> str:
+        """The cheapest way for this layer's sizes."""
+        shape = self.shapes[1]
+        if len(shape) != 4 or self.transposed or self.rows != 1:
+            return "groups"
+        self.height, self.width = self.node._saved_input.shape[2:]
+        taps = shape[2] * shape[3]
+        positions = self.output_shape[2] * self.output_shape[3]
+        if self.groups > 1:
+            return "groups"
+        pairs = sum(len(v) * (len(v) + 1) // 2 for v, _ in self.taps())
+        held = positions * (positions + 1) // 2 * self.examples * shape[0]
+        if pairs <= self.passes * taps * (positions + SQUARE_COST) and held <= PAIR_LIMIT:
+            return "pairs"
+        return "images" if positions >= IMAGE_POSITIONS else "windows"
+
+    def taps(self) -> list[tuple[Tensor, Tensor]]:
+        """For each kernel position, the output positions that it serves and their inputs'."""
+        node, (kh, kw) = self.node, self.shapes[1][2:]
+        (sh, sw), (ph, pw), (dh, dw) = node._saved_stride, node._saved_padding, node._saved_dilation
+        ho, wo = self.output_shape[2:]
+        rows = torch.arange(ho).repeat_interleave(wo)
+        columns = torch.arange(wo).repeat(ho)
+        found = []
+        for i in range(kh):
+            for j in range(kw):
+                r, c = rows * sh - ph + i * dh, columns * sw - pw + j * dw
+                inside = ((r >= 0) & (r < self.height) & (c >= 0) & (c < self.width)).nonzero()[
+                    :, 0
+                ]
+                found.append((inside, (r * self.width + c)[inside]))
+        return found
+
+    @override
+    def gradients(self, slot: int, g: Tensor, start: int, stop: int) -> Tensor:
+        part, n = slice(start * self.rows, stop * self.rows), (stop - start) * self.rows
+        g = g[part]
+        if slot == 2:
+            sums = g.flatten(2).sum(2)
+        else:
+            # Images become groups of one image, whose weight gradients torch keeps apart.
+            node, shape = self.node, self.shapes[1]
+            a = node._saved_input.detach()[part]
+            weight = g.new_empty(1).expand(n * shape[0], *shape[1:])
+            sums = torch.ops.aten.convolution_backward(
+                g.reshape(1, -1, *g.shape[2:]), a.reshape(1, -1, *a.shape[2:]), weight, None,
+                node._saved_stride, node._saved_padding, node._saved_dilation, self.transposed,
+                node._saved_output_padding, n * self.groups, [False, True, False],
+            )[1]  # fmt: skip
+        return sums.reshape(stop - start, self.rows, *self.shapes[slot]).sum(1)
+
+    @override
+    def add(self, g: Tensor) -> None:
+        if 2 in self.shapes:
+            self.total(2, g).add_(self.gradients(2, g, 0, self.examples).square_().sum(0))
+        if 1 not in self.shapes:
+            return
+        if self.way == "pairs":
+            rows = g.flatten(2).permute(2, 0, 1).contiguous()
+            products = pair_products(rows, *pair_indices(len(rows), g.device))
+            self.pair_sum = products if self.pair_sum is None else self.pair_sum.add_(products)
+        elif self.way == "images":
+            self.add_images(g)
+        elif self.way == "windows":
+            self.add_windows(g)
+        else:
+            weight = {1: self.shapes[1]}
+            self.shapes, kept = weight, self.shapes
+            super().add(g)
+            self.shapes = kept
+
+    def add_windows(self, g: Tensor) -> None:
+        """Add squares by products over windows of the shifted image."""
+        node, (co, ci, kh, kw) = self.node, self.shapes[1]
+        (sh, sw), (ph, pw), (dh, dw) = node._saved_stride, node._saved_padding, node._saved_dilation
+        n, _, ho, wo = g.shape
+        a = node._saved_input.detach()
+        # [N, H, W, Ci], wide enough for the last window, then [N, H, Wo, kw * Ci].
+        image = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
+        shifts = [image[:, :, j * dw : j * dw + (wo - 1) * sw + 1 : sw] for j in range(kw)]
+        columns = torch.cat(shifts, 3) if kw > 1 else shifts[0]
+        if 1 not in self.sums:
+            # Held as [kh, Co, kw * Ci] until finish().
+            self.sums[1] = g.new_zeros(kh, co, kw * ci)
+        for i in range(kh):
+            window = columns[:, i * dh : i * dh + (ho - 1) * sh + 1 : sh]
+            add_squares(self.sums[1][i], g.flatten(2), window.reshape(n, ho * wo, kw * ci))
+
+    def add_images(self, g: Tensor) -> None:
+        """Add squares of torch's own weight gradient of each image."""
+        node, total = self.node, self.total(1, g)
+        a, weight = node._saved_input.detach(), node._saved_weight.detach()
+        for i in range(self.examples):
+            gradient = torch.ops.aten.convolution_backward(
+                g[i : i + 1], a[i : i + 1], weight, None,
+                node._saved_stride, node._saved_padding, node._saved_dilation, False,
+                node._saved_output_padding, self.groups, [False, True, False],
+            )[1]  # fmt: skip
+            total.addcmul_(gradient, gradient)
+
+    @override
+    def finish(self) -> dict[int, Tensor]:
+        if self.pair_sum is not None:
+            self.sums[1] = self.finish_pairs(self.pair_sum)
+        elif self.way == "windows":
+            co, ci, kh, kw = self.shapes[1]
+            self.sums[1] = self.sums[1].view(kh, co, kw, ci).permute(1, 3, 0, 2)
+        return self.sums
+
+    def finish_pairs(self, products: Tensor) -> Tensor:
+        """Sums of squares from the products of output gradients [pairs, N, Co]."""
+        co, ci, kh, kw = self.shapes[1]
+        positions = self.output_shape[2] * self.output_shape[3]
+        a = self.node._saved_input.detach().flatten(2).permute(2, 0, 1).contiguous()
+        p, q = pair_indices(positions, torch.device("cpu"))
+        total = products.new_zeros(kh * kw, co, ci)
+        for t, (outputs, inputs) in enumerate(self.taps()):
+            if not len(outputs):
+                continue
+            image_of = torch.full((positions,), -1)
+            image_of[outputs] = inputs
+            chosen = ((image_of[p] >= 0) & (image_of[q] >= 0)).nonzero()[:, 0].to(a.device)
+            ip, iq = image_of[p].to(a.device)[chosen], image_of[q].to(a.device)[chosen]
+            some = products if len(chosen) == len(p) else products[chosen]
+            total[t] = some.flatten(0, 1).t() @ (a[ip] * a[iq]).flatten(0, 1)
+        return total.view(kh, kw, co, ci).permute(2, 3, 0, 1)

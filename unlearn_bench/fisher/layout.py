@@ -1,0 +1,122 @@
+"""Find out which rows of an operation's gradient belong to which example.
+
+Squares of per-example gradients need every number of a batch attributed to its example.
+Usually examples are the slowest axis, but attention may run as [tokens, N, features], and
+windows are folded into the batch. Guessing from shapes would be silently wrong when two sizes
+agree. So either every operation of the graph keeps examples slowest by construction, or a
+backward pass for one example of three shows where its gradient arrives.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlearn_bench.fisher.graph import Recording
+
+# Operations that keep the slowest axis where it is, whatever their arguments.
+_KEEP = {
+    f"{name}Backward{n}"
+    for name in ("Convolution", "NativeBatchNorm", "CudnnBatchNorm", "NativeGroupNorm",
+                 "Relu", "Hardtanh", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "Gelu",
+                 "Silu", "Elu", "LeakyRelu", "MaxPool2DWithIndices", "AvgPool2D",
+                 "AdaptiveAvgPool2D", "AdaptiveMaxPool2D", "MkldnnMaxPool2D", "View",
+                 "UnsafeView", "ReshapeAlias", "Clone", "Alias", "ToCopy", "Addmm",
+                 "ConstantPadNd")
+    for n in range(3)
+}  # fmt: skip
+# These do so when all that depends on the data has the same shape but for sizes of one.
+_BROADCAST = {f"{name}Backward0" for name in ("Add", "Sub", "Mul")}
+_REDUCE = {"MeanBackward1", "SumBackward1"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A contiguous tensor seen flat as [outer, N, inner], N the axis of examples."""
+
+    outer: int
+    inner: int
+
+
+def by_construction(recording: Recording) -> bool:
+    """Whether examples stay the slowest axis in every operation of the graph."""
+    if not recording.x.requires_grad:
+        return False
+    inside = set(recording.children_first)
+    nodes: list[Any] = recording.children_first
+    for node in nodes:
+        name = node.name()
+        if name in _KEEP or (not node.next_functions and node.variable is recording.x):
+            continue
+        if name in _REDUCE:
+            rank = len(node._saved_self_sym_sizes)
+            # An empty list means every axis; torch saves negative axes as unsigned.
+            dims = [d if d < rank else d - 2**64 + rank for d in node._saved_dim]
+            if dims and 0 not in dims:
+                continue
+        if name in _BROADCAST:
+            shape = tuple(node._input_metadata[0].shape)
+            on_data = [
+                tuple(child._input_metadata[nr].shape)
+                for child, nr in node.next_functions
+                if child in inside
+            ]
+            if all(len(s) == len(shape) and s[0] == shape[0] for s in on_data):
+                continue
+        return False
+    return True
+
+
+def find(gradient: Tensor, examples: int) -> Layout | None:
+    """Locate one example in a gradient that is zero for all others.
+
+    Args:
+        gradient: Of an operation's output, from a backward pass for example 1 (counted from
+            0) of ``examples`` alone.
+        examples: How many went through the model; 3, unless there are fewer.
+
+    Returns:
+        The layout, or None when the gradient is zero everywhere or follows no layout, which
+        includes operations that mix examples.
+    """
+    if gradient.numel() % examples:
+        return None
+    there = gradient.reshape(-1).ne(0).nonzero()[:, 0]
+    if not len(there):
+        return None
+    share = gradient.numel() // examples
+    for outer in sorted(set(gradient_prefixes(gradient))):
+        if share % outer == 0:
+            inner = share // outer
+            if bool(((there // inner) % examples == 1).all()):
+                return Layout(outer, inner)
+    return None
+
+
+def gradient_prefixes(gradient: Tensor) -> list[int]:
+    """Products of the leading sizes, each the outer size that an axis may have.
+
+    Sizes that an earlier flattening merged are covered by every divisor of the first one.
+    """
+    first = gradient.shape[0]
+    products = [n for n in range(1, first + 1) if first % n == 0]
+    product = first
+    for size in gradient.shape[1:]:
+        product *= size
+        products.append(product)
+    return products
+
+
+def examples_first(t: Tensor, layout: Layout, examples: int, width: int) -> Tensor:
+    """View rows of ``width`` numbers as [N, rows per example, width], by ``layout``."""
+    t = t.reshape(layout.outer, examples, -1, width)
+    if layout.outer == 1:
+        return t[0]
+    return t.transpose(0, 1).reshape(examples, -1, width)
+
+
+def mixes(gradient: Tensor) -> bool:
+    """Whether example 1's output depends on other examples, by its gradient of the inputs."""
+    others = torch.arange(len(gradient), device=gradient.device) != 1
+    return bool(gradient[others].ne(0).any())

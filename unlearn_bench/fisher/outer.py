@@ -1,0 +1,52 @@
+"""Sums over examples of squared matrix products, without ever holding all of them.
+
+The gradient of a linear map at one example is G = g a, a product over its P positions. Two
+ways to sum G * G over examples: form a few G at a time in a buffer that stays in cache, or
+expand the square over pairs of positions,
+
+    sum_i (sum_p g_ip a_ip)^2 = sum_{p <= q} m_pq sum_i (g_ip g_iq) (a_ip a_iq),
+
+with m = 1 for p = q and 2 otherwise: one matrix product of inner size pairs * N, no G at all,
+and the g-part may be summed over many backward passes first.
+"""
+
+import torch
+from torch import Tensor
+
+# Bytes of per-example gradients formed at once: small enough to stay in a core's cache.
+BLOCK = 512 * 1024
+# What forming and squaring one number costs, in multiply-adds of the product (measured on CPU).
+SQUARE_COST = 15
+
+
+def add_squares(total: Tensor, g: Tensor, a: Tensor) -> None:
+    """Add sum_i (g_i a_i)^2 to ``total``.
+
+    Args:
+        total: [M, K], or [G * M, K] when G groups are stacked example by example.
+        g: [N * G, M, P].
+        a: [N * G, P, K].
+    """
+    m, k = g.shape[1], a.shape[2]
+    groups = total.shape[0] // m
+    step = groups * max(1, BLOCK // (total.numel() * total.element_size()))
+    buffer = total.new_empty(min(step, len(g)), m, k)
+    flat = total.view(-1)
+    for start in range(0, len(g), step):
+        some = g[start : start + step]
+        block = torch.bmm(some, a[start : start + step], out=buffer[: len(some)])
+        for gradient in block.view(-1, flat.numel()):
+            flat.addcmul_(gradient, gradient)
+
+
+def pair_indices(positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Indices (p, q) of all pairs p <= q, each [P (P + 1) / 2]."""
+    p, q = torch.triu_indices(positions, positions, device=device)
+    return p, q
+
+
+def pair_products(g: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    """m_pq g_p g_q, [pairs, N, M], from g [P, N, M]."""
+    products = g[p] * g[q]
+    products[p != q] *= 2
+    return products
