@@ -28,7 +28,9 @@ class Tokens(nn.Module):
         self.head = nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.positions
+        token = self.token.expand(len(x), -1, -1)
+        # Read twice, as class attention does.
+        x = torch.cat([token, x + token], 1) + self.positions
         if not self.batch_first:
             x = x.transpose(0, 1)
         x = x + self.scale * self.attention(x, x, x)[0]

@@ -8,6 +8,7 @@ form with a and g in each other's place. Which way to sum G * G is cheapest depe
 * pairs: few positions; expand the square over pairs of positions, see ``outer.py``;
 * windows: lay out the kw column shifts of the image side by side; every row shift is then a
   window of that, so kh products read one copy kw times the image, not kh * kw times;
+* fused: on a GPU, otherwise; the kernel of ``triton_kernels.py`` never writes G out;
 * images: many positions; torch's own weight gradient, one example at a time;
 * groups: each group is a convolution of its own; depthwise ones have a product of one row.
 """
@@ -17,7 +18,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from typing_extensions import override
 
+from unlearn_bench.fisher import outer
 from unlearn_bench.fisher.outer import (
+    PAIR_LIMIT,
     SQUARE_COST,
     add_squares,
     pair_indices,
@@ -27,8 +30,6 @@ from unlearn_bench.fisher.rules import Rule, UnsupportedError
 
 # Positions above which torch's weight gradient of one image beats products (measured on CPU).
 IMAGE_POSITIONS = 1024
-# Numbers that the sums over pairs of one layer may hold.
-PAIR_LIMIT = 2**22
 
 
 class Convolution(Rule):
@@ -60,6 +61,8 @@ class Convolution(Rule):
         held = positions * (positions + 1) // 2 * self.examples * shape[0]
         if pairs <= self.passes * taps * (positions + SQUARE_COST) and held <= PAIR_LIMIT:
             return "pairs"
+        if outer.fused(self.node._saved_input):
+            return "fused"
         return "images" if positions >= IMAGE_POSITIONS else "windows"
 
     def taps(self) -> list[tuple[Tensor, Tensor]]:
@@ -107,6 +110,8 @@ class Convolution(Rule):
             rows = g.flatten(2).permute(2, 0, 1).contiguous()
             products = pair_products(rows, *pair_indices(len(rows), g.device))
             self.pair_sum = products if self.pair_sum is None else self.pair_sum.add_(products)
+        elif self.way == "fused":
+            self.add_fused(g)
         elif self.way == "images":
             self.add_images(g)
         elif self.way == "windows":
@@ -133,6 +138,18 @@ class Convolution(Rule):
         for i in range(kh):
             window = columns[:, i * dh : i * dh + (ho - 1) * sh + 1 : sh]
             add_squares(self.sums[1][i], g.flatten(2), window.reshape(n, ho * wo, kw * ci))
+
+    def add_fused(self, g: Tensor) -> None:
+        """Add squares by the GPU kernel, in float32."""
+        from unlearn_bench.fisher.triton_kernels import fused_squares
+
+        node = self.node
+        if 1 not in self.sums:
+            self.sums[1] = g.new_zeros(self.shapes[1], dtype=torch.float32)
+        fused_squares(
+            self.sums[1], g, node._saved_input.detach(),
+            stride=node._saved_stride, padding=node._saved_padding, dilation=node._saved_dilation,
+        )  # fmt: skip
 
     def add_images(self, g: Tensor) -> None:
         """Add squares of torch's own weight gradient of each image."""

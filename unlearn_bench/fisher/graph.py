@@ -122,6 +122,8 @@ def record(model: nn.Module, x: Tensor, parameters: dict[str, nn.Parameter]) -> 
         for slot, (child, nr) in enumerate(node.next_functions)
         if child is not None and not on_data[child] and holds[child]
     ]
+    # An expansion that several operations read is one use: its gradient is the sum of theirs.
+    uses = list({(use.node, use.slot): use for use in uses}.values())
     return Recording(leaf, logits, uses, [node for node in nodes if on_data[node]])
 
 

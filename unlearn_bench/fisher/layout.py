@@ -18,7 +18,7 @@ from unlearn_bench.fisher.graph import Recording
 # Operations that keep the slowest axis where it is, whatever their arguments.
 _KEEP = {
     f"{name}Backward{n}"
-    for name in ("Convolution", "NativeBatchNorm", "CudnnBatchNorm", "NativeGroupNorm",
+    for name in ("Convolution", "NativeGroupNorm",
                  "Relu", "Hardtanh", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "Gelu",
                  "Silu", "Elu", "LeakyRelu", "MaxPool2DWithIndices", "AvgPool2D",
                  "AdaptiveAvgPool2D", "AdaptiveMaxPool2D", "MkldnnMaxPool2D", "View",
@@ -28,6 +28,7 @@ _KEEP = {
 }  # fmt: skip
 # These do so when all that depends on the data has the same shape but for sizes of one.
 _BROADCAST = {f"{name}Backward0" for name in ("Add", "Sub", "Mul")}
+_BATCH_NORMS = {"NativeBatchNormBackward0", "CudnnBatchNormBackward0"}
 _REDUCE = {"MeanBackward1", "SumBackward1"}
 
 
@@ -40,32 +41,35 @@ class Layout:
 
 
 def by_construction(recording: Recording) -> bool:
-    """Whether examples stay the slowest axis in every operation of the graph."""
+    """Whether examples stay the slowest axis, unmixed, in every operation of the graph."""
     if not recording.x.requires_grad:
         return False
     inside = set(recording.children_first)
-    nodes: list[Any] = recording.children_first
-    for node in nodes:
-        name = node.name()
-        if name in _KEEP or (not node.next_functions and node.variable is recording.x):
-            continue
-        if name in _REDUCE:
-            rank = len(node._saved_self_sym_sizes)
-            # An empty list means every axis; torch saves negative axes as unsigned.
-            dims = [d if d < rank else d - 2**64 + rank for d in node._saved_dim]
-            if dims and 0 not in dims:
-                continue
-        if name in _BROADCAST:
-            shape = tuple(node._input_metadata[0].shape)
-            on_data = [
-                tuple(child._input_metadata[nr].shape)
-                for child, nr in node.next_functions
-                if child in inside
-            ]
-            if all(len(s) == len(shape) and s[0] == shape[0] for s in on_data):
-                continue
-        return False
-    return True
+    return all(_keeps(node, inside, recording.x) for node in recording.children_first)
+
+
+def _keeps(node: Any, inside: set[Any], x: Tensor) -> bool:
+    """Whether one operation keeps the slowest axis where it is."""
+    name, shape = node.name(), tuple(node._input_metadata[0].shape)
+    if name in _KEEP:
+        return True
+    if name in _BATCH_NORMS:
+        return not node._saved_training
+    if name == "NativeLayerNormBackward0":
+        return len(node._saved_normalized_shape) < len(shape)
+    if name in _REDUCE:
+        rank = len(node._saved_self_sym_sizes)
+        # torch saves negative axes as unsigned; an empty list means every axis.
+        dims = [d if d < rank else d - 2**64 + rank for d in node._saved_dim]
+        return bool(dims) and 0 not in dims
+    if name in _BROADCAST:
+        shapes = [
+            tuple(child._input_metadata[nr].shape)
+            for child, nr in node.next_functions
+            if child in inside
+        ]
+        return all(len(s) == len(shape) and s[0] == shape[0] for s in shapes)
+    return not node.next_functions and node.variable is x
 
 
 def find(gradient: Tensor, examples: int) -> Layout | None:

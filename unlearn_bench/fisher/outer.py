@@ -17,6 +17,8 @@ from torch import Tensor
 BLOCK = 512 * 1024
 # What forming and squaring one number costs, in multiply-adds of the product (measured on CPU).
 SQUARE_COST = 15
+# Numbers that the sums over pairs of one layer may hold.
+PAIR_LIMIT = 2**22
 
 
 def add_squares(total: Tensor, g: Tensor, a: Tensor) -> None:
@@ -50,3 +52,16 @@ def pair_products(g: Tensor, p: Tensor, q: Tensor) -> Tensor:
     products = g[p] * g[q]
     products[p != q] *= 2
     return products
+
+
+def fused(a: Tensor) -> bool:
+    """Whether the GPU kernel of ``triton_kernels.py`` serves tensors like ``a``."""
+    halves = (torch.float16, torch.bfloat16)
+    # The kernel counts in 32 bits.
+    if not a.is_cuda or a.dtype not in (torch.float32, *halves) or a.numel() >= 2**31:
+        return False
+    try:
+        from unlearn_bench.fisher.triton_kernels import usable
+    except ImportError:  # No Triton for this platform.
+        return False
+    return usable(a.device, a.dtype)

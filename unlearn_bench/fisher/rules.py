@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from typing_extensions import override
 
+from unlearn_bench.fisher import outer
 from unlearn_bench.fisher.layout import Layout, examples_first
 from unlearn_bench.fisher.outer import (
     BLOCK,
+    PAIR_LIMIT,
     SQUARE_COST,
     add_squares,
     pair_indices,
@@ -112,13 +114,18 @@ class Linear(Rule):
             raise UnsupportedError
         self.positions = self.output_shape[0] // self.examples
         pairs = self.positions * (self.positions + 1) // 2
-        self.paired = pairs < self.passes * (self.positions + SQUARE_COST) and (
-            pairs * self.examples * self.output_shape[1] <= 2**22
+        self.paired = self.positions == 1 or (
+            pairs < self.passes * (self.positions + SQUARE_COST)
+            and pairs * self.examples * self.output_shape[1] <= PAIR_LIMIT
         )
         self.pair_sum: Tensor | None = None
+        wanted = self.weight_slot in self.shapes and not self.paired
+        self.fused = wanted and outer.fused(self.input())
         if self.positions == 1:
             return "linear"
-        return "linear, pairs of positions" if self.paired else "linear, sequence"
+        if self.paired:
+            return "linear, pairs of positions"
+        return "linear, fused" if self.fused else "linear, sequence"
 
     def split(self, rows: Tensor) -> Tensor:
         """Rows [R, width] as [N, positions, width]."""
@@ -151,7 +158,15 @@ class Linear(Rule):
             if self.weight_slot not in self.sums:
                 m, k = self.output_shape[1], self.shapes[self.weight_slot][0]
                 self.sums[self.weight_slot] = g.new_zeros(m, k).t()
-            add_squares(self.sums[self.weight_slot].t(), rows.transpose(1, 2), self.input())
+            total = self.sums[self.weight_slot].t()
+            if not self.fused:
+                add_squares(total, rows.transpose(1, 2), self.input())
+                return
+            from unlearn_bench.fisher.triton_kernels import fused_squares
+
+            # A sequence is an image one number wide, a linear map its 1x1 convolution.
+            image = self.input().transpose(1, 2)[..., None]
+            fused_squares(total[..., None, None], rows.transpose(1, 2)[..., None], image)
             return
         p, q = pair_indices(self.positions, g.device)
         products = pair_products(rows.transpose(0, 1), p, q)

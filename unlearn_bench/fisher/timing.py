@@ -16,7 +16,7 @@ def randomised(model: nn.Module) -> nn.Module:
 
     with torch.no_grad():
         for p in model.parameters():
-            if p.ndim < 2 or float(p.std()) == 0:
+            if p.ndim < 2 or p.eq(p.flatten()[0]).all():
                 p.add_(0.2 * noise(p))
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
