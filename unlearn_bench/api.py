@@ -116,4 +116,4 @@ def check_finite(loss: Tensor, advice: str) -> None:
         MethodError: With the advice, if the loss is not finite.
     """
     if not torch.isfinite(loss).all():
-        raise MethodError(f"the loss is {float(loss.sum())}: {advice}")
+        raise MethodError(f"the loss is {loss.sum().item()}: {advice}")

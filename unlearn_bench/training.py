@@ -68,6 +68,6 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def _check_finite(loss: Tensor, epoch: int, recipe: Recipe) -> None:
     if not torch.isfinite(loss):
         raise MethodError(
-            f"training diverged: the loss is {float(loss)} after epoch {epoch + 1}; "
+            f"training diverged: the loss is {loss.item()} after epoch {epoch + 1}; "
             f"lower recipe.lr ({recipe.lr:g}) or set recipe.warmup"
         )

@@ -1,0 +1,90 @@
+"""The training loop: schedule, determinism, divergence."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from unlearn_bench.context import Split
+from unlearn_bench.data.datasets import load
+from unlearn_bench.errors import MethodError
+from unlearn_bench.spec import Recipe
+from unlearn_bench.training import train
+
+CPU = torch.device("cpu")
+
+
+def digits(n=200):
+    data = load("digits")
+    return Split("train", data.train, torch.arange(n), mean=data.mean, std=data.std, device=CPU,
+                 batch_size=32, augment="none", seed=0, ledger=Counter())  # fmt: skip
+
+
+def net(dropout=0.0):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(dropout),
+                         nn.Linear(32, 10))  # fmt: skip
+
+
+def run(recipe, model=None, seed=0, steps=None):
+    model = model or net()
+    train(model, digits(), recipe, seed=seed, step=(steps if steps is not None else []).append)
+    return model
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_every_optimizer_learns(optimizer):
+    recipe = Recipe(epochs=20, batch_size=32, optimizer=optimizer, lr=0.05 if optimizer == "sgd"
+                    else 5e-3)  # fmt: skip
+    model = run(recipe)
+    x, y = next(iter(digits().batches(200)))
+    assert not model.training
+    assert (model(x).argmax(1) == y).float().mean() > 0.9
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero(monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
+
+    def spy(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    run(Recipe(epochs=2, batch_size=20, optimizer="sgd", lr=1.0, warmup=0.25))
+    assert len(rates) == 20
+    assert rates[:5] == sorted(rates[:5]) and rates[0] == pytest.approx(0.2)
+    assert rates[5:] == sorted(rates[5:], reverse=True) and 0 < rates[-1] < 0.01
+
+
+def test_a_constant_schedule_is_constant(monkeypatch):
+    rates = set()
+    step = torch.optim.SGD.step
+
+    def spy(self, *args, **kwargs):
+        rates.add(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    run(Recipe(epochs=2, optimizer="sgd", lr=0.01, schedule="constant"))
+    assert rates == {0.01}
+
+
+def test_the_seed_decides_dropout():
+    recipe = Recipe(epochs=1)
+    same = [run(recipe, net(0.5), seed=1)[1].weight for _ in range(2)]
+    other = run(recipe, net(0.5), seed=2)[1].weight
+    assert torch.equal(*same) and not torch.equal(same[0], other)
+
+
+def test_epochs_are_reported():
+    steps = []
+    run(Recipe(epochs=3), steps=steps)
+    assert steps == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+
+
+def test_divergence_is_an_error_that_says_what_to_lower():
+    recipe = Recipe(epochs=3, optimizer="sgd", lr=1e20)
+    with pytest.raises(MethodError, match=r"diverged.*lower recipe\.lr"):
+        run(recipe)
