@@ -87,9 +87,9 @@ class Method:
 
         documented = parse(self.function.__doc__ or "").params
         meanings = {entry.arg_name: entry.description or "" for entry in documented}
-        hints = inspect.signature(self.function).parameters
+        allowed = self.schema.model_json_schema()["properties"]
         return [
-            Parameter(name, inspect.formatannotation(hints[name].annotation), field.default,
+            Parameter(name, _in_words(allowed[name]), field.default,
                       " ".join(meanings.get(name, "").split()))
             for name, field in self.schema.model_fields.items()
         ]  # fmt: skip
@@ -116,6 +116,17 @@ class Method:
             )
         reason = fault["msg"].removeprefix("Value error, ")
         return f"{self.name}.{name}={fault['input']!r}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _in_words(allowed: Mapping[str, Any]) -> str:
+    """Say a JSON schema's type and range, such as ``number > 0 or null``."""
+    if "anyOf" in allowed:
+        return " or ".join(map(_in_words, allowed["anyOf"]))
+    if "enum" in allowed:
+        return " | ".join(map(str, allowed["enum"]))
+    bounds = {">": "exclusiveMinimum", ">=": "minimum", "<": "exclusiveMaximum", "<=": "maximum"}
+    limits = [f"{sign} {allowed[key]:g}" for sign, key in bounds.items() if key in allowed]
+    return " ".join([str(allowed.get("type", "any")), ", ".join(limits)]).strip()
 
 
 _METHODS: dict[str, Method] = {}
