@@ -18,7 +18,7 @@ LABELS = torch.arange(20) % 5
 
 def split(name="forget", indices=range(10), ledger=None, batch_size=4):
     return Split(
-        name, Part(TensorImages(PIXELS), LABELS), torch.tensor(list(indices), dtype=torch.long), mean=(0.0,),
+        name, Part(TensorImages(PIXELS), LABELS), torch.tensor(list(indices)).long(), mean=(0.0,),
         std=(1 / 255,), device=CPU, batch_size=batch_size, augment="none", seed=7,
         ledger=Counter() if ledger is None else ledger,
     )  # fmt: skip

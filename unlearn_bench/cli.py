@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from unlearn_bench import __version__
 from unlearn_bench.errors import ConfigError, UserError
@@ -204,11 +206,14 @@ def _print_comparison(console: Console, records: object) -> None:
 
     assert isinstance(records, pd.DataFrame)
     for section in comparison(records):
-        table = Table(title=section.title, title_justify="left", title_style="bold")
+        console.print(f"\n[bold]{escape(section.title)}[/bold]\n{escape(section.finding)}")
+        table = Table()
         for index, heading in enumerate(section.columns):
-            table.add_column(heading, justify="right" if index else "left")
-        for row in section.rows:
-            table.add_row(*row)
+            table.add_column(heading, justify="right" if index else "left", overflow="fold")
+        for number, row in enumerate(section.rows):
+            cells = (Text(cell, "red" if (number, column) in section.marked else "")
+                     for column, cell in enumerate(row))  # fmt: skip
+            table.add_row(*cells)
         console.print(table)
 
 

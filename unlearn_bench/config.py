@@ -140,6 +140,7 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["scenarios"] = list(flags.forget)
     if flags.methods:
         changes["methods"] = [m.strip() for m in flags.methods.split(",") if m.strip()]
+        suite = _without_params_of_others(suite, set(changes["methods"]))
     if flags.seeds is not None:
         changes["seeds"] = flags.seeds
     if flags.image_size is not None:
@@ -163,6 +164,20 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         return Suite.model_validate(dumped | changes)
     except ValidationError as error:
         raise ConfigError(describe(error, _KEYS, None)) from None
+
+
+def _without_params_of_others(suite: Suite, chosen: set[str]) -> Suite:
+    """Leave out what the suite sets for methods that the command line did not choose."""
+    if "all" in chosen:
+        return suite
+    chosen |= {name for name, entry in registry.methods().items() if entry.kind != "method"}
+    scenarios = [
+        {"forget": scenario.forget, "params": {k: v for k, v in scenario.params.items()
+                                               if k in chosen}}
+        for scenario in suite.scenarios
+    ]  # fmt: skip
+    params = {name: values for name, values in suite.params.items() if name in chosen}
+    return Suite.model_validate(suite.model_dump() | {"params": params, "scenarios": scenarios})
 
 
 def _method_specs(suite: Suite) -> list[MethodSpec]:
