@@ -1,0 +1,73 @@
+"""The tool on real images, through the command line, as a stranger would use it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+needs = {
+    name: pytest.mark.skipif(
+        not (DATA / folder).exists(), reason=f"real {name} not found in ../shared/data"
+    )
+    for name, folder in {"MNIST": "MNIST/raw", "CIFAR-10": "cifar10"}.items()
+}
+
+
+def run(out: Path, *arguments: str) -> pd.DataFrame:
+    command = [sys.executable, "-m", "unlearn_bench", "run", *arguments, "--data-root", str(DATA),
+               "--out", str(out)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (out / "report.html").stat().st_size > 10_000
+    records = pd.read_csv(out / "records.csv")
+    assert set(records["status"]) <= {"ok", "unresolved"}
+    return records
+
+
+def value(records: pd.DataFrame, method: str, metric: str) -> float:
+    rows = records[(records["method"] == method) & (records["metric"] == metric)]
+    return float(rows["value"].mean())
+
+
+@needs["MNIST"]
+def test_lenet_forgets_an_eight_of_real_mnist(tmp_path):
+    records = run(
+        tmp_path, "--dataset", "mnist", "--model", "lenet", "--epochs", "1", "--forget", "class:8",
+        "--methods", "pbu", "--seeds", "1", "--set", "pbu.gamma=1", "--set", "pbu.lr=5e-4",
+    )  # fmt: skip
+    assert value(records, "original", "test_forget_accuracy") > 0.9
+    assert value(records, "original", "test_retain_accuracy") > 0.95
+    assert value(records, "retrain", "test_forget_accuracy") == 0
+    assert value(records, "pbu", "test_forget_accuracy") < 0.2
+    assert value(records, "pbu", "test_retain_accuracy") > 0.75
+    assert value(records, "pbu", "time_ratio_to_retrain") > 0
+
+
+@pytest.mark.heavy
+@needs["CIFAR-10"]
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "mobilenetv3_small_050"])
+def test_transformers_and_depthwise_nets_run_on_real_cifar10(tmp_path, model):
+    records = run(
+        tmp_path, "--dataset", "cifar10", "--model", model, "--epochs", "2", "--forget", "class:8",
+        "--methods", "all", "--seeds", "1", "--set", "finetune.epochs=1",
+        "--set", "random_label.epochs=1",
+    )  # fmt: skip
+    assert value(records, "original", "test_retain_accuracy") > 0.25
+    assert value(records, "retrain", "test_forget_accuracy") == 0
+
+
+@pytest.mark.heavy
+@needs["MNIST"]
+@pytest.mark.timeout(3000)
+def test_pbu_on_resnet18_forgets_and_keeps_the_rest(tmp_path):
+    records = run(tmp_path, "mnist-pbu", "--forget", "class:8", "--seeds", "1", "--methods", "pbu")
+    assert value(records, "original", "test_retain_accuracy") >= 0.985
+    assert value(records, "original", "test_forget_accuracy") >= 0.97
+    assert value(records, "retrain", "test_forget_accuracy") == 0
+    assert value(records, "retrain", "test_retain_accuracy") >= 0.985
+    assert value(records, "pbu", "test_forget_accuracy") <= 0.02
+    assert value(records, "pbu", "test_retain_accuracy") >= 0.97
