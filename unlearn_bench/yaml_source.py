@@ -25,6 +25,8 @@ class YamlSource:
         try:
             text = path.read_text()
             node = yaml.compose(text, Loader=yaml.SafeLoader)
+            if node is not None:
+                self._remember(node, (), [])
             self.value: Any = yaml.safe_load(text)
         except OSError as error:
             raise ConfigError(f"cannot read the suite {path}: {error.strerror}") from error
@@ -34,18 +36,31 @@ class YamlSource:
             mark = getattr(error, "problem_mark", None)
             where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
             raise ConfigError(f"{path}{where}: {getattr(error, 'problem', error)}") from error
-        if node is not None:
-            self._remember(node, ())
 
-    def _remember(self, node: yaml.Node, location: Location) -> None:
+    def _remember(self, node: yaml.Node, location: Location, parents: list[yaml.Node]) -> None:
+        if any(node is parent for parent in parents):
+            raise yaml.MarkedYAMLError(
+                problem="an alias inside of what it stands for", problem_mark=parents[-1].start_mark
+            )
         self._marks[location] = node.start_mark
+        inside = [*parents, node]
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                self._remember(value, (*location, key.value))
-                self._marks[*location, key.value] = key.start_mark
+                # PyYAML's own complaint about a list as key is the better one.
+                name = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
+                here = (*location, name)
+                if isinstance(key, yaml.ScalarNode) and here in self._marks:
+                    # PyYAML would keep the last and say nothing.
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {name!r} is given twice, first in line "
+                        f"{self._marks[here].line + 1}; keep one",
+                        problem_mark=key.start_mark,
+                    )
+                self._remember(value, here, inside)
+                self._marks[here] = key.start_mark
         elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
-                self._remember(item, (*location, index))
+                self._remember(item, (*location, index), inside)
 
     def where(self, location: Location) -> str:
         """Return ``file:line:column`` of the closest part of ``location`` that is in the file."""
