@@ -25,7 +25,9 @@ from unlearn_bench.keys import content_key
 class Spec(BaseModel):
     """Base of all specifications: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class Forget(Spec):
