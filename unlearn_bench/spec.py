@@ -47,9 +47,11 @@ class Forget(Spec):
     def _from_text(cls, value: Any) -> Any:
         return cls._parse(value) if isinstance(value, str) else value
 
-    @staticmethod
-    def _parse(text: str) -> dict[str, Any]:
+    @classmethod
+    def _parse(cls, text: str) -> dict[str, Any]:
         kind, _, rest = text.partition(":")
+        if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
+            return {"indices": cls._read_indices(Path(rest.strip()).expanduser())}
         items = [item.strip() for item in rest.split(",") if item.strip()]
         try:
             if kind == "class" and len(items) == 1 or kind == "classes" and items:
@@ -57,17 +59,27 @@ class Forget(Spec):
             if kind == "random" and len(items) == 1:
                 return {"fraction": float(items[0])}
             if kind == "indices" and items:
-                if not items[0].isdigit():
-                    items = Path(rest).expanduser().read_text().split()
                 return {"indices": [int(item) for item in items]}
-        except OSError as error:
-            raise ValueError(f"cannot read the indices in {rest}: {error.strerror}") from error
         except ValueError:
             pass
         raise ValueError(
             f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
             "indices:3,14 or indices:FILE"
         )
+
+    @staticmethod
+    def _read_indices(path: Path) -> list[int]:
+        try:
+            words = path.read_text(errors="replace").split()
+        except OSError as error:
+            raise ValueError(f"cannot read the indices in {path}: {error.strerror}") from error
+        wrong = next((word for word in words if not word.isdecimal()), None)
+        if wrong is not None or not words:
+            what = f"{wrong[:40]!r} where" if wrong else "nothing where"
+            raise ValueError(
+                f"{path} holds {what} an index was expected, one whole number per line"
+            )
+        return [int(word) for word in words]
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
