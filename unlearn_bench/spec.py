@@ -251,7 +251,10 @@ class Suite(Spec):
     def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         repeated = [value for i, value in enumerate(values) if value in values[:i]]
         if repeated:
-            raise ValueError(f"named twice: {repeated[0]}")
+            first = repeated[0]
+            name = first.forget.name if isinstance(first, Scenario) else first
+            name = name.label if isinstance(name, ModelSpec) else name
+            raise ValueError(f"{name} is named twice; leave one out")
         return values
 
 
