@@ -83,6 +83,8 @@ def describe(error: ValidationError, allowed: dict[str, Sequence[str]], source: 
     for fault in error.errors():
         names = [str(part) for part in fault["loc"]]
         message = fault["msg"].removeprefix("Value error, ")
+        for python, plain in (("a valid tuple", "a list"), ("a valid dictionary", "a mapping")):
+            message = message.replace(python, plain)
         message = f"{message[:1].lower()}{message[1:]}"
         if fault["type"] == "extra_forbidden":
             section = next((n for n in reversed(names[:-1]) if not n.isdigit()), "")
