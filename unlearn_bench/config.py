@@ -1,6 +1,7 @@
 """From a suite's name or file and the command line's flags to keyed runs."""
 
 import importlib.resources
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,7 +151,9 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         # The default suite's recipe is made for its tiny images; other data get the standard one.
         recipe = Recipe().model_dump()
         plain = flags.dataset.partition(":")[0]
-        changes["name"] = f"{plain}-{flags.model or suite.models[0].name}".replace("/", "-")
+        name_parts = f"{plain}-{flags.model or suite.models[0].name}"
+        # Mistyped names must get as far as the error that suggests the right one.
+        changes["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", name_parts).strip("._-") or "suite"
         changes["description"] = f"{flags.dataset}, described by command-line flags."
     if flags.epochs is not None:
         recipe["epochs"] = flags.epochs
