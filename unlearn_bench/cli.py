@@ -288,7 +288,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except _ClickException as error:
-        stderr.print(f"error: {error.format_message()}", markup=False, soft_wrap=True)
+        if message := error.format_message():  # empty where the help was asked for by silence
+            stderr.print(f"error: {message}", markup=False, soft_wrap=True)
         code = error.exit_code
     except typer.Abort:
         code = 130
