@@ -151,7 +151,7 @@ def run(
     folder = out or Path("runs") / resolved.name
     console.print(
         f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {_describe(target)}, "
-        f"results in {folder}"
+        f"results in {escape(str(folder))}"
     )
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
         runner = Runner(
@@ -161,7 +161,7 @@ def run(
         results = execute(plan, runner, folder, progress, command=command)
     page = write_report(folder)
     _print_comparison(console, read_records(folder))
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]
     if failed:
         console.print(
@@ -228,7 +228,7 @@ def report(
     page = write_report(folder)
     console = _console()
     _print_comparison(console, read_records(folder))
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -253,7 +253,7 @@ def list_(
         table.add_column(heading, overflow="fold")
     for row in listing.rows:
         if fnmatch(row[0], pattern):
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
     _console().print(table)
 
 
@@ -277,7 +277,7 @@ def show(
         for column in text.columns:
             table.add_column(column, overflow="fold")
         for row in text.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         console.print(table)
 
 

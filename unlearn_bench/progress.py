@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -97,7 +98,8 @@ class LiveProgress:
             self._bar.console.print(trace)
 
     def _describe(self, step: str) -> None:
-        description = f"{self._run} [dim]{step}[/dim]" if step else self._run
+        run = escape(self._run)
+        description = f"{run} [dim]{escape(step)}[/dim]" if step else run
         self._bar.update(self._task, description=description)
 
     def _took(self, now: float) -> str:
