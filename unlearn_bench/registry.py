@@ -246,8 +246,9 @@ def load_plugin(path: Path) -> list[str]:
     except PluginError:
         raise
     except SyntaxError as error:
-        raise PluginError(f"{error.filename}:{error.lineno}: {error.msg}") from error
-    except Exception as error:
+        place = f"{error.filename or path}:{error.lineno or 1}"
+        raise PluginError(f"{place}: {error.msg}") from error
+    except (Exception, SystemExit) as error:  # a script that ends itself is no plug-in either
         raise PluginError(
             f"{path}:{_line_in(error, path)}: {type(error).__name__}: {error}"
         ) from error
