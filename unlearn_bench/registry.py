@@ -57,6 +57,11 @@ class Method:
     kind: Kind
     file: Path
 
+    @property
+    def place(self) -> str:
+        """File and function, for messages."""
+        return f"{self.file} ({self.function.__qualname__})"
+
     @cached_property
     def code_key(self) -> str:
         """Hash of the defining file: an edited method never meets its old results."""
@@ -136,16 +141,16 @@ _loaded_entry_points = False
 def register(method: Method) -> None:
     """Add ``method`` to the registry.
 
-    The same name from the same file replaces the older entry, so that a module may be
-    imported again.
+    The same name from the same function of the same file replaces the older entry, so that a
+    module may be imported again.
 
     Raises:
-        PluginError: If another file already registered the name.
+        PluginError: If another function already registered the name.
     """
     known = _METHODS.get(method.name)
-    if known is not None and known.file != method.file:
+    if known is not None and known.place != method.place:
         raise PluginError(
-            f"two methods are named {method.name!r}: {known.file} and {method.file}; rename one"
+            f"two methods are named {method.name!r}: {known.place} and {method.place}; rename one"
         )
     _METHODS[method.name] = method
 
