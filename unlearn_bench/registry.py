@@ -8,6 +8,7 @@ their meaning from the docstring's ``Args`` section.
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -76,7 +77,9 @@ class Method:
             for name, parameter in inspect.signature(self.function).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+        config = ConfigDict(
+            extra="forbid", allow_inf_nan=False, protected_namespaces=(), validate_default=True
+        )
         return create_model(self.name, __config__=config, **fields)
 
     @property
@@ -168,16 +171,52 @@ def method(
             the evaluation; ``reference`` for retraining.
 
     Raises:
-        PluginError: If the signature is not ``(model, ctx, *, hyper: T = default)``.
+        PluginError: If the name, the access or the signature cannot be used, or a default is
+            not allowed by its own type.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        _check_signature(name, function)
         file = Path(inspect.getfile(function)).resolve()
-        register(Method(name, function, access, source, kind, file))
+        try:
+            _check_name_and_access(name, access)
+            _check_signature(name, function)
+            entry = Method(name, function, access, source, kind, file)
+            _check_defaults(entry)
+        except PluginError as error:
+            raise PluginError(f"{file}:{_first_line(function)}: {error}") from error
+        register(entry)
         return function
 
     return decorate
+
+
+def _first_line(function: Callable[..., Any]) -> int:
+    code = getattr(function, "__code__", None)
+    return code.co_firstlineno if code else 1
+
+
+def _check_name_and_access(name: str, access: object) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]*", name) or name == "all":
+        raise PluginError(
+            f"a method cannot be named {name!r}: --methods and --set could not address it; use "
+            "letters, digits, _, + and -, and not `all`"
+        )
+    if not isinstance(access, Access):
+        raise PluginError(f"method {name!r}: access={access!r} is not one of Access.FORGET, "
+                          "Access.RETAIN, Access.BOTH, Access.NONE")  # fmt: skip
+
+
+def _check_defaults(entry: Method) -> None:
+    """Find out at once, and not in the middle of a suite, that a parameter cannot be used."""
+    try:
+        entry.resolve({})
+    except ParameterError as error:
+        raise PluginError(f"a default is not allowed by its own type: {error}") from error
+    except Exception as error:  # whatever a type hint that is not meant for values raises
+        reason = str(error).partition("\n")[0]
+        raise PluginError(
+            f"method {entry.name!r}: parameters must be numbers, texts or lists of them: {reason}"
+        ) from error
 
 
 def _check_signature(name: str, function: Callable[..., Any]) -> None:
