@@ -251,7 +251,7 @@ class Runner:
                 "peak_bytes": peak,
                 "examples": dict(ledger),
             },
-            "log": stored_log(context.log_entries),
+            "log": self._guard(lambda: stored_log(context.log_entries)),
             "environment": self._environment_of(spec),
         }
 
@@ -352,16 +352,29 @@ def check_model(returned: object, expected: Mapping[str, Tensor]) -> None:
             )
 
 
+def _number(name: str, value: Tensor | float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = f" of shape {list(value.shape)}" if isinstance(value, Tensor) else ""
+        raise MethodError(
+            f"ctx.log({name}=...) was given a {type(value).__name__}{shape}; log single numbers"
+        ) from error
+
+
 def stored_log(entries: list[dict[str, Tensor | float]]) -> list[dict[str, float | None]]:
     """Turn a method's log into numbers; very long ones are thinned evenly, the last entry kept.
 
     Numbers that are not finite become None, as JSON has no word for them.
+
+    Raises:
+        MethodError: If something other than a single number was logged.
     """
     stride = math.ceil(len(entries) / MAX_LOG_ENTRIES) or 1
     kept = {*range(0, len(entries), stride), len(entries) - 1} if entries else set()
     log = []
     for position in sorted(kept):
-        values = {name: float(value) for name, value in entries[position].items()}
+        values = {name: _number(name, value) for name, value in entries[position].items()}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         log.append({"step": float(position), **finite})
     return log
