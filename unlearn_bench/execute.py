@@ -61,13 +61,25 @@ def execute(
     _refuse_repeats(plan, keys)
     with _owned(out):
         _claim(plan, runner, keys, out, command)
-        results: list[RunResult] = []
+        results: dict[str, RunResult] = {}
         try:
             for position, (spec, key) in enumerate(zip(plan.runs, keys, strict=True)):
-                results.append(_one(position, spec, key, runner, out, observer))
+                results[key] = _one(position, spec, key, runner, out, observer)
         finally:
-            write_records(out, results)
-    return results
+            # An earlier process may have finished runs that this one did not come to.
+            for key in keys:
+                there = results.get(key) or _readable(out, key)
+                if there is not None:
+                    results[key] = there
+            write_records(out, [results[key] for key in keys if key in results])
+    return list(results.values())
+
+
+def _readable(out: Path, key: str) -> RunResult | None:
+    try:
+        return read_run(out, key)
+    except OutputError:
+        return None
 
 
 def _one(
