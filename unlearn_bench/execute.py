@@ -153,7 +153,9 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
         "original": first.original.sha256 if first.original else None,
     }
     path = out / "suite.json"
-    if path.exists():
+    # Without a single run there is nothing to mix up: a first attempt that failed early, with
+    # the wrong --original for one, does not bar the folder to the next.
+    if path.exists() and any((out / "runs").glob("*.json")):
         there = read_suite(out)
         different = [name for name in asked if _differs(asked[name], there.get(name))]
         if different == ["suite"]:
