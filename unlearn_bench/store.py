@@ -97,12 +97,12 @@ class Store:
         identity = {"schema": SCHEMA, "kind": kind, **identity}
         key = content_key(identity)
         folder = self.home / "artifacts" / kind / key
-        found = self._read(folder, key)
+        found = self._read(folder, key, mend=False)
         if found is not None:
             return found
         with self._lock(key):
             # Another process may have built it while this one waited.
-            found = self._read(folder, key)
+            found = self._read(folder, key, mend=True)
             if found is not None:
                 return found
             tensors, notes = build()
@@ -124,7 +124,12 @@ class Store:
         finally:
             lock.release()
 
-    def _read(self, folder: Path, key: str) -> Artifact | None:
+    def _read(self, folder: Path, key: str, *, mend: bool) -> Artifact | None:
+        """Return the artifact if it is whole; with ``mend``, put a damaged one out of the way.
+
+        Only who holds the lock may mend: another process may just have done so, and what lies
+        here now be whole.
+        """
         try:
             stored = json.loads((folder / _SPEC).read_text())
             data = (folder / _TENSORS).read_bytes()
@@ -134,13 +139,16 @@ class Store:
                 raise ValueError(f"checksum of {_TENSORS} differs")
             return Artifact(key, stored["sha256"], load(data), stored["notes"], reused=True)
         except FileNotFoundError:
-            if not folder.exists():
-                return None
-            self._put_aside(folder, "a file is missing")
+            if folder.exists() and mend:
+                self._put_aside(folder, "a file is missing")
         except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            self._put_aside(folder, str(error))
+            if mend:
+                self._put_aside(folder, str(error))
         except OSError as error:
-            raise OutputError(f"cannot read {folder}: {error.strerror}") from error
+            raise OutputError(
+                f"cannot read {folder}: {error.strerror}; delete it or choose another "
+                "UNLEARN_BENCH_HOME"
+            ) from error
         return None
 
     def _put_aside(self, folder: Path, reason: str) -> None:
