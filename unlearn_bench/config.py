@@ -147,14 +147,15 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     if flags.image_size is not None:
         changes["image_size"] = flags.image_size
     recipe = suite.recipe.model_dump()
-    if name is None and flags.dataset and flags.dataset not in suite.datasets:
+    dataset, model = flags.dataset or suite.datasets[0], flags.model or suite.models[0].name
+    if name is None and (dataset, model) != (suite.datasets[0], suite.models[0].name):
+        plain = f"{dataset.partition(':')[0]}-{model}"
+        # Mistyped names must get as far as the error that suggests the right one.
+        changes["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-") or "suite"
+        changes["description"] = f"{model} on {dataset}, described by command-line flags."
+    if name is None and dataset not in suite.datasets:
         # The default suite's recipe is made for its tiny images; other data get the standard one.
         recipe = Recipe().model_dump()
-        plain = flags.dataset.partition(":")[0]
-        name_parts = f"{plain}-{flags.model or suite.models[0].name}"
-        # Mistyped names must get as far as the error that suggests the right one.
-        changes["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", name_parts).strip("._-") or "suite"
-        changes["description"] = f"{flags.dataset}, described by command-line flags."
     if flags.epochs is not None:
         recipe["epochs"] = flags.epochs
     changes["recipe"] = recipe
