@@ -137,11 +137,12 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["models"] = [
             {"name": n, "stem": flags.stem or "auto", "pretrained": flags.pretrained} for n in names
         ]
+    if flags.methods:
+        names = [m.strip() for m in flags.methods.split(",") if m.strip()]
+        changes["methods"] = names
+        suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
         changes["scenarios"] = list(flags.forget)
-    if flags.methods:
-        changes["methods"] = [m.strip() for m in flags.methods.split(",") if m.strip()]
-        suite = _without_params_of_others(suite, set(changes["methods"]))
     if flags.seeds is not None:
         changes["seeds"] = flags.seeds
     if flags.image_size is not None:
@@ -170,18 +171,17 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         raise ConfigError(describe(error, _KEYS, None)) from None
 
 
-def _without_params_of_others(suite: Suite, chosen: set[str]) -> Suite:
-    """Leave out what the suite sets for methods that the command line did not choose."""
-    if "all" in chosen:
-        return suite
-    chosen |= {name for name, entry in registry.methods().items() if entry.kind != "method"}
+def _only_params_of(suite: Suite, names: set[str]) -> Suite:
+    """Leave out what the suite sets for methods that ``--methods`` leaves out."""
+
+    def kept(params: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: values for name, values in params.items() if name in names}
+
     scenarios = [
-        {"forget": scenario.forget, "params": {k: v for k, v in scenario.params.items()
-                                               if k in chosen}}
+        scenario.model_copy(update={"params": kept(scenario.params)})
         for scenario in suite.scenarios
-    ]  # fmt: skip
-    params = {name: values for name, values in suite.params.items() if name in chosen}
-    return Suite.model_validate(suite.model_dump() | {"params": params, "scenarios": scenarios})
+    ]
+    return suite.model_copy(update={"params": kept(suite.params), "scenarios": tuple(scenarios)})
 
 
 def _method_specs(suite: Suite) -> list[MethodSpec]:
