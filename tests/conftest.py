@@ -1,0 +1,209 @@
+"""A command line that starts at once, a tiny suite, and an artifact store of each test's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERVER = Path(__file__).with_name("warm_cli.py")
+CHECKOUT = Path(__file__).parents[1]
+
+# One epoch of timm's smallest ResNet on scikit-learn's digits: a run takes half a second.
+TINY = """\
+datasets: digits
+models: test_resnet
+scenarios: class:8
+methods: {name: finetune, params: {epochs: 1}}
+threads: 1
+recipe: {epochs: 1, batch_size: 64, lr: 4.0e-3}
+"""
+
+# The smallest thing that counts as a method and can be told apart from the original.
+PLUGIN = '''\
+"""Scale the weights: a stand-in for a method of one's own."""
+
+import torch
+
+from unlearn_bench.api import Access, Context, method
+
+
+@method("scale_weights", access=Access.FORGET)
+def scale_weights(model, ctx: Context, *, factor: float = 0.5):
+    """Multiply every weight.
+
+    Args:
+        factor: What every weight is multiplied by.
+    """
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(factor)
+    return model
+'''
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that a user's mistake ends with; fails on anything else."""
+        assert "Traceback" not in self.err + self.out, self.err
+        lines = self.err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), self.err
+        return lines[0].removeprefix("error: ")
+
+
+@dataclass
+class Running:
+    """A command line under way, in a process group of its own."""
+
+    pid: int
+    _read: Callable[[], dict[str, Any]]
+    _out: Path
+    _err: Path
+
+    def kill(self) -> None:
+        """Kill the whole process group, without any chance to tidy up."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def output(self) -> str:
+        return self._out.read_text() if self._out.exists() else ""
+
+    def wait(self) -> Ended:
+        code = self._read()["code"]
+        return Ended(code, self._out.read_text(), self._err.read_text())
+
+
+class WarmCli:
+    """Runs ``unlearn-bench ARGS`` in forks of a process that has loaded the libraries."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._count = 0
+        # One thread: where the parent of a fork used several, the child can wait for ever.
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._server = subprocess.Popen(
+            [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, env=environment,
+        )  # fmt: skip
+
+    def start(self, *argv: object, cwd: Path | None = None, file_limit: int = 0,
+              env: dict[str, str] | None = None) -> Running:  # fmt: skip
+        self._count += 1
+        out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
+        request = {
+            "argv": [str(arg) for arg in argv], "cwd": str(cwd or self._folder),
+            "env": dict(os.environ) | (env or {}), "out": str(out), "err": str(err),
+            "file_limit": file_limit,
+        }  # fmt: skip
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return Running(self._read()["pid"], self._read, out, err)
+
+    def __call__(self, *argv: object, **options: Any) -> Ended:
+        return self.start(*argv, **options).wait()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._server.stdout is not None
+        answer: dict[str, Any] = json.loads(self._server.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait()
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmCli]:
+    server = WarmCli(tmp_path_factory.mktemp("cli"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Every test keeps its artifacts to itself."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("UNLEARN_BENCH_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def cli(_server: WarmCli, home: Path) -> WarmCli:
+    """``cli("run", ...)`` runs that command line and gives its code, stdout and stderr."""
+    return _server
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Write a text into a file of the test's folder and return its path."""
+
+    def write_text(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write_text
+
+
+@pytest.fixture
+def plugin(write: Callable[[str, str], Path]) -> Path:
+    """The file of a method of one's own, ``scale_weights``."""
+    return write("scale_weights.py", PLUGIN)
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    from unlearn_bench import registry
+
+    monkeypatch.setattr(registry, "_METHODS", dict(registry.methods()))
+
+
+@pytest.fixture
+def tiny(write: Callable[[str, str], Path]) -> Path:
+    """The tiny suite's file."""
+    return write("tiny.yaml", TINY)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A suite that ran through, for tests that only look."""
+
+    suite: Path
+    plugin: Path
+    out: Path
+    home: Path
+    ended: Ended
+
+
+@pytest.fixture(scope="session")
+def finished(_server: WarmCli, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The tiny suite and a plug-in of one's own, run through once."""
+    folder = tmp_path_factory.mktemp("finished")
+    suite, plugin = folder / "tiny.yaml", folder / "scale_weights.py"
+    suite.write_text(TINY)
+    plugin.write_text(PLUGIN)
+    home = folder / "home"
+    ended = _server(
+        "run", suite, "--methods", "finetune,scale_weights", "--set", "finetune.epochs=1",
+        "--plugin", plugin, "--out", folder / "out", env={"UNLEARN_BENCH_HOME": str(home)},
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    return Finished(suite, plugin, folder / "out", home, ended)

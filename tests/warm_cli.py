@@ -1,0 +1,81 @@
+"""Serve command lines from a process that has torch loaded: each runs in a fork of its own.
+
+Starting Python with torch and timm takes seconds, a fork milliseconds. What is forked has
+imported the libraries and done nothing else; ``python -m unlearn_bench`` then runs in full,
+in its own process group, with its own environment, working folder and streams.
+
+Requests are lines of JSON on stdin; the answers, also lines of JSON, are the process id and
+then, once it ended, the exit code.
+"""
+
+import importlib
+import json
+import os
+import resource
+import runpy
+import sys
+import traceback
+
+PRELOADED = (
+    "matplotlib.backends.backend_svg",
+    "seaborn",
+    "sklearn.datasets",
+    "unlearn_bench.catalogue",
+    "unlearn_bench.config",
+    "unlearn_bench.execute",
+    "unlearn_bench.metrics.mia",
+    "unlearn_bench.progress",
+    "unlearn_bench.report.figures",
+    "unlearn_bench.report.html",
+)
+
+
+def _run(request: dict) -> int:
+    os.setsid()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for number, path in enumerate((os.devnull, request["out"], request["err"])):
+        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        os.dup2(os.open(path, flags, 0o644), number)
+    if request["file_limit"]:
+        # Python ignores SIGXFSZ, so that a write past the limit fails like one on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+    sys.argv = ["unlearn-bench", *request["argv"]]
+    try:
+        runpy.run_module("unlearn_bench", run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing that a library prints may pass for an answer
+    for name in PRELOADED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                code = _run(json.loads(line))
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        answers.write(f'{{"pid": {child}}}\n')
+        answers.flush()
+        _, status = os.waitpid(child, 0)
+        answers.write(f'{{"code": {os.waitstatus_to_exitcode(status)}}}\n')
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
