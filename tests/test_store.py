@@ -1,0 +1,251 @@
+"""Artifacts are there in full or not at all, built once, and never believed when damaged."""
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unlearn_bench.errors import OutputError
+from unlearn_bench.store import Built, Store, default_home
+
+IDENTITY = {"seed": 1, "what": "weights"}
+# Forked: the functions that build stand in this file, which cannot be imported by name.
+FORK = multiprocessing.get_context("fork")
+
+
+def built() -> Built:
+    return {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)}, {"seconds": 1.5}
+
+
+def never() -> Built:
+    raise AssertionError("built again")
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, notices: list[str]) -> Store:
+    return Store(tmp_path / "store", notices.append)
+
+
+def only(folder: Path) -> Path:
+    [found] = folder.iterdir()
+    return found
+
+
+def artifact_folder(store: Store) -> Path:
+    return only(store.home / "artifacts" / "kind")
+
+
+def equal(a: dict[str, Tensor], b: Any) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_what_was_built_is_read_back_and_not_built_again(store: Store) -> None:
+    first = store.get_or_build("kind", IDENTITY, built)
+    again = store.get_or_build("kind", IDENTITY, never)
+    assert (first.reused, again.reused) == (False, True)
+    assert equal(first.tensors, built()[0]) and equal(again.tensors, built()[0])
+    assert again.tensors["n"].dtype == torch.int64
+    assert again.notes == first.notes == {"seconds": 1.5}
+    assert (again.key, again.sha256) == (first.key, first.sha256)
+
+
+def test_another_identity_or_kind_is_another_artifact(store: Store) -> None:
+    keys = {
+        store.get_or_build(kind, identity, built).key
+        for kind in ("kind", "other")
+        for identity in (IDENTITY, IDENTITY | {"seed": 2})
+    }
+    assert len(keys) == 4
+
+
+def test_the_specification_lies_beside_the_artifact(store: Store) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+    stored = json.loads((artifact_folder(store) / "spec.json").read_text())
+    assert stored["identity"].items() >= {"seed": 1, "what": "weights", "kind": "kind"}.items()
+
+
+def test_weights_that_share_storage_are_kept(store: Store) -> None:
+    shared = torch.arange(4.0)
+    tied = {"a": shared, "b": shared, "c": shared.view(2, 2).T, "d": shared[1:3]}
+    store.get_or_build("kind", IDENTITY, lambda: (tied, {}))
+    assert equal(store.get_or_build("kind", IDENTITY, never).tensors, tied)
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+
+
+def change_a_note(path: Path) -> None:
+    path.write_text(path.read_text().replace("1.5", "2.5"))
+
+
+DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
+    ("tensors.safetensors", flip_a_bit),
+    ("tensors.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-8])),
+    ("tensors.safetensors", lambda path: path.write_bytes(b"")),
+    ("tensors.safetensors", lambda path: path.unlink()),
+    ("spec.json", flip_a_bit),
+    ("spec.json", change_a_note),
+    ("spec.json", lambda path: path.write_text("[]")),
+    ("spec.json", lambda path: path.write_text("{}")),
+    ("spec.json", lambda path: path.write_bytes(b"\xff\xff")),
+    ("spec.json", lambda path: path.unlink()),
+]
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGE)
+def test_a_damaged_artifact_is_put_aside_and_built_again(
+    file: str, damage: Callable[[Path], object], store: Store, notices: list[str]
+) -> None:
+    key = store.get_or_build("kind", IDENTITY, built).key
+    damage(artifact_folder(store) / file)
+    mended = store.get_or_build("kind", IDENTITY, built)
+    assert not mended.reused and equal(mended.tensors, built()[0])
+    assert len(notices) == 1 and f"damaged artifact {key}" in notices[0]
+    aside = only(store.home / "damaged")
+    assert str(aside) in notices[0] and aside.name.startswith(f"kind-{key}-")
+    assert store.get_or_build("kind", IDENTITY, never).reused
+
+
+def test_a_builder_that_fails_leaves_nothing_and_does_not_block_the_next(store: Store) -> None:
+    def fail() -> Built:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.get_or_build("kind", IDENTITY, fail)
+    assert not (store.home / "artifacts").exists()
+    assert not store.get_or_build("kind", IDENTITY, built).reused
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_disk_leaves_nothing_and_is_a_users_error(
+    number: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=os.strerror(number)):
+            store.get_or_build("kind", IDENTITY, built)
+    assert list((store.home / "artifacts" / "kind").iterdir()) == []
+    assert not store.get_or_build("kind", IDENTITY, built).reused
+
+
+def test_a_file_in_the_place_of_the_store_is_a_users_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=str(tmp_path / "file")):
+        Store(tmp_path / "file").get_or_build("kind", IDENTITY, built)
+
+
+def test_nothing_that_json_cannot_say_is_kept(store: Store) -> None:
+    with pytest.raises(ValueError):
+        store.get_or_build("kind", IDENTITY, lambda: ({}, {"loss": float("nan")}))
+    assert list((store.home / "artifacts" / "kind").iterdir()) == []
+
+
+def build_in_a_process(home: Path, log: Path, start: float) -> None:
+    def slow() -> Built:
+        with log.open("a") as stream:
+            stream.write("built\n")
+        time.sleep(0.3)
+        return built()
+
+    time.sleep(max(0.0, start - time.time()))
+    artifact = Store(home).get_or_build("kind", IDENTITY, slow)
+    assert equal(artifact.tensors, built()[0])
+
+
+def test_processes_that_want_the_same_artifact_build_it_once(tmp_path: Path) -> None:
+    home, log = tmp_path / "store", tmp_path / "log"
+    arguments = (home, log, time.time() + 0.5)
+    workers = [FORK.Process(target=build_in_a_process, args=arguments) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    assert log.read_text() == "built\n"
+
+
+def test_processes_that_find_the_same_damage_mend_it_once(tmp_path: Path) -> None:
+    home, log = tmp_path / "store", tmp_path / "log"
+    store = Store(home)
+    store.get_or_build("kind", IDENTITY, built)
+    flip_a_bit(artifact_folder(store) / "tensors.safetensors")
+    arguments = (home, log, time.time() + 0.5)
+    workers = [FORK.Process(target=build_in_a_process, args=arguments) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    assert log.read_text() == "built\n"
+    only(home / "damaged")
+
+
+def test_who_does_not_hold_the_lock_puts_nothing_aside(store: Store) -> None:
+    key = store.get_or_build("kind", IDENTITY, built).key
+    folder = artifact_folder(store)
+    flip_a_bit(folder / "tensors.safetensors")
+    assert store._read(folder, key, mend=False) is None
+    assert folder.exists() and not (store.home / "damaged").exists()
+
+
+def die_while_writing(home: Path) -> None:
+    real = os.fsync
+
+    def die(handle: int) -> None:
+        real(handle)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = die
+    Store(home).get_or_build("kind", IDENTITY, built)
+
+
+def test_what_a_killed_writer_left_is_cleared_away(store: Store) -> None:
+    writer = FORK.Process(target=die_while_writing, args=(store.home,))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == -signal.SIGKILL
+    left = artifact_folder(store)
+    assert left.name.startswith(".") and (left / "tensors.safetensors").exists()
+    artifact = store.get_or_build("kind", IDENTITY, built)
+    assert not artifact.reused
+    assert artifact_folder(store).name == artifact.key
+
+
+def test_one_who_waits_for_another_process_is_told(tmp_path: Path, notices: list[str]) -> None:
+    home, log = tmp_path / "store", tmp_path / "log"
+    other = FORK.Process(target=build_in_a_process, args=(home, log, 0.0))
+    other.start()
+    while not log.exists():
+        time.sleep(0.01)
+    artifact = Store(home, notices.append).get_or_build("kind", IDENTITY, never)
+    other.join()
+    assert artifact.reused
+    assert notices == ["another process is building the same artifact: waiting for it"]
+
+
+def test_the_home_is_what_the_environment_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_home() == home
+    monkeypatch.delenv("UNLEARN_BENCH_HOME")
+    assert default_home().name == "unlearn-bench"
+    monkeypatch.setenv("UNLEARN_BENCH_HOME", "~/somewhere")
+    assert default_home() == Path.home() / "somewhere"
