@@ -317,7 +317,7 @@ class Runner:
             raise
         except UserError as error:
             raise RunFailedError(str(error)) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = str(error).strip().partition("\n")[0]
             raise RunFailedError(f"{type(error).__name__}: {reason}") from error
 
