@@ -185,6 +185,7 @@ class Runner:
                 models.load_weights(model, spec.original.path)
                 self._check_original(spec, data, model)
                 return model.state_dict(), {}
+            step("train original")
             model = self._build(spec, seed=derive(spec.seed, "original")).to(self._device)
             kept = torch.ones(len(data.train.labels), dtype=torch.bool)
             kept[splits.hold_out(data.train.labels, spec.validation, spec.seed)] = False
@@ -200,7 +201,7 @@ class Runner:
                 "environment": self._environment_of(spec),
             }
 
-        step("original")
+        step("load original")
         return self._guard(lambda: self._store.get_or_build("original", identity, build))
 
     def _check_original(self, spec: RunSpec, data: Dataset, model: nn.Module) -> None:
