@@ -1,0 +1,174 @@
+"""Who may import whom: downward only. New modules find their place here."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "unlearn_bench"
+
+# From the ground up; a name is a module of the package, or a sub-package as a whole. Each may
+# import those of lower layers, and a sub-package its own modules.
+LAYERS: tuple[set[str], ...] = (
+    {"access", "errors", "keys", "outputs", "seeds", "small_nets"},
+    {"cost", "files", "spec", "yaml_source"},
+    {"data", "fisher", "registry", "results", "store"},
+    {"config", "context", "evaluate", "metrics", "models"},
+    {"api", "training"},
+    {"runner"},
+    {"catalogue", "execute", "progress", "report"},
+    {"cli"},
+    {"__main__"},
+)
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+HEAVY = {"torch", "torchvision", "timm", "safetensors"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted((ROOT / PACKAGE).rglob("*.py"))}
+METHODS = sorted((ROOT / "methods").glob("*.py"))
+
+
+def imports(path: Path, *, typing_too: bool = True) -> Iterator[str]:
+    """Yield the dotted name of all that a file imports, wherever in it."""
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            if not typing_too:
+                return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else str(node.module)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child)
+
+    yield from visit(ast.parse(path.read_text()))
+
+
+def part(name: str) -> str:
+    """``unlearn_bench.data.splits`` belongs to ``data``."""
+    return name.split(".")[1] if "." in name else ""
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name)])
+def test_imports_go_downward_only(name: str) -> None:
+    own = part(name)
+    assert own in LAYER, f"give {own} a place in LAYERS"
+    for other in imports(MODULES[name]):
+        used = part(other) if other.split(".")[0] == PACKAGE else ""
+        if used and used != own:
+            assert LAYER[used] < LAYER[own], f"{name} imports {other}, which is not below it"
+
+
+def test_every_layer_names_what_exists() -> None:
+    assert {part(name) for name in MODULES} - {""} == set(LAYER)
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_methods_import_the_interface_and_the_fisher_diagonal_only(path: Path) -> None:
+    ours = {name for name in imports(path) if name.split(".")[0] == PACKAGE}
+    assert ours <= {f"{PACKAGE}.api", f"{PACKAGE}.fisher"}
+    assert not any(
+        name.split(".")[0] in {"methods", "unlearn_bench_methods"} for name in imports(path)
+    )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_imports_methods_or_suites_by_name(name: str) -> None:
+    roots = {other.split(".")[0] for other in imports(MODULES[name])}
+    assert not roots & {"methods", "benchmarks", "unlearn_bench_methods", "unlearn_bench_suites"}
+
+
+def reached_from(name: str) -> set[str]:
+    """Return all modules of the package that importing ``name`` can lead to."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        current = waiting.pop()
+        while current and current not in seen:
+            if current in MODULES:
+                seen.add(current)
+                waiting += [n for n in imports(MODULES[current], typing_too=False)
+                            if n.split(".")[0] == PACKAGE]  # fmt: skip
+            current = current.rpartition(".")[0]
+    return seen
+
+
+def test_the_report_never_leads_to_torch() -> None:
+    reports = [name for name in MODULES if part(name) == "report"]
+    assert len(reports) > 5
+    reached = set().union(*(reached_from(name) for name in reports))
+    assert f"{PACKAGE}.results" in reached
+    for name in reached:
+        heavy = {n.split(".")[0] for n in imports(MODULES[name], typing_too=False)} & HEAVY
+        assert not heavy, f"{name} imports {heavy}"
+
+
+def test_a_report_is_written_without_torch(finished, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from unlearn_bench.report import write_report\n"
+        f"print(write_report(pathlib.Path({str(finished.out)!r})))\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [str(finished.out / "report.html"), "[]"], done.stderr
+
+
+def test_the_command_line_loads_nothing_heavy_before_it_must() -> None:
+    code = "import sys, unlearn_bench.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    heavy = HEAVY | {
+        "pandas",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "seaborn",
+        "pydantic",
+        "yaml",
+    }
+    assert not loaded & heavy
+    ours = {name for name in loaded if name.startswith(PACKAGE)}
+    assert ours == {PACKAGE, f"{PACKAGE}.cli", f"{PACKAGE}.errors"}
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if part(n) not in ("cli", "fisher")])
+def test_only_the_command_line_prints(name: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "Console", "sys.stdout.write", "sys.stderr.write"), name
+            assert called not in ("sys.exit", "exit"), f"{name} ends the process"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_is_unpickled(name: str) -> None:
+    calls = [n for n in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(n, ast.Call)]
+    called = {ast.unparse(call.func) for call in calls}
+    assert not called & {
+        "pickle.load",
+        "pickle.loads",
+        "pickle.Unpickler",
+        "torch.load",
+        "joblib.load",
+    }
+    assert not any(keyword.arg == "allow_pickle" for call in calls for keyword in call.keywords)
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if part(n) != "execute"])
+def test_only_the_executor_knows_ray(name: str) -> None:
+    assert "ray" not in {n.split(".")[0] for n in imports(MODULES[name])}

@@ -1,0 +1,66 @@
+"""What there is, by name."""
+
+from pathlib import Path
+
+import pytest
+
+from unlearn_bench import catalogue, config, metrics, registry
+from unlearn_bench.catalogue import Listing
+from unlearn_bench.data import datasets
+from unlearn_bench.errors import UnknownNameError
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+@pytest.mark.parametrize("what", catalogue.LISTINGS)
+def test_every_listing_is_a_full_table(what: str) -> None:
+    listing = catalogue.LISTINGS[what]()
+    assert listing.rows
+    assert all(len(row) == len(listing.columns) for row in listing.rows)
+    assert all(isinstance(text, str) for row in listing.rows for text in row)
+    names = [row[0] for row in listing.rows]
+    assert len(set(names)) == len(names)
+
+
+def test_listings_are_what_can_be_asked_for(plugin: Path) -> None:
+    registry.load_plugin(plugin)
+    listed = {what: {row[0] for row in make().rows} for what, make in catalogue.LISTINGS.items()}
+    assert listed["methods"] == set(registry.methods()) >= {"pbu", "retrain", "scale_weights"}
+    assert listed["datasets"] == set(datasets.SOURCES)
+    assert listed["metrics"] == set(metrics.metrics())
+    assert listed["suites"] == set(config.suite_files())
+    assert listed["models"] >= {"resnet18", "lenet", "allcnn", "vit_tiny_patch16_224"}
+
+
+def test_a_method_is_listed_with_what_it_reads_and_does(plugin: Path) -> None:
+    registry.load_plugin(plugin)
+    rows = {row[0]: row for row in catalogue.LISTINGS["methods"]().rows}
+    assert rows["scale_weights"][1:] == (
+        "method", "forget", "", "Scale the weights: a stand-in for a method of one's own",
+    )  # fmt: skip
+    assert rows["retrain"][1] == "reference" and rows["original"][1] == "control"
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_every_method_says_what_it_is_and_what_its_parameters_mean(name: str) -> None:
+    facts = dict(catalogue.describe(name))
+    kind = registry.get(name).kind
+    assert str(facts[kind]).startswith(f"{name}: ") and len(str(facts[kind])) > len(name) + 10
+    table = facts.get("parameters", Listing((), []))
+    assert isinstance(table, Listing)
+    assert [row[0] for row in table.rows] == list(registry.get(name).schema.model_fields)
+    assert all(meaning and kind for _, kind, _, meaning in table.rows)
+
+
+@pytest.mark.parametrize("name", metrics.metrics())
+def test_every_metric_says_what_it_is(name: str) -> None:
+    facts = dict(catalogue.describe(name))
+    assert facts["metric"] == name
+    assert all(facts[key] for key in ("definition", "ideal", "cost", "source"))
+
+
+def test_an_unknown_name_is_answered_with_the_closest() -> None:
+    with pytest.raises(
+        UnknownNameError, match="no method or metric named 'forget_acuracy'; did you"
+    ):
+        catalogue.describe("forget_acuracy")

@@ -1,0 +1,283 @@
+"""A results folder survives failure, interruption and company; a runner of straw does the work."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from unlearn_bench.config import Plan, expand
+from unlearn_bench.errors import ConfigError, DataError, OutputError
+from unlearn_bench.execute import execute
+from unlearn_bench.keys import content_key
+from unlearn_bench.results import Record, RunResult, read_records, read_run
+from unlearn_bench.runner import RunFailedError
+from unlearn_bench.spec import RunSpec, Suite
+
+
+class Straw:
+    """A runner that only notes what it was asked to do."""
+
+    environment = {"torch": "2"}
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.checked: list[str] = []
+        self.hook: Callable[[RunSpec], None] = lambda spec: None
+
+    def check_split(self, spec: RunSpec) -> None:
+        self.checked.append(f"split {spec.seed}")
+
+    def check_model(self, spec: RunSpec) -> None:
+        self.checked.append("model")
+
+    def key(self, spec: RunSpec) -> str:
+        return content_key(spec.identity())
+
+    def run(self, spec: RunSpec, step: Callable[[str], None]) -> RunResult:
+        step("work")
+        self.hook(spec)
+        self.ran.append(f"{spec.label} {spec.seed}")
+        return self.result(spec, "ok", records=(Record("forget_accuracy", "forget", 0.5),))
+
+    def result(self, spec: RunSpec, status: Any, **rest: Any) -> RunResult:
+        return RunResult(
+            key=self.key(spec), method=spec.label, kind="method", dataset=spec.dataset,
+            model=spec.model.label, scenario=spec.forget.name, seed=spec.seed,
+            params=spec.params, status=status, **rest,
+        )  # fmt: skip
+
+
+class Watcher:
+    """Collects what an observer is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.causes: list[BaseException | None] = []
+
+    def run_started(self, position: int, spec: RunSpec) -> None:
+        self.told.append(("start", position, spec.label))
+
+    def step(self, text: str) -> None:
+        self.told.append(("step", text))
+
+    def run_finished(self, position: int, result: RunResult, reused: bool) -> None:
+        self.told.append(("end", position, result.status, "reused" if reused else "new"))
+
+    def run_failed(self, cause: BaseException | None) -> None:
+        self.causes.append(cause)
+
+
+def plan(**changes: Any) -> Plan:
+    values = {
+        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "methods": "finetune", "seeds": 2,
+    }  # fmt: skip
+    return expand(Suite.model_validate(values | changes), device="cpu")
+
+
+ALL = [f"{method} {seed}" for seed in (0, 1) for method in ("original", "retrain", "finetune")]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def go(runner: Straw, out: Path, given: Plan | None = None, watcher: Watcher | None = None
+       ) -> list[RunResult]:  # fmt: skip
+    return execute(given or plan(), runner, out, watcher or Watcher(), command="unlearn-bench run")  # type: ignore[arg-type]
+
+
+def recorded(out: Path) -> list[str]:
+    return [f"{row.method} {row.seed}" for row in read_records(out).itertuples()]
+
+
+def failing(*labels: str, error: BaseException) -> Callable[[RunSpec], None]:
+    def fail(spec: RunSpec) -> None:
+        if f"{spec.label} {spec.seed}" in labels:
+            raise error
+
+    return fail
+
+
+def test_every_planned_run_is_run_in_order_and_recorded(out: Path) -> None:
+    runner, watcher = Straw(), Watcher()
+    results = go(runner, out, watcher=watcher)
+    assert runner.ran == ALL == recorded(out)
+    assert [f"{result.method} {result.seed}" for result in results] == ALL
+    assert watcher.told[:3] == [("start", 0, "original"), ("step", "work"), ("end", 0, "ok", "new")]
+    stored = json.loads((out / "suite.json").read_text())
+    assert stored["suite"]["name"] == "s" and stored["command"] == "unlearn-bench run"
+    assert stored["plan"] == [result.key for result in results]
+
+
+def test_everything_is_checked_once_before_anything_runs(out: Path) -> None:
+    runner = Straw()
+    runner.hook = lambda spec: runner.checked.append("run")
+    go(runner, out)
+    assert runner.checked == ["split 0", "model", "split 1"] + ["run"] * 6
+
+
+def test_impossible_data_leave_no_folder(out: Path) -> None:
+    runner = Straw()
+    runner.check_split = failing("original 1", error=DataError("no data"))  # type: ignore[method-assign]
+    with pytest.raises(DataError):
+        go(runner, out)
+    assert runner.ran == [] and not out.exists()
+
+
+def test_a_second_time_nothing_is_run(out: Path) -> None:
+    first = go(Straw(), out)
+    runner, watcher = Straw(), Watcher()
+    assert go(runner, out, watcher=watcher) == first
+    assert runner.ran == [] and recorded(out) == ALL
+    assert watcher.told[1] == ("end", 0, "ok", "reused")
+
+
+def test_a_failed_run_is_recorded_and_the_others_finish(out: Path) -> None:
+    runner, watcher = Straw(), Watcher()
+    failure = RunFailedError("boom: why")
+    failure.__cause__ = ZeroDivisionError()
+    runner.hook = failing("finetune 0", error=failure)
+    results = go(runner, out, watcher=watcher)
+    assert [result.status for result in results] == ["ok", "ok", "failed", "ok", "ok", "ok"]
+    assert watcher.causes == [failure.__cause__]
+    rows = read_records(out)
+    failed = rows[rows["status"] == "failed"]
+    assert failed[["method", "seed", "error"]].values.tolist() == [["finetune", 0, "boom: why"]]
+
+
+def test_only_a_failed_run_is_tried_again(out: Path) -> None:
+    runner = Straw()
+    runner.hook = failing("finetune 0", error=RunFailedError("boom"))
+    go(runner, out)
+    again = Straw()
+    assert {result.status for result in go(again, out)} == {"ok"}
+    assert again.ran == ["finetune 0"]
+    assert set(read_records(out)["status"]) == {"ok"} and recorded(out) == ALL
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OutputError("disk full"), ValueError("bug")]
+)
+def test_whatever_ends_a_suite_early_keeps_what_was_finished(
+    error: BaseException, out: Path
+) -> None:
+    runner = Straw()
+    runner.hook = failing("finetune 0", error=error)
+    with pytest.raises(type(error)):
+        go(runner, out)
+    assert recorded(out) == ALL[:2]
+    again = Straw()
+    go(again, out)
+    assert again.ran == ALL[2:] and recorded(out) == ALL
+
+
+def test_interrupting_a_resumed_suite_loses_no_record(out: Path) -> None:
+    runner = Straw()
+    runner.hook = failing("retrain 0", error=RunFailedError("boom"))
+    go(runner, out)
+    resumed = Straw()
+    resumed.hook = failing("retrain 0", error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        go(resumed, out)
+    assert recorded(out) == ALL
+    assert list(read_records(out)["status"]).count("failed") == 1
+
+
+def test_a_damaged_result_is_named_and_the_others_stay_recorded(out: Path) -> None:
+    [first, second, *_] = go(Straw(), out)
+    (out / "runs" / f"{second.key}.json").write_text("{")
+    with pytest.raises(OutputError, match=f"{second.key}.json is not a run's result"):
+        go(Straw(), out)
+    assert recorded(out) == [label for label in ALL if label != "retrain 0"]
+    assert read_run(out, first.key) == first
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seeds": 3}, {"methods": "pbu"}, {"recipe": {"epochs": 1}, "scenarios": "class:1"}],
+)
+def test_another_suite_is_refused_with_what_differs(changes: dict[str, Any], out: Path) -> None:
+    go(Straw(), out)
+    before = (out / "suite.json").read_bytes()
+    runner = Straw()
+    with pytest.raises(OutputError, match="choose another --out, or delete that folder") as caught:
+        go(runner, out, plan(**changes))
+    named = str(caught.value).partition("differs in: ")[2].partition(")")[0]
+    assert set(named.split(", ")) == set(changes)
+    assert runner.ran == [] and (out / "suite.json").read_bytes() == before
+    assert recorded(out) == ALL
+
+
+def test_another_device_or_other_weights_are_another_suite(out: Path, tmp_path: Path) -> None:
+    given = plan()
+    go(Straw(), out, given)
+    other = Plan(given.suite, tuple(s.model_copy(update={"device": "cuda"}) for s in given.runs))
+    with pytest.raises(OutputError, match=r"it differs in: device\)"):
+        go(Straw(), out, other)
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"weights")
+    with pytest.raises(OutputError, match=r"it differs in: original\)"):
+        go(Straw(), out, expand(given.suite, device="cpu", original=weights))
+
+
+def test_a_folder_without_any_run_is_free_for_another_suite(out: Path) -> None:
+    runner = Straw()
+    runner.hook = failing("original 0", error=OutputError("wrong weights"))
+    with pytest.raises(OutputError, match="wrong weights"):
+        go(runner, out)
+    assert {result.seed for result in go(Straw(), out, plan(seeds=1))} == {0}
+
+
+def test_a_damaged_suite_file_is_named(out: Path) -> None:
+    go(Straw(), out)
+    (out / "suite.json").write_text("{")
+    with pytest.raises(OutputError, match="suite.json is damaged.*choose another --out"):
+        go(Straw(), out)
+
+
+def test_a_folder_in_use_is_refused(out: Path) -> None:
+    out.mkdir()
+    runner = Straw()
+    with FileLock(out / ".lock"), pytest.raises(OutputError) as caught:
+        go(runner, out)
+    assert f"another process is running a suite in {out}" in str(caught.value)
+    assert runner.ran == [] and not (out / "suite.json").exists()
+    go(runner, out)
+
+
+def test_a_folder_is_free_again_after_a_failure(out: Path) -> None:
+    runner = Straw()
+    runner.hook = failing("original 0", error=ValueError("bug"))
+    with pytest.raises(ValueError, match="bug"):
+        go(runner, out)
+    with FileLock(out / ".lock").acquire(timeout=0):
+        pass
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError, match="cannot write into"):
+            go(Straw(), place)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(out: Path) -> None:
+    (out / "runs").mkdir(parents=True)
+    left = [out / ".records.csv.abc.tmp", out / "runs" / ".k.json.abc.tmp"]
+    for path in left:
+        path.write_text("half")
+    go(Straw(), out)
+    assert not any(path.exists() for path in left)
+
+
+def test_two_entries_that_run_the_same_are_refused(out: Path) -> None:
+    twins = plan(methods=["finetune", {"name": "finetune", "label": "twin"}])
+    with pytest.raises(ConfigError, match="'finetune' and 'twin' are the same method"):
+        go(Straw(), out, twins)
+    assert not out.exists()
