@@ -371,21 +371,23 @@ def test_another_suite_is_refused_in_a_folder_that_is_taken(
     assert ended.code == 2 and snapshot(finished.out) == before
 
 
-@pytest.mark.parametrize("file", ["tensors.safetensors", "spec.json"])
-def test_a_damaged_artifact_is_told_and_built_again(
-    file: str, cli: Any, tiny: Path, home: Path, tmp_path: Path
+def test_damaged_artifacts_are_told_and_built_again(
+    cli: Any, tiny: Path, home: Path, tmp_path: Path
 ) -> None:
     argv = ["run", tiny, "--methods", "original"]
     assert cli(*argv, "--out", tmp_path / "one").code == 0
-    [damaged] = (home / "artifacts" / "original").glob(f"*/{file}")
-    data = bytearray(damaged.read_bytes())
-    data[len(data) // 2] ^= 1
-    damaged.write_bytes(data)
+    for name in ("original/*/tensors.safetensors", "logits/*/spec.json"):
+        for damaged in (home / "artifacts").glob(name):
+            data = bytearray(damaged.read_bytes())
+            data[len(data) // 2] ^= 1
+            damaged.write_bytes(data)
     ended = cli(*argv, "--out", tmp_path / "two")
     assert ended.code == 0
-    assert re.search(r"note: damaged artifact \w+ \(.*\): kept as .*, built again",
-                     " ".join(ended.out.split()))  # fmt: skip
-    assert len(list((home / "damaged").iterdir())) == 1
+    notes = re.findall(
+        r"note: damaged artifact \w+ \(.*?\): kept as .*?, built again", " ".join(ended.out.split())
+    )
+    # One original, and the logits of the two runs.
+    assert len(notes) == len(list((home / "damaged").iterdir())) == 3
     one, two = (pd.read_csv(tmp_path / name / "records.csv") for name in ("one", "two"))
     measured = ~one["metric"].str.contains("seconds|bytes|time")
     assert one[measured].equals(two[measured])
