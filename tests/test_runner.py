@@ -77,7 +77,8 @@ def test_a_run_is_measured_and_its_costs_are_kept(
     result = harness.run(spec, steps.append)
     found = values(result)
     for split in ("forget", "retain", "test_forget", "test_retain"):
-        assert 0 <= (found[f"{split}_accuracy", split] or 0) <= 1
+        accuracy = found[f"{split}_accuracy", split]
+        assert accuracy is not None and 0 <= accuracy <= 1
     assert ("mia_loss_auc", "forget+test_forget") in found
     sizes = harness._split(spec)
     assert found["examples_touched", "forget"] == len(sizes.forget)
@@ -89,7 +90,7 @@ def test_a_run_is_measured_and_its_costs_are_kept(
     )  # fmt: skip
     assert result.params == {"a": 1.0} and result.environment["threads"] == 1
     assert result.key == harness.key(spec)
-    assert steps[0] == "original" and {"mine", "evaluate"} <= set(steps)
+    assert "original" in steps[0] and {"mine", "evaluate"} <= set(steps)
 
 
 def test_doing_nothing_gives_the_original(
