@@ -259,3 +259,12 @@ def test_a_setting_for_a_method_that_was_not_picked_is_refused(write: Write) -> 
     flags = Overrides(methods="pbu", settings=("finetune.lr=1",))
     with pytest.raises(ConfigError, match="'finetune' is not among the methods"):
         expand(resolve_suite(str(write("broad.yaml", BROAD)), flags), device="cpu")
+
+
+def test_a_scenario_chosen_by_flag_keeps_what_the_suite_sets_for_it() -> None:
+    suite = resolve_suite("mnist-pbu-official", Overrides(forget=("class:2",)))
+    found = [spec for spec in expand(suite, device="cpu").runs if spec.method == "pbu"]
+    assert {(s.params["alpha"], s.params["beta"], s.params["gamma"]) for s in found} == {
+        (631, 100, 4001)
+    }
+    assert {spec.params["epochs"] for spec in found} == {1, 2, 5}

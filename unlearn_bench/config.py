@@ -142,7 +142,7 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["methods"] = names
         suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
-        changes["scenarios"] = list(flags.forget)
+        changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
     if flags.seeds is not None:
         changes["seeds"] = flags.seeds
     if flags.image_size is not None:
@@ -169,6 +169,15 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         return Suite.model_validate(dumped | changes)
     except ValidationError as error:
         raise ConfigError(describe(error, _KEYS, None)) from None
+
+
+def _scenario(text: str, suite: Suite) -> Scenario | str:
+    """Return the suite's own scenario for ``--forget``, which may set parameters, if it has one."""
+    try:
+        asked = Forget.model_validate(text)
+    except ValidationError:
+        return text  # reported together with whatever else is wrong
+    return next((known for known in suite.scenarios if known.forget == asked), text)
 
 
 def _only_params_of(suite: Suite, names: set[str]) -> Suite:
