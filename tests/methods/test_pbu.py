@@ -87,7 +87,7 @@ def test_only_the_ratios_of_the_weights_matter(class_world):
     start = parameters(class_world.original)
     moved = (parameters(one) - start).norm()
     # Adam's eps is all that knows the scale.
-    assert (parameters(one) - parameters(large)).norm() < 0.02 * moved
+    assert (parameters(one) - parameters(large)).norm() < 0.1 * moved
 
 
 def running_statistics(model):

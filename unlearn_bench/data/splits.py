@@ -134,9 +134,9 @@ def make(
 
 
 def _class_index(given: int | str, classes: tuple[str, ...]) -> int:
-    """Return the index of a class given by index or name."""
-    if isinstance(given, str) and given in classes:
-        return classes.index(given)
+    """Return the index of a class given by name or index; names win where they are numbers."""
+    if str(given) in classes:
+        return classes.index(str(given))
     if isinstance(given, int) and 0 <= given < len(classes):
         return given
     shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
