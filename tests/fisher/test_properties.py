@@ -20,9 +20,10 @@ def check(model: nn.Module, x: Tensor, kind: str) -> None:
     assert not any("fallback" in route for route in got.routes.values())
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
-    kind=KINDS, n=st.integers(1, 4), groups=st.integers(1, 3), channels=PAIRS, kernel=PAIRS,
+    kind=KINDS, n=st.integers(1, 4), groups=st.integers(1, 3), channels=PAIRS,
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 5)),
     stride=PAIRS, padding=st.tuples(st.integers(0, 2), st.integers(0, 2)), dilation=PAIRS,
     size=st.tuples(st.integers(3, 9), st.integers(3, 9)), bias=st.booleans(),
     transposed=st.booleans(), norm=st.booleans(),

@@ -100,8 +100,7 @@ def fisher_diagonal(
     if not done:
         raise ParameterError("batches is empty; give at least one (x, y) pair")
     count = steps if kind == "batch" else done
-    means = {name: total.div_(count) for name, total in engine.totals.items()}
-    return FisherDiagonal(means, engine.routes, done)
+    return FisherDiagonal(engine.means(count), engine.routes, done)
 
 
 def _chosen(model: nn.Module, params: Iterable[str] | None) -> list[str]:

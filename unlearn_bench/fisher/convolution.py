@@ -44,6 +44,7 @@ class Convolution(Rule):
         self.groups: int = node._saved_groups
         self.transposed: bool = node._saved_transposed
         self.pair_sum: Tensor | None = None
+        self.by_taps = False
         self.way = self.choose() if 1 in self.shapes else "bias"
         return f"conv, {self.way}"
 
@@ -56,6 +57,9 @@ class Convolution(Rule):
         taps = shape[2] * shape[3]
         positions = self.output_shape[2] * self.output_shape[3]
         if self.groups > 1:
+            depthwise = shape[0] == self.groups and shape[1] == 1
+            # torch's depthwise weight gradient is fast for small kernels alone (on CPU).
+            self.by_taps = depthwise and taps > 9 and not self.node._saved_input.is_cuda
             return "groups"
         pairs = sum(len(v) * (len(v) + 1) // 2 for v, _ in self.taps())
         held = positions * (positions + 1) // 2 * self.examples * shape[0]
@@ -88,6 +92,8 @@ class Convolution(Rule):
         g = g[part]
         if slot == 2:
             sums = g.flatten(2).sum(2)
+        elif self.by_taps:
+            sums = self.depthwise(g, self.node._saved_input.detach()[part])
         else:
             # Images become groups of one image, whose weight gradients torch keeps apart.
             node, shape = self.node, self.shapes[1]
@@ -99,6 +105,24 @@ class Convolution(Rule):
                 node._saved_output_padding, n * self.groups, [False, True, False],
             )[1]  # fmt: skip
         return sums.reshape(stop - start, self.rows, *self.shapes[slot]).sum(1)
+
+    def depthwise(self, g: Tensor, a: Tensor) -> Tensor:
+        """Depthwise gradients by one sum over positions per kernel position, [n, C, kh * kw]."""
+        node, (kh, kw) = self.node, self.shapes[1][2:]
+        n, c, height, width = a.shape
+        rows = _spans(height, g.shape[2], kh, node._saved_stride[0], node._saved_padding[0],
+                      node._saved_dilation[0])  # fmt: skip
+        columns = _spans(width, g.shape[3], kw, node._saved_stride[1], node._saved_padding[1],
+                         node._saved_dilation[1])  # fmt: skip
+        # Positions first: sums then run over whole rows of n * C numbers.
+        a = a.permute(2, 3, 0, 1).contiguous()
+        g = g.permute(2, 3, 0, 1).contiguous()
+        sums = g.new_zeros(kh * kw, n, c)
+        for i, (out_rows, in_rows) in enumerate(rows):
+            for j, (out_columns, in_columns) in enumerate(columns):
+                product = a[in_rows, in_columns] * g[out_rows, out_columns]
+                torch.sum(product, (0, 1), out=sums[i * kw + j])
+        return sums.permute(1, 2, 0)
 
     @override
     def add(self, g: Tensor) -> None:
@@ -189,3 +213,17 @@ class Convolution(Rule):
             some = products if len(chosen) == len(p) else products[chosen]
             total[t] = some.flatten(0, 1).t() @ (a[ip] * a[iq]).flatten(0, 1)
         return total.view(kh, kw, co, ci).permute(2, 3, 0, 1)
+
+
+def _spans(
+    size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int
+) -> list[tuple[slice, slice]]:
+    """Along one axis, for each kernel position: outputs it serves and the inputs they read."""
+    spans = []
+    for k in range(kernel):
+        shift = k * dilation - padding
+        first = max(0, -(shift // stride))
+        last = max(first, min(outputs, (size - 1 - shift) // stride + 1))
+        inputs = slice(first * stride + shift, max(0, (last - 1) * stride + shift + 1), stride)
+        spans.append((slice(first, last), inputs if last > first else slice(0, 0)))
+    return spans

@@ -20,7 +20,7 @@ from unlearn_bench.errors import ModelError
 from unlearn_bench.fisher import layout as layouts
 from unlearn_bench.fisher.columns import Columns
 from unlearn_bench.fisher.convolution import Convolution
-from unlearn_bench.fisher.fallback import add_squares_by_example
+from unlearn_bench.fisher.fallback import squares_by_example
 from unlearn_bench.fisher.graph import ACCUMULATE, Recording, Use, record, roots, shape_of
 from unlearn_bench.fisher.layout import Layout
 from unlearn_bench.fisher.outer import BLOCK
@@ -33,8 +33,7 @@ class Engine:
     """Adds batches to the sums of squares of one model's parameters.
 
     Attributes:
-        totals: Sums over all examples so far, by parameter name.
-        routes: How each was computed last.
+        routes: How each parameter's sum was computed last.
     """
 
     def __init__(
@@ -51,15 +50,31 @@ class Engine:
             dtype: Of the totals; None for each parameter's own, float32 for halves.
         """
         self.model, self.parameters = model, parameters
-        self.totals = {
-            name: torch.zeros_like(
-                p, requires_grad=False, dtype=dtype or torch.promote_types(p.dtype, torch.float32)
-            )
+        self._dtypes = {
+            name: dtype or torch.promote_types(p.dtype, torch.float32)
             for name, p in parameters.items()
         }
+        self._totals: dict[str, Tensor] = {}
         self.routes = dict.fromkeys(parameters, "unused")
         self._signature: list[str] = []
         self._layouts: list[Layout | None] = []
+
+    def means(self, count: int) -> dict[str, Tensor]:
+        """The sums so far by parameter name, divided by ``count``; the engine is spent."""
+        found = {}
+        for name, p in self.parameters.items():
+            mean = torch.empty(p.shape, dtype=self._dtypes[name], device=p.device)
+            # Copied, since rules leave their sums in whatever order of axes came cheapest.
+            total = self._totals.pop(name, None)
+            found[name] = mean.zero_() if total is None else mean.copy_(total).div_(count)
+        return found
+
+    def _take(self, name: str, sums: Tensor) -> None:
+        """Add one batch's sums, which become the engine's own."""
+        if name in self._totals:
+            self._totals[name] += sums
+        else:
+            self._totals[name] = sums.to(self._dtypes[name])
 
     def add(self, x: Tensor, columns: Columns) -> None:
         """Add one batch.
@@ -77,18 +92,16 @@ class Engine:
         self._find_layouts(recording)
         logits = recording.logits.detach()
         passes = columns.passes(logits.shape[1])
-        batch = _Batch(recording, self._layouts, self.parameters, passes)
+        batch = _Batch(recording, self._layouts, self.parameters, passes, self._take)
         for k, v in enumerate(columns.of(logits, 0, n), start=1):
             batch.backward(v, last=k == passes)
-        for name, total in batch.totals.items():
-            if name not in batch.left:
-                self.totals[name] += total
         self.routes |= batch.routes
         if batch.left:
             left = {name: p for name, p in self.parameters.items() if name in batch.left}
             self.routes |= dict.fromkeys(left, "fallback, by example")
             del batch, recording
-            add_squares_by_example(self.model, x, columns, left, self.totals)
+            for name, sums in squares_by_example(self.model, x, columns, left).items():
+                self._take(name, sums)
 
     def add_batch_gradient(self, x: Tensor, y: Tensor) -> None:
         """Add the squared gradient of one batch's mean loss, which is no Fisher."""
@@ -97,7 +110,7 @@ class Engine:
         for name, gradient in zip(self.parameters, gradients, strict=True):
             if gradient is not None:
                 self.routes[name] = "gradient of the batch"
-                self.totals[name] += gradient.square()
+                self._take(name, gradient.square())
 
     def _find_layouts(self, recording: Recording) -> None:
         """Find where the examples are in each use's output, unless the graph is as before."""
@@ -196,9 +209,11 @@ class _Batch:
         places: list[Layout | None],
         parameters: dict[str, nn.Parameter],
         passes: int,
+        deliver: Callable[[str, Tensor], None],
     ) -> None:
-        self.recording, self.parameters = recording, parameters
+        self.recording, self.parameters, self.deliver = recording, parameters, deliver
         self.totals: dict[str, Tensor] = {}
+        """Sums of parameters whose per-example gradients are formed, until the last column."""
         self.routes: dict[str, str] = {}
         self.left: set[str] = set()
         """Parameters that no rule covers."""
@@ -279,6 +294,8 @@ class _Batch:
             # An operation that no gradient reached has added nothing, or none this time.
             for rule, uses in self.direct.values():
                 self._settle(rule, uses)
+            for name in self.totals.keys() - self.left:
+                self.deliver(name, self.totals[name])
 
     def _settle(self, rule: Rule, uses: dict[int, Use]) -> None:
         sums = rule.finish()
@@ -286,7 +303,7 @@ class _Batch:
             if slot not in sums:
                 continue
             (name,) = use.names
-            self.totals[name] = _moved_back(use.source, self.parameters[name], sums[slot])
+            self.deliver(name, _moved_back(use.source, self.parameters[name], sums[slot]))
 
     def _square_pending(self) -> None:
         """Form, add up and square the per-example gradients of one column."""

@@ -6,22 +6,18 @@ from torch import Tensor, nn
 from unlearn_bench.fisher.columns import Columns
 
 
-def add_squares_by_example(
-    model: nn.Module,
-    x: Tensor,
-    columns: Columns,
-    parameters: dict[str, nn.Parameter],
-    totals: dict[str, Tensor],
-) -> None:
-    """Add sum_i (J_i^T v)^2 over a batch's examples and columns to ``totals``.
+def squares_by_example(
+    model: nn.Module, x: Tensor, columns: Columns, parameters: dict[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Sum (J_i^T v)^2 over a batch's examples and columns, by parameter name.
 
     Args:
         model: Classifier in eval mode.
         x: Inputs, [N, ...].
         columns: Of this batch.
         parameters: Those to differentiate by.
-        totals: Sums so far, by the same names.
     """
+    totals = {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()}
     for i in range(columns.examples):
         # The example twice, the second weighted zero: see the note on BatchNorm in reference.py.
         logits = model(x[[i, i]])
@@ -29,6 +25,7 @@ def add_squares_by_example(
             gradients = torch.autograd.grad(
                 logits, list(parameters.values()), v, retain_graph=True, allow_unused=True
             )
-            for total, gradient in zip((totals[n] for n in parameters), gradients, strict=True):
+            for total, gradient in zip(totals.values(), gradients, strict=True):
                 if gradient is not None:
                     total += gradient.square()
+    return totals

@@ -190,44 +190,48 @@ class BatchNorm(Rule):
         self.rows = self.need_examples_slowest()
         if self.node._saved_training or self.node._saved_running_mean is None:
             raise UnsupportedError
+        # cuDNN's node has another name for it.
+        self.eps = getattr(self.node, "_saved_eps", None) or self.node._saved_epsilon
         return "batch norm"
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Running mean and 1 / sqrt(variance + eps), each [C]."""
-        node = self.node
-        eps = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon
-        return node._saved_running_mean, (node._saved_running_var + eps).rsqrt()
+        mean: Tensor = self.node._saved_running_mean
+        return mean, (self.node._saved_running_var + self.eps).rsqrt()
+
+    def both(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of gamma and of beta for every example, each [N, C]."""
+        node, (b, c) = self.node, g.shape[:2]
+        x = node._saved_input.detach()
+        mean, scale = self.statistics()
+        positions = g[0, 0].numel()
+        if positions >= 16:
+            # One image of B * C channels: torch's own kernel then sums each example apart.
+            gamma, beta = torch.ops.aten.native_batch_norm_backward(
+                g.reshape(1, b * c, positions), x.reshape(1, b * c, positions), None,
+                mean.repeat(b), node._saved_running_var.repeat(b), None, None,
+                False, self.eps, [False, True, True],
+            )[1:]  # fmt: skip
+        else:
+            # A product with ones is the fastest sum over a short axis.
+            one = g.new_ones(positions)
+            beta = g.reshape(b * c, positions) @ one
+            gamma = (g * x).reshape(b * c, positions) @ one
+            gamma = (gamma.view(b, c) - mean * beta.view(b, c)) * scale
+        if self.rows == 1:
+            return gamma.view(b, c), beta.view(b, c)
+        return gamma.view(-1, self.rows, c).sum(1), beta.view(-1, self.rows, c).sum(1)
 
     @override
     def gradients(self, slot: int, g: Tensor, start: int, stop: int) -> Tensor:
-        channels = g.shape[1]
-        part = slice(start * self.rows, stop * self.rows)
-        g = g[part].reshape(stop - start, self.rows, channels, -1)
-        if slot == 2:
-            return g.sum((1, 3))
-        mean, scale = self.statistics()
-        x: Tensor = self.node._saved_input[part].detach().reshape(g.shape)
-        return (g * (x - mean[:, None])).sum((1, 3)) * scale
+        part = self.both(g)[slot - 1][start:stop]
+        return part.view(-1, *self.shapes[slot])
 
     @override
     def add(self, g: Tensor) -> None:
-        positions = g[0, 0].numel()
-        if self.rows != 1 or positions < 16 or set(self.shapes) != {1, 2}:
-            super().add(g)
-            return
-        # One image of N * C channels: torch's own kernel then sums each example apart.
-        mean, _ = self.statistics()
-        n, c = g.shape[:2]
-        one = g.new_ones(n * c)
-        var = self.node._saved_running_var.to(g.dtype).repeat(n)
-        eps = self.node._saved_eps if hasattr(self.node, "_saved_eps") else self.node._saved_epsilon
-        _, gamma, beta = torch.ops.aten.native_batch_norm_backward(
-            g.reshape(1, n * c, positions),
-            self.node._saved_input.detach().reshape(1, n * c, positions),
-            one, mean.to(g.dtype).repeat(n), var, None, None, False, eps, [False, True, True],
-        )  # fmt: skip
-        self.total(1, g).add_(gamma.view(n, c).square_().sum(0))
-        self.total(2, g).add_(beta.view(n, c).square_().sum(0))
+        both = self.both(g)
+        for slot in self.shapes:
+            self.total(slot, g).add_(both[slot - 1].square_().sum(0))
 
 
 class LayerNorm(Rule):
