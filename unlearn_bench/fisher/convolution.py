@@ -13,6 +13,9 @@ form with a and g in each other's place. Which way to sum G * G is cheapest depe
 * groups: each group is a convolution of its own; depthwise ones have a product of one row.
 """
 
+import functools
+from itertools import combinations_with_replacement
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -23,7 +26,6 @@ from unlearn_bench.fisher.outer import (
     PAIR_LIMIT,
     SQUARE_COST,
     add_squares,
-    pair_indices,
     pair_products,
 )
 from unlearn_bench.fisher.rules import Rule, UnsupportedError
@@ -61,7 +63,7 @@ class Convolution(Rule):
             # torch's depthwise weight gradient is fast for small kernels alone (on CPU).
             self.by_taps = depthwise and taps > 9 and not self.node._saved_input.is_cuda
             return "groups"
-        pairs = sum(len(v) * (len(v) + 1) // 2 for v, _ in self.taps())
+        pairs = _pair_count(*self.geometry())
         held = positions * (positions + 1) // 2 * self.examples * shape[0]
         if pairs <= self.passes * taps * (positions + SQUARE_COST) and held <= PAIR_LIMIT:
             return "pairs"
@@ -69,22 +71,13 @@ class Convolution(Rule):
             return "fused"
         return "images" if positions >= IMAGE_POSITIONS else "windows"
 
-    def taps(self) -> list[tuple[Tensor, Tensor]]:
-        """For each kernel position, the output positions that it serves and their inputs'."""
-        node, (kh, kw) = self.node, self.shapes[1][2:]
-        (sh, sw), (ph, pw), (dh, dw) = node._saved_stride, node._saved_padding, node._saved_dilation
-        ho, wo = self.output_shape[2:]
-        rows = torch.arange(ho).repeat_interleave(wo)
-        columns = torch.arange(wo).repeat(ho)
-        found = []
-        for i in range(kh):
-            for j in range(kw):
-                r, c = rows * sh - ph + i * dh, columns * sw - pw + j * dw
-                inside = ((r >= 0) & (r < self.height) & (c >= 0) & (c < self.width)).nonzero()[
-                    :, 0
-                ]
-                found.append((inside, (r * self.width + c)[inside]))
-        return found
+    def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Size, outputs, kernel, stride, padding and dilation of either axis."""
+        node, kernel = self.node, self.shapes[1][2:]
+        settings = node._saved_stride, node._saved_padding, node._saved_dilation
+        sizes = (self.height, self.width), self.output_shape[2:], kernel, *settings
+        rows, columns = zip(*sizes, strict=True)
+        return rows, columns
 
     @override
     def gradients(self, slot: int, g: Tensor, start: int, stop: int) -> Tensor:
@@ -108,12 +101,8 @@ class Convolution(Rule):
 
     def depthwise(self, g: Tensor, a: Tensor) -> Tensor:
         """Depthwise gradients by one sum over positions per kernel position, [n, C, kh * kw]."""
-        node, (kh, kw) = self.node, self.shapes[1][2:]
-        n, c, height, width = a.shape
-        rows = _spans(height, g.shape[2], kh, node._saved_stride[0], node._saved_padding[0],
-                      node._saved_dilation[0])  # fmt: skip
-        columns = _spans(width, g.shape[3], kw, node._saved_stride[1], node._saved_padding[1],
-                         node._saved_dilation[1])  # fmt: skip
+        (kh, kw), (n, c) = self.shapes[1][2:], a.shape[:2]
+        rows, columns = (_spans(*axis) for axis in self.geometry())
         # Positions first: sums then run over whole rows of n * C numbers.
         a = a.permute(2, 3, 0, 1).contiguous()
         g = g.permute(2, 3, 0, 1).contiguous()
@@ -132,7 +121,7 @@ class Convolution(Rule):
             return
         if self.way == "pairs":
             rows = g.flatten(2).permute(2, 0, 1).contiguous()
-            products = pair_products(rows, *pair_indices(len(rows), g.device))
+            products = pair_products(rows)
             self.pair_sum = products if self.pair_sum is None else self.pair_sum.add_(products)
         elif self.way == "fused":
             self.add_fused(g)
@@ -199,20 +188,20 @@ class Convolution(Rule):
     def finish_pairs(self, products: Tensor) -> Tensor:
         """Sums of squares from the products of output gradients [pairs, N, Co]."""
         co, ci, kh, kw = self.shapes[1]
-        positions = self.output_shape[2] * self.output_shape[3]
         a = self.node._saved_input.detach().flatten(2).permute(2, 0, 1).contiguous()
-        p, q = pair_indices(positions, torch.device("cpu"))
-        total = products.new_zeros(kh * kw, co, ci)
-        for t, (outputs, inputs) in enumerate(self.taps()):
-            if not len(outputs):
-                continue
-            image_of = torch.full((positions,), -1)
-            image_of[outputs] = inputs
-            chosen = ((image_of[p] >= 0) & (image_of[q] >= 0)).nonzero()[:, 0].to(a.device)
-            ip, iq = image_of[p].to(a.device)[chosen], image_of[q].to(a.device)[chosen]
-            some = products if len(chosen) == len(p) else products[chosen]
-            total[t] = some.flatten(0, 1).t() @ (a[ip] * a[iq]).flatten(0, 1)
-        return total.view(kh, kw, co, ci).permute(2, 3, 0, 1)
+        table = _pairs(*self.geometry())
+        served = [(k, entry) for k, entry in enumerate(table) if entry]
+        # Few kernel positions: put each in place. Many: one after the other, moved at the end.
+        if len(served) < kh * kw:
+            places = products.new_zeros(co, ci, kh * kw).permute(2, 0, 1)
+        else:
+            places = products.new_empty(kh * kw, co, ci)
+        for k, entry in served:
+            chosen, p, q = (index.to(a.device) for index in entry)
+            some = products if len(chosen) == len(products) else products[chosen]
+            inputs = a[p].square_() if len(p) == 1 else a[p] * a[q]
+            places[k] = some.flatten(0, 1).t() @ inputs.flatten(0, 1)
+        return places.unflatten(0, (kh, kw)).permute(2, 3, 0, 1)
 
 
 def _spans(
@@ -227,3 +216,47 @@ def _spans(
         inputs = slice(first * stride + shift, max(0, (last - 1) * stride + shift + 1), stride)
         spans.append((slice(first, last), inputs if last > first else slice(0, 0)))
     return spans
+
+
+def _pair_count(rows: tuple[int, ...], columns: tuple[int, ...]) -> int:
+    """Pairs of outputs that kernel positions serve, over all of them."""
+    spans = [[out.stop - out.start for out, _ in _spans(*axis)] for axis in (rows, columns)]
+    return sum(r * c * (r * c + 1) // 2 for r in spans[0] for c in spans[1])
+
+
+def _served(rows: tuple[int, ...], columns: tuple[int, ...]) -> list[list[tuple[int, int]]]:
+    """For each kernel position, the (output, input) positions that meet there."""
+    width_out, width_in = columns[1], columns[0]
+    return [
+        [
+            (r_out * width_out + c_out, r_in * width_in + c_in)
+            for r_out, r_in in _meetings(*row)
+            for c_out, c_in in _meetings(*column)
+        ]
+        for row in _spans(*rows)
+        for column in _spans(*columns)
+    ]
+
+
+def _meetings(outputs: slice, inputs: slice) -> list[tuple[int, int]]:
+    served = range(outputs.start, outputs.stop)
+    return list(zip(served, range(inputs.start, inputs.stop, inputs.step or 1), strict=True))
+
+
+@functools.lru_cache(maxsize=512)
+def _pairs(
+    rows: tuple[int, ...], columns: tuple[int, ...]
+) -> list[tuple[Tensor, Tensor, Tensor] | None]:
+    """For each kernel position, pairs of outputs it serves and their inputs, or None.
+
+    Each entry holds, over the pairs, the index into all pairs of outputs and the two inputs.
+    """
+    positions = rows[1] * columns[1]
+    number = {pair: k for k, pair in enumerate(combinations_with_replacement(range(positions), 2))}
+    found: list[tuple[Tensor, Tensor, Tensor] | None] = []
+    for served in _served(rows, columns):
+        both = list(combinations_with_replacement(served, 2))
+        table = [(number[p, q], a, b) for (p, a), (q, b) in both]
+        index, first, second = torch.tensor(table).view(-1, 3).unbind(1)
+        found.append((index, first, second) if table else None)
+    return found

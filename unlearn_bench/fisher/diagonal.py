@@ -63,10 +63,11 @@ class Engine:
         """The sums so far by parameter name, divided by ``count``; the engine is spent."""
         found = {}
         for name, p in self.parameters.items():
-            mean = torch.empty(p.shape, dtype=self._dtypes[name], device=p.device)
-            # Copied, since rules leave their sums in whatever order of axes came cheapest.
             total = self._totals.pop(name, None)
-            found[name] = mean.zero_() if total is None else mean.copy_(total).div_(count)
+            if total is None:
+                total = torch.zeros(p.shape, dtype=self._dtypes[name], device=p.device)
+            # Rules leave their sums in whatever order of axes came cheapest.
+            found[name] = total.contiguous().div_(count)
         return found
 
     def _take(self, name: str, sums: Tensor) -> None:
@@ -140,9 +141,10 @@ def _probe(recording: Recording) -> list[Layout | None]:
     v[1] = torch.randn(v.shape[1], generator=generator).to(v)
 
     def note(node: Node, g: Tensor) -> None:
+        place = layouts.find(g, n)
         for k, use in enumerate(recording.uses):
             if use.node is node:
-                found[k] = layouts.find(g, n)
+                found[k] = place
 
     inputs = _backward(recording, {use.node for use in recording.uses}, v, note, with_input=True)
     if inputs is not None and layouts.mixes(inputs):
@@ -333,6 +335,8 @@ def _moved_back(source: GradientEdge, parameter: nn.Parameter, squares: Tensor) 
     """Bring squares of a moved parameter's gradient into the parameter's own shape."""
     if source.node.name() == ACCUMULATE:
         return squares
+    if source.node.name() == "TBackward0" and squares.shape[::-1] == parameter.shape:
+        return squares.t()
     (moved,) = torch.autograd.grad([source], [parameter], [squares], retain_graph=True)
     return moved
 

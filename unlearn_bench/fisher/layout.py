@@ -84,32 +84,30 @@ def find(gradient: Tensor, examples: int) -> Layout | None:
         The layout, or None when the gradient is zero everywhere or follows no layout, which
         includes operations that mix examples.
     """
-    if gradient.numel() % examples:
+    share, left = divmod(gradient.numel(), examples)
+    if left:
         return None
-    there = gradient.reshape(-1).ne(0).nonzero()[:, 0]
-    if not len(there):
-        return None
-    share = gradient.numel() // examples
-    for outer in sorted(set(gradient_prefixes(gradient))):
-        if share % outer == 0:
-            inner = share // outer
-            if bool(((there // inner) % examples == 1).all()):
-                return Layout(outer, inner)
+    flat = gradient.reshape(examples, share)
+    if not flat[torch.arange(examples, device=flat.device) != 1].any():
+        return Layout(1, share) if flat[1].any() else None
+    there = flat.reshape(-1).nonzero()[:, 0]
+    for outer in _outer_sizes(gradient.shape):
+        if share % outer == 0 and bool(((there // (share // outer)) % examples == 1).all()):
+            return Layout(outer, share // outer)
     return None
 
 
-def gradient_prefixes(gradient: Tensor) -> list[int]:
-    """Products of the leading sizes, each the outer size that an axis may have.
+def _outer_sizes(shape: torch.Size) -> list[int]:
+    """What the axes before the examples may multiply up to, smallest first.
 
-    Sizes that an earlier flattening merged are covered by every divisor of the first one.
+    Leading axes are often flattened into the first one, so any of its divisors may be.
     """
-    first = gradient.shape[0]
-    products = [n for n in range(1, first + 1) if first % n == 0]
-    product = first
-    for size in gradient.shape[1:]:
+    sizes = [n for n in range(1, shape[0] + 1) if shape[0] % n == 0]
+    product = shape[0]
+    for size in shape[1:]:
         product *= size
-        products.append(product)
-    return products
+        sizes.append(product)
+    return sorted(set(sizes))
 
 
 def examples_first(t: Tensor, layout: Layout, examples: int, width: int) -> Tensor:

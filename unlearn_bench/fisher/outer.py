@@ -10,6 +10,8 @@ with m = 1 for p = q and 2 otherwise: one matrix product of inner size pairs * N
 and the g-part may be summed over many backward passes first.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -41,17 +43,23 @@ def add_squares(total: Tensor, g: Tensor, a: Tensor) -> None:
             flat.addcmul_(gradient, gradient)
 
 
+@functools.lru_cache(maxsize=64)
 def pair_indices(positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Indices (p, q) of all pairs p <= q, each [P (P + 1) / 2]."""
     p, q = torch.triu_indices(positions, positions, device=device)
     return p, q
 
 
-def pair_products(g: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """m_pq g_p g_q, [pairs, N, M], from g [P, N, M]."""
-    products = g[p] * g[q]
-    products[p != q] *= 2
-    return products
+def pair_products(g: Tensor) -> Tensor:
+    """m_pq g_p g_q for all pairs in the order of :func:`pair_indices`, [pairs, N, M].
+
+    Args:
+        g: [P, N, M].
+    """
+    if len(g) == 1:
+        return g.square()
+    p, q = pair_indices(len(g), g.device)
+    return g[p].mul_(g[q]).mul_((2 - (p == q).to(g.dtype))[:, None, None])
 
 
 def fused(a: Tensor) -> bool:

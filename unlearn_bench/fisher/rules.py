@@ -168,8 +168,7 @@ class Linear(Rule):
             image = self.input().transpose(1, 2)[..., None]
             fused_squares(total[..., None, None], rows.transpose(1, 2)[..., None], image)
             return
-        p, q = pair_indices(self.positions, g.device)
-        products = pair_products(rows.transpose(0, 1), p, q)
+        products = pair_products(rows.transpose(0, 1))
         self.pair_sum = products if self.pair_sum is None else self.pair_sum.add_(products)
 
     @override
@@ -246,12 +245,20 @@ class LayerNorm(Rule):
 
     @override
     def gradients(self, slot: int, g: Tensor, start: int, stop: int) -> Tensor:
-        if slot == 1:
-            node = self.node
-            mean, scale = node._saved_result1, node._saved_result2
-            g = g * ((node._saved_input.detach() - mean) * scale)
-        rows = examples_first(g.contiguous(), self.layout, self.examples, self.width)
-        return rows[start:stop].sum(1).view(-1, *self.shapes[slot])
+        rows = self.split(g)[start:stop]
+        if slot == 2:
+            return rows.sum(1).view(-1, *self.shapes[2])
+        # sum_t g (x - mean) scale as two products over the positions t, without x_hat.
+        x = self.split(self.node._saved_input.detach())[start:stop]
+        mean, scale = self.node._saved_result1, self.node._saved_result2
+        scaled = self.split(scale, 1)[start:stop].transpose(1, 2)
+        shift = self.split(mean * scale, 1)[start:stop].transpose(1, 2)
+        found = torch.baddbmm(torch.bmm(shift, rows), scaled, rows * x, beta=-1)
+        return found.view(-1, *self.shapes[1])
+
+    def split(self, t: Tensor, width: int | None = None) -> Tensor:
+        """A tensor with one row per position as [N, positions, width]."""
+        return examples_first(t, self.layout, self.examples, width or self.width)
 
     @override
     def add(self, g: Tensor) -> None:
