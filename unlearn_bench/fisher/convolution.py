@@ -31,7 +31,7 @@ from unlearn_bench.fisher.outer import (
 from unlearn_bench.fisher.rules import Rule, UnsupportedError
 
 # Positions above which torch's weight gradient of one image beats products (measured on CPU).
-IMAGE_POSITIONS = 1024
+IMAGE_POSITIONS = 256
 
 
 class Convolution(Rule):
@@ -69,7 +69,7 @@ class Convolution(Rule):
             return "pairs"
         if outer.fused(self.node._saved_input):
             return "fused"
-        return "images" if positions >= IMAGE_POSITIONS else "windows"
+        return "images" if positions >= IMAGE_POSITIONS and taps > 1 else "windows"
 
     def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Size, outputs, kernel, stride, padding and dilation of either axis."""
@@ -141,13 +141,16 @@ class Convolution(Rule):
         (sh, sw), (ph, pw), (dh, dw) = node._saved_stride, node._saved_padding, node._saved_dilation
         n, _, ho, wo = g.shape
         a = node._saved_input.detach()
+        if 1 not in self.sums:
+            # Held as [kh, Co, kw * Ci] until finish().
+            self.sums[1] = g.new_zeros(kh, co, kw * ci)
+        if (kh, kw, sh, sw, ph, pw) == (1, 1, 1, 1, 0, 0):
+            add_squares(self.sums[1][0], g.flatten(2), a.flatten(2).transpose(1, 2))
+            return
         # [N, H, W, Ci], wide enough for the last window, then [N, H, Wo, kw * Ci].
         image = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
         shifts = [image[:, :, j * dw : j * dw + (wo - 1) * sw + 1 : sw] for j in range(kw)]
         columns = torch.cat(shifts, 3) if kw > 1 else shifts[0]
-        if 1 not in self.sums:
-            # Held as [kh, Co, kw * Ci] until finish().
-            self.sums[1] = g.new_zeros(kh, co, kw * ci)
         for i in range(kh):
             window = columns[:, i * dh : i * dh + (ho - 1) * sh + 1 : sh]
             add_squares(self.sums[1][i], g.flatten(2), window.reshape(n, ho * wo, kw * ci))
@@ -201,7 +204,8 @@ class Convolution(Rule):
             some = products if len(chosen) == len(products) else products[chosen]
             inputs = a[p].square_() if len(p) == 1 else a[p] * a[q]
             places[k] = some.flatten(0, 1).t() @ inputs.flatten(0, 1)
-        return places.unflatten(0, (kh, kw)).permute(2, 3, 0, 1)
+        total: Tensor = places.unflatten(0, (kh, kw)).permute(2, 3, 0, 1)
+        return total
 
 
 def _spans(

@@ -27,7 +27,7 @@ _MOVES = {
                  "Squeeze", "Clone", "Alias", "Select", "Slice", "ToCopy")
     for n in range(3)
 }  # fmt: skip
-_EXPANSIONS = ("ExpandBackward0", "RepeatBackward0")
+EXPANSIONS = ("ExpandBackward0", "RepeatBackward0")
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,12 @@ def roots(nodes: Iterable[Node], wanted: set[Node]) -> list[Node]:
 
 def _use(node: Node, slot: int, source: GradientEdge, names: frozenset[str], n: int) -> Use:
     """Describe one edge from data to parameters, entering at an expansion over examples."""
-    inner = _unmoved(source.node)
-    if inner.name() in _EXPANSIONS and inner._input_metadata[0].shape[0] == n:
+    inner = unmoved(source.node)
+    if inner.name() in EXPANSIONS and inner._input_metadata[0].shape[0] == n:
         child, nr = inner.next_functions[0]
         assert child is not None  # The source holds a parameter.
         node, slot, source = inner, 0, GradientEdge(child, nr)
-    return Use(node, slot, source, names, _unmoved(source.node).name() == ACCUMULATE)
+    return Use(node, slot, source, names, unmoved(source.node).name() == ACCUMULATE)
 
 
 def _children_first(root: Node) -> list[Node]:
@@ -168,7 +168,7 @@ def _children_first(root: Node) -> list[Node]:
     return order
 
 
-def _unmoved(node: Node) -> Node:
+def unmoved(node: Node) -> Node:
     """What ``node`` is a view of, through operations that only move elements."""
     while node.name() in _MOVES and len(node.next_functions) == 1:
         child = node.next_functions[0][0]

@@ -13,23 +13,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearn_bench.fisher.graph import Recording
+from unlearn_bench.fisher.graph import EXPANSIONS, Recording, unmoved
 
-# Operations that keep the slowest axis where it is, whatever their arguments.
-_KEEP = {
-    f"{name}Backward{n}"
-    for name in ("Convolution", "NativeGroupNorm",
-                 "Relu", "Hardtanh", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "Gelu",
-                 "Silu", "Elu", "LeakyRelu", "MaxPool2DWithIndices", "AvgPool2D",
-                 "AdaptiveAvgPool2D", "AdaptiveMaxPool2D", "MkldnnMaxPool2D", "View",
-                 "UnsafeView", "ReshapeAlias", "Clone", "Alias", "ToCopy", "Addmm",
-                 "ConstantPadNd")
-    for n in range(3)
-}  # fmt: skip
-# These do so when all that depends on the data has the same shape but for sizes of one.
+
+def _nodes(*names: str) -> set[str]:
+    return {f"{name}Backward{n}" for name in names for n in range(3)}
+
+
+# Operations that work element by element, so that every axis stays where it is.
+_ELEMENTWISE = _nodes(
+    "Relu", "Hardtanh", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "Gelu", "Silu", "Elu",
+    "LeakyRelu", "Clone", "Alias", "ToCopy", "Div",
+)  # fmt: skip
+# These do too, when all that depends on the data has the same rank and as many examples.
 _BROADCAST = {f"{name}Backward0" for name in ("Add", "Sub", "Mul")}
+# Operations that keep the slowest axis where it is, whatever their arguments.
+_SLOWEST = _nodes(
+    "Convolution", "NativeGroupNorm", "MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D",
+    "AdaptiveMaxPool2D", "MkldnnMaxPool2D", "View", "UnsafeView", "ReshapeAlias", "Mm",
+    "Addmm",
+)  # fmt: skip
+_ATTENTIONS = _nodes(
+    "ScaledDotProductFlashAttentionForCpu", "ScaledDotProductFlashAttention",
+    "ScaledDotProductEfficientAttention", "ScaledDotProductCudnnAttention",
+)  # fmt: skip
 _BATCH_NORMS = {"NativeBatchNormBackward0", "CudnnBatchNormBackward0"}
 _REDUCE = {"MeanBackward1", "SumBackward1"}
+# These act along one axis, and keep or drop it.
+_ALONG = _nodes("Softmax", "Cat", "Slice", "Split")
+_DROP = _nodes("Select", "Unbind")
 
 
 @dataclass(frozen=True)
@@ -41,35 +53,79 @@ class Layout:
 
 
 def by_construction(recording: Recording) -> bool:
-    """Whether examples stay the slowest axis, unmixed, in every operation of the graph."""
+    """Whether examples are the slowest axis, unmixed, wherever parameters are used.
+
+    Follows the axis of examples from the input through the graph; False when any operation is
+    not known, or may move or mix examples, which is for a backward pass to find out.
+    """
     if not recording.x.requires_grad:
         return False
-    inside = set(recording.children_first)
-    return all(_keeps(node, inside, recording.x) for node in recording.children_first)
+    axes: dict[Any, int] = {}
+    for node in recording.children_first:
+        axis = _axis(node, axes, recording.x)
+        if axis is None:
+            return False
+        size = node._input_metadata[0].shape[axis]
+        if size % len(recording.x):
+            return False
+        axes[node] = axis
+        # What reads an expansion must have the examples where the expansion has them.
+        others = [c for c, _ in node.next_functions if c is not None and c not in axes]
+        expands = any(c.name() in EXPANSIONS or unmoved(c).name() in EXPANSIONS for c in others)
+        if expands and (axis != 0 or not all(c.name() in EXPANSIONS for c in others)):
+            return False
+    return all(axes.get(use.node, 0) == 0 for use in recording.uses)
 
 
-def _keeps(node: Any, inside: set[Any], x: Tensor) -> bool:
-    """Whether one operation keeps the slowest axis where it is."""
+def _axis(node: Any, axes: dict[Any, int], x: Tensor) -> int | None:
+    """The axis of examples in one operation's output, None if that is not known."""
     name, shape = node.name(), tuple(node._input_metadata[0].shape)
-    if name in _KEEP:
-        return True
-    if name in _BATCH_NORMS:
-        return not node._saved_training
-    if name == "NativeLayerNormBackward0":
-        return len(node._saved_normalized_shape) < len(shape)
-    if name in _REDUCE:
-        rank = len(node._saved_self_sym_sizes)
-        # torch saves negative axes as unsigned; an empty list means every axis.
-        dims = [d if d < rank else d - 2**64 + rank for d in node._saved_dim]
-        return bool(dims) and 0 not in dims
-    if name in _BROADCAST:
-        shapes = [
-            tuple(child._input_metadata[nr].shape)
-            for child, nr in node.next_functions
-            if child in inside
-        ]
-        return all(len(s) == len(shape) and s[0] == shape[0] for s in shapes)
-    return not node.next_functions and node.variable is x
+    below = [(child, nr) for child, nr in node.next_functions if child in axes]
+    if not below:
+        return 0 if not node.next_functions and node.variable is x else None
+    axis, *others = {axes[child] for child, _ in below}
+    if others:
+        return None
+    shapes = [tuple(child._input_metadata[nr].shape) for child, nr in below]
+    rank = len(shapes[0])
+
+    def dims(saved: list[int]) -> list[int]:
+        # torch saves negative axes as unsigned numbers.
+        return [d if d < rank else d - 2**64 + rank for d in saved]
+
+    if name in _ELEMENTWISE and shapes == [shape]:
+        return axis
+    if name in _BROADCAST and all(len(s) == len(shape) and s[axis] == shape[axis] for s in shapes):
+        return axis
+    if name == "PermuteBackward0":
+        return dims(node._saved_dims).index(axis)
+    if name == "TransposeBackward0":
+        swapped = dims([node._saved_dim0, node._saved_dim1])
+        return swapped[1 - swapped.index(axis)] if axis in swapped else axis
+    if name in _ALONG and dims([node._saved_dim]) != [axis]:
+        return axis
+    if name in _DROP and dims([node._saved_dim]) != [axis]:
+        return axis - (dims([node._saved_dim])[0] < axis)
+    if name == "ConstantPadNdBackward0" and shapes[0][axis] == shape[axis]:
+        return axis
+    if axis != 0 or (name not in _ATTENTIONS and not _reads_as_input(node, axes)):
+        return None
+    if (
+        name in _SLOWEST
+        or name in _ATTENTIONS
+        or (name in _BATCH_NORMS and not node._saved_training)
+        or (name == "NativeLayerNormBackward0" and len(node._saved_normalized_shape) < rank)
+        # No axes named means all of them.
+        or (name in _REDUCE and node._saved_dim and 0 not in dims(node._saved_dim))
+    ):
+        return 0
+    return None
+
+
+def _reads_as_input(node: Any, axes: dict[Any, int]) -> bool:
+    """Whether an operation depends on the data by its input alone, not by its weight."""
+    slots = [k for k, (child, _) in enumerate(node.next_functions) if child in axes]
+    return slots == [1 if node.name() == "AddmmBackward0" else 0]
 
 
 def find(gradient: Tensor, examples: int) -> Layout | None:
