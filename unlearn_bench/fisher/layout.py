@@ -137,16 +137,18 @@ def find(gradient: Tensor, examples: int) -> Layout | None:
         examples: How many went through the model; 3, unless there are fewer.
 
     Returns:
-        The layout, or None when the gradient is zero everywhere or follows no layout, which
-        includes operations that mix examples.
+        The layout, or None when the gradient is zero everywhere or follows no layout.
     """
     share, left = divmod(gradient.numel(), examples)
     if left:
         return None
-    flat = gradient.reshape(examples, share)
-    if not flat[torch.arange(examples, device=flat.device) != 1].any():
-        return Layout(1, share) if flat[1].any() else None
-    there = flat.reshape(-1).nonzero()[:, 0]
+    flat = gradient.detach().reshape(examples, share).abs()
+    floor = _floor(flat)
+    if floor == 0:
+        return None
+    if float(flat[_others(flat)].max()) <= floor:
+        return Layout(1, share)
+    there = (flat.reshape(-1) > floor).nonzero()[:, 0]
     for outer in _outer_sizes(gradient.shape):
         if share % outer == 0 and bool(((there // (share // outer)) % examples == 1).all()):
             return Layout(outer, share // outer)
@@ -176,5 +178,18 @@ def examples_first(t: Tensor, layout: Layout, examples: int, width: int) -> Tens
 
 def mixes(gradient: Tensor) -> bool:
     """Whether example 1's output depends on other examples, by its gradient of the inputs."""
-    others = torch.arange(len(gradient), device=gradient.device) != 1
-    return bool(gradient[others].ne(0).any())
+    flat = gradient.detach().flatten(1).abs()
+    return bool(flat[_others(flat)].max() > _floor(flat))
+
+
+def _floor(magnitudes: Tensor) -> float:
+    """What counts as zero beside the largest number.
+
+    Not exactly zero: some matrix products let rounding errors of one row into another.
+    """
+    return float(magnitudes.max()) * torch.finfo(magnitudes.dtype).eps ** 0.5
+
+
+def _others(flat: Tensor) -> Tensor:
+    """Mask of all rows but the second."""
+    return torch.arange(len(flat), device=flat.device) != 1
