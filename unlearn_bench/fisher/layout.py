@@ -7,6 +7,7 @@ agree. So either every operation of the graph keeps examples slowest by construc
 backward pass for one example of three shows where its gradient arrives.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,7 +188,8 @@ def _floor(magnitudes: Tensor) -> float:
 
     Not exactly zero: some matrix products let rounding errors of one row into another.
     """
-    return float(magnitudes.max()) * torch.finfo(magnitudes.dtype).eps ** 0.5
+    eps: float = torch.finfo(magnitudes.dtype).eps
+    return float(magnitudes.max()) * math.sqrt(eps)
 
 
 def _others(flat: Tensor) -> Tensor:

@@ -1,13 +1,103 @@
-"""Time the Fisher diagonal against a plain forward and backward pass, on any model."""
+"""Time the Fisher diagonal against a plain forward and backward pass of the same batch.
 
+The ratio of the two says what a diagonal costs in a unit that travels between machines. Runs
+are paired and interleaved in one process, so that noise meets both alike, and the median of
+the pairs' ratios is taken. CPU time is counted where there is no GPU to wait for.
+"""
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import timm
 import torch
 from torch import Tensor, nn
 
+from unlearn_bench.errors import ModelError, suggestion
+from unlearn_bench.fisher import Kind, fisher_diagonal
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and the batch it is timed on.
+
+    Attributes:
+        model: Name of a timm model, or ``"all_cnn"``.
+        batch: Examples in the batch.
+        channels: Of the images.
+        size: Height and width of the images.
+        options: Further arguments of ``timm.create_model``.
+    """
+
+    model: str
+    batch: int = 64
+    channels: int = 3
+    size: int = 32
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> tuple[nn.Module, Tensor, Tensor]:
+        """The model in eval mode with random parameters, inputs, and labels of 10 classes.
+
+        Raises:
+            ModelError: If timm has no model of that name.
+        """
+        torch.manual_seed(0)
+        if self.model == "all_cnn":
+            model = all_cnn(self.channels)
+        elif timm.is_model(self.model):
+            options = {"num_classes": 10, "in_chans": self.channels, **self.options}
+            model = timm.create_model(self.model, **options)
+        else:
+            close = suggestion(self.model, timm.list_models())
+            raise ModelError(f"timm has no model {self.model!r}{close}; see timm.list_models()")
+        x = torch.randn(self.batch, self.channels, self.size, self.size)
+        return randomised(model), x, torch.randint(0, 10, (self.batch,))
+
+
+WORKLOADS = {
+    "resnet18": Workload("resnet18"),
+    "resnet18_28": Workload("resnet18", channels=1, size=28),
+    "mobilenetv3": Workload("mobilenetv3_small_050"),
+    "vit_tiny": Workload(
+        "vit_tiny_patch16_224", batch=32, options={"img_size": 32, "patch_size": 4}
+    ),
+    "all_cnn": Workload("all_cnn"),
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one measurement found, in seconds; ``ratio`` is the median over pairs."""
+
+    plain: float
+    fisher: float
+    ratio: float
+    pairs: list[float]
+    routes: dict[str, str]
+
+
+def all_cnn(channels: int = 3) -> nn.Module:
+    """The All-CNN-C of Springenberg et al. 2015, arXiv:1412.6806, ten classes."""
+    layers: list[nn.Module] = []
+    widths = [(96, 3, 1), (96, 3, 1), (96, 3, 2), (192, 3, 1), (192, 3, 1), (192, 3, 2),
+              (192, 3, 1), (192, 1, 1), (10, 1, 1)]  # fmt: skip
+    for width, kernel, stride in widths:
+        layers += [nn.Conv2d(channels, width, kernel, stride, kernel // 2), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers[:-1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
 
 def randomised(model: nn.Module) -> nn.Module:
-    """Give every parameter and running statistic a value that a trained model could have.
+    """Put ``model`` into eval mode with values that a trained model could have.
 
-    Fresh models start scales and last layers at zero, which would hide most of the gradient.
+    Fresh models start scales and last layers at zero, which would hide most of the gradient
+    from a test, and let a measurement skip work that real models need.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -24,3 +114,77 @@ def randomised(model: nn.Module) -> nn.Module:
             elif name.endswith("running_var"):
                 buffer.mul_(0.5 + noise(buffer).abs())
     return model.eval()
+
+
+def plain_pass(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """One forward and backward pass of the mean loss, gradients dropped."""
+    torch.nn.functional.cross_entropy(model(x), y).backward()
+    model.zero_grad(set_to_none=True)
+
+
+def clock(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds that ``run`` takes: of CPU time, or until the device has finished."""
+    if device.type != "cuda":
+        start = time.process_time()
+        run()
+        return time.process_time() - start
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    run()
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def measure(model: nn.Module, x: Tensor, y: Tensor, kind: Kind, rounds: int = 7) -> Timing:
+    """Time ``rounds`` pairs of a plain pass and a Fisher diagonal, after one of either.
+
+    Args:
+        model: Classifier in eval mode.
+        x: Inputs, [N, ...], on the model's device.
+        y: Labels, [N].
+        kind: Of the diagonal.
+        rounds: Pairs to time.
+    """
+    plain_pass(model, x, y)
+    routes = fisher_diagonal(model, [(x, y)], kind).routes
+    plain, fisher = [], []
+    for _ in range(rounds):
+        plain.append(clock(lambda: plain_pass(model, x, y), x.device))
+        fisher.append(clock(lambda: fisher_diagonal(model, [(x, y)], kind), x.device))
+    pairs = [f / p for f, p in zip(fisher, plain, strict=True)]
+    return Timing(median(plain), median(fisher), median(pairs), pairs, routes)
+
+
+def peak_bytes(name: str, kind: str) -> int:
+    """Peak memory of a fresh process that runs one workload on the CPU.
+
+    Args:
+        name: Key of :data:`WORKLOADS`, or a timm model.
+        kind: Of the diagonal, or ``"plain"`` for a plain pass.
+    """
+    code = f"from {__name__} import peak_here; peak_here({name!r}, {kind!r})"
+    command = [sys.executable, "-c", code]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def peak_here(name: str, kind: str) -> None:
+    """Run a workload in this process and write its peak memory in bytes to standard output."""
+    torch.set_num_threads(1)
+    model, x, y = WORKLOADS.get(name, Workload(name)).build()
+    for _ in range(3):
+        if kind == "plain":
+            plain_pass(model, x, y)
+        else:
+            fisher_diagonal(model, [(x, y)], kind)  # type: ignore[arg-type]
+    sys.stdout.write(str(_peak_rss()))
+
+
+def _peak_rss() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: on Linux a child starts with its parent's.
+        (line,) = (row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    # Bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
