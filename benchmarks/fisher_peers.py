@@ -4,13 +4,12 @@ A peer is a function (model, x, y, kind) -> {parameter name: diagonal}. ``loop``
 need torch alone; the others come with the extra ``bench``.
 """
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.functional import cross_entropy, log_softmax, nll_loss
+from torch.nn.functional import log_softmax, nll_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 Diagonal = dict[str, Tensor]
@@ -61,7 +60,11 @@ def vmapped(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
 
 
 def nngeometry(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
-    """``FIM(..., PMatDiag, variant="classif_logits")``; its Jacobian of log p for empirical."""
+    """``FIM(..., PMatDiag, variant="classif_logits")``; its Jacobian of log p for empirical.
+
+    Layers that it does not know are left out, as its ``ignore_unsupported_layers`` does.
+    """
+    from nngeometry.backend import TorchHooksJacobianBackend
     from nngeometry.layercollection import LayerCollection
     from nngeometry.metrics import FIM
     from nngeometry.object import PMatDiag
@@ -69,28 +72,22 @@ def nngeometry(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
     loader = DataLoader(TensorDataset(x, y), batch_size=len(x))
     layers = LayerCollection.from_model(model, ignore_unsupported_layers=True)
     if kind == "true":
-        matrix = FIM(
-            model=model, loader=loader, representation=PMatDiag, variant="classif_logits",
-            layer_collection=layers, device="cpu",
-        )  # fmt: skip
+        matrix = FIM(model, loader, PMatDiag, layer_collection=layers)
     else:
-        from nngeometry.backend import TorchHooksJacobianBackend
 
         def log_p(*d: Tensor) -> Tensor:
             return -nll_loss(log_softmax(model(d[0]), 1), d[1], reduction="none")[:, None]
 
-        backend = TorchHooksJacobianBackend(model=model, function=log_p)
-        matrix = PMatDiag(layer_collection=layers, generator=backend, examples=loader)
+        backend = TorchHooksJacobianBackend(model, log_p, layer_collection=layers)
+        matrix = PMatDiag(backend, examples=loader)
     flat, found, at = matrix.get_diag(), {}, 0
-    names = {id(module): name for name, module in model.named_modules()}
-    modules = dict(model.named_modules())
+    names = {f"{name}.{module}": name for name, module in model.named_modules()}
     for key, layer in layers.layers.items():
-        prefix = key.split(".", 1)[0] if key.split(".", 1)[0] in modules else key
-        prefix = next((n for n in names.values() if key in (n, f"{n}.{modules[n]}")), prefix)
-        for part, size in (("weight", layer.weight), ("bias", layer.bias)):
-            if size is not None:
-                found[f"{prefix}.{part}"] = flat[at : at + size.numel()].view(*size.size)
-                at += size.numel()
+        for part in ("weight", "bias"):
+            shape = getattr(layer, part, None)
+            if shape is not None:
+                found[f"{names[key]}.{part}"] = flat[at : at + shape.numel()].view(*shape.size)
+                at += shape.numel()
     return found
 
 
@@ -101,7 +98,7 @@ def backpack(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
     from backpack.extensions import DiagGGNExact, SumGradSquared
 
     names = [name for name, _ in model.named_parameters()]
-    model = extend(copy.deepcopy(model), use_converter=True).eval()
+    model = extend(model, use_converter=True).eval()
     loss = extend(nn.CrossEntropyLoss(reduction="mean" if kind == "true" else "sum"))
     extension = DiagGGNExact() if kind == "true" else SumGradSquared()
     with context(extension):
@@ -118,9 +115,3 @@ PEERS: dict[str, Peer] = {
     "nngeometry": nngeometry,
     "BackPACK": backpack,
 }
-
-
-def plain(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """The unit of the table: one forward and backward pass."""
-    cross_entropy(model(x), y).backward()
-    model.zero_grad(set_to_none=True)
