@@ -81,12 +81,11 @@ def nngeometry(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
         backend = TorchHooksJacobianBackend(model, log_p, layer_collection=layers)
         matrix = PMatDiag(backend, examples=loader)
     flat, found, at = matrix.get_diag(), {}, 0
-    names = {f"{name}.{module}": name for name, module in model.named_modules()}
     for key, layer in layers.layers.items():
         for part in ("weight", "bias"):
             shape = getattr(layer, part, None)
             if shape is not None:
-                found[f"{names[key]}.{part}"] = flat[at : at + shape.numel()].view(*shape.size)
+                found[f"{key}.{part}"] = flat[at : at + shape.numel()].view(*shape.size)
                 at += shape.numel()
     return found
 
