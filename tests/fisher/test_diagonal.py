@@ -125,6 +125,21 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0].mean(1))
 
 
+class Thresholds(nn.Module):
+    """Data that comes in through comparisons, in the first layer and beside it."""
+
+    def __init__(self, alone: bool) -> None:
+        super().__init__()
+        self.alone = alone
+        self.signs = nn.Linear(6, 5)
+        self.values = nn.Linear(6, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = self.signs((x > 0).to(x.dtype))
+        return self.head((signs if self.alone else signs * self.values(x)).tanh())
+
+
 class Bag(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -198,6 +213,8 @@ CASES: dict[str, Case] = {
     "windows": (lambda: Windows(False), (2, 4, 6), "batch norm"),
     "crops before examples": (lambda: Windows(True), (2, 4, 6), "fallback, by example"),
     "unknown operation": (Powers, (6,), "fallback, by example"),
+    "thresholds": (lambda: Thresholds(True), (6,), "fallback, by example"),
+    "thresholds beside": (lambda: Thresholds(False), (6,), "linear"),
     "recurrent": (Recurrent, (7, 4), "fallback, by example"),
     "elementwise and einsum": (Checks, (5, 6), "scale"),
     "embedding": (Bag, (), "embedding"),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unlearn_bench.fisher import convolution, fisher_diagonal, outer, reference_diagonal, rules
+from unlearn_bench.fisher import convolution, fisher_diagonal, linear, outer, reference_diagonal
 from unlearn_bench.fisher.reference import disagreement
 from unlearn_bench.fisher.triton_kernels import fused_squares, usable
 
@@ -54,7 +54,7 @@ def routed_error(device: str) -> float:
     batch = torch.randn(4, 2, 17, 17, device=device), torch.arange(4, device=device) % 3
     # Both have few positions here, where pairs would win; and the interpreter has no GPU.
     outer.fused = lambda a: True
-    rules.SQUARE_COST = convolution.SQUARE_COST = -4
+    linear.SQUARE_COST = convolution.SQUARE_COST = -4
     got = fisher_diagonal(model, [batch], "empirical")
     assert got.routes["0.weight"] == "conv, fused", got.routes
     assert got.routes["3.weight"] == "linear, fused", got.routes

@@ -28,7 +28,7 @@ from unlearn_bench.fisher.outer import (
     add_squares,
     pair_products,
 )
-from unlearn_bench.fisher.rules import Rule, UnsupportedError
+from unlearn_bench.fisher.rule import Rule, UnsupportedError
 
 # Positions above which torch's weight gradient of one image beats products (measured on CPU).
 IMAGE_POSITIONS = 256

@@ -52,15 +52,22 @@ class Use:
 
 @dataclass(frozen=True)
 class Recording:
-    """One forward pass: logits [N, C], the uses of the parameters, and all operations.
+    """One forward pass.
 
-    ``children_first`` lists every operation that depends on the input, inputs before outputs.
+    Attributes:
+        x: The input, [N, ...].
+        logits: The output, [N, C].
+        uses: Where parameters meet the data.
+        children_first: Every operation that depends on the input, inputs before outputs.
+        hidden: Parameters whose uses cannot be told from the graph, because the data comes in
+            through something without a gradient, such as a comparison.
     """
 
     x: Tensor
     logits: Tensor
     uses: list[Use]
     children_first: list[Node]
+    hidden: frozenset[str] = frozenset()
 
     def signature(self) -> list[str]:
         """Names of the operations in order; equal for passes of equal structure."""
@@ -124,7 +131,8 @@ def record(model: nn.Module, x: Tensor, parameters: dict[str, nn.Parameter]) -> 
     ]
     # An expansion that several operations read is one use: its gradient is the sum of theirs.
     uses = list({(use.node, use.slot): use for use in uses}.values())
-    return Recording(leaf, logits, uses, [node for node in nodes if on_data[node]])
+    hidden = holds[nodes[-1]] if not on_data[nodes[-1]] else frozenset()
+    return Recording(leaf, logits, uses, [node for node in nodes if on_data[node]], hidden)
 
 
 def roots(nodes: Iterable[Node], wanted: set[Node]) -> list[Node]:
