@@ -130,3 +130,13 @@ def test_a_model_whose_examples_influence_each_other_is_refused() -> None:
 def test_a_model_without_logits_is_refused() -> None:
     with pytest.raises(ModelError, match=r"returns \(4, 3, 2, 2\) for 4 inputs"):
         fisher_diagonal(nn.Conv2d(2, 3, 3).double(), [data(4)])
+
+
+def test_gradient_checkpointing_is_refused_with_a_remedy() -> None:
+    model = timm.create_model("test_resnet", num_classes=3)
+    model.set_grad_checkpointing(True)
+    batch = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
+    with pytest.raises(ModelError, match="switch it off"):
+        fisher_diagonal(model, [batch])
+    model.set_grad_checkpointing(False)
+    assert fisher_diagonal(model, [batch]).examples == 2

@@ -12,7 +12,9 @@ gradients formed and summed before squaring (``batch.py``); one that no rule cov
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
+from torch.utils.checkpoint import CheckpointError
 
+from unlearn_bench.errors import ModelError
 from unlearn_bench.fisher.backward import probe
 from unlearn_bench.fisher.batch import Batch
 from unlearn_bench.fisher.columns import Columns
@@ -75,7 +77,19 @@ class Engine:
         Args:
             x: Inputs, [N, ...].
             columns: Of the same batch.
+
+        Raises:
+            ModelError: If the model returns no logits, mixes examples, or checkpoints.
         """
+        try:
+            self._add(x, columns)
+        except CheckpointError as error:
+            raise ModelError(
+                "the model recomputes activations (gradient checkpointing), which may be read but"
+                " once; switch it off, for timm models by set_grad_checkpointing(False)"
+            ) from error
+
+    def _add(self, x: Tensor, columns: Columns) -> None:
         n = len(x)
         if n == 1:
             # The example twice, the second weighted zero: see the note on BatchNorm in
