@@ -33,7 +33,7 @@ def loop(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
 
 
 def vmapped(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
-    """``vmap`` of ``grad``, eight examples at a time to stay in cache."""
+    """``vmap`` of ``grad``, 32 examples at a time: the fastest of 4 to 64 on ResNet-18."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     buffers = dict(model.named_buffers())
 
@@ -44,7 +44,7 @@ def vmapped(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> Diagonal:
     def summed(labels: Tensor, weights: Tensor) -> Diagonal:
         totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
         gradients = vmap(grad(log_p), (None, 0, 0))
-        for some in torch.arange(len(x)).split(8):
+        for some in torch.arange(len(x)).split(32):
             for name, g in gradients(parameters, x[some], labels[some]).items():
                 w = weights[some].view(-1, *[1] * (g.ndim - 1))
                 totals[name] += (g.square() * w).sum(0)

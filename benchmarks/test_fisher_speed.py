@@ -3,7 +3,8 @@
 ``pytest benchmarks/test_fisher_speed.py`` times it against a plain forward and backward pass and
 fails past a bound: two minutes, no peers needed. With ``-m heavy`` it is timed against the peers
 of the extra ``bench``, all interleaved in one process; ``FISHER_JSON`` names a file for the
-figures, from which ``python benchmarks/fisher_table.py`` makes the table under ``reports/``.
+figures, from which ``python benchmarks/fisher_table.py`` makes the table under ``reports/``, and
+``FISHER_PEERS`` the peers to time, separated by commas, instead of all.
 """
 
 import copy
@@ -111,7 +112,10 @@ def test_no_correct_peer_is_faster(name: str, kind: str, benchmark) -> None:
         "ours": lambda: fisher_diagonal(model, [(x, y)], kind),  # type: ignore[arg-type]
     }
     notes = {}
+    chosen = os.environ.get("FISHER_PEERS", ",".join(PEERS)).split(",")
     for label, peer in PEERS.items():
+        if label not in chosen:
+            continue
         try:
             error, missing = correct(peer, name, kind)
         except Exception as failure:  # Peers fail in their own ways; the table says how.
