@@ -6,7 +6,7 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -279,6 +279,22 @@ def show(
         for row in text.rows:
             table.add_row(*map(escape, row))
         console.print(table)
+
+
+@app.command()
+def fisher(
+    model: Annotated[
+        str, typer.Option(help="Any timm architecture that takes 32 x 32 images.")
+    ] = "resnet18",
+    kind: Annotated[
+        Literal["true", "empirical", "monte_carlo", "batch"], typer.Option(help="Which Fisher.")
+    ] = "true",
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs to take the median of.")] = 5,
+) -> None:
+    """Time the exact Fisher diagonal of a model here, beside a plain forward and backward pass."""
+    from unlearn_bench.fisher.cli import describe
+
+    _console().print(describe(model, kind, rounds), markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -129,8 +129,8 @@ def test_a_class_without_examples_cannot_be_forgotten_nor_measured() -> None:
         divide("class:4", test=torch.full((8,), 4))
 
 
-def test_a_class_name_that_is_a_number_is_an_index() -> None:
+def test_a_number_is_a_class_name_before_it_is_an_index() -> None:
     names = ("3", "2", "1", "0")
     labels = torch.arange(40) % 4
     sets = make(Forget.model_validate("class:3"), labels, labels, names, validation=0.1, seed=0)
-    assert sets.forget_classes == (3,)
+    assert sets.forget_classes == (0,)
