@@ -145,11 +145,13 @@ class ModelSpec(Spec):
         stem: ``standard`` keeps timm's stem, ``small`` removes its early down-sampling (for
             transformers: takes smaller patches), ``auto`` means small up to 64 pixels.
         pretrained: Start the original, and retraining too, from timm's published weights.
+        args: Further arguments of the architecture's constructor in timm.
     """
 
     name: str
     stem: Literal["auto", "small", "standard"] = "auto"
     pretrained: bool = False
+    args: dict[str, bool | int | float | str] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +163,7 @@ class ModelSpec(Spec):
         """The model's name in reports; options other than the defaults are named."""
         options = [] if self.stem == "auto" else [f"{self.stem} stem"]
         options += ["pre-trained"] if self.pretrained else []
+        options += [f"{name}={value}" for name, value in self.args.items()]
         return f"{self.name} ({', '.join(options)})" if options else self.name
 
 
