@@ -115,3 +115,15 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path):
     path.write_bytes(b"PK\x03\x04 a pickle, perhaps")
     with pytest.raises(ModelError, match="not a readable safetensors file"):
         load_weights(make("lenet", 28, 1), path)
+
+
+def test_a_suite_may_pass_arguments_to_the_architecture():
+    args = {"zero_init_last": False}
+    spec = ModelSpec(name="resnet18", args=args)
+    model = build(spec, channels=1, image_size=(28, 28), num_classes=10, seed=0)
+    assert model.layer1[0].bn2.weight.eq(1).all()
+    assert make("resnet18", 28, 1).layer1[0].bn2.weight.eq(0).all()
+    assert spec.label == "resnet18 (zero_init_last=False)"
+    with pytest.raises(ModelError, match="nonsense"):
+        build(ModelSpec(name="resnet18", args={"nonsense": 1}), channels=1, image_size=(28, 28),
+              num_classes=10, seed=0)  # fmt: skip

@@ -104,8 +104,8 @@ def _check(plan: Plan, runner: Runner) -> None:
     """Set up every split and every model once, so that mistakes show before hours of work."""
     seen: set[Any] = set()
     for spec in plan.runs:
-        split = ("split", spec.dataset, spec.forget, spec.seed)
-        model = ("model", spec.dataset, spec.model)
+        split = ("split", spec.dataset, spec.forget.model_dump_json(), spec.seed)
+        model = ("model", spec.dataset, spec.model.model_dump_json())
         for what, check in ((split, runner.check_split), (model, runner.check_model)):
             if what not in seen:
                 seen.add(what)
