@@ -82,7 +82,7 @@ def _create(
         try:
             model: nn.Module = timm.create_model(
                 spec.name, pretrained=spec.pretrained, in_chans=channels,
-                num_classes=num_classes, **options, **spec.args,
+                num_classes=num_classes, **(options | spec.args),
             )  # fmt: skip
         except TypeError:
             if not options:
