@@ -209,7 +209,8 @@ def _print_comparison(console: Console, records: object) -> None:
         console.print(f"\n[bold]{escape(section.title)}[/bold]\n{escape(section.finding)}")
         table = Table()
         for index, heading in enumerate(section.columns):
-            table.add_column(heading, justify="right" if index else "left", overflow="fold")
+            table.add_column(heading, justify="right" if index else "left", overflow="fold",
+                             min_width=0 if index else 16)  # fmt: skip
         for number, row in enumerate(section.rows):
             cells = (Text(cell, "red" if (number, column) in section.marked else "")
                      for column, cell in enumerate(row))  # fmt: skip
