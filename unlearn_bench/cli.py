@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -207,10 +208,9 @@ def _print_comparison(console: Console, records: object) -> None:
     assert isinstance(records, pd.DataFrame)
     for section in comparison(records):
         console.print(f"\n[bold]{escape(section.title)}[/bold]\n{escape(section.finding)}")
-        table = Table()
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)  # rules would cost a narrow terminal names
         for index, heading in enumerate(section.columns):
-            table.add_column(heading, justify="right" if index else "left", overflow="fold",
-                             min_width=0 if index else 16)  # fmt: skip
+            table.add_column(heading, justify="right" if index else "left", overflow="fold")
         for number, row in enumerate(section.rows):
             cells = (Text(cell, "red" if (number, column) in section.marked else "")
                      for column, cell in enumerate(row))  # fmt: skip

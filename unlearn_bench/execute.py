@@ -170,7 +170,8 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
         "plan": keys,
         "notes": list(plan.notes),
         "command": command,
-        "environment": dict(runner.environment),
+        "environment": dict(runner.environment)
+        | ({"threads": plan.suite.threads} if plan.suite.threads else {}),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_atomically(path, json.dumps(stored, indent=1, sort_keys=True) + "\n")
