@@ -76,7 +76,7 @@ def pbu(
             paper: 0.
         batch_norm: ``train`` lets BatchNorm's running statistics drift towards F (official
             code); ``batch`` leaves them alone (ours); ``eval`` normalises by them: the ascent
-            then has nothing to hold it and explodes.
+            then soon explodes, unless steps are few and the stop rule looks after each.
         stop_accuracy: Stop once accuracy on F, in eval mode, is at most this; null never stops
             early (paper). Ours: 0.01.
         stop_every: Steps between checks of the stop rule. Ours.
