@@ -206,7 +206,7 @@ def _method_specs(suite: Suite) -> list[MethodSpec]:
     named = {spec.name for spec in listed}
     always = [n for n, m in known.items() if m.kind != "method" and n not in named]
     specs = [MethodSpec(name=n) for n in always] + listed
-    order = {"control": 0, "reference": 1, "method": 2}
+    order = {"reference": 0, "control": 1, "method": 2}
     return sorted(specs, key=lambda spec: order[known[spec.name].kind])
 
 

@@ -87,7 +87,7 @@ def _one(
 ) -> RunResult:
     observer.run_started(position, spec)
     result = read_run(out, key)
-    if result is not None and result.status == "ok":
+    if result is not None and result.status == "ok" and not result.error:
         observer.run_finished(position, result, reused=True)
         return result
     try:

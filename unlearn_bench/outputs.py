@@ -1,5 +1,6 @@
-"""Outputs: the logits of one model on one split, from which output metrics are computed."""
+"""What models say: logits on each split, and the models that one evaluation compares."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -30,3 +31,50 @@ class Outputs:
     def correct(self) -> Tensor:
         """Return for every example whether the largest logit is the label's, bool [N]."""
         return self.logits.argmax(1) == self.labels
+
+    def accuracy(self) -> float:
+        """Return the share of examples whose largest logit is the label's."""
+        return float(self.correct().double().mean())
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that was seen of one model; metrics never see the model itself.
+
+    Attributes:
+        outputs: By split: ``forget``, ``retain``, ``test_forget``, ``test_retain``.
+    """
+
+    outputs: Mapping[str, Outputs]
+
+    def __getitem__(self, split: str) -> Outputs:
+        return self.outputs[split]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that metrics may look at when they judge one unlearned model.
+
+    Attributes:
+        unlearned: U, the model that is judged.
+        original: O, which U was unlearned from.
+        retrained: G, trained on R alone with the seed of O; None where retraining failed.
+        missing: Why there is no G; empty where there is one.
+        classes: Class names by index.
+        forget_classes: Classes forgotten whole; empty for sample scenarios.
+        seed: Determines whatever a metric draws.
+    """
+
+    unlearned: Observed
+    original: Observed
+    retrained: Observed | None
+    classes: tuple[str, ...]
+    missing: str = ""
+    forget_classes: tuple[int, ...] = ()
+    seed: int = 0
+
+    @property
+    def reference(self) -> Observed:
+        """G, for metrics that cannot do without it."""
+        assert self.retrained is not None, "registered with needs_retrained=True"
+        return self.retrained

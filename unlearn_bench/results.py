@@ -25,7 +25,10 @@ COLUMNS = (
     "status", "error", "kind", "params", "run_key",
 )  # fmt: skip
 
-Status = Literal["ok", "failed", "unresolved"]
+Status = Literal["ok", "failed", "unresolved", "not_applicable"]
+
+# Raise when an evaluation records something else than before: old results are then made anew.
+EVALUATION = 2
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Record:
         value: The number; accuracies are fractions. None when there is no number to give.
         low: Lower end of the 95 % interval over examples, where the metric has one.
         high: Upper end of it.
-        status: ``ok``; ``unresolved`` when the examples are too few to say (the value is None).
+        status: ``ok``; ``unresolved`` when it cannot be said here, ``not_applicable`` when the
+            question makes no sense for this model or scenario; the value is then None.
+        reason: Why there is no value.
     """
 
     metric: str
@@ -48,6 +53,7 @@ class Record:
     low: float | None = None
     high: float | None = None
     status: Status = "ok"
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,10 @@ class RunResult:
         kind: ``method``, ``reference`` (retraining) or ``control``.
         scenario: Who was forgotten, such as ``class:8``.
         params: Hyper-parameters in force, defaults included.
+        error: Why the run failed; of a finished one, what kept it from being complete, so that
+            it is evaluated again when the suite is continued.
         log: What the method logged, one mapping of names to numbers per entry.
+        metric_seconds: CPU seconds that the metrics took, by what computed them.
         environment: Hardware and library versions that produced the figures.
     """
 
@@ -76,18 +85,21 @@ class RunResult:
     error: str = ""
     records: tuple[Record, ...] = ()
     log: tuple[Mapping[str, float], ...] = ()
+    metric_seconds: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the long-form rows; a failed run is one row that carries its reason."""
         head = {
             "method": self.method, "dataset": self.dataset, "model": self.model,
-            "scenario": self.scenario, "seed": self.seed, "kind": self.kind, "error": self.error,
+            "scenario": self.scenario, "seed": self.seed, "kind": self.kind,
             "params": json.dumps(dict(self.params), sort_keys=True), "run_key": self.key,
         }  # fmt: skip
         if self.status != "ok":
-            return [head | {"metric": "", "split": "", "value": None, "status": self.status}]
-        return [head | asdict(record) for record in self.records]
+            return [head | {"metric": "", "split": "", "value": None, "status": self.status,
+                            "error": self.error}]  # fmt: skip
+        measured = [asdict(record) for record in self.records]
+        return [{"error": record.pop("reason")} | head | record for record in measured]
 
 
 def write_run(folder: Path, result: RunResult) -> None:

@@ -24,7 +24,8 @@ from unlearn_bench.data.datasets import Dataset, load, on_device
 from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
 from unlearn_bench.keys import content_key
 from unlearn_bench.metrics.cost import cost_records
-from unlearn_bench.results import RunResult
+from unlearn_bench.outputs import Evaluation, Observed
+from unlearn_bench.results import EVALUATION, RunResult
 from unlearn_bench.seeds import derive, seed_everything
 from unlearn_bench.spec import RunSpec
 from unlearn_bench.store import SCHEMA, Artifact, Built, Store
@@ -32,6 +33,9 @@ from unlearn_bench.training import train
 
 Step = Callable[[str], None]
 T = TypeVar("T")
+
+# The method whose models are G, the reference of every metric that compares with retraining.
+RETRAIN = "retrain"
 
 
 class RunFailedError(Exception):
@@ -69,6 +73,7 @@ class Runner:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self._dataset = lru_cache(maxsize=2)(self._load_dataset)
+        self._failed: dict[str, RunFailedError] = {}
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -106,7 +111,7 @@ class Runner:
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result: specification, data and method code."""
-        return content_key(self._identity(spec) | {"schema": SCHEMA})
+        return content_key(self._identity(spec) | {"schema": SCHEMA, "evaluation": EVALUATION})
 
     def _identity(self, spec: RunSpec) -> dict[str, Any]:
         method = registry.get(spec.method)
@@ -144,26 +149,63 @@ class Runner:
         torch.set_num_threads(spec.threads or self._threads)
         data, indices = self.dataset(spec), self._split(spec)
         original = self._original(spec, step)
-        unlearned = self._store.get_or_build(
-            "unlearned",
-            self._identity(spec),
-            lambda: self._unlearn(spec, data, indices, original, step),
-        )
+        unlearned = self._unlearned(spec, data, indices, original, step)
+        retrained, missing = self._retrained(spec, data, indices, original, step)
         notes = unlearned.notes
         step("evaluate")
         clock = Clock(self._device)
         with clock.phase("evaluate"):
-            logits = self._logits(spec, data, unlearned)
-        outputs = evaluate.split_outputs(logits, data, indices)
+
+            def observe(weights: Artifact) -> Observed:
+                logits = self._logits(spec, data, weights)
+                return Observed(evaluate.split_outputs(logits, data, indices))
+
+            evaluation = Evaluation(
+                observe(unlearned), observe(original), observe(retrained) if retrained else None,
+                data.classes, missing, indices.forget_classes, derive(spec.seed, "evaluate"),
+            )  # fmt: skip
+            measured, metric_seconds = self._guard(lambda: metrics.compute(evaluation))
         seconds = dict(notes["cost"]["seconds"])
         seconds["evaluate"] = asdict(clock.phases["evaluate"])
         if "seconds" in original.notes:
             seconds["original"] = original.notes["seconds"]
-        records = metrics.compute(outputs) + cost_records(notes["cost"] | {"seconds": seconds})
+        records = measured + cost_records(notes["cost"] | {"seconds": seconds})
         return self.result(
-            spec, "ok", records=tuple(records), log=tuple(notes["log"]),
-            environment=notes["environment"],
+            spec, "ok", records=tuple(records), log=tuple(notes["log"]), error=missing,
+            metric_seconds=metric_seconds, environment=notes["environment"],
         )  # fmt: skip
+
+    def _unlearned(
+        self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
+    ) -> Artifact:
+        """Return what the method of ``spec`` made of the original."""
+        try:
+            return self._store.get_or_build(
+                "unlearned",
+                self._identity(spec),
+                lambda: self._unlearn(spec, data, indices, original, step),
+            )
+        except RunFailedError as failure:
+            self._failed[self.key(spec)] = failure
+            raise
+
+    def _retrained(
+        self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
+    ) -> tuple[Artifact | None, str]:
+        """Return G, the retrained model of the same seed, or None and why there is none."""
+        retrain = spec.model_copy(
+            update={
+                "method": RETRAIN, "label": RETRAIN, "params": registry.get(RETRAIN).resolve({}),
+            }
+        )  # fmt: skip
+        # What failed is not tried again for every other run of the scenario.
+        failure = self._failed.get(self.key(retrain))
+        if failure is None:
+            try:
+                return self._unlearned(retrain, data, indices, original, step), ""
+            except RunFailedError as now:
+                failure = now
+        return None, f"retraining failed: {failure}"
 
     def result(self, spec: RunSpec, status: Any, **rest: Any) -> RunResult:
         """Return a result for ``spec`` with everything filled in that the specification says."""

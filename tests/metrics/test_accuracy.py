@@ -4,17 +4,18 @@ import pytest
 import torch
 
 from unlearn_bench.metrics.accuracy import accuracies
-from unlearn_bench.outputs import Outputs
+from unlearn_bench.outputs import Evaluation, Observed, Outputs
 
 RIGHT = {"forget": 0, "retain": 3, "test_forget": 1, "test_retain": 4}
 
 
 def outputs():
     logits = torch.eye(2, dtype=torch.float64)[[0, 0, 0, 0]]
-    return {
+    seen = Observed({
         split: Outputs(split, logits, torch.tensor([0] * right + [1] * (4 - right)))
         for split, right in RIGHT.items()
-    }
+    })  # fmt: skip
+    return Evaluation(seen, seen, None, ("zero", "one"))
 
 
 def test_each_split_is_measured_on_its_own():

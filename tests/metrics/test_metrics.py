@@ -1,13 +1,13 @@
 """The catalogue of metrics agrees with what is recorded."""
 
+from dataclasses import replace
+
 import pytest
-import torch
 
 from unlearn_bench import metrics
 from unlearn_bench.errors import UnknownNameError
-from unlearn_bench.evaluate import SPLITS
 from unlearn_bench.metrics.cost import cost_records
-from unlearn_bench.outputs import Outputs
+from unlearn_bench.results import Record
 
 COST = {
     "seconds": {
@@ -18,18 +18,43 @@ COST = {
 }  # fmt: skip
 
 
-def test_every_recorded_name_is_described():
-    generator = torch.Generator().manual_seed(0)
-    outputs = {
-        s: Outputs(s, torch.randn(200, 3, generator=generator).double(),
-                   torch.randint(3, (200,), generator=generator))
-        for s in SPLITS
-    }  # fmt: skip
-    recorded = {r.metric for r in metrics.compute(outputs) + cost_records(COST)}
+def test_every_recorded_name_is_described(evaluation):
+    measured, _ = metrics.compute(evaluation())
+    recorded = {r.metric for r in measured + cost_records(COST)}
     described = set(metrics.metrics())
     assert recorded <= described
     # The ratio is derived from several runs, when the records are put together.
     assert described - recorded == {"time_ratio_to_retrain"}
+
+
+def test_the_time_of_every_function_is_told(evaluation):
+    _, seconds = metrics.compute(evaluation())
+    assert {"accuracies", "loss_attack"} <= seconds.keys()
+    assert all(value >= 0 for value in seconds.values())
+
+
+@pytest.fixture
+def own_metrics(monkeypatch):
+    metrics.metrics()
+    monkeypatch.setattr(metrics, "_METRICS", {})
+    monkeypatch.setattr(metrics, "_ENTRIES", {})
+
+
+def test_without_retraining_what_compares_with_it_is_unresolved(evaluation, own_metrics):
+    @metrics.measures(metrics.Metric("gap", "U - G.", splits=("forget", "test_forget")),
+                      needs_retrained=True)  # fmt: skip
+    def gap(evaluation):
+        difference = evaluation.unlearned["forget"].accuracy()
+        difference -= evaluation.reference["forget"].accuracy()
+        return [Record("gap", split, difference) for split in ("forget", "test_forget")]
+
+    with_it, _ = metrics.compute(evaluation())
+    without, _ = metrics.compute(replace(evaluation(), retrained=None, missing="it diverged"))
+    assert [(r.split, r.status) for r in with_it] == [("forget", "ok"), ("test_forget", "ok")]
+    assert [(r.split, r.status) for r in without] == [
+        ("forget", "unresolved"), ("test_forget", "unresolved"),
+    ]  # fmt: skip
+    assert all(r.value is None and r.reason == "it diverged" for r in without)
 
 
 def test_costs_become_records():

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from unlearn_bench.errors import ParameterError
 from unlearn_bench.metrics.mia import auc, loss_attack, true_positive_rate
-from unlearn_bench.outputs import Outputs
+from unlearn_bench.outputs import Evaluation, Observed, Outputs
 
 scores = st.lists(st.integers(-3, 3), min_size=2, max_size=12)
 
@@ -72,7 +72,8 @@ def outputs(forget_logits, test_logits):
         z = torch.tensor(rows, dtype=torch.float64)
         return Outputs(split, z, torch.zeros(len(z), dtype=torch.long))
 
-    return {"forget": one("forget", forget_logits), "test_forget": one("test_forget", test_logits)}
+    parts = {"forget": one("forget", forget_logits), "test_forget": one("test_forget", test_logits)}
+    return Evaluation(Observed(parts), Observed(parts), None, ())
 
 
 def test_an_overfitted_model_scores_above_a_half():

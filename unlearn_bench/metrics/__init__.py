@@ -1,17 +1,20 @@
-"""Metrics: pure functions of a model's outputs on the four splits.
+"""Metrics: pure functions of what was observed of a model and of those it is compared with.
 
 Each file holds one concept and registers what it measures with definition, ideal and source.
 The ideal of every metric is retraining's value, so none is simply better when lower.
 """
 
-from collections.abc import Callable, Mapping
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from unlearn_bench.errors import unknown_name
-from unlearn_bench.outputs import Outputs
+from unlearn_bench.outputs import Evaluation
 from unlearn_bench.results import Record
 
-Compute = Callable[[Mapping[str, Outputs]], list[Record]]
+Compute = Callable[[Evaluation], list[Record]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Metric:
         ideal: The value that exact unlearning has.
         cost: What computing it takes.
         source: Publication, or ``""``.
+        splits: What it is measured on, as in the records, for when it cannot be measured.
     """
 
     name: str
@@ -31,10 +35,21 @@ class Metric:
     ideal: str = "that of retrain"
     cost: str = "one forward pass, shared by all"
     source: str = ""
+    splits: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A function that computes some metrics, and what it needs for it."""
+
+    name: str
+    compute: Compute
+    metrics: tuple[Metric, ...]
+    needs_retrained: bool
 
 
 _METRICS: dict[str, Metric] = {}
-_COMPUTES: list[Compute] = []
+_ENTRIES: dict[str, _Entry] = {}
 
 
 def describe(*metrics: Metric) -> None:
@@ -43,19 +58,27 @@ def describe(*metrics: Metric) -> None:
         _METRICS[metric.name] = metric
 
 
-def measures(*metrics: Metric) -> Callable[[Compute], Compute]:
-    """Register the decorated function as what computes ``metrics`` from outputs."""
+def measures(*metrics: Metric, needs_retrained: bool = False) -> Callable[[Compute], Compute]:
+    """Register the decorated function as what computes ``metrics``.
+
+    Args:
+        metrics: What it returns records of, every one of them in every evaluation.
+        needs_retrained: Whether it compares with the retrained model. Where that is missing the
+            function is not called and its metrics are recorded as unresolved.
+    """
     describe(*metrics)
 
     def decorate(compute: Compute) -> Compute:
-        _COMPUTES.append(compute)
+        name = compute.__name__
+        _ENTRIES[name] = _Entry(name, compute, metrics, needs_retrained)
         return compute
 
     return decorate
 
 
 def _load() -> None:
-    from unlearn_bench.metrics import accuracy, cost, mia  # noqa: F401  registers on import
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
 
 
 def metrics() -> dict[str, Metric]:
@@ -76,11 +99,34 @@ def get(name: str) -> Metric:
     return known[name]
 
 
-def compute(outputs: Mapping[str, Outputs]) -> list[Record]:
-    """Compute every output metric.
+def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
+    """Compute every metric.
 
-    Args:
-        outputs: By split: forget, retain, test_forget, test_retain.
+    Returns:
+        The records, and the CPU seconds that each function of metrics took, by its name.
+
+    Raises:
+        RuntimeError: If a function leaves out a metric that it registered, or adds one: a
+            number that is silently missing looks like one that was not asked for.
     """
     _load()
-    return [record for compute_some in _COMPUTES for record in compute_some(outputs)]
+    records: list[Record] = []
+    seconds = {}
+    for entry in _ENTRIES.values():
+        start = time.process_time()
+        if entry.needs_retrained and evaluation.retrained is None:
+            found = [
+                Record(m.name, split, None, status="unresolved", reason=evaluation.missing)
+                for m in entry.metrics
+                for split in m.splits
+            ]
+        else:
+            found = entry.compute(evaluation)
+        seconds[entry.name] = time.process_time() - start
+        wrong = {record.metric for record in found} ^ {metric.name for metric in entry.metrics}
+        if wrong:
+            raise RuntimeError(
+                f"{entry.name} and what it registered differ in: {', '.join(sorted(wrong))}"
+            )
+        records += found
+    return records, seconds

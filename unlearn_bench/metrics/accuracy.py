@@ -1,11 +1,9 @@
 """Accuracy on each of the four splits, always separately."""
 
-from collections.abc import Mapping
-
 from scipy.stats import binomtest
 
 from unlearn_bench.metrics import Metric, measures
-from unlearn_bench.outputs import Outputs
+from unlearn_bench.outputs import Evaluation
 from unlearn_bench.results import Record
 
 _NAMES = {
@@ -18,11 +16,12 @@ _NAMES = {
 
 @measures(*(Metric(name, f"Share of {who} whose largest logit is the label's.")
             for name, who in _NAMES.values()))  # fmt: skip
-def accuracies(outputs: Mapping[str, Outputs]) -> list[Record]:
+def accuracies(evaluation: Evaluation) -> list[Record]:
     """Return four accuracies in [0, 1], each with its 95 % Wilson interval over examples."""
     records = []
     for split, (name, _) in _NAMES.items():
-        right, total = int(outputs[split].correct().sum()), len(outputs[split])
+        outputs = evaluation.unlearned[split]
+        right, total = int(outputs.correct().sum()), len(outputs)
         ends = binomtest(right, total).proportion_ci(method="wilson")
         records.append(Record(name, split, right / total, float(ends.low), float(ends.high)))
     return records

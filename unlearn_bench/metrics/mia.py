@@ -6,21 +6,20 @@ only asks whether an example is of the forget class. Retraining never saw F, so 
 0.5, is the ideal; below it the model over-forgets, which gives membership away as well.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, rankdata
 
 from unlearn_bench.errors import ParameterError
 from unlearn_bench.metrics import Metric, measures
-from unlearn_bench.outputs import Outputs
+from unlearn_bench.outputs import Evaluation
 from unlearn_bench.results import Record
 
 Scores = NDArray[np.float64]
 
 # Fewer false positives than this at the wanted rate say nothing about the tail.
 MIN_FALSE_POSITIVES = 10
+TOO_FEW = "too few examples"
 RATES = {"10pct": 0.1, "1pct": 0.01, "0.1pct": 0.001}
 _SOURCE = "Yeom et al. 2018, arXiv:1709.01604; low rates: Carlini et al. 2022, arXiv:2112.03570"
 
@@ -82,35 +81,66 @@ def true_positive_rate(member: Scores, other: Scores, fpr: float) -> float:
     return float((member > threshold).mean())
 
 
-@measures(
-    Metric("mia_loss_auc",
-           "AUC of the attack that scores an example by minus its loss; members F, non-members TF.",
-           ideal="that of retrain, about 0.5; below it the model over-forgets", source=_SOURCE),
-    *(Metric(f"mia_loss_tpr_at_{name}",
-             f"Share of F that the loss attack finds while accusing {rate:.1%} of TF; unresolved "
-             f"with fewer than {MIN_FALSE_POSITIVES / rate:.0f} examples in TF.",
-             ideal=f"that of retrain, about {rate:g}", source=_SOURCE)
-      for name, rate in RATES.items()),
-    Metric("mia_loss_resolvable_fpr",
-           f"Smallest false positive rate that TF resolves: {MIN_FALSE_POSITIVES} over its size.",
-           ideal="none: it describes the test"),
-)  # fmt: skip
-def loss_attack(outputs: Mapping[str, Outputs]) -> list[Record]:
-    """Return AUC and true positive rates of the loss attack, F against TF."""
-    member = -outputs["forget"].nll().numpy()
-    other = -outputs["test_forget"].nll().numpy()
+def attack_metrics(attack: str, what: str, source: str) -> tuple[Metric, ...]:
+    """Describe what :func:`attack_records` records of an attack.
+
+    Args:
+        attack: Name of the attack, such as ``mia_loss``.
+        what: What it does, for "AUC of the attack that ...".
+        source: Publication.
+    """
+    return (
+        Metric(f"{attack}_auc",
+               f"AUC of the attack that {what}; members F, non-members TF. In [0, 1].",
+               ideal="that of retrain, about 0.5; below it the model over-forgets", source=source),
+        *(Metric(f"{attack}_tpr_at_{name}",
+                 f"Share of F that the attack finds while accusing {rate:.1%} of TF; unresolved "
+                 f"with fewer than {MIN_FALSE_POSITIVES / rate:.0f} examples in TF. In [0, 1].",
+                 ideal=f"that of retrain, about {rate:g}", source=source)
+          for name, rate in RATES.items()),
+    )  # fmt: skip
+
+
+def attack_records(attack: str, member: Scores, other: Scores) -> list[Record]:
+    """Return AUC and true positive rates of an attack's scores, F against TF.
+
+    Args:
+        attack: Name of the attack, such as ``mia_loss``.
+        member: Scores of F, [M], higher means "member".
+        other: Scores of TF, [N].
+    """
     split = "forget+test_forget"
     if min(len(member), len(other)) < 2:
-        return [Record("mia_loss_auc", split, None, status="unresolved")]
-    records = [Record("mia_loss_auc", split, *auc(member, other))]
+        reason = "the attack needs two examples on each side"
+        names = ["auc", *(f"tpr_at_{name}" for name in RATES)]
+        return [
+            Record(f"{attack}_{name}", split, None, status="unresolved", reason=reason)
+            for name in names
+        ]
+    records = [Record(f"{attack}_auc", split, *auc(member, other))]
     for name, rate in RATES.items():
-        metric = f"mia_loss_tpr_at_{name}"
+        metric = f"{attack}_tpr_at_{name}"
         if rate * len(other) < MIN_FALSE_POSITIVES:
-            records.append(Record(metric, split, None, status="unresolved"))
+            records.append(Record(metric, split, None, status="unresolved", reason=TOO_FEW))
             continue
         found = true_positive_rate(member, other, rate)
         counted = binomtest(round(found * len(member)), len(member)).proportion_ci(method="wilson")
         records.append(Record(metric, split, found, float(counted.low), float(counted.high)))
-    resolvable = MIN_FALSE_POSITIVES / len(other)
-    records.append(Record("mia_loss_resolvable_fpr", split, min(1.0, resolvable)))
     return records
+
+
+@measures(
+    *attack_metrics("mia_loss", "scores an example by minus its loss", _SOURCE),
+    Metric("mia_loss_resolvable_fpr",
+           f"Smallest false positive rate that TF resolves: {MIN_FALSE_POSITIVES} over its size.",
+           ideal="none: it describes the test"),
+)  # fmt: skip
+def loss_attack(evaluation: Evaluation) -> list[Record]:
+    """Return AUC and true positive rates of the loss attack, F against TF."""
+    member = -evaluation.unlearned["forget"].nll().numpy()
+    other = -evaluation.unlearned["test_forget"].nll().numpy()
+    resolvable = min(1.0, MIN_FALSE_POSITIVES / len(other))
+    return [
+        *attack_records("mia_loss", member, other),
+        Record("mia_loss_resolvable_fpr", "forget+test_forget", resolvable),
+    ]

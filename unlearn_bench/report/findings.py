@@ -105,12 +105,13 @@ def overview_headline(sections: Sequence[Section]) -> str:
 def notes(section: Section) -> tuple[Note, ...]:
     """Say what limits the section's numbers, the gravest first."""
     found = [*_damage(section), *_idle(section), *_confidence(section), *_membership(section)]
-    missing = {column for _, column in section.unresolved}
-    rates = [label(column) for column in section.table.columns if column in missing]
-    if rates:
+    for reason in dict.fromkeys(section.unresolved.values()):
+        missing = {column for (_, column), why in section.unresolved.items() if why == reason}
+        rates = [label(column) for column in section.table.columns if column in missing]
         floor = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
-        smallest = f" (smallest resolvable FPR {100 * floor.mean:.2g} %)" if floor else ""
-        found.append(Note("Unresolved", f"too few examples for {_names(rates)}{smallest}."))
+        few = floor is not None and reason == "too few examples"
+        smallest = f" (smallest resolvable FPR {100 * floor.mean:.2g} %)" if floor and few else ""
+        found.append(Note("Unresolved", f"{reason} for {_names(rates)}{smallest}."))
     return tuple(found)
 
 

@@ -109,7 +109,7 @@ class Section:
         tied: Methods that the seeds do not tell apart from the nearest one.
         spread: Mean distance in points between retrainings of different seeds, if there are two.
         power: AUC(original) - AUC(retrain) of the loss attack: what it can detect here.
-        unresolved: Method and column of what had too few examples to be measured.
+        unresolved: Method and column of what could not be measured, and why.
     """
 
     dataset: str
@@ -124,7 +124,7 @@ class Section:
     spread: float | None
     power: Estimate | None
     failures: tuple[Failure, ...]
-    unresolved: frozenset[tuple[str, str]]
+    unresolved: Mapping[tuple[str, str], str]
 
     @property
     def ranking(self) -> tuple[Row, ...]:
@@ -191,7 +191,12 @@ def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> 
         spread=_spread(values, reference, compared),
         power=_power(table),
         failures=failures,
-        unresolved=frozenset(zip(unresolved["method"], unresolved["column"], strict=True)),
+        unresolved={
+            (method, column): reason or "too few examples"
+            for method, column, reason in zip(
+                unresolved["method"], unresolved["column"], unresolved["error"], strict=True
+            )
+        },
     )  # fmt: skip
 
 

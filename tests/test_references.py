@@ -1,0 +1,86 @@
+"""What a run is compared with: the retrained model of its own seed, if there is one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unlearn_bench import config, registry
+from unlearn_bench.errors import MethodError
+from unlearn_bench.execute import execute
+from unlearn_bench.runner import RunFailedError, Runner
+from unlearn_bench.spec import Suite
+from unlearn_bench.store import Store
+
+SUITE = {
+    "name": "tiny", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+    "methods": [{"name": "finetune", "params": {"epochs": 1}}], "threads": 1,
+    "recipe": {"epochs": 1, "batch_size": 64, "lr": 4e-3},
+}  # fmt: skip
+
+
+class Quiet:
+    def run_started(self, position, spec): ...
+    def step(self, text): ...
+    def run_finished(self, position, result, reused): ...
+    def run_failed(self, cause): ...
+
+
+@pytest.fixture
+def plan():
+    return config.expand(Suite.model_validate(SUITE), device="cpu")
+
+
+@pytest.fixture
+def runner(home):
+    return Runner(Store(home), torch.device("cpu"))
+
+
+def by_method(plan):
+    return {spec.method: spec for spec in plan.runs}
+
+
+def test_the_reference_comes_first(plan):
+    assert plan.runs[0].method == "retrain"
+
+
+def test_retraining_that_fails_is_tried_once_and_leaves_comparisons_unresolved(
+    plan, runner, own_registry, tmp_path
+):
+    calls = []
+
+    def diverge(model, ctx):
+        calls.append(1)
+        raise MethodError("it diverged")
+
+    good = registry.get("retrain")
+    registry._METHODS["retrain"] = replace(good, function=diverge)
+    results = {r.method: r for r in execute(plan, runner, tmp_path / "out", Quiet(), command="")}
+    assert results["retrain"].status == "failed"
+    assert results["finetune"].status == results["original"].status == "ok"
+    assert "it diverged" in results["finetune"].error
+    assert len(calls) == 1
+
+    # The same command later: what was incomplete is evaluated again.
+    registry._METHODS["retrain"] = good
+    fresh = Runner(runner._store, torch.device("cpu"))
+    results = {r.method: r for r in execute(plan, fresh, tmp_path / "out", Quiet(), command="")}
+    assert {r.status for r in results.values()} == {"ok"}
+    assert results["finetune"].error == ""
+
+
+def test_a_reference_is_trained_for_a_run_that_stands_alone(plan, runner):
+    result = runner.run(by_method(plan)["finetune"], lambda text: None)
+    assert result.status == "ok" and result.error == ""
+    assert len(list((runner._store.home / "artifacts" / "unlearned").iterdir())) == 2
+
+
+def test_an_error_inside_a_metric_fails_the_run(plan, runner, monkeypatch):
+    from unlearn_bench import metrics
+
+    def broken(evaluation):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(metrics, "compute", broken)
+    with pytest.raises(RunFailedError, match="ZeroDivisionError"):
+        runner.run(by_method(plan)["original"], lambda text: None)
