@@ -19,16 +19,30 @@ SPLITS = ("forget", "retain", "test_forget", "test_retain")
 
 
 @torch.no_grad()
-def logits(model: nn.Module, dataset: Dataset, part: Part, device: torch.device) -> Tensor:
-    """Return the model's logits on every example of ``part``, float64 [N, C] on the CPU.
+def logits(
+    model: nn.Module,
+    dataset: Dataset,
+    part: Part,
+    device: torch.device,
+    indices: Tensor | None = None,
+) -> Tensor:
+    """Return the model's logits on examples of ``part``, float64 [N, C] on the CPU.
+
+    Args:
+        model: On ``device``; put in eval mode for the pass.
+        dataset: For its normalisation.
+        part: Training or test part of it.
+        device: Where the forward passes run.
+        indices: Which examples, in this order; all of them by default.
 
     Raises:
         MethodError: If a logit is NaN.
     """
     was_training = model.training
     model.eval()
+    chosen = torch.arange(len(part.labels)) if indices is None else indices
     batches: Iterator[tuple[Tensor, Tensor]] = iterate(
-        part, torch.arange(len(part.labels)), batch_size=BATCH_SIZE, device=device,
+        part, chosen, batch_size=BATCH_SIZE, device=device,
         mean=dataset.mean, std=dataset.std,
     )  # fmt: skip
     # float64: differences of logits decide metrics, and log-sum-exp should not add to them.

@@ -59,8 +59,9 @@ class Evaluation:
         unlearned: U, the model that is judged.
         original: O, which U was unlearned from.
         retrained: G, trained on R alone with the seed of O; None where retraining failed.
-        missing: Why there is no G; empty where there is one.
         classes: Class names by index.
+        random_logits: Logits on F of several freshly initialised models, each [N, C].
+        missing: Why there is no G; empty where there is one.
         forget_classes: Classes forgotten whole; empty for sample scenarios.
         seed: Determines whatever a metric draws.
     """
@@ -69,6 +70,7 @@ class Evaluation:
     original: Observed
     retrained: Observed | None
     classes: tuple[str, ...]
+    random_logits: tuple[Tensor, ...] = ()
     missing: str = ""
     forget_classes: tuple[int, ...] = ()
     seed: int = 0

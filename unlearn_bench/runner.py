@@ -24,6 +24,7 @@ from unlearn_bench.data.datasets import Dataset, load, on_device
 from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
 from unlearn_bench.keys import content_key
 from unlearn_bench.metrics.cost import cost_records
+from unlearn_bench.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.outputs import Evaluation, Observed
 from unlearn_bench.results import EVALUATION, RunResult
 from unlearn_bench.seeds import derive, seed_everything
@@ -162,7 +163,8 @@ class Runner:
 
             evaluation = Evaluation(
                 observe(unlearned), observe(original), observe(retrained) if retrained else None,
-                data.classes, missing, indices.forget_classes, derive(spec.seed, "evaluate"),
+                data.classes, self._random_logits(spec, data, indices), missing,
+                indices.forget_classes, derive(spec.seed, "evaluate"),
             )  # fmt: skip
             measured, metric_seconds = self._guard(lambda: metrics.compute(evaluation))
         seconds = dict(notes["cost"]["seconds"])
@@ -348,6 +350,28 @@ class Runner:
             "data": data.fingerprint, "device": spec.device,
         }  # fmt: skip
         return self._guard(lambda: self._store.get_or_build("logits", identity, build)).tensors
+
+    def _random_logits(
+        self, spec: RunSpec, data: Dataset, indices: splits.Indices
+    ) -> tuple[Tensor, ...]:
+        """Return what freshly initialised models say of F; the same ones in every run."""
+
+        def build() -> Built:
+            found = {}
+            for number in range(RANDOM_MODELS):
+                model = self._build(spec, seed=derive(number, "random model")).to(self._device)
+                found[str(number)] = evaluate.logits(
+                    model, data, data.train, self._device, indices.forget
+                )
+            return found, {}
+
+        identity = {
+            "models": RANDOM_MODELS, "model": spec.model.model_dump(mode="json"),
+            "data": data.fingerprint, "device": spec.device,
+            "examples": content_key(indices.forget.tolist()),
+        }  # fmt: skip
+        found = self._guard(lambda: self._store.get_or_build("random", identity, build)).tensors
+        return tuple(found[str(number)] for number in range(RANDOM_MODELS))
 
     def _guard(self, call: Callable[[], T]) -> T:
         """Turn whatever a method raises into a failed run with a one-line reason.

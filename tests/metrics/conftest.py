@@ -36,9 +36,12 @@ def evaluation():
     """``evaluation(...)`` gives U that half forgot, beside an overfitted O and a clean G."""
 
     def make(unlearned=None, original=None, retrained=None, **rest):
+        generator = torch.Generator().manual_seed(4)
+        shape = (SIZES["forget"], len(CLASSES))
+        untrained = tuple(torch.randn(shape, generator=generator).double() for _ in range(2))
         return Evaluation(
             unlearned or invented(1, 0.0), original or invented(2, 3.0, fitted=2.0),
-            retrained or invented(3, -3.0), CLASSES, forget_classes=(FORGOTTEN,), **rest,
+            retrained or invented(3, -3.0), CLASSES, untrained, forget_classes=(FORGOTTEN,), **rest,
         )  # fmt: skip
 
     return make

@@ -109,14 +109,9 @@ def attack_records(attack: str, member: Scores, other: Scores) -> list[Record]:
         member: Scores of F, [M], higher means "member".
         other: Scores of TF, [N].
     """
-    split = "forget+test_forget"
     if min(len(member), len(other)) < 2:
-        reason = "the attack needs two examples on each side"
-        names = ["auc", *(f"tpr_at_{name}" for name in RATES)]
-        return [
-            Record(f"{attack}_{name}", split, None, status="unresolved", reason=reason)
-            for name in names
-        ]
+        return unresolved_attack(attack, "the attack needs two examples on each side")
+    split = "forget+test_forget"
     records = [Record(f"{attack}_auc", split, *auc(member, other))]
     for name, rate in RATES.items():
         metric = f"{attack}_tpr_at_{name}"
@@ -127,6 +122,15 @@ def attack_records(attack: str, member: Scores, other: Scores) -> list[Record]:
         counted = binomtest(round(found * len(member)), len(member)).proportion_ci(method="wilson")
         records.append(Record(metric, split, found, float(counted.low), float(counted.high)))
     return records
+
+
+def unresolved_attack(attack: str, reason: str) -> list[Record]:
+    """Return the records of an attack that could not be made, each with the reason."""
+    names = ["auc", *(f"tpr_at_{name}" for name in RATES)]
+    return [
+        Record(f"{attack}_{name}", "forget+test_forget", None, status="unresolved", reason=reason)
+        for name in names
+    ]
 
 
 @measures(
