@@ -84,3 +84,20 @@ def test_an_error_inside_a_metric_fails_the_run(plan, runner, monkeypatch):
     monkeypatch.setattr(metrics, "compute", broken)
     with pytest.raises(RunFailedError, match="ZeroDivisionError"):
         runner.run(by_method(plan)["original"], lambda text: None)
+
+
+def test_probes_are_made_once_per_weights_and_timed(plan, runner):
+    first = runner.run(by_method(plan)["original"], lambda text: None)
+    kept = runner._store.home / "artifacts" / "probes"
+    assert len(list(kept.iterdir())) == 2  # of O, which is U here, and of G
+    assert {"probe relearn_time", "probe probe_recall", "probe bn_recovery", "accuracies"} <= set(
+        first.metric_seconds
+    )
+    values = {(r.metric, r.split): r.value for r in first.records}
+    assert values["relearn_time", "test_forget"] == 0
+    assert values["zrf", "forget"] is not None
+    again = runner.run(by_method(plan)["original"], lambda text: None)
+    costs = {"wall_seconds_evaluate"}
+    assert [r for r in again.records if r.metric not in costs] == [
+        r for r in first.records if r.metric not in costs
+    ]

@@ -1,7 +1,7 @@
 """What models say: logits on each split, and the models that one evaluation compares."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -38,14 +38,48 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Relearned:
+    """Steps until knowledge was back; ``censored`` if it was not within the cap."""
+
+    steps: int
+    censored: bool
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What probes found in a model, on copies of it.
+
+    Attributes:
+        relearn_time: Of the model as it is.
+        relearn_time_features: With a fresh classifier; None where it cannot be replaced.
+        recall: Of a linear probe on the features, on TF; None where it is not asked for.
+        recall_of: Examples that it was measured on.
+        no_recall: Why there is no recall.
+        renewed: Outputs on examples of F and TF by split, after BatchNorm's statistics were
+            estimated anew; empty without BatchNorm.
+        seconds: CPU seconds by probe.
+    """
+
+    relearn_time: Relearned
+    relearn_time_features: Relearned | None = None
+    recall: float | None = None
+    recall_of: int = 0
+    no_recall: str = ""
+    renewed: Mapping[str, Outputs] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that was seen of one model; metrics never see the model itself.
 
     Attributes:
         outputs: By split: ``forget``, ``retain``, ``test_forget``, ``test_retain``.
+        probed: What probes found in it.
     """
 
     outputs: Mapping[str, Outputs]
+    probed: Probed | None = None
 
     def __getitem__(self, split: str) -> Outputs:
         return self.outputs[split]

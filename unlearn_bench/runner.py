@@ -24,8 +24,8 @@ from unlearn_bench.data.datasets import Dataset, load, on_device
 from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
 from unlearn_bench.keys import content_key
 from unlearn_bench.metrics.cost import cost_records
-from unlearn_bench.metrics.zrf import RANDOM_MODELS
-from unlearn_bench.outputs import Evaluation, Observed
+from unlearn_bench.observe import Lab
+from unlearn_bench.outputs import Evaluation
 from unlearn_bench.results import EVALUATION, RunResult
 from unlearn_bench.seeds import derive, seed_everything
 from unlearn_bench.spec import RunSpec
@@ -156,17 +156,13 @@ class Runner:
         step("evaluate")
         clock = Clock(self._device)
         with clock.phase("evaluate"):
-
-            def observe(weights: Artifact) -> Observed:
-                logits = self._logits(spec, data, weights)
-                return Observed(evaluate.split_outputs(logits, data, indices))
-
-            evaluation = Evaluation(
-                observe(unlearned), observe(original), observe(retrained) if retrained else None,
-                data.classes, self._random_logits(spec, data, indices), missing,
-                indices.forget_classes, derive(spec.seed, "evaluate"),
-            )  # fmt: skip
+            evaluation = self._guard(
+                lambda: self._evaluation(spec, unlearned, original, retrained, missing)
+            )
             measured, metric_seconds = self._guard(lambda: metrics.compute(evaluation))
+            probed = evaluation.unlearned.probed
+            for name, spent in (probed.seconds if probed else {}).items():
+                metric_seconds[f"probe {name}"] = spent
         seconds = dict(notes["cost"]["seconds"])
         seconds["evaluate"] = asdict(clock.phases["evaluate"])
         if "seconds" in original.notes:
@@ -330,48 +326,24 @@ class Runner:
             build=lambda model_seed: self._build(spec, model_seed), trainer=retrain, clock=clock,
         )  # fmt: skip
 
-    def _logits(self, spec: RunSpec, data: Dataset, weights: Artifact) -> dict[str, Tensor]:
-        """Return the logits on the training and test parts, from the store where possible.
-
-        They are kept per weights and part, so all scenarios of one original share them.
-        """
-
-        def build() -> Built:
-            model = self._build(spec, seed=0)
-            model.load_state_dict(weights.tensors)
-            model.to(self._device).eval()
-            return {
-                part: evaluate.logits(model, data, getattr(data, part), self._device)
-                for part in ("train", "test")
-            }, {}
-
-        identity = {
-            "weights": weights.sha256, "model": spec.model.model_dump(mode="json"),
-            "data": data.fingerprint, "device": spec.device,
-        }  # fmt: skip
-        return self._guard(lambda: self._store.get_or_build("logits", identity, build)).tensors
-
-    def _random_logits(
-        self, spec: RunSpec, data: Dataset, indices: splits.Indices
-    ) -> tuple[Tensor, ...]:
-        """Return what freshly initialised models say of F; the same ones in every run."""
-
-        def build() -> Built:
-            found = {}
-            for number in range(RANDOM_MODELS):
-                model = self._build(spec, seed=derive(number, "random model")).to(self._device)
-                found[str(number)] = evaluate.logits(
-                    model, data, data.train, self._device, indices.forget
-                )
-            return found, {}
-
-        identity = {
-            "models": RANDOM_MODELS, "model": spec.model.model_dump(mode="json"),
-            "data": data.fingerprint, "device": spec.device,
-            "examples": content_key(indices.forget.tolist()),
-        }  # fmt: skip
-        found = self._guard(lambda: self._store.get_or_build("random", identity, build)).tensors
-        return tuple(found[str(number)] for number in range(RANDOM_MODELS))
+    def _evaluation(
+        self, spec: RunSpec, unlearned: Artifact, original: Artifact, retrained: Artifact | None,
+        missing: str,
+    ) -> Evaluation:  # fmt: skip
+        """Look at U, O and G."""
+        data, indices = self.dataset(spec), self._split(spec)
+        lab = Lab(
+            self._store, data, indices, self._device,
+            build=lambda seed: self._build(spec, seed),
+            identity={"model": spec.model.model_dump(mode="json"), "device": spec.device},
+            seed=derive(spec.seed, "probes"),
+        )  # fmt: skip
+        return Evaluation(
+            lab.observe(unlearned, original), lab.observe(original, original),
+            lab.observe(retrained, original) if retrained else None,
+            data.classes, lab.random_logits(), missing, indices.forget_classes,
+            derive(spec.seed, "evaluate"),
+        )  # fmt: skip
 
     def _guard(self, call: Callable[[], T]) -> T:
         """Turn whatever a method raises into a failed run with a one-line reason.

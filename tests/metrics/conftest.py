@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unlearn_bench.outputs import Evaluation, Observed, Outputs
+from unlearn_bench.outputs import Evaluation, Observed, Outputs, Probed, Relearned
 
 SIZES = {"forget": 60, "retain": 200, "test_forget": 120, "test_retain": 180}
 CLASSES = ("a", "b", "c", "d")
@@ -28,7 +28,10 @@ def invented(seed: int, knows: float, fitted: float = 0.0) -> Observed:
         lean += 0.0 if "test" in split else fitted
         logits[torch.arange(size), labels] += lean
         outputs[split] = Outputs(split, logits, labels)
-    return Observed(outputs)
+    renewed = {split: outputs[split] for split in ("forget", "test_forget")}
+    probed = Probed(Relearned(12, False), Relearned(30, False), recall=0.75, recall_of=120,
+                    renewed=renewed)  # fmt: skip
+    return Observed(outputs, probed)
 
 
 @pytest.fixture
