@@ -51,8 +51,18 @@ def labels(given: Suite) -> list[str]:
 
 def always(scenario: str = "class:8") -> list[str]:
     """What is added to every suite: retraining first, then the controls."""
-    known = registry.methods()
-    return ["retrain", *(name for name, m in known.items() if m.kind == "control")]
+    controls = [m for m in registry.methods().values() if m.kind == "control"]
+    by_class = scenario.startswith("class")
+    return ["retrain", *(m.name for m in controls if by_class or m.outputs is None)]
+
+
+def test_fakes_that_hide_a_class_are_left_out_where_none_is_forgotten() -> None:
+    fakes = {"logit_mask", "uniform_on_forget"}
+    assert fakes <= set(labels(suite(scenarios="class:8")))
+    assert not fakes & set(labels(suite(scenarios="random:0.1")))
+    assert {"original", "retrain_other_seed", "random_init"} <= set(
+        labels(suite(scenarios="random:0.1"))
+    )
 
 
 def test_a_broad_suite_is_every_combination_in_order(write: Write) -> None:
@@ -160,8 +170,8 @@ def test_flags_change_the_suite_they_are_given_with(write: Write) -> None:
     assert [scenario.forget.name for scenario in changed.scenarios] == ["class:1", "classes:2,3"]
     assert (changed.seeds, changed.recipe.epochs) == (4, 3)
     assert changed.recipe.lr == load_suite(str(path)).recipe.lr
-    finetune = expand(changed, device="cpu").runs[3]
-    assert finetune.label == "finetune"
+    runs = expand(changed, device="cpu").runs
+    finetune = next(spec for spec in runs if spec.label == "finetune")
     assert (finetune.params["lr"], finetune.params["epochs"]) == (0.001, 7)
 
 

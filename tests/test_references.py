@@ -101,3 +101,27 @@ def test_probes_are_made_once_per_weights_and_timed(plan, runner):
     assert [r for r in again.records if r.metric not in costs] == [
         r for r in first.records if r.metric not in costs
     ]
+
+
+def test_an_output_filter_hides_from_metrics_but_not_from_probes(plan, runner):
+    found = {
+        name: {(r.metric, r.split): r.value for r in runner.run(spec, lambda text: None).records}
+        for name, spec in by_method(plan).items()
+        if name in ("original", "logit_mask", "uniform_on_forget", "retrain", "retrain_other_seed")
+    }
+    assert found["logit_mask"]["forget_accuracy", "forget"] == 0
+    assert found["logit_mask"]["bn_recovery", "forget"] == 0
+    assert found["uniform_on_forget"]["forget_accuracy", "forget"] < 0.2
+    assert found["original"]["forget_accuracy", "forget"] > 0.3
+    for fake in ("logit_mask", "uniform_on_forget"):
+        for probed in ("probe_recall", "relearn_time", "relearn_time_features"):
+            assert found[fake][probed, "test_forget"] == found["original"][probed, "test_forget"]
+    two = (found["retrain"], found["retrain_other_seed"])
+    assert two[0]["nll", "test_retain"] != two[1]["nll", "test_retain"]
+
+
+def test_a_filter_that_breaks_the_logits_fails_its_run(plan, runner, own_registry):
+    good = registry.get("logit_mask")
+    registry._METHODS["logit_mask"] = replace(good, outputs=lambda z, classes: z[:, :-1])
+    with pytest.raises(RunFailedError, match="keep the shape"):
+        runner.run(by_method(plan)["logit_mask"], lambda text: None)

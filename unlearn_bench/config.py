@@ -260,6 +260,8 @@ def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
             for seed in range(suite.seeds):
                 for scenario in suite.scenarios:
                     for spec in specs:
+                        if registry.get(spec.name).outputs and not scenario.forget.classes:
+                            continue  # no class whose outputs it could hide
                         runs.append(RunSpec(
                             dataset=dataset, image_size=suite.image_size, model=model,
                             forget=scenario.forget, recipe=recipe, validation=suite.validation,

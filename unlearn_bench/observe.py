@@ -7,7 +7,7 @@ methods of a scenario share what is seen of the original and of the retrained mo
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from unlearn_bench import evaluate, probes
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
+from unlearn_bench.errors import MethodError
 from unlearn_bench.keys import content_key
 from unlearn_bench.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.outputs import Observed, Outputs, Probed, Relearned
 from unlearn_bench.probes import batch_norm, linear, relearn
+from unlearn_bench.registry import OutputFilter
 from unlearn_bench.seeds import derive
 from unlearn_bench.store import Artifact, Built, Store
 
@@ -49,15 +51,36 @@ class Lab:
     identity: Mapping[str, Any]
     seed: int
 
-    def observe(self, weights: Artifact, original: Artifact) -> Observed:
+    def observe(
+        self, weights: Artifact, original: Artifact, outputs: OutputFilter | None = None
+    ) -> Observed:
         """Return everything that is seen of a model.
 
         Args:
             weights: The model.
             original: The model that the scenario's methods start from.
+            outputs: What the model's logits pass through before anyone sees them. Probes that
+                train the weights do without it, as whoever holds the weights can.
+
+        Raises:
+            MethodError: If the filter's logits are not finite or of another shape.
         """
-        outputs = evaluate.split_outputs(self.logits(weights), self.data, self.indices)
-        return Observed(outputs, self._probed(weights, original))
+        seen = evaluate.split_outputs(self.logits(weights), self.data, self.indices)
+        probed = self._probed(weights, original)
+        if outputs is not None:
+            seen = {split: self._filtered(part, outputs) for split, part in seen.items()}
+            renewed = {s: self._filtered(part, outputs) for s, part in probed.renewed.items()}
+            probed = replace(probed, renewed=renewed)
+        return Observed(seen, probed)
+
+    def _filtered(self, seen: Outputs, outputs: OutputFilter) -> Outputs:
+        logits = outputs(seen.logits.clone(), self.indices.forget_classes)
+        if logits.shape != seen.logits.shape or not logits.isfinite().all():
+            raise MethodError(
+                f"the output filter turned logits {list(seen.logits.shape)} into "
+                f"{list(logits.shape)}, or into NaN or infinity; keep the shape, stay finite"
+            )
+        return replace(seen, logits=logits.double())
 
     def logits(self, weights: Artifact) -> dict[str, Tensor]:
         """Return the logits on the training and test parts.

@@ -25,6 +25,8 @@ from unlearn_bench.keys import content_key, file_hash
 
 ENTRY_POINTS = "unlearn_bench.methods"
 Kind = Literal["method", "reference", "control"]
+# Logits [N, C] and the forgotten classes to logits [N, C]; typed loosely to keep torch out.
+OutputFilter = Callable[[Any, tuple[int, ...]], Any]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Method:
         kind: ``method``; ``reference`` for retraining; ``control`` for what only tests the
             evaluation.
         file: The file that defines it; its hash is part of every result's key.
+        outputs: Of a control that hides something behind its outputs: what turns the model's
+            logits [N, C], float64, and the forgotten classes into the logits that metrics see.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Method:
     source: str
     kind: Kind
     file: Path
+    outputs: OutputFilter | None = None
 
     @property
     def place(self) -> str:
@@ -159,7 +164,12 @@ def register(method: Method) -> None:
 
 
 def method(
-    name: str, *, access: Access, source: str = "", kind: Kind = "method"
+    name: str,
+    *,
+    access: Access,
+    source: str = "",
+    kind: Kind = "method",
+    outputs: OutputFilter | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the unlearning method ``name``.
 
@@ -169,6 +179,9 @@ def method(
         source: Publication, such as ``arXiv:2403.16246``.
         kind: ``method`` for everything that claims to unlearn; ``control`` for what only tests
             the evaluation; ``reference`` for retraining.
+        outputs: For controls only: ``(logits, forget_classes) -> logits``, applied to the
+            outputs that metrics see. The weights are stored and probed as they are, since who
+            has the weights can drop a filter. It is left out where no class is forgotten.
 
     Raises:
         PluginError: If the name, the access or the signature cannot be used, or a default is
@@ -180,7 +193,12 @@ def method(
         try:
             _check_name_and_access(name, access)
             _check_signature(name, function)
-            entry = Method(name, function, access, source, kind, file)
+            if outputs is not None and kind != "control":
+                raise PluginError(
+                    f"method {name!r}: outputs= hides what the weights still hold, which is no "
+                    'unlearning; change the weights, or declare kind="control"'
+                )
+            entry = Method(name, function, access, source, kind, file, outputs)
             _check_defaults(entry)
         except PluginError as error:
             raise PluginError(f"{file}:{_first_line(function)}: {error}") from error

@@ -339,7 +339,8 @@ class Runner:
             seed=derive(spec.seed, "probes"),
         )  # fmt: skip
         return Evaluation(
-            lab.observe(unlearned, original), lab.observe(original, original),
+            lab.observe(unlearned, original, registry.get(spec.method).outputs),
+            lab.observe(original, original),
             lab.observe(retrained, original) if retrained else None,
             data.classes, lab.random_logits(), missing, indices.forget_classes,
             derive(spec.seed, "evaluate"),

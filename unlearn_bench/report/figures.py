@@ -129,7 +129,10 @@ def _section_figures(section: Section, style: _Style, prefix: str) -> list[Figur
 
 def _accuracy(section: Section, style: _Style, path: str) -> Figure | None:
     """Draw forget against retain accuracy, training examples, as gaps to retraining if known."""
-    points = 100 * section.values.reindex(columns=list(_ACCURACY_AXES)).dropna()
+    # Of the controls only the original: the others lie far off, or on top of it.
+    shown = [r.method for r in section.table.rows if r.kind != "control" or r.method == ORIGINAL]
+    values = section.values[section.values.index.isin(shown, level="method")]
+    points = 100 * values.reindex(columns=list(_ACCURACY_AXES)).dropna()
     title = accuracy_title(section)
     words = f"Accuracy on the examples to forget and to retain. {_reading(section)}"
     if section.reference is None:
