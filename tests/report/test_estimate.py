@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from unlearn_bench.report.estimate import Estimate, estimate, holm, paired_p_value
+from unlearn_bench.report.estimate import Estimate, estimate, paired_p_value
+from unlearn_bench.statistics import holm
 
 
 def test_interval_is_the_hand_worked_t_interval():

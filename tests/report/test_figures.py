@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 from unlearn_bench.report import figures
 from unlearn_bench.report.labels import Label, place_labels
 from unlearn_bench.report.table import sections
-from unlearn_bench.results import table, with_time_ratios
+from unlearn_bench.results import Record, table, with_time_ratios
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -109,3 +109,19 @@ def test_label_without_room_is_left_out_and_told():
     axes = canvas.subplots()
     long = Label("a label far wider than the whole figure", 0.5, 0.5)
     assert place_labels(axes, [long], [], "black", "grey", "white") == [long.text]
+
+
+def test_where_the_forget_class_goes_is_drawn_by_class(run):
+    runs = [
+        run(method, kind=kind, forget_accuracy=0.0, retain_accuracy=1.0, records=tuple(
+            Record("forget_predicted_as", name, value) for name, value in shares.items()))
+        for method, kind, shares in (
+            ("retrain", "reference", {"cat": 0.25, "dog": 0.75, "fox": 0.0}),
+            ("pbu", "method", {"cat": 1.0, "dog": 0.0, "fox": 0.0}),
+        )
+    ]  # fmt: skip
+    (section,) = sections(table(runs))
+    figure = next(f for f in figures.draw((section,))[0] if f.path == "figures/classes.svg")
+    for text in (">cat<", ">dog<", ">75<", ">25<", ">100<", ">pbu<"):
+        assert text in figure.svg
+    assert not any("forget_predicted_as" in column for column in section.table.columns)

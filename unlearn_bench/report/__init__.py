@@ -19,7 +19,7 @@ __all__ = ["comparison", "write_report"]
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html``, ``report.md`` and ``figures/`` beside ``records.csv``.
+    """Write ``report.html``, ``report.md``, ``verdicts.csv`` and ``figures/`` into a folder.
 
     The same input gives the same bytes. A suite that failed in part, or has not run at all,
     still gives a report that says so.
@@ -36,12 +36,14 @@ def write_report(folder: Path) -> Path:
     from unlearn_bench.files import write_atomically
     from unlearn_bench.report import figures, html, markdown
     from unlearn_bench.report.provenance import read_report
+    from unlearn_bench.report.verdict import as_csv
 
     report = read_report(folder)
     drawn = figures.draw(report.sections)
     for section_figures in drawn.values():
         for figure in section_figures:
             write_atomically(folder / figure.path, figure.svg)
+    write_atomically(folder / "verdicts.csv", as_csv(report.sections))
     write_atomically(folder / "report.md", markdown.render(report, drawn))
     page = folder / "report.html"
     write_atomically(page, html.render(report, drawn))

@@ -74,19 +74,6 @@ def paired_p_value(differences: Iterable[float]) -> float:
     return 2 * float(stdtr(n - 1, -abs(mean / error)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for their number by Holm's step-down rule, order kept.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6(2).
-    """
-    adjusted = [1.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
-        adjusted[index] = highest
-    return adjusted
-
-
 def _standard_error(values: Sequence[float], mean: float) -> float:
     n = len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)

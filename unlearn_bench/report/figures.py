@@ -123,6 +123,7 @@ def _section_figures(section: Section, style: _Style, prefix: str) -> list[Figur
     drawn = (
         _accuracy(section, style, f"{prefix}accuracy.svg"),
         _cost(section, style, f"{prefix}cost.svg"),
+        _destinations(section, f"{prefix}classes.svg"),
     )
     return [figure for figure in drawn if figure is not None]
 
@@ -197,6 +198,51 @@ def _cost(section: Section, style: _Style, path: str) -> Figure | None:
     return Figure(path, title, words + missing, svg)
 
 
+# More classes do not fit on a page: those that most predictions go to are drawn.
+_MOST_CLASSES = 20
+
+
+def _destinations(section: Section, path: str) -> Figure | None:
+    """Draw as what the examples to forget are classified, one row per model."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shares = section.by_class["forget_predicted_as"].dropna(how="all")
+    shares = 100 * shares.reindex(
+        [r.method for r in section.table.rows if r.method in shares.index]
+    )
+    if shares.empty:
+        return None
+    largest = set(shares.sum().nlargest(_MOST_CLASSES).index)
+    shares = shares[[name for name in shares.columns if name in largest]]
+    canvas, axes = _canvas((5.0, 1.3 + 0.27 * len(shares)))
+    # One hue on mid-grey ground reads alike on light and dark pages.
+    shade = LinearSegmentedColormap.from_list("shares", [PAPER, "#0173b2"])
+    axes.pcolormesh(shares.to_numpy(), cmap=shade, vmin=0, vmax=100, edgecolor=GRID, linewidth=0.5)
+    for i, row in enumerate(shares.to_numpy()):
+        for j, value in enumerate(row):
+            if value >= 0.5:
+                ink = "#ffffff" if value > 55 else "#1a1b1e"
+                axes.text(j + 0.5, i + 0.5, f"{value:.0f}", ha="center", va="center",
+                          fontsize=7.5, color=ink)  # fmt: skip
+    axes.set_xticks([j + 0.5 for j in range(len(shares.columns))], list(shares.columns))
+    axes.set_yticks([i + 0.5 for i in range(len(shares))], list(shares.index))
+    axes.tick_params(length=0)
+    crowded = sum(map(len, shares.columns)) > 50
+    axes.tick_params(axis="x", rotation=60 if crowded else 0)
+    axes.grid(False)
+    axes.invert_yaxis()
+    axes.set_xlabel("Classified as", loc="left")
+    title = "Where the examples to forget go"
+    canvas.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold")
+    words = (
+        "Per cent of the examples to forget that each model classifies as each class, mean over "
+        f"seeds (n = {len(section.seeds)})."
+    )
+    buffer = io.StringIO()
+    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
+    return Figure(path, title, words, _accessible(buffer.getvalue(), title))
+
+
 def _root_scale(axes: "Axes", name: str, low: float, high: float) -> None:
     """Scale an axis by the signed square root, with ticks at round values.
 
@@ -238,11 +284,11 @@ def _tick_text(value: float, signed: bool) -> str:
     return f"−{text}" if value < 0 else f"+{text}" if signed and value > 0 else text
 
 
-def _canvas() -> tuple["Canvas", "Axes"]:
+def _canvas(size: tuple[float, float] = _SIZE) -> tuple["Canvas", "Axes"]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=_SIZE, layout="constrained")
+    canvas = Canvas(figsize=size, layout="constrained")
     FigureCanvasSVG(canvas)
     return canvas, canvas.subplots()
 

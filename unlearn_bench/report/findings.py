@@ -10,15 +10,18 @@ from unlearn_bench.report.table import (
     DISTANCE,
     MIA_AUC,
     ORIGINAL,
-    SEEDS_FOR_INFERENCE,
     TIME_RATIO,
     Row,
     Section,
 )
 from unlearn_bench.report.text import label, plus_minus, share, time_range
+from unlearn_bench.report.verdict import FAKES, exposing, fooled, powerless
+from unlearn_bench.statistics import SEEDS_FOR_INFERENCE
 
 # Points of forget accuracy above retraining from which a method has left too much behind.
 FAR_POINTS = 10.0
+# Share of a class's test examples from which its loss is told by name.
+WORST_CLASS = 0.02
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,10 @@ def overview_headline(sections: Sequence[Section]) -> str:
 
 def notes(section: Section) -> tuple[Note, ...]:
     """Say what limits the section's numbers, the gravest first."""
-    found = [*_damage(section), *_idle(section), *_confidence(section), *_membership(section)]
+    found = [
+        *_damage(section), *_idle(section), *_confidence(section), *_membership(section),
+        *_power(section), *_worst_class(section),
+    ]  # fmt: skip
     for reason in dict.fromkeys(section.unresolved.values()):
         missing = {column for (_, column), why in section.unresolved.items() if why == reason}
         rates = [label(column) for column in section.table.columns if column in missing]
@@ -210,7 +216,8 @@ def _confidence(section: Section) -> list[Note]:
             Note(
                 "Descriptive only",
                 f"{seeds} seeds; a verdict needs at least {SEEDS_FOR_INFERENCE}. Until then a "
-                "method counts as nearer if it is so in every seed.",
+                "method counts as nearer if it is so in every seed, and as told apart if every "
+                "seed lies beyond the retrain band on the same side.",
             )
         )
     if section.tied:
@@ -255,6 +262,51 @@ def _membership(section: Section) -> list[Note]:
             f"{control}. Ideal is retraining’s AUC; below it is over-forgetting.",
         )
     ]
+
+
+def _power(section: Section) -> list[Note]:
+    """Name the metrics that say nothing here: fooled by a fake, or blind to the original."""
+    if len(section.seeds) < 2 or section.reference is None:
+        return []
+    found = []
+    by_fakes: dict[tuple[str, ...], list[str]] = {}
+    for column, fakes in fooled(section).items():
+        by_fakes.setdefault(fakes, []).append(label(column))
+    for fakes, columns in by_fakes.items():
+        found.append(
+            Note(
+                "Fooled here",
+                f"{_names(columns, most=30)} cannot tell {_names(fakes)}, whose weights have "
+                "forgotten nothing, from retraining.",
+            )
+        )
+    for fake in (row.method for row in section.table.rows if row.method in FAKES and row.seeds):
+        by = [label(column) for column in exposing(section, fake)]
+        if by:
+            text = f"{fake} is told from retraining by {_names(by, most=30)}."
+            found.append(Note("Fake exposed", text))
+        else:
+            text = f"no metric tells {fake} from retraining here."
+            found.append(Note("Fake not exposed", text))
+    blind = [label(column) for column in powerless(section)]
+    if blind:
+        text = f"{_names(blind, most=30)} cannot tell even the original from retraining."
+        found.append(Note("No power here", text))
+    return found
+
+
+def _worst_class(section: Section) -> list[Note]:
+    drops = section.by_class["class_drop"]
+    worst = []
+    for row in section.table.of_kind("method"):
+        if row.method in drops.index:
+            of_method = drops.loc[row.method].dropna()
+            if len(of_method) and of_method.max() >= WORST_CLASS:
+                name, drop = of_method.idxmax(), 100 * of_method.max()
+                worst.append(f"{row.method} {drop:.1f} points on class {name}")
+    if not worst:
+        return []
+    return [Note("Worst class", f"against retraining, {_names(worst, most=30)} were lost.")]
 
 
 def _idle_is_nearer(section: Section) -> bool:

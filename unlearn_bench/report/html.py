@@ -25,8 +25,10 @@ from unlearn_bench.report.table import (
     Section,
 )
 from unlearn_bench.report.text import (
+    BAND_READING,
     NONE,
     TextTable,
+    band_table,
     cell_text,
     failure_texts,
     format_gap,
@@ -36,6 +38,7 @@ from unlearn_bench.report.text import (
     overview_table,
     section_title,
     seeds_text,
+    verdict_table,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +80,9 @@ class _View:
     failures: tuple[str, ...]
     figures: tuple[tuple[str, Figure], ...]
     everything: TextTable
+    verdicts: TextTable
+    bands: TextTable
+    band_reading: str
 
 
 def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
@@ -131,6 +137,9 @@ def _view(section: Section, figures: Sequence[Figure]) -> _View:
         failures=failure_texts(section),
         figures=tuple((inline(figure.svg), figure) for figure in figures),
         everything=_everything(section),
+        verdicts=verdict_table(section),
+        bands=band_table(section),
+        band_reading=BAND_READING,
     )
 
 

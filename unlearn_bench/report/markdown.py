@@ -14,12 +14,16 @@ from unlearn_bench.report.findings import (
 from unlearn_bench.report.provenance import Report
 from unlearn_bench.report.table import Section
 from unlearn_bench.report.text import (
+    BAND_READING,
+    MEASURED,
     TextTable,
+    band_table,
     failure_texts,
     main_columns,
     overview_table,
     section_title,
     text_table,
+    verdict_table,
 )
 
 
@@ -55,11 +59,17 @@ def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) ->
     blocks = [f"## {escape(section_title(section))}"]
     if not stands_alone:
         blocks.append(f"**{escape(finding)}.**")
+    verdict = verdict_table(section)
+    if verdict.rows:
+        blocks += [f"### {verdict.title}", _table(verdict), f"### {MEASURED}"]
     blocks.append(_table(table))
     reading = ["Mean ± half-width of the 95 % t-interval over seeds."]
     if section.compared:
         reading.append(distance_definition(section))
     blocks.append(escape(" ".join(reading)))
+    bands = band_table(section)
+    if bands.rows:
+        blocks += [f"### {bands.title}", _table(bands), escape(BAND_READING)]
     remarks = [f"- **{escape(note.lead)}**: {escape(note.text)}" for note in notes(section)]
     remarks += [f"- {escape(failure)}" for failure in failure_texts(section)]
     if remarks:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from unlearn_bench.report.estimate import Estimate, estimate, holm, paired_p_value
+from unlearn_bench.report.estimate import Estimate, estimate, paired_p_value
+from unlearn_bench.statistics import SEEDS_FOR_INFERENCE, holm
 
 ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
 DISTANCE = "distance_to_retrain"
@@ -23,8 +24,8 @@ TIME_RATIO = "time_ratio_to_retrain"
 MIA_AUC = "mia_loss_auc"
 ORIGINAL = "original"
 
-# Below this many seeds a difference is described, never tested (see the notes on every page).
-SEEDS_FOR_INFERENCE = 8
+# Metrics with one number per class: shown by name, not as columns.
+BY_CLASS = ("class_drop", "forget_predicted_as")
 # Points of retain accuracy below retraining from which a method counts as having damaged it.
 DAMAGE_POINTS = 10.0
 _CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
@@ -104,6 +105,9 @@ class Section:
     Attributes:
         seeds: Every seed that was run, ascending.
         values: Per method and seed (index) and column, distances included.
+        errors: Standard errors over examples, likewise; NaN where a metric has none.
+        by_class: Means over seeds by metric of :data:`BY_CLASS`, method and class.
+        not_applicable: Columns that make no sense for this model or scenario.
         reference: Label of the retrained reference, None if none has finished.
         compared: The accuracies that enter the distance.
         tied: Methods that the seeds do not tell apart from the nearest one.
@@ -118,6 +122,9 @@ class Section:
     seeds: tuple[int, ...]
     table: Table
     values: pd.DataFrame
+    errors: pd.DataFrame
+    by_class: Mapping[str, pd.DataFrame]
+    not_applicable: frozenset[str]
     reference: str | None
     compared: tuple[str, ...]
     tied: tuple[str, ...]
@@ -156,10 +163,25 @@ def seeds_of(values: pd.DataFrame, method: str) -> pd.DataFrame:
 def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> Section:
     kinds = dict(zip(records["method"], records["kind"], strict=True))
     measured = records[(records["metric"] != "") & (records["status"] != "failed")]
+    one_per_class = measured["metric"].isin(BY_CLASS)
+    by_class = {
+        metric: measured[(measured["metric"] == metric) & (measured["split"] != "")].pivot_table(
+            index="method", columns="split", values="value", sort=False
+        )
+        for metric in BY_CLASS
+    }
+    measured = measured[~one_per_class]
     measured = measured.assign(column=_columns(measured))
     columns = list(dict.fromkeys(measured["column"]))
     values = measured.pivot_table(index=["method", "seed"], columns="column", values="value")
     values = values.reindex(columns=columns).astype(float)
+    # Half of a 95 % interval is 1.96 standard errors.
+    halves = (measured["high"].astype(float) - measured["low"].astype(float)) / (2 * 1.959964)
+    errors = measured.assign(error_of_value=halves).pivot_table(
+        index=["method", "seed"], columns="column", values="error_of_value"
+    )
+    errors = errors.reindex(index=values.index, columns=columns).astype(float)
+    not_applicable = measured[measured["status"] == "not_applicable"]["column"]
     finished = set(values.index.get_level_values("method"))
     reference = next(
         (name for name, kind in kinds.items() if kind == "reference" and name in finished), None
@@ -186,7 +208,8 @@ def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> 
     return Section(
         dataset, model, scenario,
         seeds=tuple(sorted(set(records["seed"]))),
-        table=table, values=values, reference=reference, compared=compared,
+        table=table, values=values, errors=errors, by_class=by_class,
+        not_applicable=frozenset(not_applicable), reference=reference, compared=compared,
         tied=_tied(table, values),
         spread=_spread(values, reference, compared),
         power=_power(table),

@@ -13,8 +13,15 @@ from unlearn_bench.report.table import (
     Row,
     Section,
 )
+from unlearn_bench.report.verdict import PRIMARY, retrain_band, verdicts
 
 NONE = "–"
+MEASURED = "What was measured"
+BAND_READING = (
+    "U − G, paired by seed, mean ± half-width of the 95 % t-interval. The retrain band is the "
+    "largest difference between two retrainings with different seeds, or the difference that "
+    "never matters where that is larger."
+)
 
 LABELS = {
     DISTANCE: "Distance to retraining",
@@ -28,6 +35,18 @@ LABELS = {
     "mia_loss_tpr_at_1pct": "Loss attack TPR at 1 % FPR",
     "mia_loss_tpr_at_0.1pct": "Loss attack TPR at 0.1 % FPR",
     "mia_loss_resolvable_fpr": "Loss attack, smallest resolvable FPR",
+    "mia_entropy_auc": "Entropy attack AUC",
+    "mia_confidence_auc": "Confidence attack AUC",
+    "mia_features_auc": "Feature attack AUC",
+    "probe_recall": "Linear probe recall",
+    "probe_leak": "Linear probe leak",
+    "relearn_time": "Relearning steps",
+    "relearn_time_features": "Relearning steps, fresh head",
+    "bn_recovery": "Accuracy after BatchNorm re-estimation",
+    "zrf": "ZRF",
+    "worst_class_drop": "Worst class drop",
+    "near_class_drop": "Nearest classes' drop",
+    "tug_of_war": "Tug of war",
     "wall_seconds": "Wall time",
     "wall_seconds_precompute": "Wall time, precomputation",
     "cpu_seconds": "CPU time",
@@ -92,9 +111,15 @@ def format_gap(column: str, gap: Estimate) -> str:
     return plus_minus(gap.scaled(factor), decimals, sign=True) + suffix
 
 
+def is_share(column: str) -> bool:
+    """Whether a column holds shares of examples that are written in percent."""
+    shares = ("probe_recall", "probe_leak", "worst_class_drop", "near_class_drop")
+    return column in (*ACCURACIES, *shares) or column.startswith("bn_recovery")
+
+
 def heading(column: str) -> str:
     """Name a column with the unit of its cells."""
-    if column in ACCURACIES:
+    if is_share(column):
         return f"{label(column)}, %"
     return f"{label(column)}, points" if column == DISTANCE else label(column)
 
@@ -145,6 +170,46 @@ def text_table(section: Section, finding: str, columns: Sequence[str]) -> TextTa
         section_title(section), finding, ("Method", *map(heading, columns), "Seeds"), tuple(rows),
         marked=frozenset((i, j) for i in nearest for j in (0, 1)),
     )  # fmt: skip
+
+
+def verdict_table(section: Section) -> TextTable:
+    """Return one verdict per method, the controls below, with what it rests on."""
+    order = sorted(verdicts(section), key=lambda v: v.kind != "method")
+    rows = tuple(
+        (
+            v.method if v.kind == "method" else f"{v.method} (control)",
+            v.verdict,
+            ", ".join(map(label, v.apart)) or NONE,
+            "; ".join(v.missing) or NONE,
+        )
+        for v in order
+    )
+    return TextTable("Verdicts", "", ("Method", "Verdict", "Told apart by", "Missing"), rows)
+
+
+def band_table(section: Section) -> TextTable:
+    """Return the gaps to retraining in the primary metrics, the retrain band above them.
+
+    Without rows for a single seed, which has no band.
+    """
+    if len(section.seeds) < 2 or section.reference is None:
+        return TextTable("Gap to retraining", "", (), ())
+    columns = [c for c in PRIMARY if c in section.table.columns and c not in section.not_applicable]
+    widths = [retrain_band(section, section.reference, c, PRIMARY[c]) for c in columns]
+    rows = [("retrain band", *map(_band_text, columns, widths))]
+    for row in section.table.rows:
+        if row.kind != "reference" and row.seeds:
+            gaps = (section.table.gap(row.method, c) for c in columns)
+            cells = (format_gap(c, g) if g else NONE for c, g in zip(columns, gaps, strict=True))
+            rows.append((row.method, *cells))
+    names = (heading(c) for c in columns)
+    return TextTable("Gap to retraining", "", ("Method", *names), tuple(rows))
+
+
+def _band_text(column: str, width: float | None) -> str:
+    if width is None:
+        return NONE
+    return "± " + format_value(column, Estimate(width, None, 1))
 
 
 def overview_table(sections: Sequence[Section], finding: str) -> TextTable:
@@ -251,7 +316,7 @@ def _decimals(value: float) -> int:
 
 def _unit(column: str, value: Estimate) -> tuple[float, str, int]:
     """Return the factor, the suffix and the decimals in which a column is written."""
-    if column in ACCURACIES:
+    if is_share(column):
         return 100, "", 1
     if column == DISTANCE:
         return 1, "", 1

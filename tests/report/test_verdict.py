@@ -1,0 +1,127 @@
+"""Verdicts on invented runs: retrainings, fakes, and what is missing."""
+
+import csv
+import random
+
+import pytest
+
+from unlearn_bench.report import write_report
+from unlearn_bench.report.findings import notes
+from unlearn_bench.report.table import sections
+from unlearn_bench.report.verdict import PRIMARY, exposing, fooled, powerless, verdicts
+from unlearn_bench.results import Record, table
+
+# Mean and spread over seeds of a retraining, and what the original has instead.
+RETRAINED = {
+    "test_retain_accuracy": (0.90, 0.004), "test_forget_accuracy": (0.0, 0.0),
+    "forget_accuracy": (0.0, 0.0), "mia_loss_auc": (0.50, 0.01), "probe_recall": (0.60, 0.02),
+    "relearn_time_features": (60.0, 4.0), "bn_recovery": (0.0, 0.0),
+}  # fmt: skip
+KNOWING = {
+    "test_forget_accuracy": 0.88, "forget_accuracy": 1.0, "mia_loss_auc": 0.75,
+    "probe_recall": 0.85, "relearn_time_features": 10.0, "bn_recovery": 1.0,
+}  # fmt: skip
+# Untouched weights with the class hidden behind the output.
+FAKE = {name: KNOWING[name] for name in ("probe_recall", "relearn_time_features")}
+
+
+@pytest.fixture
+def section(run):
+    def make(seeds, **rows):
+        rng = random.Random(3)
+        kinds = {"retrain": "reference", "pbu": "method"}
+        known = {"retrain": {}, "retrain_other_seed": {}, "original": KNOWING, "logit_mask": FAKE}
+        runs = []
+        for method, changed in (known | rows).items():
+            for seed in range(seeds):
+                values = {
+                    name: changed.get(name, mean) + rng.gauss(0, spread)
+                    for name, (mean, spread) in RETRAINED.items()
+                    if changed.get(name, mean) is not None
+                }
+                records = [
+                    Record("bn_recovery", split, values["bn_recovery"])
+                    for split in ("forget", "test_forget") if "bn_recovery" in values
+                ]  # fmt: skip
+                values.pop("bn_recovery", None)
+                kind = kinds.get(method, "control" if method in known else "method")
+                runs.append(run(method, seed, kind=kind, records=tuple(records), **values))
+        (only,) = sections(table(runs))
+        return only
+
+    return make
+
+
+def by_method(section):
+    return {v.method: v for v in verdicts(section)}
+
+
+def test_another_retraining_cannot_be_told_from_retraining(section):
+    found = by_method(section(24, pbu={}))
+    assert found["pbu"].verdict == found["retrain_other_seed"].verdict == "INDISTINGUISHABLE"
+
+
+def test_a_difference_is_named(section):
+    found = by_method(section(8, pbu={"probe_recall": 0.85}))
+    assert found["pbu"].verdict == "DISTINGUISHABLE" and found["pbu"].apart == ("probe_recall",)
+    assert set(found["logit_mask"].apart) == {"probe_recall", "relearn_time_features"}
+    assert "forget_accuracy" in found["original"].apart
+
+
+def test_what_is_neither_is_undecided_and_says_why(section):
+    found = by_method(section(8, pbu={"probe_recall": 0.64}))["pbu"]
+    assert found.verdict == "UNDECIDED"
+    assert any("probe_recall is not settled by 8 seeds" in text for text in found.missing)
+
+
+def test_an_unmeasured_metric_is_no_success(section):
+    found = by_method(section(24, pbu={"probe_recall": None}))["pbu"]
+    assert found.verdict == "UNDECIDED" and "probe_recall was not measured" in found.missing
+
+
+def test_without_power_nothing_is_indistinguishable(section):
+    blind = {"mia_loss_auc": 0.5, "probe_recall": 0.6, "relearn_time_features": 60.0}
+    found = section(24, original=KNOWING | blind, pbu={})
+    assert set(powerless(found)) >= set(blind)
+    verdict = by_method(found)["pbu"]
+    assert verdict.verdict == "UNDECIDED" and any("power" in text for text in verdict.missing)
+
+
+@pytest.mark.parametrize(("seeds", "word"), [(1, "no verdict"), (3, "descriptive only"),
+                                             (7, "descriptive only")])  # fmt: skip
+def test_few_seeds_give_no_verdict(section, seeds, word):
+    found = by_method(section(seeds, pbu={"forget_accuracy": 1.0}))["pbu"]
+    assert found.verdict == word
+    assert found.apart == (("forget_accuracy",) if seeds > 1 else ())
+    assert any("seed" in text for text in found.missing)
+
+
+def test_metrics_that_a_fake_wins_are_marked(section):
+    found = section(3, pbu={})
+    assert set(fooled(found)) >= {"forget_accuracy", "test_forget_accuracy", "mia_loss_auc"}
+    assert exposing(found, "logit_mask") == ("probe_recall", "relearn_time_features")
+    said = " ".join(map(str, notes(found)))
+    assert "Fooled here" in said and "logit_mask" in said
+    assert "logit_mask is told from retraining by Linear probe recall" in said
+
+
+def test_without_retraining_there_is_no_verdict(run):
+    (only,) = sections(table([run("pbu", forget_accuracy=0.0)]))
+    assert [v.verdict for v in verdicts(only)] == ["no verdict"]
+    assert "retraining" in verdicts(only)[0].missing[0]
+
+
+def test_verdicts_stand_in_a_file_of_their_own(folder, run):
+    place = folder([run("retrain", kind="reference", forget_accuracy=0.0),
+                    run("pbu", forget_accuracy=0.1)])  # fmt: skip
+    write_report(place)
+    rows = list(csv.DictReader((place / "verdicts.csv").open()))
+    assert [row["method"] for row in rows] == ["pbu"]
+    assert rows[0]["verdict"] == "no verdict" and rows[0]["missing"] == "a second seed"
+
+
+def test_the_primary_set_is_the_declared_one():
+    assert set(PRIMARY) == {
+        "test_retain_accuracy", "test_forget_accuracy", "forget_accuracy", "mia_loss_auc",
+        "probe_recall", "relearn_time_features", "bn_recovery (forget)",
+    }  # fmt: skip
