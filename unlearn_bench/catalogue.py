@@ -39,8 +39,8 @@ def _datasets() -> Listing:
 def _metrics() -> Listing:
     from unlearn_bench import metrics
 
-    rows = [(m.name, m.ideal, m.definition) for m in metrics.metrics().values()]
-    return Listing(("name", "ideal", "definition"), rows)
+    rows = [(m.name, m.ideal, m.cost, m.definition) for m in metrics.metrics().values()]
+    return Listing(("name", "ideal", "cost", "definition"), rows)
 
 
 def _suites() -> Listing:

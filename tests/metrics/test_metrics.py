@@ -75,3 +75,34 @@ def test_what_was_not_measured_is_left_out():
 def test_unknown_metric_names_the_closest():
     with pytest.raises(UnknownNameError, match="forget_accuracy"):
         metrics.get("forget_acuracy")
+
+
+def test_every_metric_says_what_it_is_and_what_it_costs():
+    for metric in metrics.metrics().values():
+        assert len(metric.definition) > 20 and metric.definition.endswith("."), metric.name
+        assert metric.ideal and metric.cost, metric.name
+
+
+def test_the_tier_one_table_is_complete():
+    names = set(metrics.metrics())
+    attacks = [f"mia_{attack}_{what}" for attack in ("loss", "entropy", "confidence", "features")
+               for what in ("auc", "tpr_at_10pct", "tpr_at_1pct", "tpr_at_0.1pct")]  # fmt: skip
+    assert names >= {
+        "forget_accuracy", "retain_accuracy", "test_retain_accuracy", "test_forget_accuracy",
+        *attacks, "mia_legacy_entropy_svc", "mia_legacy_salun_confidence", "activation_distance",
+        "js_divergence", "kl_divergence", "zrf", "probe_leak", "relearn_time", "ain",
+        "relearn_time_features", "bn_recovery", "worst_class_drop", "near_class_drop", "ece",
+        "nll", "brier", "tug_of_war",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["probe_leak", "zrf", "mia_features_auc", "wall_seconds"])
+def test_show_tells_definition_ideal_cost_and_source(name):
+    from unlearn_bench.catalogue import LISTINGS, describe
+
+    facts = dict(describe(name))
+    assert facts["metric"] == name and facts["definition"] == metrics.get(name).definition
+    assert facts["ideal"] and facts["cost"] and facts["source"]
+    listing = LISTINGS["metrics"]()
+    assert name in [row[0] for row in listing.rows]
+    assert listing.columns == ("name", "ideal", "cost", "definition")

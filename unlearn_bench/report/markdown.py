@@ -89,7 +89,8 @@ def _table(table: TextTable) -> str:
         )
         for i, line in enumerate(lines)
     ]
-    rule = " | ".join(["---", *["---:"] * (len(table.columns) - 1)])
+    side = "---" if table.words else "---:"
+    rule = " | ".join(["---", *[side] * (len(table.columns) - 1)])
     return "\n".join(f"| {line} |" for line in [text[0], rule, *text[1:]])
 
 

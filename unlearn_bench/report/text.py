@@ -42,7 +42,7 @@ LABELS = {
     "probe_leak": "Linear probe leak",
     "relearn_time": "Relearning steps",
     "relearn_time_features": "Relearning steps, fresh head",
-    "bn_recovery": "Accuracy after BatchNorm re-estimation",
+    "bn_recovery": "BatchNorm recovery",
     "zrf": "ZRF",
     "worst_class_drop": "Worst class drop",
     "near_class_drop": "Nearest classes' drop",
@@ -64,6 +64,7 @@ class TextTable:
         title: What was unlearned from what.
         finding: The sentence that the numbers support.
         marked: Row and column of the cells to stress.
+        words: Whether the cells hold words, to be set from the left and wrapped.
     """
 
     title: str
@@ -71,6 +72,7 @@ class TextTable:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     marked: frozenset[tuple[int, int]] = frozenset()
+    words: bool = False
 
 
 def label(column: str) -> str:
@@ -184,7 +186,8 @@ def verdict_table(section: Section) -> TextTable:
         )
         for v in order
     )
-    return TextTable("Verdicts", "", ("Method", "Verdict", "Told apart by", "Missing"), rows)
+    names = ("Method", "Verdict", "Told apart by", "Missing")
+    return TextTable("Verdicts", "", names, rows, words=True)
 
 
 def band_table(section: Section) -> TextTable:
@@ -318,7 +321,7 @@ def _unit(column: str, value: Estimate) -> tuple[float, str, int]:
     """Return the factor, the suffix and the decimals in which a column is written."""
     if is_share(column):
         return 100, "", 1
-    if column == DISTANCE:
+    if column == DISTANCE or column.startswith("relearn_time"):
         return 1, "", 1
     if column == TIME_RATIO:
         return 100, "", _decimals(100 * value.mean)
