@@ -166,18 +166,21 @@ class Lab:
             yield
             seconds[name] = time.process_time() - start
 
-        def relearned(fresh_head: bool) -> dict[str, Any]:
+        def relearned(trained: Tensor, **options: Any) -> dict[str, Any]:
             return asdict(relearn.relearn(
-                model, data, chosen.relearned, chosen.watched, target=target, seed=self.seed,
-                device=device, fresh_head=fresh_head,
+                model, data, trained, chosen.watched, target=target, seed=self.seed,
+                device=device, **options,
             ))  # fmt: skip
 
         with probes.untouched(model):
             with timed("relearn_time"):
-                notes["relearn_time"] = relearned(fresh_head=False)
+                notes["relearn_time"] = relearned(chosen.relearned)
             if probes.has_features(model):
                 with timed("relearn_time_features"):
-                    notes["relearn_time_features"] = relearned(fresh_head=True)
+                    notes["relearn_time_features"] = relearned(
+                        chosen.balanced, fresh_head=True, others=chosen.others,
+                        forget_classes=self.indices.forget_classes,
+                    )  # fmt: skip
             if not self.indices.forget_classes:
                 notes["no_recall"] = "no class is forgotten"
             elif not probes.has_features(model):

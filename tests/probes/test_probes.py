@@ -13,8 +13,12 @@ from .conftest import CPU
 
 
 def relearned(lab, model, **changes):
-    options = {"target": 0.9, "seed": 0, "device": CPU, "fresh_head": False} | changes
-    return relearn.relearn(model, lab.data, lab.examples.relearned, lab.examples.watched, **options)
+    options = {"target": 0.9, "seed": 0, "device": CPU} | changes
+    trained = lab.examples.relearned
+    if options.get("fresh_head"):
+        trained = lab.examples.balanced
+        options |= {"others": lab.examples.others, "forget_classes": (8,)}
+    return relearn.relearn(model, lab.data, trained, lab.examples.watched, **options)
 
 
 def forget_accuracy(lab, model):
@@ -37,11 +41,14 @@ def test_examples_are_drawn_from_where_they_should_be(lab):
         (chosen.tested, indices.test_forget), (chosen.watched, indices.test_forget),
         (chosen.estimated, indices.retain), (chosen.forget, indices.forget),
         (chosen.fit, indices.train), (chosen.relearned, indices.train),
+        (chosen.balanced, indices.train), (chosen.others, indices.test_retain),
     ):  # fmt: skip
         assert torch.isin(drawn, pool).all() and len(drawn.unique()) == len(drawn)
     # An equal share of every class, of F one half.
     counts = labels[chosen.fit].bincount(minlength=10)
     assert counts.tolist() == [len(indices.forget) // 2] * 10
+    evenly = labels[chosen.balanced].bincount(minlength=10)
+    assert evenly[8] == len(indices.forget) and int(evenly.min()) >= 0.9 * len(indices.forget)
     relearned_forget = torch.isin(chosen.relearned, indices.forget).sum()
     assert relearned_forget == len(indices.forget) == len(chosen.relearned) // 2
 
@@ -66,6 +73,22 @@ def test_a_hidden_class_is_found_in_the_features(lab):
         for name, model in {"O": lab.original, "fake": fake, "G": lab.retrained}.items()
     }
     assert times["fake"] == times["O"] < times["G"]
+
+
+def test_a_head_that_calls_everything_forgotten_is_not_back(lab):
+    class AlwaysEight(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.eye(10)[8] * 9)
+
+        def forward(self, x):
+            return self.bias.expand(len(x), 10) + 0 * x.flatten(1).sum()
+
+    options = {"target": 0.9, "seed": 0, "device": CPU, "cap": 2}
+    args = (AlwaysEight(), lab.data, lab.examples.relearned, lab.examples.watched)
+    assert relearn.relearn(*args, **options).steps == 0
+    strict = {"others": lab.examples.others, "forget_classes": (8,)}
+    assert relearn.relearn(*args, **options, **strict).censored
 
 
 def test_relearning_is_reproducible_and_seeded(lab):

@@ -56,9 +56,11 @@ def probe_leak(evaluation: Evaluation) -> list[Record]:
            cost="at most 500 steps of 64 examples and a look at up to 256 of TF before each",
            source="Golatkar et al. 2020, arXiv:1911.04933; stop rule of Tarun et al. 2021, "
                   "arXiv:2111.08947"),
-    Metric("relearn_time_features", f"The same with a freshly initialised classifier, one "
-           f"initialisation for O, U and G: {_RELEARN}. What the features still know, whatever "
-           "was done to the head.", cost="that of relearn_time", source="this project"),
+    Metric("relearn_time_features", "The same with a freshly initialised classifier, one "
+           "initialisation for O, U and G, on F and as many of every retained class, until "
+           "besides at most 5 % of TR are taken for forgotten classes: what the features still "
+           "know, whatever was done to the head.", cost="that of relearn_time",
+           source="this project"),
 )  # fmt: skip
 def relearning(evaluation: Evaluation) -> list[Record]:
     """Return the steps of relearning, with the model's own head and with a fresh one."""

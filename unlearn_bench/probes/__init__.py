@@ -17,7 +17,7 @@ from unlearn_bench.data.splits import Indices
 from unlearn_bench.seeds import derive
 
 # Raise when a probe changes: what is stored is then measured anew.
-VERSION = 1
+VERSION = 2
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -55,7 +55,9 @@ class Examples:
             into the training part.
         tested: TF, into the test part.
         relearned: F and as many of R, into the training part.
+        balanced: F and as many of every retained class, for a head that knows no class yet.
         watched: Of TF, what the stop rule of relearning looks at.
+        others: Of TR, examples of retained classes that must not be taken for forgotten ones.
         estimated: Of R, what normalisation statistics are estimated on.
         forget: Of F, what accuracy after that is measured on.
     """
@@ -63,7 +65,9 @@ class Examples:
     fit: Tensor
     tested: Tensor
     relearned: Tensor
+    balanced: Tensor
     watched: Tensor
+    others: Tensor
     estimated: Tensor
     forget: Tensor
 
@@ -92,18 +96,23 @@ def choose(indices: Indices, labels: Tensor, seed: int) -> Examples:
     share = min(PER_CLASS, max(1, len(half) // len(kinds)))
     fit = [draw(half[labels[half] == label], share, f"fit {label}") for label in kinds.tolist()]
     retained = labels[indices.retain]
-    fit += [
-        draw(indices.retain[retained == label], share, f"retain {label}")
+    others = {
+        label: indices.retain[retained == label]
         for label in retained.unique().tolist()
         if label not in kinds
-    ]
+    }
+    fit += [draw(members, share, f"retain {label}") for label, members in others.items()]
+    most = int(labels[indices.forget].bincount().max())
+    evenly = [draw(members, most, f"balanced {label}") for label, members in others.items()]
+    relearned = torch.cat([indices.forget, draw(indices.retain, len(indices.forget), "relearned")])
     return Examples(
         fit=torch.cat(fit).sort().values,
         tested=draw(indices.test_forget, MEASURED, "tested"),
-        relearned=torch.cat(
-            [indices.forget, draw(indices.retain, len(indices.forget), "relearned")]
-        ),
+        relearned=relearned,
+        # Forgotten at random, F has every class in its proportion already.
+        balanced=torch.cat([indices.forget, *evenly]) if evenly else relearned,
         watched=draw(indices.test_forget, WATCHED, "watched"),
+        others=draw(indices.test_retain, WATCHED, "others"),
         estimated=draw(indices.retain, ESTIMATED, "estimated"),
         forget=draw(indices.forget, MEASURED, "forget"),
     )
