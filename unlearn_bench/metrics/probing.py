@@ -56,7 +56,7 @@ def probe_leak(evaluation: Evaluation) -> list[Record]:
            cost="at most 500 steps of 64 examples and a look at up to 256 of TF before each",
            source="Golatkar et al. 2020, arXiv:1911.04933; stop rule of Tarun et al. 2021, "
                   "arXiv:2111.08947"),
-    Metric("relearn_time_features", "The same with a freshly initialised classifier, one "
+    Metric("relearn_time_features", "relearn_time with a freshly initialised classifier, one "
            "initialisation for O, U and G, on F and as many of every retained class, until "
            "besides at most 5 % of TR are taken for forgotten classes: what the features still "
            "know, whatever was done to the head.", cost="that of relearn_time",
