@@ -14,11 +14,12 @@ PACKAGE = "unlearn_bench"
 # From the ground up; a name is a module of the package, or a sub-package as a whole. Each may
 # import those of lower layers, and a sub-package its own modules.
 LAYERS: tuple[set[str], ...] = (
-    {"access", "errors", "keys", "outputs", "seeds", "small_nets"},
-    {"cost", "files", "spec", "yaml_source"},
+    {"access", "errors", "keys", "outputs", "seeds", "small_nets", "statistics"},
+    {"cost", "files", "mechanics", "spec", "yaml_source"},
     {"data", "fisher", "registry", "results", "store"},
     {"config", "context", "evaluate", "metrics", "models"},
-    {"api", "training"},
+    {"api", "probes", "training"},
+    {"observe"},
     {"runner"},
     {"catalogue", "execute", "progress", "report"},
     {"cli"},

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from unlearn_bench.access import Access
-from unlearn_bench.context import Context, Split
+from unlearn_bench.context import Context, Split, TrainingLog
 from unlearn_bench.cost import Clock
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.errors import AccessError, ParameterError
+from unlearn_bench.mechanics.attacks import Pixels
 
 CPU = torch.device("cpu")
 PIXELS = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 1, 2, 2).contiguous()
@@ -33,7 +34,8 @@ def context(access, **splits):
     return Context(
         "mine", access, splits, device=CPU, seed=0, num_classes=5, forget_classes=(1,),
         build=lambda seed: torch.nn.Linear(1, 1), trainer=lambda model, split: None,
-        clock=Clock(CPU),
+        clock=Clock(CPU), pixels=Pixels(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)),
+        training_log=TrainingLog({}, 1, 2),
     )  # fmt: skip
 
 
@@ -155,3 +157,18 @@ def test_new_models_differ_from_each_other_but_repeat_by_seed():
     again._build = lambda seed: seeds.append(seed) or torch.nn.Linear(1, 1)
     again.new_model()
     assert seeds[0] != seeds[1] and seeds[2] == seeds[0]
+
+
+def test_the_training_log_is_handed_over_to_those_that_declare_it_only():
+    assert context(Access.LOG).training_log.steps == 2
+    with pytest.raises(AccessError, match=r"Access\.LOG"):
+        context(Access.BOTH).training_log  # noqa: B018
+
+
+def test_traced_batches_say_which_examples_they_hold():
+    read = split()
+    seen = torch.cat([positions for *_, positions in read.traced(1, 2)])
+    assert sorted(seen.tolist()) == list(range(len(read)))
+    x, y, positions = next(read.traced(1, len(read)))
+    assert torch.equal(y.cpu(), read.labels[positions.cpu()])
+    assert examples([(x, y)]) == read.indices[positions.cpu()].tolist()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+SPLITS = ("forget", "retain", "validation")
+
 
 @dataclass(frozen=True)
 class Access:
@@ -14,12 +16,14 @@ class Access:
         forget: The forget set F.
         retain: The retain set R.
         validation: Held-out examples for stop rules and tuning; no metric is measured on them.
+        log: The training log of the original: what each request's batches did to the weights.
         retain_fraction: Share of R that is handed out, in (0, 1], drawn once per seed.
     """
 
     forget: bool = False
     retain: bool = False
     validation: bool = False
+    log: bool = False
     retain_fraction: float = 1.0
 
     NONE: ClassVar["Access"]
@@ -27,6 +31,7 @@ class Access:
     RETAIN: ClassVar["Access"]
     BOTH: ClassVar["Access"]
     VALIDATION: ClassVar["Access"]
+    LOG: ClassVar["Access"]
 
     def __or__(self, other: "Access") -> "Access":
         """Return the union; of two retain fractions the smaller holds."""
@@ -34,14 +39,20 @@ class Access:
             self.forget or other.forget,
             self.retain or other.retain,
             self.validation or other.validation,
+            self.log or other.log,
             min(self.retain_fraction, other.retain_fraction),
         )
 
     def __str__(self) -> str:
-        names = [name for name in ("forget", "retain", "validation") if getattr(self, name)]
+        names = [name for name in SPLITS if getattr(self, name)]
         if self.retain and self.retain_fraction < 1:
             names[names.index("retain")] = f"{self.retain_fraction:.0%} of retain"
+        names += ["training log"] if self.log else []
         return " + ".join(names) or "nothing"
+
+    def covers(self, other: "Access") -> bool:
+        """Whether whoever has this may run what declares ``other``."""
+        return all(getattr(self, name) or not getattr(other, name) for name in (*SPLITS, "log"))
 
 
 Access.NONE = Access()
@@ -49,3 +60,4 @@ Access.FORGET = Access(forget=True)
 Access.RETAIN = Access(retain=True)
 Access.BOTH = Access(forget=True, retain=True)
 Access.VALIDATION = Access(validation=True)
+Access.LOG = Access(log=True)

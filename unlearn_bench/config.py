@@ -244,9 +244,9 @@ def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
             f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
         )
     weights = _original_file(original) if original else None
-    notes = []
+    notes: dict[str, None] = {}  # a set that keeps the order
     if weights and suite.seeds > 1:
-        notes.append(
+        notes.setdefault(
             "All seeds start from the same given weights: seeds vary the methods and the "
             "retrained models, not the original."
         )
@@ -260,8 +260,10 @@ def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
             for seed in range(suite.seeds):
                 for scenario in suite.scenarios:
                     for spec in specs:
-                        if registry.get(spec.name).outputs and not scenario.forget.classes:
-                            continue  # no class whose outputs it could hide
+                        reason = _left_out(spec, scenario.forget, weights is not None)
+                        if reason:
+                            notes.setdefault(reason)
+                            continue
                         runs.append(RunSpec(
                             dataset=dataset, image_size=suite.image_size, model=model,
                             forget=scenario.forget, recipe=recipe, validation=suite.validation,
@@ -271,6 +273,26 @@ def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
                             original=weights,
                         ))  # fmt: skip
     return Plan(suite, tuple(runs), tuple(notes))
+
+
+def _left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
+    """Say why a method takes no part in a scenario, or nothing if it does."""
+    entry = registry.get(spec.name)
+    kind = "random" if not forget.classes else "class" if len(forget.classes) == 1 else "classes"
+    label = spec.label or spec.name
+    if kind not in entry.forgets:
+        made_for = " and ".join(_SCOPE_NAMES[scope] for scope in entry.forgets)
+        return f"{label} was left out of {forget.name}: it is made for {made_for} only."
+    if entry.outputs and kind == "random":
+        return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
+    if entry.access.log and given_weights:
+        return f"{label} was left out: the given weights come without a log of their training."
+    return ""
+
+
+_SCOPE_NAMES: Mapping[str, str] = {
+    "class": "one whole class", "classes": "several classes", "random": "examples of any class",
+}  # fmt: skip
 
 
 def _original_file(path: Path) -> OriginalFile:

@@ -7,6 +7,7 @@ part is not in here at all. Everything a method touches is counted.
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, count, repeat
 
 import torch
@@ -17,9 +18,11 @@ from unlearn_bench.cost import Clock
 from unlearn_bench.data.batches import iterate
 from unlearn_bench.data.datasets import Part
 from unlearn_bench.errors import AccessError, ParameterError
+from unlearn_bench.mechanics.attacks import Pixels
 from unlearn_bench.seeds import derive
 
 Batch = tuple[Tensor, Tensor]
+TracedBatch = tuple[Tensor, Tensor, Tensor]
 
 # Longer logs are thinned evenly when stored; a curve needs no more points.
 MAX_LOG_ENTRIES = 2000
@@ -82,11 +85,19 @@ class Split:
 
     def batches(self, batch_size: int | None = None) -> Iterator[Batch]:
         """Yield (x, y) once over the split in stored order, without augmentation."""
-        return self._iterate(batch_size, None, "none")
+        return _pairs(self._iterate(batch_size, None, "none"))
 
     def epochs(self, n: int, batch_size: int | None = None, *, augment: bool = True,
                ) -> Iterator[Batch]:  # fmt: skip
         """Yield (x, y) over ``n`` training passes, each freshly shuffled and augmented."""
+        return _pairs(self.traced(n, batch_size, augment=augment))
+
+    def traced(self, n: int, batch_size: int | None = None, *, augment: bool = True,
+               ) -> Iterator[TracedBatch]:  # fmt: skip
+        """Yield (x, y, positions) as :meth:`epochs` does.
+
+        ``positions`` [B] say which examples a batch holds: into ``labels`` and ``indices``.
+        """
         return chain.from_iterable(self._pass(batch_size, augment) for _ in range(n))
 
     def forever(self, batch_size: int | None = None, *, augment: bool = True) -> Iterator[Batch]:
@@ -97,7 +108,8 @@ class Split:
         """
         if not len(self):
             raise ParameterError(f"the {self.name} split is empty: it cannot be repeated")
-        return chain.from_iterable(self._pass(batch_size, augment) for _ in repeat(None))
+        passes = (self._pass(batch_size, augment) for _ in repeat(None))
+        return _pairs(chain.from_iterable(passes))
 
     def subset(self, n: int, generator: torch.Generator) -> "Split":
         """Return ``n`` examples drawn without replacement, or all where there are fewer."""
@@ -140,14 +152,14 @@ class Split:
             seed=derive(self._seed, "derived"), labels=labels, origins=origins,
         )  # fmt: skip
 
-    def _pass(self, batch_size: int | None, augment: bool) -> Iterator[Batch]:
+    def _pass(self, batch_size: int | None, augment: bool) -> Iterator[TracedBatch]:
         seed = derive(self._seed, "pass", next(self._passes))
         generator = torch.Generator().manual_seed(seed)
         yield from self._iterate(batch_size, generator, self._augment if augment else "none")
 
     def _iterate(
         self, batch_size: int | None, generator: torch.Generator | None, augment: str
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TracedBatch]:
         # Positions stand in for labels on the way through the loader: they tell which examples
         # a batch holds, and with that both its targets and the splits it is counted under.
         tickets = torch.zeros(len(self._part.labels), dtype=torch.long)
@@ -169,11 +181,30 @@ class Split:
                     self._origins[positions.cpu()].bincount(minlength=len(self._names)).tolist()
                 ):
                     self._ledger[self._names[origin]] += touched
-            yield x, labels[positions]
+            yield x, labels[positions], positions
 
 
-# Trains a model on a split with the suite's recipe, in place.
-Trainer = Callable[[nn.Module, Split], None]
+def _pairs(batches: Iterator[TracedBatch]) -> Iterator[Batch]:
+    return ((x, y) for x, y, _ in batches)
+
+
+# Trains a model on a split with the suite's recipe, in place; of the modules given only those.
+Trainer = Callable[[nn.Module, Split, Sequence[nn.Module] | None], None]
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What the training of the original did to the weights in the batches that held F.
+
+    Attributes:
+        change: By parameter name, the sum over those steps of weights after minus before.
+        hits: Optimiser steps whose batch held an example of F.
+        steps: All optimiser steps.
+    """
+
+    change: dict[str, Tensor]
+    hits: int
+    steps: int
 
 
 class Context:
@@ -184,6 +215,7 @@ class Context:
         rng: The method's own random numbers, a CPU generator seeded per run.
         num_classes: Width of the model's output.
         forget_classes: Classes forgotten whole; empty when examples are forgotten.
+        pixels: The way between inputs and pixels in [0, 1].
         log_entries: What :meth:`log` collected; values may be tensors on the device.
     """
 
@@ -200,11 +232,14 @@ class Context:
         build: Callable[[int], nn.Module],
         trainer: Trainer,
         clock: Clock,
+        pixels: Pixels,
+        training_log: TrainingLog | None = None,
     ) -> None:
         self.device = device
         self.rng = torch.Generator().manual_seed(derive(seed, "rng"))
         self.num_classes = num_classes
         self.forget_classes = forget_classes
+        self.pixels = pixels
         self.log_entries: list[dict[str, Tensor | float]] = []
         self._method = method
         self._access = access
@@ -213,6 +248,7 @@ class Context:
         self._build = build
         self._trainer = trainer
         self._clock = clock
+        self._training_log = training_log
         self._models_built = count()
 
     def _read(self, name: str) -> Split:
@@ -239,6 +275,20 @@ class Context:
         """Held-out training examples, for stop rules and tuning."""
         return self._read("validation")
 
+    @property
+    def training_log(self) -> TrainingLog:
+        """What the original's training did in the batches that held F.
+
+        Raises:
+            AccessError: If the method does not declare ``Access.LOG``.
+        """
+        if not self._access.log or self._training_log is None:
+            raise AccessError(
+                f"method {self._method!r} read the training log but declares only {self._access}; "
+                "add Access.LOG to access= in its @method line, or do not read ctx.training_log"
+            )
+        return self._training_log
+
     def new_model(self) -> nn.Module:
         """Return a freshly initialised model of the same architecture, on the run's device.
 
@@ -247,9 +297,18 @@ class Context:
         seed = derive(self._seed, "new_model", next(self._models_built))
         return self._build(seed).to(self.device)
 
-    def train(self, model: nn.Module, split: Split) -> nn.Module:
-        """Train ``model`` on ``split`` with the very recipe of the original, and return it."""
-        self._trainer(model, split)
+    def train(
+        self, model: nn.Module, split: Split, only: Sequence[nn.Module] | None = None
+    ) -> nn.Module:
+        """Train ``model`` on ``split`` with the very recipe of the original, and return it.
+
+        Args:
+            model: Changed in place; ends in eval mode.
+            split: Examples.
+            only: Modules of ``model`` to train; all else keeps its weights and stays in eval
+                mode, running statistics included. By default everything is trained.
+        """
+        self._trainer(model, split, only)
         return model
 
     def log(self, **scalars: Tensor | float) -> None:

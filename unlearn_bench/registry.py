@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -25,6 +25,9 @@ from unlearn_bench.keys import content_key, file_hash
 
 ENTRY_POINTS = "unlearn_bench.methods"
 Kind = Literal["method", "reference", "control"]
+# What a scenario can be: one whole class, several, or examples of any class.
+Scope = Literal["class", "classes", "random"]
+SCOPES: tuple[Scope, ...] = ("class", "classes", "random")
 # Logits [N, C] and the forgotten classes to logits [N, C]; typed loosely to keep torch out.
 OutputFilter = Callable[[Any, tuple[int, ...]], Any]
 
@@ -37,6 +40,19 @@ class Parameter:
     type: str
     default: Any
     meaning: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What `unlearn-bench check` sets to see that a parameter is read at all.
+
+    Attributes:
+        value: Another value than the one in force.
+        given: Other parameters that both runs share, where this one matters only with them.
+    """
+
+    value: Any
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,13 @@ class Method:
         file: The file that defines it; its hash is part of every result's key.
         outputs: Of a control that hides something behind its outputs: what turns the model's
             logits [N, C], float64, and the forgotten classes into the logits that metrics see.
+        family: What it works by, such as ``relabelling``.
+        year: Of the publication.
+        forgets: Kinds of scenarios it is made for; it is left out of the others.
+        one_shot: Whether it reads the data for statistics alone, without training passes, so
+            that their order must not matter.
+        quick: Parameters under which it runs in moments, for `unlearn-bench check`.
+        probes: By parameter, what `check` sets it to; a plain value or a :class:`Probe`.
     """
 
     name: str
@@ -62,6 +85,12 @@ class Method:
     kind: Kind
     file: Path
     outputs: OutputFilter | None = None
+    family: str = ""
+    year: int | None = None
+    forgets: tuple[Scope, ...] = SCOPES
+    one_shot: bool = False
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    probes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -170,6 +199,12 @@ def method(
     source: str = "",
     kind: Kind = "method",
     outputs: OutputFilter | None = None,
+    family: str = "",
+    year: int | None = None,
+    forgets: tuple[Scope, ...] = SCOPES,
+    one_shot: bool = False,
+    quick: Mapping[str, Any] | None = None,
+    probes: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the unlearning method ``name``.
 
@@ -182,6 +217,15 @@ def method(
         outputs: For controls only: ``(logits, forget_classes) -> logits``, applied to the
             outputs that metrics see. The weights are stored and probed as they are, since who
             has the weights can drop a filter. It is left out where no class is forgotten.
+        family: What it works by, for listings: ``ascent``, ``relabelling``, ``distillation``, ...
+        year: Of the publication.
+        forgets: Of ``class``, ``classes`` and ``random`` what it is made for; in other scenarios
+            it is left out, and the report says so.
+        one_shot: Set this where the data are read for statistics alone: `check` then holds the
+            method to giving the same weights whatever the order of the data.
+        quick: Parameters for a run that takes moments, for `check`: fewer passes, say.
+        probes: By parameter a value, or a :class:`Probe`, that must change the weights in
+            `check`; without one a neighbouring value is chosen.
 
     Raises:
         PluginError: If the name, the access or the signature cannot be used, or a default is
@@ -198,7 +242,11 @@ def method(
                     f"method {name!r}: outputs= hides what the weights still hold, which is no "
                     'unlearning; change the weights, or declare kind="control"'
                 )
-            entry = Method(name, function, access, source, kind, file, outputs)
+            _check_scopes(name, forgets)
+            entry = Method(
+                name, function, access, source, kind, file, outputs, family, year, tuple(forgets),
+                one_shot, dict(quick or {}), dict(probes or {}),
+            )  # fmt: skip
             _check_defaults(entry)
         except PluginError as error:
             raise PluginError(f"{file}:{_first_line(function)}: {error}") from error
@@ -222,6 +270,14 @@ def _check_name_and_access(name: str, access: object) -> None:
     if not isinstance(access, Access):
         raise PluginError(f"method {name!r}: access={access!r} is not one of Access.FORGET, "
                           "Access.RETAIN, Access.BOTH, Access.NONE")  # fmt: skip
+
+
+def _check_scopes(name: str, forgets: tuple[str, ...]) -> None:
+    unknown = sorted(set(forgets) - set(SCOPES))
+    if unknown or not forgets:
+        raise PluginError(
+            f"method {name!r}: forgets={forgets!r} must name some of {', '.join(SCOPES)}"
+        )
 
 
 def _check_defaults(entry: Method) -> None:

@@ -7,7 +7,7 @@ killed goes on where the last artifact was finished, and nothing is computed twi
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_bench import evaluate, metrics, models, registry
-from unlearn_bench.context import MAX_LOG_ENTRIES, Context, Split
+from unlearn_bench.context import MAX_LOG_ENTRIES, Context, Split, TrainingLog
 from unlearn_bench.cost import Clock, PeakMemory, environment
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load, on_device
 from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
 from unlearn_bench.keys import content_key
+from unlearn_bench.mechanics.attacks import Pixels
 from unlearn_bench.metrics.cost import cost_records
 from unlearn_bench.observe import Lab
 from unlearn_bench.outputs import Evaluation
@@ -30,7 +31,7 @@ from unlearn_bench.results import EVALUATION, RunResult
 from unlearn_bench.seeds import derive, seed_everything
 from unlearn_bench.spec import RunSpec
 from unlearn_bench.store import SCHEMA, Artifact, Built, Store
-from unlearn_bench.training import train
+from unlearn_bench.training import UpdateLog, train
 
 Step = Callable[[str], None]
 T = TypeVar("T")
@@ -226,16 +227,10 @@ class Runner:
                 self._check_original(spec, data, model)
                 return model.state_dict(), {}
             step("train original")
-            model = self._build(spec, seed=derive(spec.seed, "original")).to(self._device)
-            kept = torch.ones(len(data.train.labels), dtype=torch.bool)
-            kept[splits.hold_out(data.train.labels, spec.validation, spec.seed)] = False
-            everyone = self._as_split(
-                spec, "train", kept.nonzero().squeeze(1), data, "original", Counter()
-            )
+            model = self._new_original(spec)
             clock = Clock(self._device)
             with clock.phase("original"):
-                train(model, everyone, spec.recipe, seed=derive(spec.seed, "original"),
-                      step=lambda text: step(f"train original: {text}"))  # fmt: skip
+                self._train_original(spec, data, model, step)
             return model.state_dict(), {
                 "seconds": asdict(clock.phases["original"]),
                 "environment": self._environment_of(spec),
@@ -243,6 +238,51 @@ class Runner:
 
         step("load original")
         return self._guard(lambda: self._store.get_or_build("original", identity, build))
+
+    def _new_original(self, spec: RunSpec) -> nn.Module:
+        return self._build(spec, seed=derive(spec.seed, "original")).to(self._device)
+
+    def _train_original(
+        self, spec: RunSpec, data: Dataset, model: nn.Module, step: Step,
+        log: UpdateLog | None = None,
+    ) -> None:  # fmt: skip
+        kept = torch.ones(len(data.train.labels), dtype=torch.bool)
+        kept[splits.hold_out(data.train.labels, spec.validation, spec.seed)] = False
+        everyone = self._as_split(
+            spec, "train", kept.nonzero().squeeze(1), data, "original", Counter()
+        )
+        train(model, everyone, spec.recipe, seed=derive(spec.seed, "original"), log=log,
+              step=lambda text: step(f"train original: {text}"))  # fmt: skip
+
+    def _training_log(
+        self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
+    ) -> TrainingLog:
+        """Return what the original's training did in the batches that held F.
+
+        Nobody knows while an original is trained what will be forgotten, and a log of every
+        step would take the model's size thousands of times: the training, which is
+        deterministic, is gone through once more, and must end in the very same weights.
+        """
+
+        def build() -> Built:
+            step("record training log")
+            model = self._new_original(spec)
+            updates = UpdateLog(model, indices.forget)
+            self._train_original(spec, data, model, step, updates)
+            for name, tensor in model.state_dict().items():
+                if not torch.equal(tensor.cpu(), original.tensors[name]):
+                    raise MethodError(
+                        f"training again gave other weights than the original's (in {name}): "
+                        "without a log of that very training this method cannot run"
+                    )
+            return updates.change, {"hits": updates.hits, "steps": updates.steps}
+
+        identity = spec.training_identity() | {
+            "data": data.fingerprint, "forget": spec.forget.model_dump(mode="json"),
+        }  # fmt: skip
+        stored = self._guard(lambda: self._store.get_or_build("training_log", identity, build))
+        change = {name: tensor.to(self._device) for name, tensor in stored.tensors.items()}
+        return TrainingLog(change, stored.notes["hits"], stored.notes["steps"])
 
     def _check_original(self, spec: RunSpec, data: Dataset, model: nn.Module) -> None:
         """Refuse weights that do not classify this dataset: their data were others."""
@@ -278,7 +318,8 @@ class Runner:
         seed = derive(spec.seed, spec.method, spec.forget.name)
         ledger: Counter[str] = Counter()
         clock = Clock(self._device)
-        context = self._context(spec, method, data, indices, seed, ledger, clock, step)
+        log = self._training_log(spec, data, indices, original, step) if method.access.log else None
+        context = self._context(spec, method, data, indices, seed, ledger, clock, step, log)
         expected = copy.deepcopy(model.state_dict())
 
         step(spec.label)
@@ -301,7 +342,7 @@ class Runner:
 
     def _context(
         self, spec: RunSpec, method: registry.Method, data: Dataset, indices: splits.Indices,
-        seed: int, ledger: Counter[str], clock: Clock, step: Step,
+        seed: int, ledger: Counter[str], clock: Clock, step: Step, log: TrainingLog | None,
     ) -> Context:  # fmt: skip
         retain = indices.retain
         if method.access.retain_fraction < 1:
@@ -316,14 +357,19 @@ class Runner:
             if getattr(method.access, name)
         }
 
-        def retrain(model: nn.Module, split: Split) -> None:
-            train(model, split, spec.recipe, seed=seed,
+        def retrain(
+            model: nn.Module, split: Split, only: Sequence[nn.Module] | None = None
+        ) -> None:
+            train(model, split, spec.recipe, seed=seed, only=only,
                   step=lambda text: step(f"{spec.label}: {text}"))  # fmt: skip
 
         return Context(
             spec.method, method.access, handed_over, device=self._device, seed=seed,
             num_classes=data.num_classes, forget_classes=indices.forget_classes,
             build=lambda model_seed: self._build(spec, model_seed), trainer=retrain, clock=clock,
+            pixels=Pixels(*(torch.tensor(values, device=self._device).view(-1, 1, 1)
+                            for values in (data.mean, data.std))),
+            training_log=log,
         )  # fmt: skip
 
     def _evaluation(

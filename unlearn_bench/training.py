@@ -1,7 +1,8 @@
 """The one training loop: originals, retrained models and `ctx.train` all go through it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,50 @@ from unlearn_bench.spec import Recipe
 Step = Callable[[str], None]
 
 
-def train(model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: Step) -> None:
+class UpdateLog:
+    """Sums what optimiser steps change in the weights when their batch holds a forgotten example.
+
+    One running sum per request: sums per class would count a batch that two classes share twice.
+
+    Args:
+        model: The model in training.
+        forgotten: Indices into the training part, [M].
+
+    Attributes:
+        change: By parameter name, the sum of weights after minus before.
+        hits: Steps whose batch held a forgotten example.
+        steps: All steps.
+
+    Source: Graves et al. 2020, arXiv:2010.10981.
+    """
+
+    def __init__(self, model: nn.Module, forgotten: Tensor) -> None:
+        self._parameters = dict(model.named_parameters())
+        self._forgotten = forgotten
+        # float64: thousands of small steps are summed, and taken off one large weight.
+        self.change = {
+            name: torch.zeros_like(p, dtype=torch.float64) for name, p in self._parameters.items()
+        }
+        self.hits = self.steps = 0
+
+    @contextmanager
+    def watch(self, members: Tensor) -> Iterator[None]:
+        """Watch one step; ``members`` [B] are the indices of its batch."""
+        self.steps += 1
+        if not torch.isin(members, self._forgotten).any():
+            yield
+            return
+        before = {name: p.detach().clone() for name, p in self._parameters.items()}
+        yield
+        self.hits += 1
+        for name, parameter in self._parameters.items():
+            self.change[name] += parameter.detach() - before[name]
+
+
+def train(
+    model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: Step,
+    only: Sequence[nn.Module] | None = None, log: UpdateLog | None = None,
+) -> None:  # fmt: skip
     """Minimise cross-entropy on ``split`` by the recipe, in place; ends in eval mode.
 
     Args:
@@ -24,12 +68,15 @@ def train(model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: St
         recipe: Optimiser, schedule, epochs.
         seed: Determines dropout and all else that draws from torch's global generator.
         step: Told about each finished epoch.
+        only: Modules of the model to train; the rest keeps its weights and stays in eval mode.
+        log: Told about every optimiser step.
 
     Raises:
         MethodError: If the loss stops being finite.
     """
     seed_everything(derive(seed, "training"))
-    optimizer = _optimizer(model, recipe)
+    parts = [model] if only is None else list(only)
+    optimizer = _optimizer([p for part in parts for p in part.parameters()], recipe)
     steps_per_epoch = math.ceil(len(split) / recipe.batch_size)
     total = recipe.epochs * steps_per_epoch
     warmup = max(1, round(recipe.warmup * total))
@@ -40,14 +87,17 @@ def train(model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: St
         return rise * fall
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    model.train()
+    model.eval()
+    for part in parts:
+        part.train()
     for epoch in range(recipe.epochs):
         loss = torch.zeros((), device=split.device)
-        for x, y in split.epochs(1, recipe.batch_size):
+        for x, y, positions in split.traced(1, recipe.batch_size):
             loss = cross_entropy(model(x), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            with log.watch(split.indices[positions.cpu()]) if log else nullcontext():
+                optimizer.step()
             scheduler.step()
         # Once per epoch: asking a GPU for a number makes it wait.
         _check_finite(loss, epoch, recipe)
@@ -55,8 +105,9 @@ def train(model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: St
     model.eval()
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def _optimizer(given: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    # A parameter that two parts share is one all the same.
+    parameters = list(dict.fromkeys(p for p in given if p.requires_grad))
     lr, decay = recipe.lr, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr, momentum=recipe.momentum, weight_decay=decay)

@@ -16,6 +16,7 @@ from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.data.splits import Indices
+from unlearn_bench.mechanics.attacks import Pixels
 from unlearn_bench.seeds import derive, seed_everything
 from unlearn_bench.spec import Forget, ModelSpec, Recipe
 from unlearn_bench.training import train
@@ -60,7 +61,11 @@ class World:
             method.name, method.access, {name: self.split(name, seed) for name in names},
             device=CPU, seed=seed, num_classes=10, forget_classes=self.indices.forget_classes,
             build=self.build, clock=Clock(CPU),
-            trainer=lambda model, split: train(model, split, RECIPE, seed=seed, step=print),
+            trainer=lambda model, split, only: train(
+                model, split, RECIPE, seed=seed, step=print, only=only
+            ),
+            pixels=Pixels(torch.tensor(self.data.mean).view(-1, 1, 1),
+                          torch.tensor(self.data.std).view(-1, 1, 1)),
         )  # fmt: skip
 
     def unlearn(self, name: str, seed: int = 0, **params: Any) -> nn.Module:

@@ -1,0 +1,30 @@
+"""Teachers and distillation: frozen copies that share nothing, and KL that means what it says."""
+
+import copy
+
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode without gradients that shares no storage with ``model``."""
+    teacher = copy.deepcopy(model).eval().requires_grad_(False)
+    teacher.zero_grad(set_to_none=True)
+    return teacher
+
+
+def kl_divergence(target: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(softmax(target / T) || softmax(logits / T)), summed over classes, mean over examples.
+
+    Without the factor T^2. torch's own default reduction divides by the number of classes as
+    well, which is a known mistake of published code.
+
+    Args:
+        target: The teacher's logits, [N, C]; -inf stands for a class of probability 0.
+        logits: The student's, [N, C].
+        temperature: T, positive.
+    """
+    return kl_div(
+        log_softmax(logits / temperature, 1), log_softmax(target / temperature, 1),
+        reduction="batchmean", log_target=True,
+    )  # fmt: skip
