@@ -11,7 +11,9 @@ teach the class again, so that it is left out there (the authors' variant "advon
 radius is not AMUN. An example that is misclassified already stands in A as it is; one that no
 radius flips is left out.
 
-Source: Ebrahimpour-Boroojeny et al., ICML 2025, arXiv:2503.00917.
+Source: Ebrahimpour-Boroojeny et al., ICML 2025, arXiv:2503.00917; particulars as the official
+code has them, but that its attack goes on from where the smaller radius ended; ours starts anew.
+The paper itself was not read.
 """
 
 from collections.abc import Iterator
@@ -74,9 +76,10 @@ def amun(
         radius: First l2 radius, in pixels of [0, 1]; it doubles where the label holds.
             Official code.
         iterations: Attack steps at each radius, of a tenth of it. Official code.
-        keep_forget: Whether F is trained on with its own labels. Paper: true; by default only
-            where random examples are forgotten (ours: of classes nothing would be forgotten).
-        use_retain: Whether R is trained on. Paper has both settings.
+        keep_forget: Whether F is trained on with its own labels. Official code: true; by default
+            only where random examples are forgotten (ours: of classes nothing would be
+            forgotten).
+        use_retain: Whether R is trained on. Official code has both settings.
         epochs: Passes over all of it. Official code.
         lr: SGD step size. Official code; tuned there from 1e-5 to 0.1.
         decay_every: Passes after which the step size falls. Official code: 1, 5 or 10.

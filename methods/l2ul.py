@@ -12,11 +12,13 @@ W holds what matters little to F: with Omega the mean over F of |d ||f(x)||_2 / 
 aware synapses), W is 1 minus Omega scaled to [0, 1] within each tensor, and 1 all over a tensor
 whose Omega is constant.
 
-Made for 16 to 256 examples; of larger sets each example gets fewer adversarial ones. Where
-classes are forgotten, no label y' is one of them. The official code normalises by each batch
-while training; here BatchNorm is in eval mode, as the examples are F's and adversarial ones only.
+Made for 16 to 256 examples; of larger sets each example gets fewer adversarial ones. It drives F
+to error, beyond what retraining does to random examples, of which most stay right. Where classes
+are forgotten, no label y' is one of them. The official code normalises by each batch while
+training; here BatchNorm is in eval mode, as the examples are F's and adversarial ones only.
 
-Source: Cha et al., AAAI 2024, arXiv:2301.11578; particulars as the official code has them.
+Source: Cha et al., AAAI 2024, arXiv:2301.11578; particulars as the official code has them;
+the paper itself was not read.
 """
 
 from typing import Literal
@@ -49,7 +51,7 @@ Importance = Literal["example", "batch"]
 
 
 @method(
-    "l2ul", access=Access.FORGET, source="arXiv:2301.11578", family="adversarial", year=2023,
+    "l2ul", access=Access.FORGET, source="arXiv:2301.11578", family="adversarial", year=2024,
     quick={"epochs": 1, "adversarial": 2, "iterations": 3, "adversarial_batch_size": 16},
     probes={
         "stop_accuracy": 1.0,
@@ -87,13 +89,13 @@ def l2ul(
         adversarial: Adversarial examples per example of F. Official code: 20 on CIFAR-10, 200
             on CIFAR-100 and ImageNet.
         most_adversarial: Of all F together; each example gets its share of it, at least one.
-            Ours: 256 x 20, the largest request of the paper.
+            Ours: 256 x 20, the largest request that the authors make.
         radius: Of the l2 ball, in pixels of [0, 1]. Official code, for images of 32 x 32 and
             above; the authors advise to tune it from 1 to 5.
         step: Length of an attack step. Official code.
         iterations: Attack steps. Official code.
-        importance: Gradients of each ``example`` (paper), or of each ``batch``, of which the
-            absolute value is then taken (official code, and much cheaper).
+        importance: Absolute gradients of each ``example`` (ours: so memory-aware synapses are
+            defined), or of each ``batch`` (official code, and much cheaper).
         importance_weight: lambda. Official code.
         epochs: Passes over the adversarial examples at most. Ours; official code: 1000, which
             its stop rule hardly lets it reach.
@@ -107,8 +109,8 @@ def l2ul(
         stop_accuracy: Stop once accuracy on F, in eval mode, is at most this; null never stops
             early. Official code: 0.
         stop_every: Steps between looks at it. Official code: 1.
-        stop_examples: Examples of F that it is measured on. Ours: 256, all that the paper ever
-            forgets at once.
+        stop_examples: Examples of F that it is measured on. Ours: 256, all that the authors
+            ever forget at once.
     """
     with ctx.precompute():
         each = max(1, min(adversarial, most_adversarial // len(ctx.forget)))

@@ -11,12 +11,13 @@ Of T steps each is a step down ``CE(retain)``; every k-th is preceded by a step 
 w held fixed: what still has a low loss is pushed most. That gradient is masked and clipped.
 alpha_t and the learning rate fall to 0 on a cosine.
 
-The paper has one importance per example. The official code squares gradients of whole batches,
-and in its forget step momentum and weight decay move the masked weights too; here they stay. Its
+Importances are those of single examples; the official code squares gradients of whole batches, and
+in its forget step momentum and weight decay move the masked weights too; here they stay. Its
 slow interpolation of weights has weight 1, which does nothing, and is left out. Its settings are
 for random examples; for classes they are unverified.
 
-Source: Huang et al., NeurIPS 2024, arXiv:2409.19732.
+Source: Huang et al., NeurIPS 2024, arXiv:2409.19732; particulars as the official code has them; the
+paper itself was not read.
 """
 
 import math
@@ -79,10 +80,10 @@ def sfron(
         power: lambda, how much more low losses weigh; 0 weighs all alike. Official code.
         gamma: Least ratio of importances that lets a weight take part in the ascent. Official
             code.
-        importance: Squared gradients of each example, ``fisher`` (paper), or of each ``batch``
-            (official code).
+        importance: Squared gradients of each example, ``fisher`` (ours, exact), or of each
+            ``batch`` (official code).
         hold_masked: Whether masked weights stay in forget steps whatever momentum and weight
-            decay say. Paper; official code: false.
+            decay say. Ours: true, as a mask is meant; official code: false.
         max_norm: What the ascent's gradient is clipped to. Official code.
         optimizer: ``sgd`` as on CIFAR-10, ``adamw`` as on Tiny-ImageNet. Official code.
         lr: Step size. Official code: 0.01 (sgd), 2e-5 (adamw).
