@@ -47,6 +47,8 @@ from unlearn_bench.mechanics.modes import (
     evaluating,
     training,
 )
+from unlearn_bench.mechanics.noise import add_noise
+from unlearn_bench.mechanics.passes import descend
 from unlearn_bench.mechanics.streams import mixed, shuffled
 from unlearn_bench.mechanics.teachers import frozen_copy, kl_divergence
 from unlearn_bench.registry import Probe, method
@@ -72,9 +74,11 @@ __all__ = [
     "Targets",
     "TrainingLog",
     "accuracy",
+    "add_noise",
     "blocks",
     "by_parameter",
     "check_finite",
+    "descend",
     "evaluating",
     "fan_in",
     "fgsm",

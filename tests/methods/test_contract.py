@@ -18,8 +18,9 @@ SHORT = {"epochs": 1, "min_steps": 0, "stop_accuracy": None}
 
 
 def short(name: str) -> dict[str, Any]:
-    known = registry.get(name).schema.model_fields
-    return {key: value for key, value in SHORT.items() if key in known}
+    entry = registry.get(name)
+    known = entry.schema.model_fields
+    return {key: value for key, value in SHORT.items() if key in known} | dict(entry.quick)
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
