@@ -49,6 +49,7 @@ from unlearn_bench.mechanics.modes import (
 )
 from unlearn_bench.mechanics.noise import add_noise
 from unlearn_bench.mechanics.passes import descend
+from unlearn_bench.mechanics.relabelling import PassOrder, Pool, relabelled_pass, wrong_labels
 from unlearn_bench.mechanics.streams import mixed, shuffled
 from unlearn_bench.mechanics.teachers import frozen_copy, kl_divergence
 from unlearn_bench.registry import Probe, method
@@ -66,7 +67,9 @@ __all__ = [
     "Momentum",
     "NonNegativeFloat",
     "NonNegativeInt",
+    "PassOrder",
     "Pixels",
+    "Pool",
     "PositiveFloat",
     "PositiveInt",
     "Probe",
@@ -93,6 +96,7 @@ __all__ = [
     "method",
     "mixed",
     "norms",
+    "relabelled_pass",
     "renew",
     "shuffled",
     "stem",
@@ -100,4 +104,5 @@ __all__ = [
     "summed_gradient",
     "tail",
     "training",
+    "wrong_labels",
 ]
