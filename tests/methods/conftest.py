@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from unlearn_bench import models, registry
-from unlearn_bench.context import Context, Split
+from unlearn_bench.context import Context, Split, TrainingLog
 from unlearn_bench.cost import Clock
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load
@@ -19,7 +20,7 @@ from unlearn_bench.data.splits import Indices
 from unlearn_bench.mechanics.attacks import Pixels
 from unlearn_bench.seeds import derive, seed_everything
 from unlearn_bench.spec import Forget, ModelSpec, Recipe
-from unlearn_bench.training import train
+from unlearn_bench.training import UpdateLog, train
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=4, batch_size=32, lr=4e-3, warmup=0.2, augment="none")
@@ -42,27 +43,37 @@ class World:
     data: Dataset
     indices: Indices
     original: nn.Module
+    log: TrainingLog | None = None
+    architecture: str = "test_resnet"
+    recipe: Recipe = RECIPE
     ledger: Counter[str] = field(default_factory=Counter)
 
     def build(self, seed: int) -> nn.Module:
-        return models.build(ModelSpec(name="test_resnet"), channels=1, image_size=(8, 8),
-                            num_classes=10, seed=seed)  # fmt: skip
+        return models.build(
+            ModelSpec(name=self.architecture), channels=self.data.channels,
+            image_size=self.data.image_size, num_classes=self.data.num_classes, seed=seed,
+        )  # fmt: skip
 
-    def split(self, name: str, seed: int = 0) -> Split:
+    def split(self, name: str, seed: int = 0, share: float = 1.0) -> Split:
+        indices = getattr(self.indices, name)
         return Split(
-            name, self.data.train, getattr(self.indices, name), mean=self.data.mean,
+            name, self.data.train, indices[: round(share * len(indices))], mean=self.data.mean,
             std=self.data.std, device=CPU, batch_size=32, augment="none",
             seed=derive(seed, name), ledger=self.ledger,
         )  # fmt: skip
 
     def context(self, method: registry.Method, seed: int = 0) -> Context:
         names = [n for n in ("forget", "retain", "validation") if getattr(method.access, n)]
+        shares = {"retain": method.access.retain_fraction}
         return Context(
-            method.name, method.access, {name: self.split(name, seed) for name in names},
-            device=CPU, seed=seed, num_classes=10, forget_classes=self.indices.forget_classes,
+            method.name, method.access,
+            {name: self.split(name, seed, shares.get(name, 1.0)) for name in names},
+            device=CPU, seed=seed, num_classes=self.data.num_classes,
+            forget_classes=self.indices.forget_classes,
+            training_log=self.log if method.access.log else None,
             build=self.build, clock=Clock(CPU),
             trainer=lambda model, split, only: train(
-                model, split, RECIPE, seed=seed, step=print, only=only
+                model, split, self.recipe, seed=seed, step=print, only=only
             ),
             pixels=Pixels(torch.tensor(self.data.mean).view(-1, 1, 1),
                           torch.tensor(self.data.std).view(-1, 1, 1)),
@@ -76,24 +87,40 @@ class World:
         return method.function(model, self.context(method, seed), **method.resolve(params))
 
 
-def make_world(forget: str) -> World:
-    torch.set_num_threads(1)
+def some_digits(count: int = 300) -> Dataset:
     digits = load("digits")
-    keep = torch.arange(300)
+    keep = torch.arange(count)
     train_part = Part(TensorImages(digits.train.images.fetch(keep)), digits.train.labels[keep])
     hidden = Part(Unreadable(), digits.test.labels[:20])
-    data = Dataset("digits", train_part, hidden, digits.classes, digits.mean, digits.std, "test")
+    return Dataset("digits", train_part, hidden, digits.classes, digits.mean, digits.std, "test")
+
+
+def make_world(
+    forget: str, *, data: Dataset | None = None, architecture: str = "test_resnet",
+    recipe: Recipe = RECIPE, seed: int = 0,
+) -> World:  # fmt: skip
+    """Train an original, with a log of what the batches that held F did to it."""
+    torch.set_num_threads(1)
+    data = data or some_digits()
     indices = splits.make(
-        Forget.model_validate(forget), train_part.labels, digits.test.labels, digits.classes,
-        validation=0.1, seed=0,
+        Forget.model_validate(forget), data.train.labels, data.test.labels, data.classes,
+        validation=0.1, seed=seed,
     )  # fmt: skip
-    world = World(data, indices, nn.Identity())
-    model = world.build(0)
-    split = Split("train", train_part, indices.train, mean=data.mean, std=data.std, device=CPU,
-                  batch_size=32, augment="none", seed=0, ledger=Counter())  # fmt: skip
-    train(model, split, RECIPE, seed=0, step=print)
+    world = World(data, indices, nn.Identity(), architecture=architecture, recipe=recipe)
+    model = world.build(seed)
+    split = Split("train", data.train, indices.train, mean=data.mean, std=data.std, device=CPU,
+                  batch_size=32, augment="none", seed=seed, ledger=Counter())  # fmt: skip
+    updates = UpdateLog(model, indices.forget)
+    train(model, split, recipe, seed=seed, step=print, log=updates)
     world.original = model.eval()
+    world.log = TrainingLog(updates.change, updates.hits, updates.steps)
     return world
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Callable[..., World]:
+    """``worlds(forget, data=..., architecture=..., recipe=..., seed=...)`` makes another."""
+    return make_world
 
 
 @pytest.fixture(scope="session")
