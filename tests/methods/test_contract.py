@@ -107,6 +107,8 @@ def test_no_storage_is_shared_with_the_original(name, results, class_world):
 @pytest.mark.parametrize("world", ["classes_world", "random_world"])
 @pytest.mark.parametrize("name", METHODS)
 def test_several_classes_and_random_examples_can_be_forgotten(name, world, request):
+    if world.removesuffix("_world") not in registry.get(name).forgets:
+        pytest.skip(f"{name} is not made for this")
     model = request.getfixturevalue(world).unlearn(name, **short(name))
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
