@@ -34,7 +34,7 @@ SOME_RETAIN = Access(retain=True, retain_fraction=0.3)
 
 @method(
     "bad_teacher", access=Access.FORGET | SOME_RETAIN, source="arXiv:2205.08096",
-    family="distillation", year=2023,
+    family="distillation", year=2023, quick={"batch_size": 32},
 )  # fmt: skip
 def bad_teacher(
     model: nn.Module,

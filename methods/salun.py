@@ -41,7 +41,7 @@ from unlearn_bench.api import (
 
 @method(
     "salun", access=Access.BOTH, source="arXiv:2310.12508", family="masking", year=2024,
-    quick={"epochs": 1},
+    quick={"epochs": 1, "batch_size": 64},
     probes={
         "relabel": Probe("each_epoch", given={"epochs": 2}), "pool": "all", "ratio": 0.2,
         "retain_fraction": 0.5,

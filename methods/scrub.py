@@ -42,11 +42,12 @@ from unlearn_bench.api import (
     training,
 )
 
-# Steps so long that the last epoch is the nearest and nothing is rewound.
-QUICK = {"epochs": 1, "msteps": 1, "lr": 0.02, "forget_batch_size": 4}
+# Forgetting goes on from epoch to epoch, so that SCRUB+R has no reason to rewind.
+QUICK = {"epochs": 1, "msteps": 1, "lr": 5e-3, "forget_batch_size": 4}
+TWO_EPOCHS = {"epochs": 2, "msteps": 2}
 PROBES = {
-    "optimizer": "adam", "weight_decay": 0.1, "msteps": 0, "gamma": 0.1, "alpha": 1.0,
-    "milestones": Probe([1], given={"epochs": 2}),
+    "epochs": Probe(2, given={"msteps": 2}), "msteps": 0, "optimizer": "adam",
+    "weight_decay": 0.1, "gamma": 0.1, "alpha": 1.0, "milestones": Probe([1], given=TWO_EPOCHS),
 }  # fmt: skip
 
 
