@@ -38,6 +38,7 @@ from unlearn_bench.mechanics.gradients import (
     global_norm,
     summed_cross_entropy,
     summed_gradient,
+    twice_differentiable,
 )
 from unlearn_bench.mechanics.masks import MaskedOptimizer, largest
 from unlearn_bench.mechanics.modes import (
@@ -105,4 +106,5 @@ __all__ = [
     "tail",
     "training",
     "wrong_labels",
+    "twice_differentiable",
 ]
