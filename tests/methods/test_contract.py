@@ -17,6 +17,13 @@ CHANGING = [name for name, entry in registry.methods().items() if entry.kind != 
 SHORT = {"epochs": 1, "min_steps": 0, "stop_accuracy": None}
 
 
+# One-shot edits that draw nothing: another seed gives the same weights.
+WITHOUT_CHANCE = {"ssd", "lfssd", "assd", "damp"}
+# Edits and partial trainings that leave some weights as they are, as they should.
+PARTIAL = {"ssd", "lfssd", "assd", "damp", "cf_k", "eu_k", "neg_merge"}
+PARTIAL |= {"mu_mis"}  # the input gradient of a network of ReLUs does not know its biases
+
+
 def short(name: str) -> dict[str, Any]:
     entry = registry.get(name)
     known = entry.schema.model_fields
@@ -58,7 +65,8 @@ def test_same_seed_gives_same_weights(name, results, class_world):
 @pytest.mark.parametrize("name", CHANGING)
 def test_another_seed_gives_other_weights(name, results, class_world):
     _, model, _ = results(name)
-    assert not equal(state(model), state(class_world.unlearn(name, seed=1, **short(name))))
+    again = class_world.unlearn(name, seed=1, **short(name))
+    assert equal(state(model), state(again)) is (name in WITHOUT_CHANCE)
 
 
 @pytest.mark.parametrize("name", CHANGING)
@@ -66,7 +74,10 @@ def test_parameters_really_change(name, results):
     before, model, _ = results(name)
     parameters = dict(model.named_parameters())
     moved = [p for p in parameters if not torch.equal(before[p], parameters[p].detach())]
-    assert len(moved) == len(parameters), f"unmoved: {sorted(set(parameters) - set(moved))}"
+    if name in PARTIAL:
+        assert moved
+    else:
+        assert len(moved) == len(parameters), f"unmoved: {sorted(set(parameters) - set(moved))}"
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -107,7 +118,7 @@ def test_no_storage_is_shared_with_the_original(name, results, class_world):
 @pytest.mark.parametrize("world", ["classes_world", "random_world"])
 @pytest.mark.parametrize("name", METHODS)
 def test_several_classes_and_random_examples_can_be_forgotten(name, world, request):
-    if world.removesuffix("_world") not in registry.get(name).forgets:
+    if world.partition("_")[0] not in registry.get(name).forgets:
         pytest.skip(f"{name} is not made for this")
     model = request.getfixturevalue(world).unlearn(name, **short(name))
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
