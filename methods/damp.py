@@ -33,7 +33,6 @@ from unlearn_bench.api import (
     Fraction,
     MethodError,
     PositiveFloat,
-    PositiveInt,
     Split,
     evaluating,
     method,
@@ -53,24 +52,22 @@ def damp(
     *,
     amount: Fraction | None = None,
     threshold: PositiveFloat = 0.01,
-    batch_size: PositiveInt = 64,
 ) -> nn.Module:
     """Project once, with all statistics taken from the original.
 
     Args:
         amount: a_l, the same for all layers; null takes it from separability and depth. Ours.
         threshold: A direction shorter than this share of its prototype is noise, and none. Ours.
-        batch_size: Examples per pass; only speed depends on it. Ours.
     """
     if not ctx.forget_classes:
         raise MethodError("damp forgets whole classes; take class: or classes: for the scenario")
     with ctx.precompute():
-        prototypes = _prototypes(model, ctx, batch_size)
+        prototypes = _prototypes(model, ctx)
         bases = {
             layer: [directions(m, ctx.forget_classes, threshold) for m in means]
             for layer, means in prototypes.items()
         }
-        strength = _strengths(model, ctx, prototypes, bases, batch_size)
+        strength = _strengths(model, ctx, prototypes, bases)
     touched = 0
     for layer, groups in bases.items():
         rows = layer.weight.flatten(1).chunk(len(groups))
@@ -178,12 +175,12 @@ def _watching(model: nn.Module, watcher: Watcher) -> Iterator[None]:
             handle.remove()
 
 
-def _prototypes(model: nn.Module, ctx: Context, batch_size: int) -> dict[Layer, list[Tensor]]:
+def _prototypes(model: nn.Module, ctx: Context) -> dict[Layer, list[Tensor]]:
     """Return the class means [C, in] of each group of each layer, layers in forward order."""
     sums: dict[Layer, Tensor] = {}
     counts = torch.zeros(ctx.num_classes, device=ctx.device, dtype=torch.float64)
     for split in (ctx.forget, ctx.retain):
-        for x, y in split.batches(batch_size):
+        for x, y in split.batches():
             one_hot = torch.nn.functional.one_hot(y, ctx.num_classes).double()
             counts += one_hot.sum(0)
 
@@ -199,7 +196,7 @@ def _prototypes(model: nn.Module, ctx: Context, batch_size: int) -> dict[Layer, 
 
 def _strengths(
     model: nn.Module, ctx: Context, prototypes: dict[Layer, list[Tensor]],
-    bases: dict[Layer, list[Tensor]], batch_size: int,
+    bases: dict[Layer, list[Tensor]],
 ) -> dict[Layer, float]:  # fmt: skip
     """Return a_l of each layer; of grouped convolutions all directions count together."""
     forgotten = list(ctx.forget_classes)
@@ -224,7 +221,7 @@ def _strengths(
             beyond = (score > middle).sum()
             hits[layer] = hits[layer] + beyond if layer in hits else beyond
 
-        for x, _ in split.batches(batch_size):
+        for x, _ in split.batches():
             with _watching(model, add):
                 model(x)
         return {layer: count / len(split) for layer, count in hits.items()}
