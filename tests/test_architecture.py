@@ -21,7 +21,8 @@ LAYERS: tuple[set[str], ...] = (
     {"api", "probes", "training"},
     {"observe"},
     {"runner"},
-    {"catalogue", "execute", "progress", "report"},
+    {"catalogue", "progress", "report", "workers"},
+    {"execute"},
     {"cli"},
     {"__main__"},
 )

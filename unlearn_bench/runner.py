@@ -75,7 +75,7 @@ class Runner:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self._dataset = lru_cache(maxsize=2)(self._load_dataset)
-        self._failed: dict[str, RunFailedError] = {}
+        self._failed: dict[str, str] = {}
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -92,6 +92,10 @@ class Runner:
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset; the last two stay in memory."""
         return self._dataset(spec.dataset, spec.image_size)
+
+    def remember(self, failed: Mapping[str, str]) -> None:
+        """Take over which runs failed elsewhere, by key with the reason, not to repeat them."""
+        self._failed.update(failed)
 
     def check_split(self, spec: RunSpec) -> None:
         """Find out before anything is trained whether the forget set exists.
@@ -185,7 +189,7 @@ class Runner:
                 lambda: self._unlearn(spec, data, indices, original, step),
             )
         except RunFailedError as failure:
-            self._failed[self.key(spec)] = failure
+            self._failed[self.key(spec)] = str(failure)
             raise
 
     def _retrained(
@@ -203,7 +207,7 @@ class Runner:
             try:
                 return self._unlearned(retrain, data, indices, original, step), ""
             except RunFailedError as now:
-                failure = now
+                failure = str(now)
         return None, f"retraining failed: {failure}"
 
     def result(self, spec: RunSpec, status: Any, **rest: Any) -> RunResult:
