@@ -251,6 +251,17 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
     assert 0 < one["size"] < entry["size"]
 
 
+def test_examples_named_to_be_forgotten_were_trained_on(
+    harness: Runner, spec_for: Callable[..., RunSpec]
+) -> None:
+    usual = spec_for(LOGGED, "Access.LOG")
+    held_out = harness._split(usual).validation[0]
+    spec = spec_for(LOGGED, "Access.LOG", scenarios=f"indices:{held_out}")
+    assert spec.training_identity() != usual.training_identity()
+    [entry] = harness.run(spec, silent).log
+    assert entry["hits"] == 1
+
+
 def test_the_training_log_is_recorded_once(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
