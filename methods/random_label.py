@@ -23,6 +23,7 @@ from unlearn_bench.api import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Probe,
     check_finite,
     method,
     training,
@@ -31,7 +32,10 @@ from unlearn_bench.api import (
 Pool = Literal["retain_classes", "other", "all"]
 
 
-@method("random_label", access=Access.BOTH, source="arXiv:1911.04933")
+@method(
+    "random_label", access=Access.BOTH, source="arXiv:1911.04933", family="relabelling", year=2020,
+    quick={"epochs": 1}, probes={"relabel": Probe("each_epoch", {"epochs": 2})},
+)  # fmt: skip
 def random_label(
     model: nn.Module,
     ctx: Context,

@@ -21,7 +21,7 @@ LAYERS: tuple[set[str], ...] = (
     {"api", "probes", "training"},
     {"observe"},
     {"runner"},
-    {"catalogue", "execute", "progress", "report"},
+    {"catalogue", "conformance", "execute", "progress", "report"},
     {"cli"},
     {"__main__"},
 )

@@ -1,99 +1,8 @@
-"""A small world for methods: 300 digits, a small network trained on them, a context."""
-
-import copy
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+"""Small worlds for methods: 300 digits, a small network trained on them, a context."""
 
 import pytest
-import torch
-from torch import nn
 
-from unlearn_bench import models, registry
-from unlearn_bench.context import Context, Split
-from unlearn_bench.cost import Clock
-from unlearn_bench.data import splits
-from unlearn_bench.data.datasets import Dataset, load
-from unlearn_bench.data.images import Part, TensorImages
-from unlearn_bench.data.splits import Indices
-from unlearn_bench.mechanics.attacks import Pixels
-from unlearn_bench.seeds import derive, seed_everything
-from unlearn_bench.spec import Forget, ModelSpec, Recipe
-from unlearn_bench.training import train
-
-CPU = torch.device("cpu")
-RECIPE = Recipe(epochs=4, batch_size=32, lr=4e-3, warmup=0.2, augment="none")
-
-
-class Unreadable:
-    """Images that nobody may look at."""
-
-    shape = (1, 8, 8)
-
-    def __len__(self) -> int:
-        return 20
-
-    def fetch(self, indices: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("a method read test images")
-
-
-@dataclass
-class World:
-    data: Dataset
-    indices: Indices
-    original: nn.Module
-    ledger: Counter[str] = field(default_factory=Counter)
-
-    def build(self, seed: int) -> nn.Module:
-        return models.build(ModelSpec(name="test_resnet"), channels=1, image_size=(8, 8),
-                            num_classes=10, seed=seed)  # fmt: skip
-
-    def split(self, name: str, seed: int = 0) -> Split:
-        return Split(
-            name, self.data.train, getattr(self.indices, name), mean=self.data.mean,
-            std=self.data.std, device=CPU, batch_size=32, augment="none",
-            seed=derive(seed, name), ledger=self.ledger,
-        )  # fmt: skip
-
-    def context(self, method: registry.Method, seed: int = 0) -> Context:
-        names = [n for n in ("forget", "retain", "validation") if getattr(method.access, n)]
-        return Context(
-            method.name, method.access, {name: self.split(name, seed) for name in names},
-            device=CPU, seed=seed, num_classes=10, forget_classes=self.indices.forget_classes,
-            build=self.build, clock=Clock(CPU),
-            trainer=lambda model, split, only: train(
-                model, split, RECIPE, seed=seed, step=print, only=only
-            ),
-            pixels=Pixels(torch.tensor(self.data.mean).view(-1, 1, 1),
-                          torch.tensor(self.data.std).view(-1, 1, 1)),
-        )  # fmt: skip
-
-    def unlearn(self, name: str, seed: int = 0, **params: Any) -> nn.Module:
-        method = registry.get(name)
-        self.ledger.clear()
-        model = copy.deepcopy(self.original)
-        seed_everything(seed)
-        return method.function(model, self.context(method, seed), **method.resolve(params))
-
-
-def make_world(forget: str) -> World:
-    torch.set_num_threads(1)
-    digits = load("digits")
-    keep = torch.arange(300)
-    train_part = Part(TensorImages(digits.train.images.fetch(keep)), digits.train.labels[keep])
-    hidden = Part(Unreadable(), digits.test.labels[:20])
-    data = Dataset("digits", train_part, hidden, digits.classes, digits.mean, digits.std, "test")
-    indices = splits.make(
-        Forget.model_validate(forget), train_part.labels, digits.test.labels, digits.classes,
-        validation=0.1, seed=0,
-    )  # fmt: skip
-    world = World(data, indices, nn.Identity())
-    model = world.build(0)
-    split = Split("train", train_part, indices.train, mean=data.mean, std=data.std, device=CPU,
-                  batch_size=32, augment="none", seed=0, ledger=Counter())  # fmt: skip
-    train(model, split, RECIPE, seed=0, step=print)
-    world.original = model.eval()
-    return world
+from unlearn_bench.conformance.world import World, make_world
 
 
 @pytest.fixture(scope="session")
@@ -109,3 +18,11 @@ def classes_world() -> World:
 @pytest.fixture(scope="session")
 def random_world() -> World:
     return make_world("random:0.1")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """More threads than such small tensors can feed wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
