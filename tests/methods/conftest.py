@@ -1,8 +1,16 @@
 """Small worlds for methods: 300 digits, a small network trained on them, a context."""
 
+from collections.abc import Callable
+
 import pytest
 
 from unlearn_bench.conformance.world import World, make_world
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Callable[..., World]:
+    """``worlds(forget, data=..., architecture=..., recipe=..., seed=...)`` makes another."""
+    return make_world
 
 
 @pytest.fixture(scope="session")
@@ -18,11 +26,3 @@ def classes_world() -> World:
 @pytest.fixture(scope="session")
 def random_world() -> World:
     return make_world("random:0.1")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """More threads than such small tensors can feed wait for each other."""
-    import torch
-
-    torch.set_num_threads(1)

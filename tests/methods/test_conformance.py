@@ -1,4 +1,4 @@
-"""What every registered method must keep to, whatever it does: the checks of `unlearn-bench check`."""
+"""What every registered method must keep to, as `unlearn-bench check` sees it."""
 
 import pytest
 

@@ -1,8 +1,8 @@
 """What any registered method must keep to, checked on a small real task: `unlearn-bench check`.
 
-Every check is a small function in `running`, `effects` or `conduct`; it looks at runs that a `Subject` makes once and
-keeps, on a `World` of some hundred digits. Mistakes that published code made are planted in
-``tests/methods/broken`` and must be found.
+Every check is a small function in `running`, `effects` or `conduct`; it looks at runs that a
+`Subject` makes once and keeps, on a `World` of some hundred digits. Mistakes that published code
+made are planted in ``tests/methods/broken`` and must be found.
 
 What a method may do here and could still do wrong elsewhere: nothing is claimed of its quality,
 only of its conduct.

@@ -1,12 +1,19 @@
 """Does what it declares have an effect: data, log, every hyper-parameter?"""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from unlearn_bench.conformance.check import check, listed
 from unlearn_bench.conformance.neighbours import neighbours
-from unlearn_bench.conformance.subject import FailedError, NotApplicableError, Subject
+from unlearn_bench.conformance.subject import (
+    FEWER_CLASSES,
+    FailedError,
+    NotApplicableError,
+    Subject,
+    told,
+)
 from unlearn_bench.conformance.trial import State, Trial, same
 from unlearn_bench.registry import Probe
 
@@ -142,55 +149,65 @@ def _declared(subject: Subject, name: str) -> Trial:
 def _data_matter(subject: Subject, name: str) -> str:
     base = _declared(subject, name)
     other = subject.run(f"other {name}")
-    moved, total, _ = _moved(base.parameters, other.parameters)
-    if moved:
+    moved, total, share = _moved(base.parameters, other.parameters)
+    if share >= ROUNDING:
         return f"other {name} images give other weights ({moved:,} of {total:,})"
     # Some need to know only which class is forgotten, and read that from the labels.
     if name == "forget" and subject.scopes[0] == "class":
-        another = subject.run(scope="another class")
-        moved, total, _ = _moved(base.parameters, another.parameters)
-        if moved:
+        another = subject.run("another class")
+        moved, total, share = _moved(base.parameters, another.parameters)
+        if share >= ROUNDING:
             return f"another class gives other weights ({moved:,} of {total:,}), other images none"
     raise FailedError(
-        f"other {name} images give the very same weights: {base.touched.get(name, 0)} examples "
-        "were read for nothing, or their loss has no gradient"
+        f"other {name} images give the same weights, but for rounding: "
+        f"{base.touched.get(name, 0)} examples were read for nothing, or their loss has no gradient"
     )
 
 
 def _telling_value(subject: Subject, name: str) -> Any:
     """Return a value of a parameter that gives other weights than the one in force."""
     method = subject.method
+    declared = method.probes.get(name)
+    probe = declared if isinstance(declared, Probe) else Probe(declared)
     if name in method.probes:
-        probe = method.probes[name]
-        probe = probe if isinstance(probe, Probe) else Probe(probe)
-        there = {**probe.given, name: probe.value}
-        if same(subject.run(params=probe.given).weights, subject.run(params=there).weights):
-            raise FailedError(f"its probe {listed(there)} changes nothing")
-        return probe.value
-    value = method.resolve(subject.quick)[name]
-    tried = neighbours(method, name, value)
-    for ground in ({}, _longer(subject, name)):
-        for candidate in tried if ground is not None else ():
-            one = subject.run(params=ground)
-            other = subject.trial(params={**(ground or {}), name: candidate})
-            if other.usable and not same(one.weights, other.weights):
-                return candidate
-    found = f"{', '.join(map(str, tried))} do as {value} does" if tried else "no other value known"
+        tried = [probe.value]
+    else:
+        tried = neighbours(method, name, method.resolve(subject.quick)[name])
+    for ground, where in _settings(subject, name, probe.given):
+        for value in tried:
+            one = subject.trial(params=ground, **where)
+            other = subject.trial(params={**ground, name: value}, **where)
+            if one.usable and other.usable and not same(one.weights, other.weights):
+                return value
+            broken = one if not one.usable else other
+            if not broken.usable and name in method.probes:
+                raise FailedError(f"its probe {listed(broken.params)} ends in {told(broken)}")
+    if name in method.probes:
+        raise FailedError(f"its probe {listed({**probe.given, name: probe.value})} changes nothing")
+    found = f"the same weights by {', '.join(map(str, tried))}" if tried else "no value to try"
     raise FailedError(
-        f"read nowhere, or not in this setting ({found}); declare "
+        f"read nowhere, or not in these settings ({found}); declare "
         f'probes={{"{name}": Probe(value, given={{...}})}}'
     )
 
 
-def _longer(subject: Subject, name: str) -> dict[str, Any] | None:
-    """Return parameters that make more steps: momentum, say, shows in the second one alone."""
+def _settings(
+    subject: Subject, name: str, given: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield where a parameter may show: as it is, in more steps, other scenarios, on a ViT."""
+    yield dict(given), {}
+    # Momentum, say, shows in the second step alone.
     params = subject.method.resolve(subject.quick)
     longer: dict[str, Any] = {}
     if isinstance(params.get("epochs"), int) and name != "epochs":
         longer["epochs"] = params["epochs"] + 1
     if isinstance(params.get("batch_size"), int) and name != "batch_size":
         longer["batch_size"] = 32 if longer else 8
-    return longer or None
+    if longer:
+        yield {**longer, **given}, {}
+    for scope in subject.scopes[1:]:
+        yield {**longer, **given}, {"scope": scope}
+    yield {**longer, **given}, {"transformer": True, "classes": FEWER_CLASSES}
 
 
 def _moved(before: State, after: State) -> tuple[int, int, float]:

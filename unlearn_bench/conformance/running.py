@@ -79,8 +79,8 @@ def batches_of_one(subject: Subject) -> str:
     )
     if not clear:
         raise FailedError(
-            f"{told(trial)}; raise a MethodError that says what BatchNorm needs (the block of "
-            "`training` does)"
+            f"{told(trial)}; where BatchNorm forbids it, raise a MethodError that names the batch "
+            "size, as the block of `training` does"
         )
     return f"refused: {told(trial)}"
 

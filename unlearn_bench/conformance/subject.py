@@ -3,18 +3,19 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from torch import nn
 
 from unlearn_bench.conformance.trial import Trial, attempt
-from unlearn_bench.conformance.world import World, make_world
-from unlearn_bench.context import TrainingLog
+from unlearn_bench.conformance.world import RECIPE, World, digits, make_world
 from unlearn_bench.registry import SCOPES, Method
 
-SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1",
-             "another class": "class:4"}  # fmt: skip
+SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
+ANOTHER_CLASS = 4
 FEWER_CLASSES = 7
+ONE_EPOCH = RECIPE.model_copy(update={"epochs": 1})
 
 
 class NotApplicableError(Exception):
@@ -29,22 +30,29 @@ class DoesNotRunError(FailedError):
     """The method cannot even be run as the check needs it."""
 
 
-def small_world(scope: str, classes: int = 10) -> World:
+@cache
+def small_world(scope: str, classes: int, logged: bool) -> World:
     """Return the world in which nearly all checks run; a trained ResNet, 130 digits."""
-    return make_world(SCENARIOS[scope], classes=classes, examples=130, epochs=12, retrain_epochs=1)
+    world = make_world(
+        SCENARIOS[scope], data=digits(classes), examples=130, logged=logged,
+        recipe=RECIPE.model_copy(update={"epochs": 12}),
+    )  # fmt: skip
+    return replace(world, recipe=ONE_EPOCH)
 
 
-def transformer_world(scope: str, classes: int) -> World:
+@cache
+def transformer_world(scope: str, classes: int, logged: bool) -> World:
     """Return a world with a small ViT, trained just a little."""
     return make_world(
-        SCENARIOS[scope], "test_vit", classes=classes, examples=60, epochs=2, retrain_epochs=1
-    )
+        SCENARIOS[scope], data=digits(classes), examples=60, architecture="test_vit",
+        recipe=ONE_EPOCH, logged=logged,
+    )  # fmt: skip
 
 
 def _other_log(world: World) -> World:
-    log = world.training_log()
-    doubled = {name: 2 * change for name, change in log.change.items()}
-    return replace(world, log=TrainingLog(doubled, log.hits, log.steps))
+    assert world.log is not None
+    doubled = {name: 2 * change for name, change in world.log.change.items()}
+    return replace(world, log=replace(world.log, change=doubled))
 
 
 def _other_original(world: World) -> World:
@@ -59,6 +67,7 @@ def _ordinary(world: World) -> World:
 VARIANTS: Mapping[str, Callable[[World], World]] = {
     "": _ordinary,
     "other forget": lambda world: world.with_others("forget"),
+    "another class": lambda world: world.with_class(ANOTHER_CLASS),
     "other retain": lambda world: world.with_others("retain"),
     "other validation": lambda world: world.with_others("validation"),
     "other log": _other_log,
@@ -123,10 +132,8 @@ class Subject:
         key = (variant, json.dumps(given, sort_keys=True), seed, scope, classes, transformer,
                repeat, poisoned)  # fmt: skip
         if key not in self._trials:
-            world = (
-                transformer_world(scope, classes) if transformer else small_world(scope, classes)
-            )
-            world = VARIANTS[variant](world)
+            make = transformer_world if transformer else small_world
+            world = VARIANTS[variant](make(scope, classes, self.method.access.log))
             self._trials[key] = attempt(
                 world, self.method, given, seed, repeat=repeat, poisoned=poisoned
             )
@@ -135,7 +142,7 @@ class Subject:
     @property
     def original(self) -> nn.Module:
         """The original that the ordinary run started from."""
-        return small_world(self.scopes[0]).original
+        return small_world(self.scopes[0], 10, self.method.access.log).original
 
     def trials(self) -> list[Trial]:
         """Return all runs so far."""

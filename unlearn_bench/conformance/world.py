@@ -69,21 +69,19 @@ class World:
         data: Digits; more training images than the scenario uses, and no readable test images.
         indices: Who is in F, R and V.
         original: Trained on F and R; methods get copies.
-        model: Its architecture.
-        recipe: What the original was trained by.
-        retraining: What `ctx.train` does; fewer epochs where only mechanics are looked at.
+        log: What the original's training did in the batches that held F, if it was recorded.
+        architecture: Of the original, as timm names it.
+        recipe: What `ctx.train` does.
         ledger: Examples touched in the last run, by split.
-        log: What the original's training did in the batches that held F, once it was asked for.
     """
 
     data: Dataset
     indices: Indices
     original: nn.Module
-    model: str = "test_resnet"
-    recipe: Recipe = RECIPE
-    retraining: Recipe = RECIPE
-    ledger: Counter[str] = field(default_factory=Counter)
     log: TrainingLog | None = None
+    architecture: str = "test_resnet"
+    recipe: Recipe = RECIPE
+    ledger: Counter[str] = field(default_factory=Counter)
 
     @property
     def images(self) -> WatchedImages:
@@ -93,7 +91,7 @@ class World:
 
     def build(self, seed: int) -> nn.Module:
         """Return a model with fresh weights."""
-        return _build(self.model, self.data.num_classes, seed)
+        return _build(self.architecture, self.data, seed)
 
     def split(self, name: str, seed: int = 0, share: float = 1.0) -> Split:
         """Return F, R or V as a method gets it, or a share of it."""
@@ -113,27 +111,17 @@ class World:
         readable = {
             name: self.split(name, seed, shares[name]) for name in SPLITS if getattr(access, name)
         }
-        build, recipe = self.build, self.retraining
         return context_type(
             method.name, access, readable, device=CPU, seed=seed,
             num_classes=self.data.num_classes, forget_classes=self.indices.forget_classes,
-            build=build, clock=Clock(CPU),
+            build=self.build, clock=Clock(CPU),
             trainer=lambda model, split, only: train(
-                model, split, recipe, seed=seed, step=_silent, only=only
+                model, split, self.recipe, seed=seed, step=_silent, only=only
             ),
             pixels=Pixels(torch.tensor(self.data.mean).view(-1, 1, 1),
                           torch.tensor(self.data.std).view(-1, 1, 1)),
-            training_log=self.training_log() if access.log else None,
+            training_log=self.log if access.log else None,
         )  # fmt: skip
-
-    def training_log(self) -> TrainingLog:
-        """Return the log of the original's training, which is gone through again for it."""
-        if self.log is None:
-            model = self.build(0)
-            updates = UpdateLog(model, self.indices.forget)
-            _train_original(model, self.data, self.indices.train, self.recipe, updates)
-            self.log = TrainingLog(updates.change, updates.hits, updates.steps)
-        return self.log
 
     def unlearn(self, name: str, seed: int = 0, **params: Any) -> nn.Module:
         """Return what a registered method makes of a copy of the original."""
@@ -148,15 +136,23 @@ class World:
     def with_others(self, name: str) -> "World":
         """Return the same world with other examples of the same classes in a split."""
         members: Tensor = getattr(self.indices, name)
-        used = torch.cat([self.indices.train, self.indices.validation])
-        spare = torch.ones(len(self.data.train.labels), dtype=torch.bool)
-        spare[used] = False
+        labels = self.data.train.labels[members]
         others = members.clone()
-        for label in self.data.train.labels[members].unique():
-            places = (self.data.train.labels[members] == label).nonzero().squeeze(1)
-            free = (spare & (self.data.train.labels == label)).nonzero().squeeze(1)
-            others[places] = free[: len(places)]
+        for label in labels.unique():
+            places = (labels == label).nonzero().squeeze(1)
+            others[places] = self._spare(int(label))[: len(places)]
         return self._with({name: others})
+
+    def with_class(self, label: int) -> "World":
+        """Return the same world with another class to be forgotten; R is as it was."""
+        changed = self._with({"forget": self._spare(label)[: len(self.indices.forget)]})
+        return replace(changed, indices=replace(changed.indices, forget_classes=(label,)))
+
+    def _spare(self, label: int) -> Tensor:
+        """Return the examples of a class that are in no split."""
+        free = self.data.train.labels == label
+        free[torch.cat([self.indices.train, self.indices.validation])] = False
+        return free.nonzero().squeeze(1)
 
     def reordered(self) -> "World":
         """Return the same world with the examples of each split stored in another order."""
@@ -167,11 +163,15 @@ class World:
         })  # fmt: skip
 
     def reduced(self, count: int) -> "World":
-        """Return the same world with at most ``count`` examples in each split."""
-        return self._with({
-            name: members[:: -(-len(members) // count)]
-            for name in SPLITS for members in [getattr(self.indices, name)]
-        })  # fmt: skip
+        """Return the same world with about ``count`` examples in each split, of every class."""
+        fewer = {}
+        for name in SPLITS:
+            members: Tensor = getattr(self.indices, name)
+            labels = self.data.train.labels[members]
+            each = max(1, count // len(labels.unique()))
+            kept = [members[labels == label][:each] for label in labels.unique()]
+            fewer[name] = torch.cat(kept).sort().values
+        return self._with(fewer)
 
     def _with(self, changed: dict[str, Tensor]) -> "World":
         members = {name: getattr(self.indices, name) for name in SPLITS} | changed
@@ -182,63 +182,78 @@ class World:
 
 
 @cache
+def digits(classes: int = 10) -> Dataset:
+    """Return the digits below ``classes``, watched, with test images that nobody may look at."""
+    real = load("digits")
+    kept = (real.train.labels < classes).nonzero().squeeze(1)
+    hidden = real.test.labels[real.test.labels < classes][:TEST_EXAMPLES]
+    return Dataset(
+        "digits", Part(WatchedImages(real.train.images.fetch(kept)), real.train.labels[kept]),
+        Part(UnreadableImages(len(hidden)), hidden), real.classes[:classes], real.mean, real.std,
+        "small",
+    )  # fmt: skip
+
+
 def make_world(
-    forget: str, model: str = "test_resnet", *, classes: int = 10, examples: int = 300,
-    epochs: int = RECIPE.epochs, retrain_epochs: int = RECIPE.epochs,
+    forget: str, *, data: Dataset | None = None, examples: int = 300,
+    architecture: str = "test_resnet", recipe: Recipe = RECIPE, seed: int = 0, logged: bool = True,
 ) -> World:  # fmt: skip
-    """Build a world; the same one for the same arguments.
+    """Divide a dataset for a scenario and train an original.
 
     Args:
         forget: The scenario, such as ``class:8``.
-        model: A timm architecture.
-        classes: How many digits there are.
-        examples: Training and validation examples.
-        epochs: Passes that the original was trained for.
-        retrain_epochs: Passes that `ctx.train` makes.
+        data: Digits by default.
+        examples: How many training examples the scenario divides; others stay spare.
+        architecture: As timm names it.
+        recipe: What the original is trained by, and `ctx.train` trains by.
+        seed: Of split and training.
+        logged: Whether the training log is recorded. Without it, scenarios that divide the same
+            examples share an original.
     """
-    digits = load("digits")
-    kept = (digits.train.labels < classes).nonzero().squeeze(1)
-    labels = digits.train.labels[kept]
-    test_labels = digits.test.labels[digits.test.labels < classes][:TEST_EXAMPLES]
-    data = Dataset(
-        "digits", Part(WatchedImages(digits.train.images.fetch(kept)), labels),
-        Part(UnreadableImages(len(test_labels)), test_labels), digits.classes[:classes],
-        digits.mean, digits.std, "small",
-    )  # fmt: skip
+    data = data or digits()
     indices = splits.make(
-        Forget.model_validate(forget), labels[:examples], test_labels, data.classes,
-        validation=0.1, seed=0,
+        Forget.model_validate(forget), data.train.labels[:examples], data.test.labels,
+        data.classes, validation=0.1, seed=seed,
     )  # fmt: skip
-    recipe = RECIPE.model_copy(update={"epochs": epochs})
-    original = _original(model, data, tuple(indices.train.tolist()), recipe)
-    retraining = RECIPE.model_copy(update={"epochs": retrain_epochs})
-    return World(data, indices, original, model, recipe, retraining)
+    world = World(data, indices, nn.Identity(), None, architecture, recipe)
+    if logged:
+        world.original = _build(architecture, data, seed)
+        updates = UpdateLog(world.original, indices.forget)
+        _train(world.original, data, indices.train, recipe, seed, updates)
+        world.log = TrainingLog(updates.change, updates.hits, updates.steps)
+    else:
+        world.original = _original(architecture, data, tuple(indices.train.tolist()), recipe, seed)
+    return world
 
 
 _ORIGINALS: dict[tuple[object, ...], nn.Module] = {}
 
 
-def _original(model: str, data: Dataset, members: tuple[int, ...], recipe: Recipe) -> nn.Module:
-    """Train an original once: scenarios that divide the same examples share it."""
-    key = (model, data.num_classes, members, recipe.epochs)
+def _original(
+    architecture: str, data: Dataset, members: tuple[int, ...], recipe: Recipe, seed: int
+) -> nn.Module:
+    key = (architecture, data.fingerprint, data.num_classes, members, recipe, seed)
     if key not in _ORIGINALS:
-        built = _build(model, data.num_classes, 0)
-        _train_original(built, data, torch.tensor(members), recipe)
-        _ORIGINALS[key] = built
+        model = _build(architecture, data, seed)
+        _train(model, data, torch.tensor(members), recipe, seed)
+        _ORIGINALS[key] = model
     return _ORIGINALS[key]
 
 
-def _build(model: str, classes: int, seed: int) -> nn.Module:
+def _build(architecture: str, data: Dataset, seed: int) -> nn.Module:
     return models.build(
-        ModelSpec(name=model), channels=1, image_size=(8, 8), num_classes=classes, seed=seed
-    )
+        ModelSpec(name=architecture), channels=data.channels, image_size=data.image_size,
+        num_classes=data.num_classes, seed=seed,
+    )  # fmt: skip
 
 
-def _train_original(
-    model: nn.Module, data: Dataset, members: Tensor, recipe: Recipe, log: UpdateLog | None = None
-) -> None:
-    everyone = _split("train", data, members, 0, Counter())
-    train(model, everyone, recipe, seed=0, step=_silent, log=log)
+def _train(
+    model: nn.Module, data: Dataset, members: Tensor, recipe: Recipe, seed: int,
+    log: UpdateLog | None = None,
+) -> None:  # fmt: skip
+    torch.set_num_threads(1)  # more threads than such small tensors can feed wait for each other
+    everyone = _split("train", data, members, seed, Counter())
+    train(model, everyone, recipe, seed=seed, step=_silent, log=log)
 
 
 def _split(name: str, data: Dataset, members: Tensor, seed: int, ledger: Counter[str]) -> Split:
