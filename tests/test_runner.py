@@ -1,6 +1,7 @@
 """One run: what a method gets, what it may give back, and what is kept of it."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unlearn_bench import registry, runner
+from unlearn_bench import evaluate, metrics, registry, runner
 from unlearn_bench.config import expand
 from unlearn_bench.context import MAX_LOG_ENTRIES
+from unlearn_bench.cost import Clock
 from unlearn_bench.errors import DataError, MethodError, ModelError
 from unlearn_bench.runner import RunFailedError, Runner, check_model, stored_log
 from unlearn_bench.spec import RunSpec, Suite
@@ -91,6 +93,38 @@ def test_a_run_is_measured_and_its_costs_are_kept(
     assert result.params == {"a": 1.0} and result.environment["threads"] == 1
     assert result.key == harness.key(spec)
     assert "original" in steps[0] and {"mine", "evaluate"} <= set(steps)
+
+
+def test_a_methods_time_holds_its_precomputation_and_no_evaluation(
+    harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[str] = []
+    at_work: dict[str, list[str]] = {}
+    phase, compute, logits = Clock.phase, metrics.compute, evaluate.logits
+
+    @contextlib.contextmanager
+    def noted(clock: Clock, name: str) -> Iterator[None]:
+        running.append(name)
+        with phase(clock, name):
+            yield
+        running.remove(name)
+
+    def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            at_work[name] = list(running)
+            return call(*args, **options)
+
+        return wrapped
+
+    monkeypatch.setattr(Clock, "phase", noted)
+    monkeypatch.setattr(metrics, "compute", watched("metrics", compute))
+    monkeypatch.setattr(evaluate, "logits", watched("logits", logits))
+    monkeypatch.setattr(nn.Module, "zero_grad", watched("zero_grad", nn.Module.zero_grad))
+    body = "with ctx.precompute(): model.zero_grad()\nmodel.fc.bias.data += 0.1\nreturn model"
+    harness.run(spec_for(body), silent)
+    assert at_work == {
+        "zero_grad": ["unlearn", "precompute"], "logits": ["evaluate"], "metrics": ["evaluate"],
+    }  # fmt: skip
 
 
 def test_doing_nothing_gives_the_original(
