@@ -251,6 +251,16 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
     assert 0 < one["size"] < entry["size"]
 
 
+def test_examples_named_to_be_forgotten_were_trained_on(
+    harness: Runner, spec_for: Callable[..., RunSpec]
+) -> None:
+    held_out = harness._split(spec_for(LOGGED, "Access.LOG")).validation[0]
+    spec = spec_for(LOGGED, "Access.LOG", scenarios=f"indices:{held_out}")
+    assert spec.training_identity() != spec_for(LOGGED).training_identity()
+    [entry] = harness.run(spec, silent).log
+    assert entry["hits"] == 1
+
+
 def test_the_training_log_is_recorded_once(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:

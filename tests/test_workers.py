@@ -63,7 +63,8 @@ def test_workers_end_when_their_parent_is_killed(cli: Any, tiny: Path, tmp_path:
         mine = workers_of(running.pid)
         time.sleep(0.05)
     assert len(mine) >= 2
-    os.kill(running.pid, signal.SIGKILL)
+    os.kill(running.pid, signal.SIGKILL)  # it alone, not its group
+    assert running.wait().code == -9
     while any(Path(f"/proc/{pid}").exists() for pid in mine) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in mine)

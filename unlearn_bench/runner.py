@@ -250,10 +250,8 @@ class Runner:
         self, spec: RunSpec, data: Dataset, model: nn.Module, step: Step,
         log: UpdateLog | None = None,
     ) -> None:  # fmt: skip
-        kept = torch.ones(len(data.train.labels), dtype=torch.bool)
-        kept[splits.hold_out(data.train.labels, spec.validation, spec.seed)] = False
         everyone = self._as_split(
-            spec, "train", kept.nonzero().squeeze(1), data, "original", Counter()
+            spec, "train", self._split(spec).train, data, "original", Counter()
         )
         train(model, everyone, spec.recipe, seed=derive(spec.seed, "original"), log=log,
               step=lambda text: step(f"train original: {text}"))  # fmt: skip
