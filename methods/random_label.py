@@ -7,11 +7,10 @@ Source: as a baseline in Golatkar et al. 2020, arXiv:1911.04933; settings of Fos
 (SSD), arXiv:2308.07707, and Fan et al. 2023 (SalUn), arXiv:2310.12508.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
 
@@ -21,20 +20,27 @@ from unlearn_bench.api import (
     Context,
     Fraction,
     NonNegativeFloat,
+    PassOrder,
+    Pool,
     PositiveFloat,
     PositiveInt,
     Probe,
+    Split,
     check_finite,
     method,
+    relabelled_pass,
     training,
+    wrong_labels,
 )
-
-Pool = Literal["retain_classes", "other", "all"]
 
 
 @method(
-    "random_label", access=Access.BOTH, source="arXiv:1911.04933", family="relabelling", year=2020,
-    quick={"epochs": 1}, probes={"relabel": Probe("each_epoch", {"epochs": 2})},
+    "random_label", access=Access.BOTH, source="arXiv:1911.04933", family="relabelling",
+    year=2020, quick={"epochs": 1},
+    probes={
+        "relabel": Probe("each_epoch", given={"epochs": 2}), "pool": "all", "weight_decay": 0.1,
+        "retain_fraction": 0.5,
+    },
 )  # fmt: skip
 def random_label(
     model: nn.Module,
@@ -47,7 +53,7 @@ def random_label(
     batch_size: PositiveInt = 128,
     relabel: Literal["once", "each_epoch"] = "once",
     pool: Pool = "retain_classes",
-    order: Literal["mixed", "sequential"] = "mixed",
+    order: PassOrder = "mixed",
     retain_fraction: Fraction = 1.0,
     batch_norm: BatchNormMode = "train",
 ) -> nn.Module:
@@ -77,22 +83,18 @@ def random_label(
     keep = round(retain_fraction * len(ctx.retain)) if retain_fraction else 0
     retain = ctx.retain.subset(keep, ctx.rng) if keep else None
 
-    def batches(labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        wrong = ctx.forget.relabelled(labels)
-        if retain is None:
-            yield from wrong.epochs(1, batch_size)
-        elif order == "mixed":
-            yield from (wrong + retain).epochs(1, batch_size)
-        else:
-            yield from wrong.epochs(1, batch_size)
-            yield from retain.epochs(1, batch_size)
+    def relabelled() -> Split:
+        drawn = wrong_labels(
+            ctx.forget.labels, ctx.num_classes, pool, ctx.forget_classes, ctx.rng
+        )  # fmt: skip
+        return ctx.forget.relabelled(drawn)
 
-    labels = wrong_labels(ctx, pool)
+    wrong = relabelled()
     with training(model, batch_norm):
         for epoch in range(epochs):
             if epoch and relabel == "each_epoch":
-                labels = wrong_labels(ctx, pool)
-            for x, y in batches(labels):
+                wrong = relabelled()
+            for x, y in relabelled_pass(wrong, retain, order, batch_size):
                 loss = cross_entropy(model(x), y)
                 step_rule.zero_grad(set_to_none=True)
                 loss.backward()
@@ -100,14 +102,3 @@ def random_label(
                 ctx.log(loss=loss)
             check_finite(loss, "lower random_label.lr")
     return model
-
-
-def wrong_labels(ctx: Context, pool: Pool) -> Tensor:
-    """Draw one label for each example of F, uniformly over the pool, int64 [N]."""
-    true = ctx.forget.labels
-    allowed = torch.ones(len(true), ctx.num_classes)
-    if pool == "retain_classes" and ctx.forget_classes:
-        allowed[:, list(ctx.forget_classes)] = 0
-    if pool != "all":
-        allowed[torch.arange(len(true)), true] = 0
-    return torch.multinomial(allowed, 1, generator=ctx.rng).squeeze(1)

@@ -21,7 +21,8 @@ LAYERS: tuple[set[str], ...] = (
     {"api", "probes", "training"},
     {"observe"},
     {"runner"},
-    {"catalogue", "conformance", "execute", "progress", "report"},
+    {"catalogue", "conformance", "progress", "report", "workers"},
+    {"execute"},
     {"cli"},
     {"__main__"},
 )

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from unlearn_bench import __version__
+from unlearn_bench import __version__, registry
 
 Write = Callable[[str, str], Path]
 
@@ -209,6 +209,10 @@ REASONS = {
 }
 
 
+# Retraining and the controls, which every suite runs.
+ALWAYS = sum(entry.kind != "method" for entry in registry.methods().values())
+
+
 def test_methods_that_misbehave_fail_alone(
     cli: Any, tiny: Path, write: Write, tmp_path: Path
 ) -> None:
@@ -217,7 +221,7 @@ def test_methods_that_misbehave_fail_alone(
             "--methods", ",".join([*REASONS, "honest"])]  # fmt: skip
     ended = cli(*argv)
     assert ended.code == 1 and ended.err == ""
-    assert "7 of 10 runs failed; the same command tries them again" in ended.out
+    assert f"7 of {len(REASONS) + 1 + ALWAYS} runs failed; the same command tries" in ended.out
     assert "Traceback" not in ended.out
     records = pd.read_csv(tmp_path / "out" / "records.csv", keep_default_na=False)
     failed = records[records["status"] == "failed"].set_index("method")["error"]
@@ -226,14 +230,15 @@ def test_methods_that_misbehave_fail_alone(
         assert re.search(reason, failed[name]), failed[name]
         assert f"{name}: {failed[name]}" in ended.out
     finished = set(records.loc[records["metric"] == "forget_accuracy", "method"])
-    assert finished == {"original", "retrain", "honest"}
+    always = {name for name, entry in registry.methods().items() if entry.kind != "method"}
+    assert finished == {*always, "honest"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert all(name in page for name in [*REASONS, "honest"])
 
     # Mended, only what had failed is run again.
     culprits.write_text(CULPRITS.replace('raise RuntimeError("no\\nluck")', "return model"))
     again = cli(*argv)
-    assert again.code == 1 and "6 of 10 runs failed" in again.out
+    assert again.code == 1 and f"6 of {len(REASONS) + 1 + ALWAYS} runs failed" in again.out
     kept = [line for line in again.out.splitlines() if "was there already" in line]
     assert [line.split(" · ")[-1].split()[0] for line in kept] == ["original", "retrain"]
 
@@ -355,7 +360,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_a_finished_suite_is_not_run_again(cli: Any, finished: Any) -> None:
     before = snapshot(finished.out / "runs"), snapshot(finished.home)
     ended = rerun(cli, finished)
-    assert ended.code == 0 and ended.out.count("was there already") == 4
+    assert ended.code == 0 and ended.out.count("was there already") == ALWAYS + 2
     assert (snapshot(finished.out / "runs"), snapshot(finished.home)) == before
 
 
@@ -386,8 +391,9 @@ def test_damaged_artifacts_are_told_and_built_again(
     notes = re.findall(
         r"note: damaged artifact \w+ \(.*?\): kept as .*?, built again", " ".join(ended.out.split())
     )
-    # One original, and the logits of the two runs.
-    assert len(notes) == len(list((home / "damaged").iterdir())) == 3
+    # One original, and the logits of every model that is looked at: fakes have the original's.
+    looked_at = {"retrain", "original", "retrain_other_seed", "random_init"}
+    assert len(notes) == len(list((home / "damaged").iterdir())) == 1 + len(looked_at)
     one, two = (pd.read_csv(tmp_path / name / "records.csv") for name in ("one", "two"))
     measured = ~one["metric"].str.contains("seconds|bytes|time")
     assert one[measured].equals(two[measured])
@@ -398,7 +404,8 @@ def test_damaged_artifacts_are_told_and_built_again(
 
 def test_a_plug_in_appears_in_the_records_and_the_report(finished: Any) -> None:
     records = pd.read_csv(finished.out / "records.csv")
-    assert set(records["method"]) == {"original", "retrain", "finetune", "scale_weights"}
+    always = {name for name, entry in registry.methods().items() if entry.kind != "method"}
+    assert set(records["method"]) == {*always, "finetune", "scale_weights"}
     row = records[(records["method"] == "scale_weights") & (records["metric"] == "forget_accuracy")]
     assert row["split"].tolist() == ["forget"] and row["status"].tolist() == ["ok"]
     assert json.loads(row["params"].iloc[0]) == {"factor": 0.5}
@@ -421,11 +428,11 @@ def test_a_plug_in_appears_in_the_records_and_the_report(finished: Any) -> None:
 
 def test_a_run_says_what_it_does_and_where_the_report_is(finished: Any) -> None:
     lines = finished.ended.out.splitlines()
-    assert lines[0].startswith("suite tiny: 4 runs on the CPU")
+    assert lines[0].startswith(f"suite tiny: {ALWAYS + 2} runs on the CPU")
     steps = [line for line in lines if line.startswith("[")]
-    assert [line.split(" · ")[-1].split()[0] for line in steps] == [
-        "original", "retrain", "finetune", "scale_weights",
-    ]  # fmt: skip
+    shown = [line.split(" · ")[-1].split()[0] for line in steps]
+    assert shown[0] == "retrain" and shown[-2:] == ["finetune", "scale_weights"]
+    assert len(shown) == ALWAYS + 2
     assert all(re.search(r"\d s$", line) for line in steps)
     assert lines[-1] == f"report: {finished.out / 'report.html'}"
     assert finished.ended.err == ""

@@ -131,6 +131,23 @@ def test_subsets_are_drawn_by_the_generator():
     assert len(split().subset(99, torch.Generator())) == 10
 
 
+def test_examples_are_chosen_by_position():
+    some = split("retain", range(5, 15)).relabelled(torch.arange(10)).at(torch.tensor([1, 9]))
+    assert some.name == "retain" and some.indices.tolist() == [6, 14]
+    assert some.labels.tolist() == [1, 9]
+    assert examples(some.batches()) == [6, 14]
+
+
+def test_what_is_derived_anew_for_every_pass_is_shuffled_anew():
+    read, rest = split("forget"), split("retain", range(10, 20))
+    orders = [examples(read.relabelled(read.labels).epochs(1)) for _ in range(3)]
+    orders += [examples((read + rest).epochs(1))[:10] for _ in range(3)]
+    assert len({tuple(order) for order in orders}) == 6
+    # The splits themselves go on too, and all of it repeats by seed.
+    again = split("forget")
+    assert [examples(again.relabelled(again.labels).epochs(1)) for _ in range(3)] == orders[:3]
+
+
 def test_a_single_left_over_example_is_not_trained_on():
     # 9 examples in batches of 4: BatchNorm could not normalise the ninth alone.
     sizes = [len(x) for x, _ in split(indices=range(9)).epochs(1)]

@@ -1,11 +1,13 @@
 """Clocks and memory against work of known size."""
 
+import copy
 import time
 
 import pytest
 import torch
 
-from unlearn_bench.cost import Clock, PeakMemory, environment
+from unlearn_bench.cost import Clock, Passes, PeakMemory, environment
+from unlearn_bench.fisher import fisher_diagonal
 
 CPU = torch.device("cpu")
 
@@ -64,3 +66,27 @@ def test_gpu_seconds_cover_work_that_the_program_did_not_wait_for():
             x = (x @ x).clamp(-1, 1)
     spent = clock.phases["matmul"]
     assert 0 < spent.gpu <= spent.wall * 1.05
+
+
+def test_passes_are_counted_in_examples_through_copies_too():
+    passes = Passes()
+    model = passes.watch(torch.nn.Linear(3, 2))
+    model(torch.zeros(5, 3)).sum().backward()
+    with torch.no_grad():
+        copy.deepcopy(model)(torch.zeros(4, 3))
+    assert passes.examples == {"forward": 9, "backward": 5}
+    passes.stop()
+    model(torch.zeros(5, 3))
+    assert passes.examples == {"forward": 9, "backward": 5} and not model._forward_hooks
+
+
+def test_counting_passes_changes_no_fisher_diagonal():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4)).eval()
+    batches = [(torch.randn(6, 3, 2, 2), torch.arange(6) % 4)]
+    plain = fisher_diagonal(model, batches, kind="true")
+    passes = Passes()
+    passes.watch(model)
+    watched = fisher_diagonal(model, batches, kind="true")
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+    assert passes.examples["forward"] >= 6

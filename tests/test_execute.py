@@ -1,7 +1,8 @@
 """A results folder survives failure, interruption and company; a runner of straw does the work."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 from filelock import FileLock
 
 from unlearn_bench.config import Plan, expand
-from unlearn_bench.errors import ConfigError, DataError, OutputError
+from unlearn_bench.errors import ConfigError, DataError, OutputError, UserError
 from unlearn_bench.execute import execute
 from unlearn_bench.keys import content_key
 from unlearn_bench.results import Record, RunResult, read_records, read_run
 from unlearn_bench.runner import RunFailedError
 from unlearn_bench.spec import RunSpec, Suite
+from unlearn_bench.workers import Event
 
 
 class Straw:
@@ -55,19 +57,22 @@ class Watcher:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
-        self.causes: list[BaseException | None] = []
+        self.traces: list[str] = []
 
     def run_started(self, position: int, spec: RunSpec) -> None:
         self.told.append(("start", position, spec.label))
 
-    def step(self, text: str) -> None:
+    def step(self, position: int, text: str) -> None:
         self.told.append(("step", text))
 
     def run_finished(self, position: int, result: RunResult, reused: bool) -> None:
         self.told.append(("end", position, result.status, "reused" if reused else "new"))
 
-    def run_failed(self, cause: BaseException | None) -> None:
-        self.causes.append(cause)
+    def notice(self, text: str) -> None:
+        self.told.append(("notice", text))
+
+    def run_failed(self, trace: str) -> None:
+        self.traces.append(trace)
 
 
 def plan(**changes: Any) -> Plan:
@@ -75,10 +80,13 @@ def plan(**changes: Any) -> Plan:
         "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
         "methods": "finetune", "seeds": 2,
     }  # fmt: skip
-    return expand(Suite.model_validate(values | changes), device="cpu")
+    planned = expand(Suite.model_validate(values | changes), device="cpu")
+    # Three runs a seed are enough here; the other controls would only make lists longer.
+    return replace(planned, runs=tuple(spec for spec in planned.runs if spec.method in KEPT))
 
 
-ALL = [f"{method} {seed}" for seed in (0, 1) for method in ("original", "retrain", "finetune")]
+KEPT = ("retrain", "original", "finetune")
+ALL = [f"{method} {seed}" for seed in (0, 1) for method in KEPT]
 
 
 @pytest.fixture
@@ -108,7 +116,7 @@ def test_every_planned_run_is_run_in_order_and_recorded(out: Path) -> None:
     results = go(runner, out, watcher=watcher)
     assert runner.ran == ALL == recorded(out)
     assert [f"{result.method} {result.seed}" for result in results] == ALL
-    assert watcher.told[:3] == [("start", 0, "original"), ("step", "work"), ("end", 0, "ok", "new")]
+    assert watcher.told[:3] == [("start", 0, "retrain"), ("step", "work"), ("end", 0, "ok", "new")]
     stored = json.loads((out / "suite.json").read_text())
     assert stored["suite"]["name"] == "s" and stored["command"] == "unlearn-bench run"
     assert stored["plan"] == [result.key for result in results]
@@ -123,7 +131,7 @@ def test_everything_is_checked_once_before_anything_runs(out: Path) -> None:
 
 def test_impossible_data_leave_no_folder(out: Path) -> None:
     runner = Straw()
-    runner.check_split = failing("original 1", error=DataError("no data"))  # type: ignore[method-assign]
+    runner.check_split = failing("retrain 1", error=DataError("no data"))  # type: ignore[method-assign]
     with pytest.raises(DataError):
         go(runner, out)
     assert runner.ran == [] and not out.exists()
@@ -144,7 +152,7 @@ def test_a_failed_run_is_recorded_and_the_others_finish(out: Path) -> None:
     runner.hook = failing("finetune 0", error=failure)
     results = go(runner, out, watcher=watcher)
     assert [result.status for result in results] == ["ok", "ok", "failed", "ok", "ok", "ok"]
-    assert watcher.causes == [failure.__cause__]
+    assert len(watcher.traces) == 1 and "ZeroDivisionError" in watcher.traces[0]
     rows = read_records(out)
     failed = rows[rows["status"] == "failed"]
     assert failed[["method", "seed", "error"]].values.tolist() == [["finetune", 0, "boom: why"]]
@@ -193,7 +201,7 @@ def test_a_damaged_result_is_named_and_the_others_stay_recorded(out: Path) -> No
     (out / "runs" / f"{second.key}.json").write_text("{")
     with pytest.raises(OutputError, match=f"{second.key}.json is not a run's result"):
         go(Straw(), out)
-    assert recorded(out) == [label for label in ALL if label != "retrain 0"]
+    assert recorded(out) == [label for label in ALL if label != "original 0"]
     assert read_run(out, first.key) == first
 
 
@@ -227,7 +235,7 @@ def test_another_device_or_other_weights_are_another_suite(out: Path, tmp_path: 
 
 def test_a_folder_without_any_run_is_free_for_another_suite(out: Path) -> None:
     runner = Straw()
-    runner.hook = failing("original 0", error=OutputError("wrong weights"))
+    runner.hook = failing("retrain 0", error=OutputError("wrong weights"))
     with pytest.raises(OutputError, match="wrong weights"):
         go(runner, out)
     assert {result.seed for result in go(Straw(), out, plan(seeds=1))} == {0}
@@ -281,3 +289,101 @@ def test_two_entries_that_run_the_same_are_refused(out: Path) -> None:
     with pytest.raises(ConfigError, match="'finetune' and 'twin' are the same method"):
         go(Straw(), out, twins)
     assert not out.exists()
+
+
+# Several at a time: workers of straw run whatever they are given, the last first.
+
+
+class StrawWorkers:
+    """Two workers that answer in the wrong order, or die."""
+
+    def __init__(self, runner: Straw, dying: str = "") -> None:
+        self._runner, self._dying = runner, dying
+        self._busy: list[tuple[int, RunSpec]] = []
+        self.known: dict[str, dict[str, str]] = {}
+        self.most = 0
+
+    def __enter__(self) -> "StrawWorkers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def idle(self) -> bool:
+        return len(self._busy) < 2
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._busy)
+
+    def submit(self, position: int, spec: RunSpec, failed: Mapping[str, str]) -> None:
+        self._busy.append((position, spec))
+        self.known[f"{spec.label} {spec.seed}"] = dict(failed)
+        self.most = max(self.most, len(self._busy))
+
+    def events(self) -> Iterator[Event]:
+        position, spec = self._busy.pop()
+        yield Event(position, step="work")
+        if f"{spec.label} {spec.seed}" == self._dying:
+            yield Event(position, died=-9)
+            return
+        try:
+            yield Event(position, result=self._runner.run(spec, lambda text: None))
+        except RunFailedError as failure:
+            result = self._runner.result(spec, "failed", error=str(failure))
+            yield Event(position, result=result, trace="trace")
+        except UserError as error:
+            yield Event(position, error=error)
+
+
+def several(runner: Straw, out: Path, workers: StrawWorkers, watcher: Watcher | None = None
+            ) -> list[RunResult]:  # fmt: skip
+    return execute(plan(), runner, out, watcher or Watcher(), command="c", workers=workers)  # type: ignore[arg-type]
+
+
+def test_workers_leave_the_records_of_a_serial_run(out: Path, tmp_path: Path) -> None:
+    runner = Straw()
+    workers = StrawWorkers(runner)
+    assert several(runner, out, workers) == go(Straw(), tmp_path / "serial")
+    assert recorded(out) == ALL and sorted(runner.ran) == sorted(ALL) and workers.most == 2
+    again, watcher = Straw(), Watcher()
+    several(again, out, StrawWorkers(again), watcher)
+    assert again.ran == [] and ("end", 0, "ok", "reused") in watcher.told
+
+
+def test_nothing_starts_before_what_it_needs_is_made(out: Path) -> None:
+    runner = Straw()
+    workers = StrawWorkers(runner)
+    several(runner, out, workers)
+    for seed in (0, 1):
+        assert runner.ran.index(f"retrain {seed}") < min(
+            runner.ran.index(f"{method} {seed}") for method in KEPT[1:]
+        )
+    # Two originals are trained side by side.
+    assert list(workers.known)[:2] == ["retrain 0", "retrain 1"]
+
+
+def test_workers_are_told_what_failed_elsewhere(out: Path) -> None:
+    runner, watcher = Straw(), Watcher()
+    runner.hook = failing("retrain 0", error=RunFailedError("boom"))
+    workers = StrawWorkers(runner)
+    results = several(runner, out, workers, watcher)
+    assert [r.status for r in results].count("failed") == 1 and watcher.traces == ["trace"]
+    assert list(workers.known["finetune 0"].values()) == ["boom"]
+
+
+def test_a_worker_that_dies_takes_only_its_own_run_with_it(out: Path) -> None:
+    runner = Straw()
+    results = several(runner, out, StrawWorkers(runner, dying="original 1"))
+    failed = [result for result in results if result.status == "failed"]
+    assert [f"{r.method} {r.seed}" for r in failed] == ["original 1"]
+    assert "signal 9" in failed[0].error and "fewer --workers" in failed[0].error
+
+
+def test_what_makes_the_suite_impossible_ends_it_with_the_rest_recorded(out: Path) -> None:
+    runner = Straw()
+    runner.hook = failing("finetune 1", error=OutputError("disk full"))
+    with pytest.raises(OutputError, match="disk full"):
+        several(runner, out, StrawWorkers(runner))
+    assert 0 < len(recorded(out)) < len(ALL)

@@ -93,6 +93,22 @@ def test_time_is_related_to_the_retraining_of_the_same_cell() -> None:
     assert len(records) == 9 + len(found)
 
 
+def test_precomputation_pays_from_so_many_requests_on() -> None:
+    def run(wall: float, precompute: float, **rest: Any) -> RunResult:
+        return result(**rest, key=rest.get("method", "finetune"), records=(
+            Record("wall_seconds", "", wall), Record("wall_seconds_precompute", "", precompute),
+        ))  # fmt: skip
+
+    records = with_time_ratios(table([
+        run(10.0, 0.0, method="retrain", kind="reference"), run(9.0, 6.0),
+        run(3.0, 0.0, method="b"),
+        run(14.0, 2.0, method="dear"),
+    ]))  # fmt: skip
+    found = records[records["metric"] == "break_even_requests"].set_index("method")["value"]
+    # 6 seconds once, 3 a request instead of 10; at once; never.
+    assert found.to_dict() == {"finetune": 6 / 7, "b": 0.0}
+
+
 def test_without_a_finished_reference_there_is_no_ratio() -> None:
     failed = result(method="retrain", kind="reference", status="failed", records=())
     records = with_time_ratios(table([failed, timed(1.0)]))

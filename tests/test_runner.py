@@ -252,6 +252,75 @@ def test_a_share_of_the_retain_set_is_fixed_by_the_seed(
     assert again == entry
 
 
+LOGGED = """\
+log = ctx.training_log
+size = sum(float(c.square().sum()) for c in log.change.values())
+ctx.log(hits=log.hits, steps=log.steps, size=size)
+for name, p in model.named_parameters(): p.data.sub_(log.change[name].float())
+return model"""
+
+
+def test_the_training_log_holds_the_steps_of_the_forgotten(
+    harness: Runner, spec_for: Callable[..., RunSpec]
+) -> None:
+    spec = spec_for(LOGGED, "Access.LOG")
+    steps: list[str] = []
+    [entry] = harness.run(spec, steps.append).log
+    data, indices = harness.dataset(spec), harness._split(spec)
+    batches = -(-len(indices.train) // spec.recipe.batch_size)
+    # Every batch of 128 holds one of the forgotten class: nothing is left but the start.
+    assert entry["hits"] == entry["steps"] == batches
+    assert "record training log" in steps
+
+    original = harness._original(spec, silent)
+    unlearned = harness._unlearned(spec, data, indices, original, silent)
+    fresh = dict(harness._new_original(spec).named_parameters())
+    for name, initial in fresh.items():
+        assert torch.allclose(unlearned.tensors[name], initial, atol=1e-5)
+
+    trained_on = f"indices:{indices.train[0]}"
+    [one] = harness.run(spec_for(LOGGED, "Access.LOG", scenarios=trained_on), silent).log
+    assert (one["hits"], one["steps"]) == (1, batches)
+    assert one["size"] is not None and entry["size"] is not None
+    assert 0 < one["size"] < entry["size"]
+
+
+def test_examples_named_to_be_forgotten_were_trained_on(
+    harness: Runner, spec_for: Callable[..., RunSpec]
+) -> None:
+    held_out = harness._split(spec_for(LOGGED, "Access.LOG")).validation[0]
+    spec = spec_for(LOGGED, "Access.LOG", scenarios=f"indices:{held_out}")
+    assert spec.training_identity() != spec_for(LOGGED).training_identity()
+    [entry] = harness.run(spec, silent).log
+    assert entry["hits"] == 1
+
+
+def test_the_training_log_is_recorded_once(
+    harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first] = harness.run(spec_for(LOGGED, "Access.LOG"), silent).log
+    monkeypatch.setattr(runner, "train", None)  # nothing may be trained
+    steps: list[str] = []
+    [again] = harness.run(spec_for("pass\n" + LOGGED, "Access.LOG"), steps.append).log
+    assert again == pytest.approx(first) and "record training log" not in steps
+
+
+def test_a_training_that_cannot_be_repeated_has_no_log(
+    harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_for(LOGGED, "Access.LOG", recipe={"epochs": 1, "lr": 3e-3})
+    harness._original(spec, silent)
+    trained = runner.train
+
+    def jittery(model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        trained(model, *args, **kwargs)
+        model.fc.bias.data[0] += 1e-6  # type: ignore[index, operator, union-attr]
+
+    monkeypatch.setattr(runner, "train", jittery)
+    with pytest.raises(RunFailedError, match=r"other weights than the original's \(in fc\.bias\)"):
+        harness.run(spec, silent)
+
+
 def test_gradients_switched_off_are_on_again_for_the_next(
     harness: Runner, spec_for: Callable[..., RunSpec]
 ) -> None:

@@ -10,7 +10,7 @@ from unlearn_bench.context import Split
 from unlearn_bench.data.datasets import load
 from unlearn_bench.errors import MethodError
 from unlearn_bench.spec import Recipe
-from unlearn_bench.training import train
+from unlearn_bench.training import UpdateLog, train
 
 CPU = torch.device("cpu")
 
@@ -88,3 +88,70 @@ def test_divergence_is_an_error_that_says_what_to_lower():
     recipe = Recipe(epochs=3, optimizer="sgd", lr=1e20)
     with pytest.raises(MethodError, match=r"diverged.*lower recipe\.lr"):
         run(recipe)
+
+
+class Snapshots(UpdateLog):
+    """Keeps the weights before every step and who was in its batch: the slow way."""
+
+    def __init__(self, model, forgotten):
+        super().__init__(model, forgotten)
+        self.model, self.before, self.members = model, [], []
+
+    def watch(self, members):
+        self.before.append([p.detach().clone() for p in self.model.parameters()])
+        self.members.append(members.clone())
+        return super().watch(members)
+
+
+def logged(forgotten, epochs=2):
+    model = net()
+    log = Snapshots(model, torch.as_tensor(forgotten))
+    recipe = Recipe(epochs=epochs, batch_size=32, lr=5e-3)
+    train(model, digits(), recipe, seed=0, step=lambda text: None, log=log)
+    return model, log
+
+
+def taken_back(model, log):
+    return [p.detach().double() - log.change[name] for name, p in model.named_parameters()]
+
+
+def test_taking_back_every_step_gives_the_initial_weights():
+    model, log = logged(range(200))
+    assert log.hits == log.steps == 2 * 7
+    for ours, initial in zip(taken_back(model, log), net().parameters(), strict=True):
+        assert torch.allclose(ours, initial.double(), atol=1e-5)
+    assert not torch.allclose(model[1].weight, net()[1].weight, atol=1e-3)
+
+
+def test_taking_back_what_no_batch_held_changes_nothing():
+    model, log = logged([500, 900])
+    assert (log.hits, log.steps) == (0, 14)
+    for ours, trained in zip(taken_back(model, log), model.parameters(), strict=True):
+        assert torch.equal(ours, trained.double())
+
+
+def test_taking_back_the_last_step_gives_the_weights_before_it():
+    _, watched = logged([500], epochs=1)
+    last = watched.members[-1]
+    model, log = logged(last, epochs=1)
+    assert log.hits == 1 and len(last) == 200 - 6 * 32
+    for ours, before in zip(taken_back(model, log), log.before[-1], strict=True):
+        assert torch.allclose(ours, before.double(), atol=1e-7)
+
+
+def test_updates_are_summed_over_the_steps_that_held_an_example():
+    model, log = logged([17])
+    assert log.hits == 2, "once a pass"
+    after = [*log.before[1:], [p.detach() for p in model.parameters()]]
+    expected = [torch.zeros_like(p) for p in model.parameters()]
+    for members, old, new in zip(log.members, log.before, after, strict=True):
+        if 17 in members.tolist():
+            expected = [e + b - a for e, a, b in zip(expected, old, new, strict=True)]
+    for ours, slow in zip(log.change.values(), expected, strict=True):
+        assert torch.allclose(ours, slow.double(), atol=1e-7)
+
+
+def test_watching_does_not_change_the_training():
+    plain = run(Recipe(epochs=2, batch_size=32, lr=5e-3))
+    model, _ = logged(range(200))
+    assert torch.equal(plain[1].weight, model[1].weight)

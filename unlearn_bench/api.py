@@ -38,6 +38,7 @@ from unlearn_bench.mechanics.gradients import (
     global_norm,
     summed_cross_entropy,
     summed_gradient,
+    twice_differentiable,
 )
 from unlearn_bench.mechanics.masks import MaskedOptimizer, largest
 from unlearn_bench.mechanics.modes import (
@@ -47,6 +48,9 @@ from unlearn_bench.mechanics.modes import (
     evaluating,
     training,
 )
+from unlearn_bench.mechanics.noise import add_noise
+from unlearn_bench.mechanics.passes import descend
+from unlearn_bench.mechanics.relabelling import PassOrder, Pool, relabelled_pass, wrong_labels
 from unlearn_bench.mechanics.streams import mixed, shuffled
 from unlearn_bench.mechanics.teachers import frozen_copy, kl_divergence
 from unlearn_bench.registry import Probe, method
@@ -64,7 +68,9 @@ __all__ = [
     "Momentum",
     "NonNegativeFloat",
     "NonNegativeInt",
+    "PassOrder",
     "Pixels",
+    "Pool",
     "PositiveFloat",
     "PositiveInt",
     "Probe",
@@ -72,9 +78,11 @@ __all__ = [
     "Targets",
     "TrainingLog",
     "accuracy",
+    "add_noise",
     "blocks",
     "by_parameter",
     "check_finite",
+    "descend",
     "evaluating",
     "fan_in",
     "fgsm",
@@ -89,6 +97,7 @@ __all__ = [
     "method",
     "mixed",
     "norms",
+    "relabelled_pass",
     "renew",
     "shuffled",
     "stem",
@@ -96,4 +105,6 @@ __all__ = [
     "summed_gradient",
     "tail",
     "training",
+    "wrong_labels",
+    "twice_differentiable",
 ]

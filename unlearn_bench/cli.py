@@ -3,6 +3,7 @@
 Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -127,6 +128,9 @@ def run(
     download: Annotated[
         bool, typer.Option("--download", help="Download missing datasets.")
     ] = False,
+    workers: Annotated[
+        str, typer.Option(help="Runs at a time, each in a process of its own: auto or a number.")
+    ] = "auto",
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""
@@ -139,6 +143,7 @@ def run(
         from unlearn_bench.results import read_records
         from unlearn_bench.runner import Runner
         from unlearn_bench.store import Store, default_home
+        from unlearn_bench.workers import Setup, Workers
 
     for file in plugin or ():
         registry.load_plugin(file)
@@ -150,16 +155,21 @@ def run(
     ))  # fmt: skip
     plan = config.expand(resolved, device=target.type, original=original)
     folder = out or Path("runs") / resolved.name
+    count = min(_workers(workers, target, resolved.threads), len(plan.runs))
     console.print(
-        f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {_describe(target)}, "
-        f"results in {escape(str(folder))}"
+        f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {_describe(target)}"
+        f"{f', {count} at a time' if count > 1 else ''}, results in {escape(str(folder))}"
     )
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
         runner = Runner(
             Store(default_home(), progress.notice), target, data_root=data_root, download=download
         )
         command = shlex.join(["unlearn-bench", *sys.argv[1:]])
-        results = execute(plan, runner, folder, progress, command=command)
+        setup = Setup(default_home(), str(target), data_root, download, tuple(plugin or ()))
+        results = execute(
+            plan, runner, folder, progress, command=command,
+            workers=Workers(count, setup) if count > 1 else None,
+        )  # fmt: skip
     page = write_report(folder)
     _print_comparison(console, read_records(folder))
     console.print(f"report: {page}", markup=False, soft_wrap=True)
@@ -190,6 +200,18 @@ def _device(name: str) -> "torch.device":
         count = torch.cuda.device_count()
         raise ConfigError(f"--device {name}: this machine has {count} GPU(s), counted from 0")
     return device
+
+
+def _workers(given: str, device: "torch.device", threads: int | None) -> int:
+    """Return how many runs go on at a time; ``auto`` fills the cores and shares no GPU."""
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    if given != "auto":
+        raise ConfigError(f"--workers {given}: give auto or a number of processes, at least 1")
+    if device.type != "cpu" or threads is None:
+        return 1  # a run by itself uses the whole device
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return max(1, (len(mine) or os.cpu_count() or 1) // threads)
 
 
 def _describe(device: "torch.device") -> str:

@@ -113,9 +113,12 @@ class Split:
 
     def subset(self, n: int, generator: torch.Generator) -> "Split":
         """Return ``n`` examples drawn without replacement, or all where there are fewer."""
-        chosen = torch.randperm(len(self), generator=generator)[:n].sort().values
-        return self._with(self.name, self.indices[chosen], self.labels[chosen],
-                          self._origins[chosen])  # fmt: skip
+        return self.at(torch.randperm(len(self), generator=generator)[:n].sort().values)
+
+    def at(self, positions: Tensor) -> "Split":
+        """Return the examples at these positions, [M] int64 on the CPU."""
+        return self._with(self.name, self.indices[positions], self.labels[positions],
+                          self._origins[positions])  # fmt: skip
 
     def relabelled(self, labels: Tensor) -> "Split":
         """Return the same examples with other targets, [N] int64.
@@ -146,11 +149,15 @@ class Split:
         )
 
     def _with(self, name: str, indices: Tensor, labels: Tensor, origins: Tensor) -> "Split":
-        return Split(
+        derived = Split(
             name, self._part, indices, mean=self._mean, std=self._std, device=self.device,
             batch_size=self.batch_size, augment=self._augment, ledger=self._ledger,
             seed=derive(self._seed, "derived"), labels=labels, origins=origins,
         )  # fmt: skip
+        # Passes are counted together: relabelled once an epoch, a split would else be shuffled
+        # and augmented alike in all of them.
+        derived._passes = self._passes
+        return derived
 
     def _pass(self, batch_size: int | None, augment: bool) -> Iterator[TracedBatch]:
         seed = derive(self._seed, "pass", next(self._passes))

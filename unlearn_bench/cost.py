@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.utils.hooks import RemovableHandle
 
 
 @dataclass
@@ -54,6 +57,45 @@ class Clock:
                 total.gpu = (total.gpu or 0.0) + start_event.elapsed_time(end_event) / 1000
             total.wall += time.perf_counter() - wall
             total.cpu += time.process_time() - cpu
+
+
+class Passes:
+    """Counts the examples that go forwards and backwards through models while it watches them.
+
+    Copies of a watched model are watched with it. Passes under torch.func count forwards only.
+
+    Attributes:
+        examples: ``forward`` and ``backward``, a batch of n counting n.
+    """
+
+    def __init__(self) -> None:
+        self.examples = {"forward": 0, "backward": 0}
+        self._watched: list[RemovableHandle] = []
+
+    def watch(self, model: nn.Module) -> nn.Module:
+        """Count this model's passes from now on, and return it."""
+        examples = self.examples
+
+        # A plain function: deep copies of the model share it instead of copying the counts.
+        def count(_module: nn.Module, _inputs: object, output: object) -> None:
+            if not isinstance(output, Tensor) or not output.dim():
+                return
+            examples["forward"] += len(output)
+            if output.requires_grad and not is_functorch_wrapped_tensor(output):
+                output.register_hook(lambda gradient: _add(examples, "backward", len(gradient)))
+
+        self._watched.append(model.register_forward_hook(count))
+        return model
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        for handle in self._watched:
+            handle.remove()
+        self._watched.clear()
+
+
+def _add(counts: dict[str, int], name: str, amount: int) -> None:
+    counts[name] += amount
 
 
 class PeakMemory:

@@ -1,13 +1,15 @@
-"""Map the runs of a suite over the runner, into a results folder that survives anything.
+"""Map the runs of a suite over one process or several, into a folder that survives anything.
 
 A run whose result is on disk is not repeated; a failed one is tried again. The folder belongs
-to one suite and one process at a time.
+to one suite and one command at a time. Whatever the number of processes, the records are the
+same: what a run does depends on its specification alone.
 """
 
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +22,7 @@ from unlearn_bench.keys import canonical_json
 from unlearn_bench.results import RunResult, read_run, read_suite, write_records, write_run
 from unlearn_bench.runner import RunFailedError, Runner
 from unlearn_bench.spec import RunSpec
+from unlearn_bench.workers import Workers
 
 
 class Observer(Protocol):
@@ -28,29 +31,34 @@ class Observer(Protocol):
     def run_started(self, position: int, spec: RunSpec) -> None:
         """The run at ``position`` (from 0) begins."""
 
-    def step(self, text: str) -> None:
-        """The running run does something else now."""
+    def step(self, position: int, text: str) -> None:
+        """The run at ``position`` does something else now."""
+
+    def notice(self, text: str) -> None:
+        """Something happened that the user should know."""
 
     def run_finished(self, position: int, result: RunResult, reused: bool) -> None:
         """The run ended; ``reused`` when its result was on disk already."""
 
-    def run_failed(self, cause: BaseException | None) -> None:
-        """What the failed run raised, for debugging."""
+    def run_failed(self, trace: str) -> None:
+        """The traceback of what the failed run raised, for debugging."""
 
 
 def execute(
-    plan: Plan, runner: Runner, out: Path, observer: Observer, *, command: str
-) -> list[RunResult]:
+    plan: Plan, runner: Runner, out: Path, observer: Observer, *, command: str,
+    workers: Workers | None = None,
+) -> list[RunResult]:  # fmt: skip
     """Run every planned run that has no result in ``out`` yet; return the results of all.
 
     Whatever ends this early, ``records.csv`` covers what was finished.
 
     Args:
         plan: The runs, in order.
-        runner: Executes single runs.
+        runner: Knows keys, checks and environment; executes the runs where no workers do.
         out: The results folder; created if need be.
         observer: Told about progress.
         command: The command line, for the report.
+        workers: Processes that execute the runs, not yet started; None for this one.
 
     Raises:
         UserError: If the data, a model or the folder make the suite impossible; nothing has
@@ -63,8 +71,19 @@ def execute(
         _claim(plan, runner, keys, out, command)
         results: dict[str, RunResult] = {}
         try:
+            todo = {}
             for position, (spec, key) in enumerate(zip(plan.runs, keys, strict=True)):
-                results[key] = _one(position, spec, key, runner, out, observer)
+                if workers is None:
+                    results[key] = _one(position, spec, key, runner, out, observer)
+                elif (there := _reused(position, spec, key, out, observer)) is not None:
+                    results[key] = there
+                else:
+                    todo[position] = spec
+            if workers is not None and todo:
+                for position, result in _several(todo, runner, workers, observer):
+                    write_run(out, result)
+                    results[keys[position]] = result
+                    observer.run_finished(position, result, reused=False)
         finally:
             # An earlier process may have finished runs that this one did not come to.
             for key in keys:
@@ -72,7 +91,7 @@ def execute(
                 if there is not None:
                     results[key] = there
             write_records(out, [results[key] for key in keys if key in results])
-    return list(results.values())
+    return [results[key] for key in keys]
 
 
 def _readable(out: Path, key: str) -> RunResult | None:
@@ -82,22 +101,105 @@ def _readable(out: Path, key: str) -> RunResult | None:
         return None
 
 
+def _reused(
+    position: int, spec: RunSpec, key: str, out: Path, observer: Observer
+) -> RunResult | None:
+    """Return the result on disk if the run need not be repeated."""
+    result = read_run(out, key)
+    if result is None or result.status != "ok" or result.error:
+        return None
+    observer.run_started(position, spec)
+    observer.run_finished(position, result, reused=True)
+    return result
+
+
 def _one(
     position: int, spec: RunSpec, key: str, runner: Runner, out: Path, observer: Observer
 ) -> RunResult:
+    """Return the result on disk, or execute the run in this process."""
+    there = _reused(position, spec, key, out, observer)
+    if there is not None:
+        return there
     observer.run_started(position, spec)
-    result = read_run(out, key)
-    if result is not None and result.status == "ok" and not result.error:
-        observer.run_finished(position, result, reused=True)
-        return result
     try:
-        result = runner.run(spec, observer.step)
+        result = runner.run(spec, lambda text: observer.step(position, text))
     except RunFailedError as failure:
         result = runner.result(spec, "failed", error=str(failure))
-        observer.run_failed(failure.__cause__)
+        cause = failure.__cause__
+        observer.run_failed("".join(traceback.format_exception(cause)) if cause else "")
     write_run(out, result)
     observer.run_finished(position, result, reused=False)
     return result
+
+
+def _several(
+    todo: Mapping[int, RunSpec], runner: Runner, workers: Workers, observer: Observer
+) -> Iterator[tuple[int, RunResult]]:
+    """Execute runs by workers and yield their results as they come.
+
+    A run waits for the one that makes what it needs as well: retraining for the first run with
+    the same original, everything else for retraining. So nothing is computed twice, and no
+    worker waits at another's lock.
+
+    Raises:
+        UserError: What a worker found to make the suite impossible.
+    """
+    waiting = _order(todo)
+    failed: dict[str, str] = {}
+    done: set[int] = set()
+    with workers:
+        while waiting or workers.busy:
+            for position in [p for p, first in waiting.items() if first is None or first in done]:
+                if not workers.idle:
+                    break
+                del waiting[position]
+                observer.run_started(position, todo[position])
+                workers.submit(position, todo[position], failed)
+            for event in workers.events():
+                spec = todo[event.position]
+                result = event.result
+                if event.error is not None:
+                    raise event.error
+                if event.died is not None:
+                    result = runner.result(spec, "failed", error=_obituary(event.died))
+                if event.step:
+                    observer.step(event.position, event.step)
+                if event.notice:
+                    observer.notice(event.notice)
+                if result is not None:
+                    if result.status == "failed":
+                        failed[result.key] = result.error
+                        observer.run_failed(event.trace)
+                    done.add(event.position)
+                    yield event.position, result
+
+
+def _order(todo: Mapping[int, RunSpec]) -> dict[int, int | None]:
+    """Say for each run which other one it waits for, those that start something first."""
+    originals: dict[str, int] = {}
+    cells: dict[tuple[str, str], int] = {}
+    after: dict[int, int | None] = {}
+    for position, spec in todo.items():
+        training = canonical_json(spec.training_identity())
+        cell = (training, spec.forget.model_dump_json())
+        if training not in originals:
+            after[position] = None
+        elif cell not in cells:
+            after[position] = originals[training]
+        else:
+            after[position] = cells[cell]
+        originals.setdefault(training, position)
+        cells.setdefault(cell, position)
+    return dict(sorted(after.items(), key=lambda item: (item[1] is not None, item[0])))
+
+
+def _obituary(code: int) -> str:
+    if code == -9:
+        return (
+            "the worker process was killed (signal 9): most likely there was not enough memory; "
+            "use fewer --workers, a smaller batch size or a smaller model"
+        )
+    return f"the worker process ended with code {code}; --workers 1 shows what happened"
 
 
 def _check(plan: Plan, runner: Runner) -> None:

@@ -43,8 +43,8 @@ class LiveProgress:
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=total)
-        self._run = ""
-        self._steps: list[tuple[str, float]] = []
+        # By the run's position: its name, and when it came to which step.
+        self._running: dict[int, tuple[str, list[tuple[str, float]]]] = {}
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -64,51 +64,58 @@ class LiveProgress:
 
     def run_started(self, position: int, spec: RunSpec) -> None:
         """Show the run at ``position``."""
-        self._run = " · ".join(
+        name = " · ".join(
             (spec.dataset, spec.model.label, spec.forget.name, f"seed {spec.seed}", spec.label)
         )
-        self._steps = []
-        self._describe("")
+        self._running[position] = (name, [])
+        self._describe()
 
-    def step(self, text: str) -> None:
+    def step(self, position: int, text: str) -> None:
         """Show the step and start its clock; repeated reports of one step share it."""
+        _, steps = self._running[position]
         name = text.partition(":")[0]
-        if not self._steps or self._steps[-1][0] != name:
-            self._steps.append((name, time.perf_counter()))
-        self._describe(text)
+        if not steps or steps[-1][0] != name:
+            steps.append((name, time.perf_counter()))
+        self._describe(position, text)
 
     def run_finished(self, position: int, result: RunResult, reused: bool) -> None:
         """Print the run's line: accuracies and seconds by step, or why it failed."""
+        name, steps = self._running.pop(position)
         self._bar.advance(self._task)
         line = Text(f"[{position + 1:{len(str(self._total))}}/{self._total}] ")
         if result.status != "ok":
-            line.append("failed ", style="bold red").append(f"{self._run}: {result.error}")
+            line.append("failed ", style="bold red").append(f"{name}: {result.error}")
         else:
-            line.append(f"{self._run}  ").append(_accuracies(result), style="bold")
-            took = "was there already" if reused else self._took(time.perf_counter())
+            line.append(f"{name}  ").append(_accuracies(result), style="bold")
+            took = "was there already" if reused else _took(steps, time.perf_counter())
             line.append(f"  {took}", style="dim")
         self._bar.console.print(line, soft_wrap=True)
+        self._describe()
 
-    def run_failed(self, cause: BaseException | None) -> None:
+    def run_failed(self, trace: str) -> None:
         """Print the traceback, if asked to."""
-        if self._debug and cause is not None:
-            from rich.traceback import Traceback
+        if self._debug and trace:
+            self._bar.console.print(Text(trace.rstrip(), style="dim"), soft_wrap=True)
 
-            trace = Traceback.from_exception(type(cause), cause, cause.__traceback__)
-            self._bar.console.print(trace)
-
-    def _describe(self, step: str) -> None:
-        run = escape(self._run)
-        description = f"{run} [dim]{escape(step)}[/dim]" if step else run
+    def _describe(self, position: int | None = None, step: str = "") -> None:
+        """Show what runs, with the last step told; of several, how many run beside it."""
+        if position is None:
+            position = max(self._running, default=None)
+        if position is None:
+            return
+        name, steps = self._running[position]
+        step = step or (steps[-1][0] if steps else "")
+        description = f"{escape(name)} [dim]{escape(step)}[/dim]" if step else escape(name)
+        if len(self._running) > 1:
+            description += f" [dim](+{len(self._running) - 1} more)[/dim]"
         self._bar.update(self._task, description=description)
 
-    def _took(self, now: float) -> str:
-        ends = [start for _, start in self._steps[1:]] + [now]
-        seconds = [
-            (name, end - start) for (name, start), end in zip(self._steps, ends, strict=True)
-        ]
-        # Looking up what is already stored takes no time worth a word.
-        return ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds if spent >= 0.05)
+
+def _took(steps: list[tuple[str, float]], now: float) -> str:
+    ends = [start for _, start in steps[1:]] + [now]
+    seconds = [(name, end - start) for (name, start), end in zip(steps, ends, strict=True)]
+    # Looking up what is already stored takes no time worth a word.
+    return ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds if spent >= 0.05)
 
 
 def _accuracies(result: RunResult) -> str:

@@ -135,21 +135,31 @@ def table(results: Iterable[RunResult]) -> pd.DataFrame:
 
 
 def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
-    """Append ``time_ratio_to_retrain``: seconds to unlearn over seconds to retrain.
+    """Append what relates a run's time to retraining's: two metrics that one run cannot know.
+
+    ``time_ratio_to_retrain`` is seconds to unlearn over seconds to retrain.
+    ``break_even_requests`` is from how many requests on the method is cheaper, its
+    precomputation done once: p / (r - (w - p)), left out where a request saves nothing.
 
     The reference is the retraining of the same dataset, model, scenario and seed; runs without
-    a finished reference get no ratio.
+    a finished reference get neither.
     """
     pair = ["dataset", "model", "scenario", "seed"]
     seconds = records[records["metric"] == "wall_seconds"]
     reference = seconds[seconds["kind"] == "reference"].drop_duplicates(pair)
-    ratio = seconds.merge(reference[[*pair, "value"]], on=pair, suffixes=("", "_reference"))
-    ratio["value"] = ratio["value"].astype(float) / ratio["value_reference"].astype(float)
-    ratio = ratio.assign(metric="time_ratio_to_retrain", low=None, high=None)
-    if ratio.empty:
+    both = seconds.merge(reference[[*pair, "value"]], on=pair, suffixes=("", "_reference"))
+    if both.empty:
         return records
-    return pd.concat([records.astype(object), ratio[list(COLUMNS)].astype(object)],
-                     ignore_index=True)  # fmt: skip
+    both = both.assign(low=None, high=None)
+    wall, retrain = both["value"].astype(float), both["value_reference"].astype(float)
+    ratio = both.assign(metric="time_ratio_to_retrain", value=wall / retrain)
+    once = records[records["metric"] == "wall_seconds_precompute"].set_index("run_key")["value"]
+    precompute = both["run_key"].map(once[~once.index.duplicated()]).astype(float)
+    saved = retrain - (wall - precompute)
+    pays = both.assign(metric="break_even_requests", value=precompute / saved)[saved > 0]
+    pays = pays[pays["kind"] == "method"]
+    added = [part[list(COLUMNS)].astype(object) for part in (ratio, pays) if len(part)]
+    return pd.concat([records.astype(object), *added], ignore_index=True)
 
 
 def write_records(folder: Path, results: Iterable[RunResult]) -> Path:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unlearn_bench import evaluate, metrics, models, registry
 from unlearn_bench.context import MAX_LOG_ENTRIES, Context, Split, TrainingLog
-from unlearn_bench.cost import Clock, PeakMemory, environment
+from unlearn_bench.cost import Clock, Passes, PeakMemory, environment
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load, on_device
 from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
@@ -75,7 +75,7 @@ class Runner:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self._dataset = lru_cache(maxsize=2)(self._load_dataset)
-        self._failed: dict[str, RunFailedError] = {}
+        self._failed: dict[str, str] = {}
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -92,6 +92,10 @@ class Runner:
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset; the last two stay in memory."""
         return self._dataset(spec.dataset, spec.image_size)
+
+    def remember(self, failed: Mapping[str, str]) -> None:
+        """Take over which runs failed elsewhere, by key with the reason, not to repeat them."""
+        self._failed.update(failed)
 
     def check_split(self, spec: RunSpec) -> None:
         """Find out before anything is trained whether the forget set exists.
@@ -185,7 +189,7 @@ class Runner:
                 lambda: self._unlearn(spec, data, indices, original, step),
             )
         except RunFailedError as failure:
-            self._failed[self.key(spec)] = failure
+            self._failed[self.key(spec)] = str(failure)
             raise
 
     def _retrained(
@@ -203,7 +207,7 @@ class Runner:
             try:
                 return self._unlearned(retrain, data, indices, original, step), ""
             except RunFailedError as now:
-                failure = now
+                failure = str(now)
         return None, f"retraining failed: {failure}"
 
     def result(self, spec: RunSpec, status: Any, **rest: Any) -> RunResult:
@@ -246,10 +250,8 @@ class Runner:
         self, spec: RunSpec, data: Dataset, model: nn.Module, step: Step,
         log: UpdateLog | None = None,
     ) -> None:  # fmt: skip
-        kept = torch.ones(len(data.train.labels), dtype=torch.bool)
-        kept[splits.hold_out(data.train.labels, spec.validation, spec.seed)] = False
         everyone = self._as_split(
-            spec, "train", kept.nonzero().squeeze(1), data, "original", Counter()
+            spec, "train", self._split(spec).train, data, "original", Counter()
         )
         train(model, everyone, spec.recipe, seed=derive(spec.seed, "original"), log=log,
               step=lambda text: step(f"train original: {text}"))  # fmt: skip
@@ -319,7 +321,8 @@ class Runner:
         ledger: Counter[str] = Counter()
         clock = Clock(self._device)
         log = self._training_log(spec, data, indices, original, step) if method.access.log else None
-        context = self._context(spec, method, data, indices, seed, ledger, clock, step, log)
+        passes = Passes()
+        context = self._context(spec, method, data, indices, seed, ledger, clock, step, log, passes)
         expected = copy.deepcopy(model.state_dict())
 
         step(spec.label)
@@ -327,7 +330,9 @@ class Runner:
         memory = PeakMemory(self._device)
         # What a method leaves switched off must not fail the next one.
         with clock.phase("unlearn"), torch.enable_grad():
+            passes.watch(model)
             returned = self._guard(lambda: method.function(model, context, **spec.params))
+            passes.stop()
         peak = memory.growth()
         self._guard(lambda: check_model(returned, expected))
         return returned.state_dict(), {
@@ -335,6 +340,7 @@ class Runner:
                 "seconds": {name: asdict(spent) for name, spent in clock.phases.items()},
                 "peak_bytes": peak,
                 "examples": dict(ledger),
+                "passes": passes.examples,
             },
             "log": self._guard(lambda: stored_log(context.log_entries)),
             "environment": self._environment_of(spec),
@@ -343,6 +349,7 @@ class Runner:
     def _context(
         self, spec: RunSpec, method: registry.Method, data: Dataset, indices: splits.Indices,
         seed: int, ledger: Counter[str], clock: Clock, step: Step, log: TrainingLog | None,
+        passes: Passes,
     ) -> Context:  # fmt: skip
         retain = indices.retain
         if method.access.retain_fraction < 1:
@@ -366,7 +373,8 @@ class Runner:
         return Context(
             spec.method, method.access, handed_over, device=self._device, seed=seed,
             num_classes=data.num_classes, forget_classes=indices.forget_classes,
-            build=lambda model_seed: self._build(spec, model_seed), trainer=retrain, clock=clock,
+            build=lambda model_seed: passes.watch(self._build(spec, model_seed)),
+            trainer=retrain, clock=clock,
             pixels=Pixels(*(torch.tensor(values, device=self._device).view(-1, 1, 1)
                             for values in (data.mean, data.std))),
             training_log=log,

@@ -288,19 +288,25 @@ class RunSpec(Spec):
 
     def training_identity(self) -> dict[str, Any]:
         """Return what determines the original model, apart from the data themselves."""
-        return self.model_dump(
-            mode="json",
-            include={
-                "dataset",
-                "image_size",
-                "model",
-                "recipe",
-                "validation",
-                "threads",
-                "seed",
-                "device",
-            },
-        ) | {"original": self.original and self.original.sha256}
+        # Examples to be forgotten by name are never held out: the original must know them.
+        named = {"named": list(self.forget.indices)} if self.forget.indices else {}
+        return (
+            named
+            | self.model_dump(
+                mode="json",
+                include={
+                    "dataset",
+                    "image_size",
+                    "model",
+                    "recipe",
+                    "validation",
+                    "threads",
+                    "seed",
+                    "device",
+                },
+            )
+            | {"original": self.original and self.original.sha256}
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the unlearned model, apart from data and method code."""

@@ -27,6 +27,7 @@ from unlearn_bench.api import (
     stem,
     summed_gradient,
     tail,
+    twice_differentiable,
 )
 from unlearn_bench.spec import ModelSpec
 
@@ -57,7 +58,10 @@ def test_kl_is_the_sum_over_classes_and_the_mean_over_examples():
 def test_kl_takes_classes_of_probability_zero_without_nan():
     target = torch.tensor([[-math.inf, 0.0, 0.0]])
     logits = torch.randn(1, 3, requires_grad=True)
-    kl_divergence(target, logits).backward()
+    divergence = kl_divergence(target, logits)
+    divergence.backward()
+    by_hand = -math.log(2) - logits.log_softmax(1)[0, 1:].mean()
+    assert divergence.item() == pytest.approx(by_hand.item(), rel=1e-5)
     assert torch.isfinite(logits.grad).all()
     expected = logits.softmax(1) - torch.tensor([[0.0, 0.5, 0.5]])
     assert torch.allclose(logits.grad, expected, atol=1e-6)
@@ -215,3 +219,23 @@ def test_mixed_passes_give_every_example_once_and_spread_the_additional_ones():
     assert sorted(values.tolist()) == x[:, 0].tolist()
     once = list(shuffled(x, y, 3, torch.Generator().manual_seed(0)))
     assert sorted(torch.cat([b for _, b in once]).tolist()) == y.tolist()
+
+
+@pytest.mark.parametrize("layer", [
+    nn.Hardsigmoid(), nn.Hardsigmoid(inplace=True),
+    lambda x: nn.functional.scaled_dot_product_attention(x[None, None], x[None, None], x[None]),
+], ids=["hard sigmoid", "in place", "attention"])  # fmt: skip
+def test_gradients_of_gradients_exist_where_torch_has_none(layer):
+    x = torch.randn(4, 3, requires_grad=True)
+
+    def slope():
+        out = layer(1.0 * x)
+        return out.detach(), torch.autograd.grad(out.square().sum(), x, create_graph=True)[0]
+
+    with twice_differentiable():
+        plain, gradient = slope()
+        twice = torch.autograd.grad(gradient.square().sum(), x)[0]
+    assert torch.isfinite(twice).all() and twice.any()
+    usual, expected = slope()
+    assert torch.allclose(plain, usual, atol=1e-6)
+    assert torch.allclose(gradient, expected, atol=1e-5)

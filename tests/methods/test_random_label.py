@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from unlearn_bench import registry
+from unlearn_bench.api import wrong_labels
 
 
 def draw(world, pool, n=1):
-    method = registry.get("random_label")
-    context = world.context(method)
-    wrong_labels = method.function.__globals__["wrong_labels"]
-    return context.forget.labels, torch.stack([wrong_labels(context, pool) for _ in range(n)])
+    ctx = world.context(registry.get("random_label"))
+    true = ctx.forget.labels
+    draws = [wrong_labels(true, 10, pool, ctx.forget_classes, ctx.rng) for _ in range(n)]
+    return true, torch.stack(draws)
 
 
 @pytest.mark.parametrize("world", ["class_world", "classes_world", "random_world"])

@@ -171,3 +171,15 @@ def test_every_probe_leaves_the_model_as_it_was(lab):
         relearned(lab, lab.original, target=1.1, cap=2, fresh_head=True)
         linear.features(lab.original, lab.data, lab.data.test, torch.arange(4), CPU)
         batch_norm.reestimated(lab.original, lab.data, lab.examples.estimated, CPU)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("chance", [0.0, 0.3, 0.5, 0.95, 1.0])
+def test_stopping_early_never_changes_the_answer(share, chance):
+    generator = torch.Generator().manual_seed(0)
+    for count in (1, 63, 64, 65, 256):
+        answers = torch.rand(count, generator=generator) < chance
+        asked = []
+        pieces = (asked.append(len(piece)) or piece for piece in answers.split(64))
+        assert relearn._reaches(pieces, count, share) == (answers.double().mean() >= share)
+    assert sum(asked) <= 256

@@ -1,10 +1,14 @@
-"""Gradients over a whole split: summed, flattened, normalised."""
+"""Gradients over a whole split: summed, flattened, normalised; gradients of gradients."""
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
+from torch.overrides import TorchFunctionMode
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -39,6 +43,28 @@ def summed_gradient(
             if gradient is not None:
                 total[name] += gradient
     return total
+
+
+class _TwiceDifferentiable(TorchFunctionMode):
+    """Replaces what torch gives a first derivative only by the same in plain operations."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        if getattr(func, "__name__", "") in ("hardsigmoid", "hardsigmoid_"):
+            return (args[0] / 6 + 0.5).clamp(0, 1)
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Let gradients of gradients be taken of models that run in the block.
+
+    Fused attention and the hard sigmoid have no second derivative in torch; for the block both
+    are computed by plain operations.
+    """
+    with sdpa_kernel(SDPBackend.MATH), _TwiceDifferentiable():
+        yield
 
 
 def global_norm(tensors: Iterable[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
@@ -24,7 +25,7 @@ def kl_divergence(target: Tensor, logits: Tensor, temperature: float = 1.0) -> T
         logits: The student's, [N, C].
         temperature: T, positive.
     """
-    return kl_div(
-        log_softmax(logits / temperature, 1), log_softmax(target / temperature, 1),
-        reduction="batchmean", log_target=True,
-    )  # fmt: skip
+    # 0 * -inf is NaN: the least finite number has probability 0 as well.
+    wanted = log_softmax(target / temperature, 1).clamp_min(torch.finfo(target.dtype).min)
+    given = log_softmax(logits / temperature, 1)
+    return kl_div(given, wanted, reduction="batchmean", log_target=True)

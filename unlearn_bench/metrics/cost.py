@@ -25,6 +25,14 @@ describe(
            "a GPU, of resident memory on a CPU.", "none: less is cheaper", "none"),
     Metric("examples_touched", "Examples that the method read, repetitions counted, by split.",
            "none: less is cheaper", "none"),
+    Metric("forward_examples", "Examples that went forwards through the method's models, "
+           "repetitions counted.", "none: less is cheaper", "none"),
+    Metric("backward_examples", "Examples whose loss went backwards through them.",
+           "none: less is cheaper", "none"),
+    Metric("break_even_requests", "From how many requests on the method is cheaper than "
+           "retraining for each, if its precomputation is done once: wall_seconds_precompute "
+           "over what a request saves; absent where a request saves nothing.",
+           "1 or less: it pays at once", "none"),
     Metric("time_ratio_to_retrain", "wall_seconds over that of retraining with the same dataset, "
            "model, scenario and seed.", "below 1: dearer than that, retraining is the better "
            "method", "none"),
@@ -35,7 +43,8 @@ def cost_records(cost: Mapping[str, Any]) -> list[Record]:
     """Turn the costs that the runner noted into records; what was not measured is left out.
 
     Args:
-        cost: ``seconds`` (phase to wall, cpu, gpu), ``peak_bytes``, ``examples`` by split.
+        cost: ``seconds`` (phase to wall, cpu, gpu), ``peak_bytes``, ``examples`` by split,
+            ``passes`` (forward and backward, in examples).
     """
     seconds = cost["seconds"]
     unlearn = seconds["unlearn"]
@@ -48,6 +57,8 @@ def cost_records(cost: Mapping[str, Any]) -> list[Record]:
         ("wall_seconds_original", "", seconds.get("original", {}).get("wall")),
         ("wall_seconds_evaluate", "", seconds.get("evaluate", {}).get("wall")),
         ("peak_bytes", "", cost["peak_bytes"]),
+        # Models that were stored before passes were counted have none.
+        *((f"{way}_examples", "", n) for way, n in sorted(cost.get("passes", {}).items())),
         *(("examples_touched", split, count) for split, count in sorted(cost["examples"].items())),
     ]
     return [Record(name, split, float(value)) for name, split, value in values if value is not None]

@@ -1,0 +1,78 @@
+"""CF-k and EU-k: what is trained, what stays to the bit, and when EU-k is retraining."""
+
+import pytest
+import torch
+
+from unlearn_bench.api import heads, tail
+
+SHORT = {"epochs": 1, "batch_size": 64}
+
+
+def differing(world, model):
+    """Names of the tensors of the state that changed."""
+    before = world.original.state_dict()
+    return {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
+
+
+def freed(world, k):
+    """Names of the state of the last k blocks and the head of a ResNet, from its structure."""
+    prefixes = tuple(f"layer{4 - i}." for i in range(k)) + ("fc.",)
+    return {name for name in world.original.state_dict() if name.startswith(prefixes)}
+
+
+@pytest.mark.parametrize("name", ["cf_k", "eu_k"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_only_the_last_blocks_and_the_head_change(class_world, name, k):
+    model = class_world.unlearn(name, k=k, **(SHORT if name == "cf_k" else {}))
+    assert differing(class_world, model) == freed(class_world, k)
+
+
+def test_eu_k_over_everything_is_retraining(class_world):
+    mine = class_world.unlearn("eu_k", k=4).state_dict()
+    theirs = class_world.unlearn("retrain").state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_eu_k_renews_batch_norm_statistics_which_hold_the_forget_set(class_world, monkeypatch):
+    # Without training, the renewed part is that of an untrained model, buffers included.
+    part = class_world.unlearn("eu_k").state_dict()
+    statistics = [n for n in freed(class_world, 1) if n.endswith("num_batches_tracked")]
+    steps_per_pass = -(-len(class_world.indices.retain) // 32)
+    assert statistics
+    for name in statistics:
+        assert 4 * (steps_per_pass - 1) <= int(part[name]) <= 4 * steps_per_pass
+
+
+def test_cf_k_over_everything_is_finetuning(class_world):
+    settings = SHORT | {"momentum": 0.9, "weight_decay": 5e-4, "lr": 0.01}
+    mine = class_world.unlearn("cf_k", k=9, **settings).state_dict()
+    theirs = class_world.unlearn("finetune", **settings).state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_the_head_can_be_frozen_too(class_world):
+    model = class_world.unlearn("cf_k", keep_head=True, **SHORT)
+    assert differing(class_world, model) == {
+        name for name in freed(class_world, 1) if not name.startswith("fc.")
+    }
+
+
+def test_a_pull_keeps_weights_near_the_original(class_world):
+    def distance(pull):
+        model = class_world.unlearn("cf_k", pull=pull, lr=0.05, epochs=4, batch_size=32)
+        return sum(
+            float((p - q).detach().square().sum())
+            for p, q in zip(model.parameters(), class_world.original.parameters(), strict=True)
+        )
+
+    assert distance(10.0) < 0.5 * distance(0.0)
+
+
+def test_statistics_of_trained_norms_can_be_kept(class_world):
+    model = class_world.unlearn("cf_k", batch_norm="eval", **SHORT)
+    assert not [n for n in differing(class_world, model) if "running" in n]
+
+
+def test_the_head_is_among_what_is_trained(class_world):
+    model = class_world.original
+    assert set(heads(model)) <= set(tail(model, 1))

@@ -1,0 +1,95 @@
+"""Fisher forgetting: how much noise each weight gets."""
+
+import copy
+
+import pytest
+import torch
+
+from unlearn_bench import registry
+from unlearn_bench.fisher import fisher_diagonal
+
+
+@pytest.fixture(scope="module")
+def information(class_world):
+    model = copy.deepcopy(class_world.original)
+    return fisher_diagonal(model, class_world.split("retain").batches(64), kind="true")
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch, information):
+    """Take the Fisher information from the fixture: computing it is what takes time here."""
+
+    def given(model, batches, kind):
+        assert kind == "true" and sum(len(x) for x, _ in batches) > 0
+        return information
+
+    parts = registry.get("fisher_forgetting").function.__globals__
+    monkeypatch.setitem(parts, "fisher_diagonal", given)
+
+
+def noise(world, seed=0, **params):
+    after = world.unlearn("fisher_forgetting", seed=seed, **params)
+    before = dict(world.original.named_parameters())
+    return {n: (p - before[n]).detach() for n, p in after.named_parameters()}
+
+
+def test_without_noise_nothing_changes(class_world):
+    assert all(not part.any() for part in noise(class_world, alpha=0).values())
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_the_noise_has_the_stated_variance(class_world, information, power):
+    added = noise(class_world, alpha=1e-4, power=power)
+    standard = []
+    for name, part in added.items():
+        variance = 1e-4 * (information[name] + 1e-8).pow(-power).clamp(max=1e3)
+        standard.append((part / variance.sqrt()).flatten())
+    z = torch.cat(standard)
+    assert abs(z.mean()) < 0.01 and abs(z.std() - 1) < 0.01
+    assert 0.95 < (z.abs() < 2).float().mean() < 0.96
+
+
+def test_weights_that_the_retain_set_needs_least_move_most(class_world, information):
+    added = noise(class_world)
+    flat = torch.cat([part.abs().flatten() for part in added.values()])
+    needed = torch.cat([information[name].flatten() for name in added])
+    order = needed.argsort()
+    tenth = len(order) // 10
+    assert flat[order[:tenth]].mean() > 3 * flat[order[-tenth:]].mean()
+
+
+def test_the_official_scaling_averages_over_inputs_and_favours_vectors_and_the_head(
+    class_world, information
+):
+    added = noise(class_world, alpha=1e-4, power=1.0, official_scaling=True)
+    head = "fc.weight"
+    standard = []
+    for name, part in added.items():
+        is_head = name.startswith("fc.")
+        variance = (1e-4 / (information[name] + 1e-8)).clamp(max=1e-2 if is_head else 1e-1)
+        if part.dim() > 1:
+            variance = variance.mean(1, keepdim=True).expand_as(part)
+        if is_head or part.dim() == 1:
+            variance = variance * 10
+        standard.append((part / variance.sqrt()).flatten())
+    assert head in added
+    assert all(abs(z.std() - 1) < 0.15 for z in standard if len(z) > 300)
+    assert abs(torch.cat(standard).std() - 1) < 0.01
+
+
+def test_rows_of_forgotten_classes_are_drawn_around_zero(class_world):
+    model = class_world.unlearn("fisher_forgetting", reset_rows=True)
+    assert model.get_classifier().weight[8].abs().max() < 0.05
+    plain = class_world.unlearn("fisher_forgetting").get_classifier().weight
+    others = [c for c in range(10) if c != 8]
+    assert torch.equal(model.get_classifier().weight[others], plain[others])
+
+
+def test_no_row_is_reset_where_no_class_is_forgotten(random_world):
+    one = random_world.unlearn("fisher_forgetting", reset_rows=True).get_classifier().weight
+    other = random_world.unlearn("fisher_forgetting").get_classifier().weight
+    assert torch.equal(one, other)
+
+
+def test_only_the_retain_set_is_read():
+    assert not registry.get("fisher_forgetting").access.forget

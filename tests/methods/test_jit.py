@@ -1,0 +1,84 @@
+"""JiT's estimate of the local Lipschitz constant, on functions where it is known."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from unlearn_bench import registry
+
+lipschitz = registry.get("jit").function.__globals__["lipschitz"]
+
+
+def estimate(model, x, copies=5, seed=0, **options):
+    options = {"detach": True, "clamp": False} | options
+    return lipschitz(model, x, 0.5, copies, torch.Generator().manual_seed(seed), **options)
+
+
+class Constant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.value = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.value.expand(len(x), 3)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_a_constant_function_is_flat(detach):
+    model = Constant()
+    loss = estimate(model, torch.randn(4, 6), detach=detach)
+    loss.backward()
+    assert loss == 0 and torch.isfinite(model.value.grad).all()
+
+
+def test_a_scaled_rotation_has_its_scale(monkeypatch):
+    model = nn.Linear(6, 6, bias=False)
+    nn.init.orthogonal_(model.weight, gain=3.0)
+    x = torch.randn(4, 6)
+    assert float(estimate(model, x)) == pytest.approx(3.0 * len(x), rel=1e-4)
+
+
+def test_a_linear_function_is_pulled_only_where_the_noisy_copy_has_a_gradient():
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3, bias=False)
+    x = torch.randn(8, 6)
+
+    def along_the_weight(detach):
+        model.zero_grad()
+        estimate(model, x, copies=400, detach=detach).backward()
+        return float((model.weight.grad * model.weight).sum())
+
+    attached, detached = along_the_weight(False), along_the_weight(True)
+    assert attached > 1
+    assert abs(detached) < 0.1 * attached
+
+
+def test_labels_do_not_matter(class_world):
+    method = registry.get("jit")
+    short = method.resolve({"perturbations": 2, "batch_size": 16})
+    results = []
+    for shift in (0, 3):
+        context = class_world.context(method)
+        context.forget.labels = (context.forget.labels + shift) % 10
+        results.append(method.function(copy.deepcopy(class_world.original), context, **short))
+    for one, other in zip(*(model.parameters() for model in results), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_clamped_images_that_do_not_move_are_no_division_by_zero():
+    loss = lipschitz(nn.Linear(6, 3), torch.zeros(2, 6), 0.5, 3, torch.Generator(), detach=True)
+    assert torch.isfinite(loss)
+
+
+def test_accumulated_gradients_repeat_earlier_steps(class_world):
+    params = {"perturbations": 2, "batch_size": 8, "lr": 1e-4}
+    plain = class_world.unlearn("jit", **params)
+    repeated = class_world.unlearn("jit", accumulate=True, **params)
+
+    def moved(model):
+        pairs = zip(model.parameters(), class_world.original.parameters(), strict=True)
+        return sum(float((p - q).square().sum()) for p, q in pairs)
+
+    assert moved(repeated) > 1.5 * moved(plain)

@@ -1,0 +1,54 @@
+"""MU-Mis: sensitivities of a linear function are known, and so are their gradients."""
+
+import copy
+
+import torch
+from torch import nn
+
+from unlearn_bench import registry
+
+PARTS = registry.get("mu_mis").function.__globals__
+
+
+def test_sensitivities_of_a_linear_function_are_its_rows():
+    model = nn.Linear(5, 4)
+    x, y, c = torch.randn(3, 5), torch.tensor([1, 1, 1]), torch.tensor([2, 2, 2])
+    own, others = PARTS["sensitivities"](model, x, y, c)
+    assert torch.isclose(own, model.weight[1].square().sum())
+    assert torch.isclose(others, model.weight[2].square().sum())
+    (own - others).backward()
+    expected = torch.zeros(4, 5)
+    expected[1], expected[2] = 2 * model.weight[1].detach(), -2 * model.weight[2].detach()
+    assert torch.allclose(model.weight.grad, expected)
+    assert not model.bias.grad.any() if model.bias.grad is not None else True
+
+
+def test_each_example_counts_alone():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4))
+    x, y, c = torch.randn(6, 5), torch.arange(6) % 4, (torch.arange(6) + 1) % 4
+    together = PARTS["sensitivities"](model, x, y, c)
+    alone = [PARTS["sensitivities"](model, x[i : i + 1], y[i : i + 1], c[i : i + 1])
+             for i in range(6)]  # fmt: skip
+    for which in range(2):
+        mean = torch.stack([pair[which] for pair in alone]).mean()
+        assert torch.isclose(together[which], mean, rtol=1e-5)
+
+
+def test_the_difference_falls(class_world):
+    method = registry.get("mu_mis")
+    context = class_world.context(method)
+    model = copy.deepcopy(class_world.original)
+    method.function(model, context, **method.resolve({"lr": 1e-3, "rebound": None}))
+    difference = [float(e["own"] - e["others"]) for e in context.log_entries]
+    assert difference[-1] < difference[0] - 0.3
+
+
+def test_it_stops_once_the_others_sensitivity_fell_and_came_back():
+    rebounded = PARTS["rebounded"]
+    assert not rebounded([1.0], 1.0)
+    assert not rebounded([1.0, 0.8], 1.0)
+    assert not rebounded([1.0, 0.8, 0.9], 1.0)
+    assert rebounded([1.0, 0.8, 0.9, 1.1], 1.0)
+    assert rebounded([1.0, 0.8, 0.9], 0.85)
+    assert not rebounded([1.0, 1.2, 1.4], 1.0), "it never fell"

@@ -1,0 +1,65 @@
+"""NegGrad+ is fine-tuning at one end, gradient ascent at the other, and the mixture between."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from unlearn_bench import registry
+
+
+def same(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_all_weight_on_the_retain_loss_is_finetuning(class_world):
+    shared = {"epochs": 2, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 64}
+    tuned = class_world.unlearn("finetune", **shared)
+    mixed = class_world.unlearn("neg_grad_plus", alpha=1.0, batch_norm="train", **shared)
+    assert same(tuned, mixed)
+
+
+def test_all_weight_on_the_forget_loss_is_gradient_ascent(class_world):
+    # 245 examples of R in batches of 50 are 5 steps; 25 of F in batches of 5 as well.
+    assert len(class_world.indices.retain) == 245 and len(class_world.indices.forget) == 25
+    shared = {"lr": 1e-5, "momentum": 0.9, "epochs": 2}
+    climbed = class_world.unlearn("gradient_ascent", batch_size=5, batch_norm="eval", **shared)
+    mixed = class_world.unlearn(
+        "neg_grad_plus", alpha=0.0, batch_size=50, forget_batch_size=5, **shared
+    )
+    assert same(climbed, mixed)
+
+
+@pytest.mark.parametrize("anchor", [0.0, 5.0])
+def test_steps_agree_with_slow_code(class_world, anchor):
+    lr, alpha = 0.01, 0.8
+    fast = class_world.unlearn(
+        "neg_grad_plus", epochs=1, lr=lr, alpha=alpha, batch_size=100, anchor=anchor
+    )
+
+    slow = copy.deepcopy(class_world.original)
+    start = [p.detach().clone() for p in slow.parameters()]
+    ctx = class_world.context(registry.get("neg_grad_plus"))
+    forget = [batch for _ in range(3) for batch in ctx.forget.epochs(1, 128)]
+    for (x, y), (x_f, y_f) in zip(ctx.retain.epochs(1, 100), forget, strict=True):
+        keep = torch.autograd.grad(cross_entropy(slow(x), y), list(slow.parameters()))
+        lose = torch.autograd.grad(cross_entropy(slow(x_f), y_f), list(slow.parameters()))
+        with torch.no_grad():
+            for p, p0, up, down in zip(slow.parameters(), start, keep, lose, strict=True):
+                p -= lr * (alpha * up - (1 - alpha) * down + anchor * (p - p0))
+    for ours, theirs in zip(fast.parameters(), slow.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_running_statistics_follow_the_modes(class_world):
+    def moved(**modes):
+        model = class_world.unlearn("neg_grad_plus", epochs=1, alpha=1.0, **modes)
+        before = dict(class_world.original.named_buffers())
+        return any(not torch.equal(b, before[name]) for name, b in model.named_buffers())
+
+    assert not moved(batch_norm="eval", forget_batch_norm="eval")
+    assert not moved(batch_norm="batch", forget_batch_norm="batch")
+    assert moved(batch_norm="train", forget_batch_norm="eval")
+    assert moved(batch_norm="eval", forget_batch_norm="train")

@@ -1,0 +1,74 @@
+"""UAM: where the gradient is taken, that theta comes back, and what rho = 0 is."""
+
+import torch
+from torch import nn
+
+from unlearn_bench import registry
+
+PARTS = registry.get("uam").function.__globals__
+SHORT = {"epochs": 2, "batch_size": 64}
+
+
+def test_without_a_radius_it_is_finetuning_to_the_bit(class_world):
+    mine = class_world.unlearn("uam", rho=0, **SHORT).state_dict()
+    theirs = class_world.unlearn("finetune", **SHORT).state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_parameters_come_back_to_the_bit():
+    parameters = [nn.Parameter(torch.randn(50)), nn.Parameter(torch.randn(3, 7))]
+    start = [p.detach().clone() for p in parameters]
+    PARTS["move"](parameters, [torch.randn(50), torch.randn(3, 7)], 0.3)
+    distance = sum(
+        float((p - s).detach().square().sum()) for p, s in zip(parameters, start, strict=True)
+    )
+    assert abs(distance**0.5 - 0.3) < 1e-5
+    PARTS["restore"](parameters, start)
+    assert all(torch.equal(p, s) for p, s in zip(parameters, start, strict=True))
+
+
+def test_on_quadratic_losses_the_gradient_is_shifted_by_the_curvature():
+    """For x^T H x / 2 it is, at theta + rho g / |g|, H theta + rho H g / |g|."""
+    hessian = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
+    theta = nn.Parameter(torch.tensor([1.0, -1.0]))
+    g = torch.tensor([3.0, 4.0])
+    at_start = hessian @ theta.detach()
+    PARTS["move"]([theta], [g], 0.1)
+    loss = theta @ hessian @ theta / 2
+    loss.backward()
+    assert torch.allclose(theta.grad, at_start + 0.1 * hessian @ g / 5)
+
+
+def test_a_forget_gradient_of_zero_moves_nothing():
+    theta = nn.Parameter(torch.ones(3))
+    PARTS["move"]([theta], [torch.zeros(3)], 0.5)
+    assert torch.equal(theta.detach(), torch.ones(3))
+
+
+def test_the_orthogonal_direction_leaves_the_retain_loss_alone():
+    vector, direction = [torch.randn(20), torch.randn(5)], [torch.randn(20), torch.randn(5)]
+    left = PARTS["without"](vector, direction)
+    product = sum(float((a * b).sum()) for a, b in zip(left, direction, strict=True))
+    assert abs(product) < 1e-4
+    # What was taken off lies along the direction.
+    taken = torch.cat(vector) - torch.cat(left)
+    cosine = taken @ torch.cat(direction) / (taken.norm() * torch.cat(direction).norm())
+    assert abs(abs(float(cosine)) - 1) < 1e-5
+
+
+def test_statistics_follow_the_retain_set_once_a_step(class_world):
+    plain = class_world.unlearn("finetune", **SHORT).state_dict()
+    moved = class_world.unlearn("uam", **SHORT).state_dict()
+    counts = [name for name in plain if name.endswith("num_batches_tracked")]
+    assert counts and all(plain[name] == moved[name] for name in counts)
+
+
+def test_a_radius_raises_the_forget_loss(class_world):
+    x, y = next(iter(class_world.split("forget").batches(1000)))
+
+    def forget_loss(rho):
+        model = class_world.unlearn("uam", rho=rho, **SHORT)
+        with torch.no_grad():
+            return float(nn.functional.cross_entropy(model(x), y))
+
+    assert forget_loss(2.0) > 2 * forget_loss(0.0)

@@ -1,0 +1,87 @@
+"""Worker processes with real runs: same records, and a death that costs one run."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unlearn_bench.config import expand
+from unlearn_bench.runner import Runner
+from unlearn_bench.spec import Suite
+from unlearn_bench.workers import Event, Setup, Workers
+
+COSTS = "seconds|bytes|time_ratio|break_even"
+
+
+def test_two_workers_give_the_records_of_one_and_clean_up(
+    cli: Any, tiny: Path, plugin: Path, tmp_path: Path
+) -> None:
+    flags = ["run", tiny, "--methods", "scale_weights", "--plugin", plugin]
+    alone = {"UNLEARN_BENCH_HOME": str(tmp_path / "other")}
+    assert cli(*flags, "--out", tmp_path / "one", "--workers", 1, env=alone).code == 0
+    ended = cli(*flags, "--out", tmp_path / "two", "--workers", 2)
+    assert ended.code == 0 and ended.err == "" and ", 2 at a time, results in" in ended.out
+    one, two = (pd.read_csv(tmp_path / name / "records.csv") for name in ("one", "two"))
+    costs = one["metric"].str.contains(COSTS)
+    assert costs.any() and one[~costs].equals(two[~costs])
+
+
+def answers(workers: Workers) -> list[Event]:
+    """All events until one ends the run."""
+    seen: list[Event] = []
+    while not seen or (seen[-1].result, seen[-1].error, seen[-1].died) == (None, None, None):
+        seen += workers.events()
+    return seen
+
+
+def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
+    suite = Suite.model_validate({
+        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "methods": "original", "threads": 1, "recipe": {"epochs": 1},
+    })  # fmt: skip
+    spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")
+    with Workers(1, Setup(home, "cpu")) as workers:
+        (worker,) = workers._workers
+        workers.submit(0, spec, {})
+        os.kill(worker.process.pid or 0, signal.SIGKILL)
+        assert answers(workers)[-1] == Event(0, died=-9)
+        assert workers.idle and not workers.busy
+        workers.submit(0, spec, {Runner.__name__: "nothing of interest"})
+        *steps, last = answers(workers)
+        assert last.result is not None and last.result.status == "ok"
+        assert "evaluate" in {event.step for event in steps}
+
+
+def test_workers_end_when_their_parent_is_killed(cli: Any, tiny: Path, tmp_path: Path) -> None:
+    running = cli.start("run", tiny, "--epochs", 500, "--workers", 2, "--out", tmp_path / "out")
+    mine: set[str] = set()
+    deadline = time.monotonic() + 60
+    while len(mine) < 2 and time.monotonic() < deadline:
+        mine = workers_of(running.pid)
+        time.sleep(0.05)
+    assert len(mine) >= 2
+    os.kill(running.pid, signal.SIGKILL)  # it alone, not its group
+    assert running.wait().code == -9
+    while any(Path(f"/proc/{pid}").exists() for pid in mine) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in mine)
+
+
+def workers_of(pid: int) -> set[str]:
+    """The processes that the fork server of ``pid`` started."""
+
+    def children(of: str) -> set[str]:
+        found = set()
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[1] == of and fields[0] != "Z":
+                found.add(stat.parent.name)
+        return found
+
+    return set().union(*(children(child) for child in children(str(pid))))
