@@ -17,7 +17,7 @@ def masked(logits: Tensor, forget_classes: tuple[int, ...]) -> Tensor:
     return hidden
 
 
-@method("logit_mask", access=Access.NONE, kind="control", outputs=masked)
+@method("logit_mask", access=Access.NONE, kind="control", family="fake", outputs=masked)
 def logit_mask(model: nn.Module, ctx: Context) -> nn.Module:
     """Return the model as it is; its outputs are masked."""
     return model

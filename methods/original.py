@@ -9,7 +9,7 @@ from torch import nn
 from unlearn_bench.api import Access, Context, method
 
 
-@method("original", access=Access.NONE, kind="control")
+@method("original", access=Access.NONE, kind="control", family="bound")
 def original(model: nn.Module, ctx: Context) -> nn.Module:
     """Return the model as it is."""
     return model

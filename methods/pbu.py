@@ -37,6 +37,7 @@ from unlearn_bench.api import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Probe,
     accuracy,
     check_finite,
     method,
@@ -45,7 +46,18 @@ from unlearn_bench.api import (
 from unlearn_bench.fisher import fisher_diagonal
 
 
-@method("pbu", access=Access.FORGET, source="arXiv:2403.16246")
+@method(
+    "pbu", access=Access.FORGET, source="arXiv:2403.16246", family="ascent", year=2025,
+    quick={"epochs": 1, "min_steps": 4},
+    probes={
+        "epochs": 6,
+        "stop_accuracy": Probe(1.0, {"stop_every": 1}),
+        "stop_every": Probe(1, {"stop_accuracy": 1.0}),
+        "stop_examples": Probe(
+            2, {"stop_every": 1, "stop_accuracy": 0.5, "lr": 2e-3, "gamma": 0.1, "min_steps": 16}
+        ),
+    },
+)  # fmt: skip
 def pbu(
     model: nn.Module,
     ctx: Context,

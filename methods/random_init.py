@@ -8,7 +8,7 @@ from torch import nn
 from unlearn_bench.api import Access, Context, method
 
 
-@method("random_init", access=Access.NONE, kind="control")
+@method("random_init", access=Access.NONE, kind="control", family="bound")
 def random_init(model: nn.Module, ctx: Context) -> nn.Module:
     """Return a new model of the same architecture, untrained."""
     return ctx.new_model()

@@ -10,7 +10,7 @@ from torch import nn
 from unlearn_bench.api import Access, Context, method
 
 
-@method("retrain", access=Access.RETAIN, kind="reference")
+@method("retrain", access=Access.RETAIN, kind="reference", family="retraining")
 def retrain(model: nn.Module, ctx: Context) -> nn.Module:
     """Train a new model on R by the recipe of the original."""
     return ctx.train(ctx.new_model(), ctx.retain)

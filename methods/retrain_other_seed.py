@@ -9,7 +9,7 @@ from torch import nn
 from unlearn_bench.api import Access, Context, method
 
 
-@method("retrain_other_seed", access=Access.RETAIN, kind="control")
+@method("retrain_other_seed", access=Access.RETAIN, kind="control", family="retraining")
 def retrain_other_seed(model: nn.Module, ctx: Context) -> nn.Module:
     """Train a new model on R by the recipe of the original."""
     # The run's seed is derived from the method's name: neither weights nor order of batches are

@@ -16,7 +16,7 @@ def levelled(logits: Tensor, forget_classes: tuple[int, ...]) -> Tensor:
     return torch.where(named[:, None], 0.0, logits)
 
 
-@method("uniform_on_forget", access=Access.NONE, kind="control", outputs=levelled)
+@method("uniform_on_forget", access=Access.NONE, kind="control", family="fake", outputs=levelled)
 def uniform_on_forget(model: nn.Module, ctx: Context) -> nn.Module:
     """Return the model as it is; its outputs are levelled where they name a forgotten class."""
     return model

@@ -7,7 +7,7 @@ import pytest
 from unlearn_bench import catalogue, config, metrics, registry
 from unlearn_bench.catalogue import Listing
 from unlearn_bench.data import datasets
-from unlearn_bench.errors import UnknownNameError
+from unlearn_bench.errors import UnknownNameError, UserError
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -25,7 +25,10 @@ def test_every_listing_is_a_full_table(what: str) -> None:
 def test_listings_are_what_can_be_asked_for(plugin: Path) -> None:
     registry.load_plugin(plugin)
     listed = {what: {row[0] for row in make().rows} for what, make in catalogue.LISTINGS.items()}
-    assert listed["methods"] == set(registry.methods()) >= {"pbu", "retrain", "scale_weights"}
+    assert listed["methods"] | listed["controls"] == set(registry.methods())
+    assert listed["methods"] >= {"pbu", "retrain", "scale_weights"}
+    assert listed["controls"] >= {"original", "logit_mask", "retrain_other_seed"}
+    assert not listed["methods"] & listed["controls"]
     assert listed["datasets"] == set(datasets.SOURCES)
     assert listed["metrics"] == set(metrics.metrics())
     assert listed["suites"] == set(config.suite_files())
@@ -34,11 +37,47 @@ def test_listings_are_what_can_be_asked_for(plugin: Path) -> None:
 
 def test_a_method_is_listed_with_what_it_reads_and_does(plugin: Path) -> None:
     registry.load_plugin(plugin)
-    rows = {row[0]: row for row in catalogue.LISTINGS["methods"]().rows}
+    rows = {row[0]: row for row in catalogue.listing("methods").rows}
     assert rows["scale_weights"][1:] == (
-        "method", "forget", "", "Scale the weights: a stand-in for a method of one's own",
+        "forget", "", "", "", "Scale the weights: a stand-in for a method of one's own",
     )  # fmt: skip
-    assert rows["retrain"][1] == "reference" and rows["original"][1] == "control"
+    assert rows["pbu"][1:5] == ("forget", "ascent", "2025", "arXiv:2403.16246")
+
+
+def chosen(**narrowed: str) -> set[str]:
+    return {row[0] for row in catalogue.listing("methods", **narrowed).rows}
+
+
+def test_methods_are_chosen_by_what_somebody_can_give_them() -> None:
+    assert {"pbu", "gradient_ascent"} <= chosen(access="forget")
+    assert not {"retrain", "finetune", "random_label"} & chosen(access="forget")
+    assert {"retrain", "finetune"} <= chosen(access="retain")
+    assert "random_label" not in chosen(access="retain")
+    everything = chosen(access="forget+retain + validation+log")
+    assert everything == chosen() > chosen(access="forget") > chosen(access="nothing")
+
+
+def test_methods_are_chosen_by_family() -> None:
+    assert {"pbu", "gradient_ascent"} <= chosen(family="ascent")
+    assert all(registry.get(name).family == "ascent" for name in chosen(family="ascent"))
+    assert "finetune" not in chosen(family="ascent", access="forget+retain")
+
+
+@pytest.mark.parametrize(("what", "narrowed", "message"), [
+    ("methods", {"access": "forge"}, "'forge' is not among forget, retain, validation, log, noth"),
+    ("methods", {"family": "ascnt"}, "no family named 'ascnt'; did you mean 'ascent'"),
+    ("models", {"family": "ascent"}, "models have neither"),
+    ("method", {}, "did you mean 'methods'"),
+])  # fmt: skip
+def test_a_mistaken_choice_says_what_there_is(what: str, narrowed: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        catalogue.listing(what, **narrowed)
+
+
+def test_a_method_shows_where_it_comes_from_and_what_it_is_made_for() -> None:
+    facts = dict(catalogue.describe("pbu"))
+    assert facts["family"] == "ascent" and facts["year"] == "2025"
+    assert facts["made for"] == "one class, several classes, any examples"
 
 
 @pytest.mark.parametrize("name", registry.methods())

@@ -471,6 +471,57 @@ def test_listings_and_descriptions(cli: Any, plugin: Path) -> None:
     assert "number > 0" in cli("show", "finetune", env=wide).out
 
 
+def test_bare_names_are_for_scripts(cli: Any, plugin: Path) -> None:
+    names = cli("list", "methods", "--names", "--access", "forget", "--plugin", plugin).out
+    assert {"pbu", "gradient_ascent", "scale_weights"} <= set(names.split("\n"))
+    assert "random_label" not in names and " " not in names and "name" not in names.split()
+    assert cli("list", "metrics", "--names", "forget_acc*").out == "forget_accuracy\n"
+    assert cli("list", "suites", "--names", "nothing*").out == ""
+
+
+# `check`: exit code 0 if all is well, 1 if a check fails, 2 if it was asked wrongly.
+
+
+def test_a_sound_plug_in_passes_its_check(cli: Any, write: Write) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    shrink = write("shrink.py", re.search(r'```python\n("""Shrink.*?)```', readme, re.S)[1])
+    ended = cli("check", "shrink", "--plugin", shrink)
+    assert ended.code == 0 and ended.err == "", ended.out
+    lines = ended.out.splitlines()
+    assert lines[0] == "shrink" and "0 failed" in lines[-1]
+    assert any(re.match(r"  passed weights move: .* \(an optimiser that holds", x) for x in lines)
+    assert any("only through" in x or "another class" in x for x in lines)
+
+
+def test_a_plug_in_that_fails_a_check_ends_with_code_1(cli: Any, write: Write) -> None:
+    bad = write("mine.py", PLUGIN_HEAD + "    ctx.retain\n    return model\n")
+    ended = cli("check", "--plugin", bad)
+    assert ended.code == 1 and "Traceback" not in ended.out + ended.err
+    line = next(x for x in ended.out.splitlines() if "declared data only" in x)
+    assert line.startswith("  FAILED") and "add Access.RETAIN to access=" in line
+    assert ended.out.splitlines()[-1] == "failed: mine"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "check which method? Give a name, `all`, or --plugin FILE"),
+        (["pbuu"], "no method named 'pbuu'; did you mean 'pbu'?"),
+        (["pbu", "--plugin", "none.py"], "no plug-in file"),
+    ],
+)
+def test_a_mistaken_check_is_told_in_one_line(argv: list[str], message: str, cli: Any) -> None:
+    ended = cli("check", *argv)
+    assert message in ended.error and ended.code == 2
+
+
+PLUGIN_HEAD = """\
+from unlearn_bench.api import *
+@method("mine", access=Access.FORGET)
+def mine(model, ctx):
+"""
+
+
 def test_help_and_version(cli: Any) -> None:
     assert cli("--version").out == f"unlearn-bench {__version__}\n"
     ended = cli("run", "--help")

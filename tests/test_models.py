@@ -55,6 +55,15 @@ def test_mnist_resnet_is_the_one_of_the_paper():
     assert model.conv1.kernel_size == (7, 7)
 
 
+@pytest.mark.parametrize(("name", "body", "features"), [
+    ("resnet34", 21_284_672, 512), ("resnet50", 23_508_032, 2048),
+])  # fmt: skip
+def test_a_network_is_the_one_that_its_name_says(name, body, features):
+    # A published ResNet-50 was a ResNet-34; these are torchvision's counts without the head.
+    model = make(name, 32, 3, 10, stem="standard")
+    assert sum(p.numel() for p in model.parameters()) == body + 10 * (features + 1)
+
+
 def test_weights_come_from_the_seed_alone():
     torch.manual_seed(5)
     a = make("lenet", 28, 1, seed=3).state_dict()

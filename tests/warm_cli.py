@@ -22,6 +22,7 @@ PRELOADED = (
     "sklearn.datasets",
     "unlearn_bench.catalogue",
     "unlearn_bench.config",
+    "unlearn_bench.conformance",
     "unlearn_bench.execute",
     "unlearn_bench.metrics.mia_fitted",
     "unlearn_bench.metrics.mia_legacy",

@@ -4,7 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unlearn_bench import registry
-from unlearn_bench.errors import unknown_name
+from unlearn_bench.access import SPLITS, Access
+from unlearn_bench.errors import ConfigError, unknown_name
+
+FORGOTTEN: dict[registry.Scope, str] = {
+    "class": "one class", "classes": "several classes", "random": "any examples",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -15,12 +20,13 @@ class Listing:
     rows: Sequence[tuple[str, ...]]
 
 
-def _methods() -> Listing:
+def _methods(*kinds: registry.Kind) -> Listing:
     rows = [
-        (name, entry.kind, str(entry.access), entry.source, entry.summary)
+        (name, str(entry.access), entry.family, str(entry.year or ""), entry.source, entry.summary)
         for name, entry in registry.methods().items()
+        if entry.kind in kinds
     ]
-    return Listing(("name", "kind", "reads", "source", "what it does"), rows)
+    return Listing(("name", "reads", "family", "year", "source", "what it does"), rows)
 
 
 def _models() -> Listing:
@@ -51,12 +57,58 @@ def _suites() -> Listing:
 
 
 LISTINGS: dict[str, Callable[[], Listing]] = {
-    "methods": _methods,
+    "methods": lambda: _methods("method", "reference"),
+    "controls": lambda: _methods("control"),
     "models": _models,
     "datasets": _datasets,
     "metrics": _metrics,
     "suites": _suites,
 }
+
+
+def listing(what: str, access: str | None = None, family: str | None = None) -> Listing:
+    """Return a listing, of methods perhaps narrowed down.
+
+    Args:
+        what: One of ``LISTINGS``.
+        access: What somebody has, such as ``forget+retain``: only methods that need no more.
+        family: Only methods of this family.
+
+    Raises:
+        UnknownNameError: If there is no such listing, or no method of the family.
+        ConfigError: If something other than methods is to be narrowed down, or ``access`` names
+            what is not there.
+    """
+    if what not in LISTINGS:
+        raise unknown_name("list", what, LISTINGS, "unlearn-bench list --help")
+    whole = LISTINGS[what]()
+    if access is None and family is None:
+        return whole
+    if what not in ("methods", "controls"):
+        raise ConfigError(f"--access and --family choose among methods; {what} have neither")
+    known = registry.methods()
+    families = {known[row[0]].family for row in whole.rows}
+    if family is not None and family not in families:
+        raise unknown_name("family", family, families, f"unlearn-bench list {what}")
+    has = Access.NONE if access is None else _access(access)
+    rows = [
+        row
+        for row in whole.rows
+        if (access is None or has.covers(known[row[0]].access))
+        and (family is None or known[row[0]].family == family)
+    ]
+    return Listing(whole.columns, rows)
+
+
+def _access(text: str) -> Access:
+    allowed = (*SPLITS, "log", "nothing")
+    parts = [part.strip() for part in text.split("+")]
+    wrong = [part for part in parts if part not in allowed]
+    if wrong:
+        raise ConfigError(
+            f"--access {text}: {wrong[0]!r} is not among {', '.join(allowed)}; join several by +"
+        )
+    return Access(**{part: True for part in parts if part != "nothing"})
 
 
 def describe(name: str) -> list[tuple[str, str | Listing]]:
@@ -88,6 +140,9 @@ def _method(entry: registry.Method) -> list[tuple[str, str | Listing]]:
     facts: list[tuple[str, str | Listing]] = [
         (entry.kind, f"{entry.name}: {entry.summary}"),
         ("reads", str(entry.access)),
+        ("family", entry.family or "none named"),
+        ("year", str(entry.year or "not published")),
+        ("made for", ", ".join(FORGOTTEN[scope] for scope in entry.forgets)),
         ("source", entry.source or "this project"),
         ("file", str(entry.file)),
     ]

@@ -256,27 +256,44 @@ def report(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, models, datasets, metrics or suites.")],
+    what: Annotated[
+        str, typer.Argument(help="methods, controls, models, datasets, metrics or suites.")
+    ],
     pattern: Annotated[str, typer.Argument(help="Shell pattern on the names.")] = "*",
+    access: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods for whoever has only this: forget, retain, validation, log; join by +.",
+            show_default=False,
+        ),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Methods of one family.", show_default=False)
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Bare names, one a line, for scripts.")
+    ] = False,
     plugin: Plugins = None,
 ) -> None:
     """List what there is by name."""
     from fnmatch import fnmatch
 
     from unlearn_bench import catalogue, registry
-    from unlearn_bench.errors import unknown_name
 
     for file in plugin or ():
         registry.load_plugin(file)
-    if what not in catalogue.LISTINGS:
-        raise unknown_name("list", what, catalogue.LISTINGS, "unlearn-bench list --help")
-    listing = catalogue.LISTINGS[what]()
+    listing = catalogue.listing(what, access, family)
+    rows = [row for row in listing.rows if fnmatch(row[0], pattern)]
+    if names:
+        for row in rows:
+            print(row[0])
+        return
     table = Table(box=None, pad_edge=False)
     for heading in listing.columns:
-        table.add_column(heading, overflow="fold")
-    for row in listing.rows:
-        if fnmatch(row[0], pattern):
-            table.add_row(*map(escape, row))
+        # A name that is broken in two cannot be copied.
+        table.add_column(heading, overflow="fold", no_wrap=heading == "name")
+    for row in rows:
+        table.add_row(*map(escape, row))
     _console().print(table)
 
 
@@ -302,6 +319,47 @@ def show(
         for row in text.rows:
             table.add_row(*map(escape, row))
         console.print(table)
+
+
+@app.command()
+def check(
+    method: Annotated[
+        str | None,
+        typer.Argument(help="A name, or `all`. Default: those of --plugin.", show_default=False),
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Check how a method behaves on a tiny task: what it reads, moves, repeats and gives back."""
+    from unlearn_bench import registry
+
+    own = [name for file in plugin or () for name in registry.load_plugin(file)]
+    if method is None and not own:
+        raise ConfigError("check which method? Give a name, `all`, or --plugin FILE")
+    chosen = own if method is None else [*registry.methods()] if method == "all" else [method]
+    entries = [registry.get(name) for name in chosen]
+    console = _console()
+    with console.status("loading torch and timm"):
+        from unlearn_bench.conformance import examine
+
+    failed = []
+    for entry in entries:
+        console.print(f"[bold]{entry.name}[/bold]")
+        counts = {"passed": 0, "failed": 0, "skipped": 0}
+        for finding in examine(entry):
+            counts[finding.status] += 1
+            word, style = _STATUS[finding.status]
+            console.print(Text.assemble(
+                "  ", (f"{word:7}", style), (finding.check, "bold"), f": {finding.seen}",
+                (f" ({finding.why})", "dim"),
+            ), soft_wrap=True)  # fmt: skip
+        console.print("  " + ", ".join(f"{count} {word}" for word, count in counts.items()))
+        failed += [entry.name] if counts["failed"] else []
+    if failed:
+        console.print(f"failed: {', '.join(failed)}", style="red", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+_STATUS = {"passed": ("passed", "green"), "failed": ("FAILED", "red"), "skipped": ("n/a", "dim")}
 
 
 @app.command()

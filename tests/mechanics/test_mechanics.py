@@ -94,6 +94,22 @@ def test_masked_out_weights_stay_bit_identical_through_momentum_and_decay(rule):
     assert (layer.weight[mask] != before[mask]).all()
 
 
+@pytest.mark.parametrize("leak", [{"weight_decay": 0.5}, {"momentum": 0.9}])
+def test_masking_the_gradients_alone_leaks(leak):
+    # What published code does; the case above must be able to fail.
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1, **leak)
+    mask = torch.rand(3, 5) < 0.5
+    for masked in (False, True):
+        before = layer.weight.detach().clone()
+        optimizer.zero_grad()
+        cross_entropy(layer(torch.randn(6, 5)), torch.tensor([0, 1, 2] * 2)).backward()
+        layer.weight.grad *= mask if masked else 1
+        optimizer.step()
+    assert (layer.weight[~mask] != before[~mask]).all()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_largest_share_is_exact_and_global(share):
     a, b = nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(8))

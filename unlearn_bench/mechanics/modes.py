@@ -41,6 +41,9 @@ def training(model: nn.Module, batch_norm: BatchNormMode = "train") -> Iterator[
         batch_norm: ``train``: normalise by the batch and update the running statistics, which
             drift towards the batches' classes; ``batch``: normalise by the batch, leave the
             running statistics alone; ``eval``: normalise by the running statistics.
+
+    Raises:
+        MethodError: If the block trains BatchNorm on a batch of a single value per channel.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     tracking = [norm.track_running_stats for norm in norms]
@@ -53,6 +56,13 @@ def training(model: nn.Module, batch_norm: BatchNormMode = "train") -> Iterator[
                 norm.eval()
         try:
             yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise MethodError(
+                "BatchNorm cannot normalise a batch of one example by itself; raise batch_size to "
+                "at least 2, or let batch_norm be eval"
+            ) from error
         finally:
             for norm, tracked in zip(norms, tracking, strict=True):
                 norm.track_running_stats = tracked

@@ -1,0 +1,98 @@
+"""The conformance checks find the mistakes that published code made, each by its own check.
+
+Where a mistake cannot be seen from outside, a test of the mechanics or the harness rules it out:
+
+- masks that leak through weight decay and momentum: ``tests/mechanics/test_mechanics.py``;
+- KL that is divided by the number of classes, attacks that clip normalised inputs: there too;
+- a network that is not the one that its name says: ``tests/test_models.py``;
+- evaluation within the method's time: ``tests/test_runner.py``; clocks that do not wait for the
+  GPU: ``tests/test_cost.py``;
+- augmentation that is replayed by the splits themselves: ``tests/test_context.py``.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from unlearn_bench import registry
+from unlearn_bench.conformance import CHECKS, examine
+
+PLANTED = Path(__file__).with_name("planted.py")
+
+# The check that must fail, and what it must say.
+FOUND = {
+    "holds_teachers_parameters": ("weights move", "does the optimiser hold this model's"),
+    "teacher_is_the_student": ("weights move", "no more than rounding"),
+    "clamped_loss": ("weights move", "has the loss a gradient"),
+    "clamped_forget_term": ("forget data matter", "their loss has no gradient"),
+    "unread_parameter": ("every parameter is read", "temperature: read nowhere"),
+    "unexplained_parameter": ("every parameter is explained", "epochs"),
+    "warm_retrain": ("retrained from scratch", "it keeps"),
+    "continued_retrain": ("retrained from scratch", "depends on the weights"),
+    "never_zeroes": ("old gradients", "zero_grad"),
+    "zeroes_once": ("old gradients", "zero_grad"),
+    "drifting_statistics": ("BatchNorm statistics", "moved on forget data alone"),
+    "other_layers": ("same architecture", "ReLU"),
+    "other_network": ("same architecture", "lacks the tensor layer4"),
+    "becomes_nan": ("same architecture", "NaN"),
+    "remembers_importances": ("all work in its time", "other work than the first"),
+    "works_on_in_a_thread": ("all work in its time", "straggler"),
+    "works_when_first_asked": ("all work in its time", "after it had returned"),
+    "replayed_batches": ("fresh batches", "came back as they were"),
+    "always_ten_classes": ("any number of classes", ""),
+    "only_convolutions": ("transformers", "layer1"),
+    "one_class_only": ("every declared scenario", "classes: ValueError"),
+    "alone_in_its_batch": ("batches of one", "NaN"),
+    "logs_vectors": ("log", "losses"),
+    "same_storage": ("storage of its own", "two runs share"),
+    "trains_the_original": ("the harness's own things", "the original's"),
+    "shuffles_the_indices": ("the harness's own things", "indices of forget"),
+    "swallows_the_refusal": ("declared data only", "add Access.RETAIN to access="),
+    "reads_undeclared": ("declared data only", "add Access.RETAIN to access="),
+    "looks_at_the_rest": ("declared data only", "no declared split"),
+    "looks_at_test_images": ("declared data only", "test images"),
+    "declares_too_much": ("retain data matter", "never reads ctx.retain"),
+    "reads_for_nothing": ("retain data matter", "read for nothing"),
+    "validation_unread": ("validation data matter", "never reads ctx.validation"),
+    "log_for_nothing": ("training log matters", "no effect"),
+    "first_batch_counts": ("order of the data", "depend on the order"),
+    "draws_elsewhere": ("same seed, same weights", "differ"),
+    "left_training": ("modes and flags", "training of"),
+    "left_frozen": ("modes and flags", "requires_grad of conv1.0.weight"),
+    "left_hooked": ("modes and flags", "hooks on"),
+    "left_untracked": ("modes and flags", "track_running_stats of bn1"),
+    "left_without_gradients": ("global settings", "gradients enabled"),
+    "left_double": ("global settings", "default dtype"),
+    "left_more_threads": ("global settings", "threads"),
+    "crashes": ("it runs", "three by nought"),
+}
+
+
+@pytest.fixture
+def planted(own_registry):
+    return registry.load_plugin(PLANTED)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_planted_mistake_is_found_and_named(planted, name):
+    check, said = FOUND[name]
+    (finding,) = examine(registry.get(name), only=[check])
+    assert finding.status == "failed" and said in finding.seen, finding.seen
+
+
+def test_without_a_mistake_nothing_is_found(planted):
+    findings = list(examine(registry.get("sound")))
+    assert [f for f in findings if f.status == "failed"] == []
+    assert sum(f.status == "passed" for f in findings) >= 20
+
+
+def test_every_planted_mistake_and_every_check_is_tried(planted):
+    assert set(FOUND) | {"sound"} == set(planted)
+    # `other seeds` tells and never fails.
+    assert {check for check, _ in FOUND.values()} == set(CHECKS) - {"other seeds"}
+
+
+def test_of_a_method_that_crashes_the_rest_is_not_held_against_it(planted):
+    findings = {f.check: f.status for f in examine(registry.get("crashes"))}
+    assert findings.pop("it runs") == "failed"
+    assert "failed" not in findings.values()

@@ -1,0 +1,220 @@
+"""Does what it declares have an effect: data, log, every hyper-parameter?"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from unlearn_bench.conformance.check import check, listed
+from unlearn_bench.conformance.neighbours import neighbours
+from unlearn_bench.conformance.subject import (
+    FEWER_CLASSES,
+    FailedError,
+    NotApplicableError,
+    Subject,
+    told,
+)
+from unlearn_bench.conformance.trial import State, Trial, same
+from unlearn_bench.registry import Probe
+
+# Relative to the norm of all weights: float32 resolves 6e-8 of each.
+ROUNDING = 1e-7
+# Sums in another order differ in the last digits, and a threshold may tip a weight or two.
+ORDER_TOLERANCE, ORDER_TIPPED = 1e-3, 1e-3
+
+
+@check("weights move", "an optimiser that holds other parameters, or a zero gradient, moves none")
+def weights_move(subject: Subject) -> str:
+    """Count the weights that are other ones after the run."""
+    if subject.method.kind == "control":
+        raise NotApplicableError("a control may leave the weights alone")
+    base = subject.base()
+    moved, total, share = _moved(base.given, base.parameters)
+    if share < ROUNDING:
+        raise FailedError(
+            f"{moved:,} of {total:,} weights moved, all together by {share:.0e} of their norm: no "
+            "more than rounding; does the optimiser hold this model's parameters, and has the loss "
+            "a gradient?"
+        )
+    return f"{moved:,} of {total:,}, by {share:.1e} of their norm"
+
+
+@check("forget data matter", "what does not depend on F does not unlearn F")
+def forget_data_matter(subject: Subject) -> str:
+    """Give other examples of the forgotten class, or at last another class."""
+    return _data_matter(subject, "forget")
+
+
+@check("retain data matter", "declared and unused, R overstates what the method needs")
+def retain_data_matter(subject: Subject) -> str:
+    """Give other examples of the retained classes."""
+    return _data_matter(subject, "retain")
+
+
+@check("validation data matter", "declared and unread, V overstates what the method needs")
+def validation_data_matter(subject: Subject) -> str:
+    """Ask for the declared validation data to be read."""
+    base = _declared(subject, "validation")
+    other = subject.run("other validation")
+    changes = "no" if same(base.parameters, other.parameters) else "other"
+    return f"read ({base.touched.get('validation', 0)} examples); other data give {changes} weights"
+
+
+@check("training log matters", "declared and unused, the log overstates what the method needs")
+def training_log_matters(subject: Subject) -> str:
+    """Give a log with every update doubled."""
+    base = _declared(subject, "log")
+    if same(base.parameters, subject.run("other log").parameters):
+        raise FailedError("twice the logged updates give the same weights: the log has no effect")
+    return "another log gives other weights"
+
+
+@check("every parameter is read", "a hyper-parameter read nowhere is a setting that is a lie")
+def every_parameter_is_read(subject: Subject) -> str:
+    """Set every hyper-parameter to another value, one at a time."""
+    subject.base()
+    names = list(subject.method.schema.model_fields)
+    if not names:
+        raise NotApplicableError("it has none")
+    unknown = [name for name in subject.method.probes if name not in names]
+    if unknown:
+        raise FailedError(f"probes name no parameter: {', '.join(unknown)}")
+    lively: dict[str, Any] = {}
+    dead: list[str] = []
+    for name in names:
+        try:
+            lively[name] = _telling_value(subject, name)
+        except FailedError as error:
+            dead.append(f"{name}: {error}")
+    if dead:
+        raise FailedError("; ".join(dead))
+    return f"{len(names)}, by {listed(lively)}"
+
+
+@check("every parameter is explained", "a default without its origin cannot be judged")
+def every_parameter_is_explained(subject: Subject) -> str:
+    """Look for every parameter in the docstring."""
+    parameters = subject.method.parameters()
+    if not parameters:
+        raise NotApplicableError("it has none")
+    silent = [p.name for p in parameters if len(p.meaning) <= 10]
+    if silent:
+        raise FailedError(
+            f"nothing is said of {', '.join(silent)}; write it under Args: in the docstring"
+        )
+    return f"{len(parameters)} in the docstring"
+
+
+@check("order of the data", "a statistic must not depend on how the data are stored")
+def order_of_the_data(subject: Subject) -> str:
+    """Store the examples of each split in another order."""
+    if not subject.method.one_shot:
+        raise NotApplicableError("it trains in passes (one_shot is not declared)")
+    base, other = subject.base(), subject.run("other order")
+    pairs = [(base.weights[name], other.weights[name]) for name in base.weights]
+    tipped = sum(
+        int((~torch.isclose(a, b, rtol=ORDER_TOLERANCE, atol=1e-6)).sum()) for a, b in pairs
+    )
+    total = sum(a.numel() for a, _ in pairs)
+    if tipped > ORDER_TIPPED * total:
+        raise FailedError(f"{tipped:,} of {total:,} weights depend on the order of the data")
+    return f"does not matter: {tipped:,} of {total:,} weights differ by more than rounding"
+
+
+@check("retrained from scratch", "a reference that starts from the original has seen F")
+def retrained_from_scratch(subject: Subject) -> str:
+    """Hand over other weights than the original's."""
+    if subject.method.kind != "reference":
+        raise NotApplicableError("only a reference must be")
+    base = subject.base()
+    moved, total, _ = _moved(base.given, base.parameters)
+    if moved < 0.99 * total:
+        raise FailedError(f"it keeps {total - moved:,} of the original's {total:,} weights")
+    if not same(base.state, subject.run("other original").state):
+        raise FailedError("its result depends on the weights that it is handed")
+    return f"{moved:,} of {total:,} weights are other ones, whatever original is handed over"
+
+
+def _declared(subject: Subject, name: str) -> Trial:
+    if not getattr(subject.method.access, name):
+        raise NotApplicableError("it does not declare them" if name != "log" else "not declared")
+    base = subject.base()
+    if name not in base.read:
+        declared = f"Access.{name.upper()}"
+        raise FailedError(f"it never reads ctx.{'training_log' if name == 'log' else name}; do not "
+                          f"declare {declared}")  # fmt: skip
+    return base
+
+
+def _data_matter(subject: Subject, name: str) -> str:
+    base = _declared(subject, name)
+    other = subject.run(f"other {name}")
+    moved, total, share = _moved(base.parameters, other.parameters)
+    if share >= ROUNDING:
+        return f"other {name} images give other weights ({moved:,} of {total:,})"
+    # Some need to know only which class is forgotten, and read that from the labels.
+    if name == "forget" and subject.scopes[0] == "class":
+        another = subject.run("another class")
+        moved, total, share = _moved(base.parameters, another.parameters)
+        if share >= ROUNDING:
+            return f"another class gives other weights ({moved:,} of {total:,}), other images none"
+    raise FailedError(
+        f"other {name} images give the same weights, but for rounding: "
+        f"{base.touched.get(name, 0)} examples were read for nothing, or their loss has no gradient"
+    )
+
+
+def _telling_value(subject: Subject, name: str) -> Any:
+    """Return a value of a parameter that gives other weights than the one in force."""
+    method = subject.method
+    declared = method.probes.get(name)
+    probe = declared if isinstance(declared, Probe) else Probe(declared)
+    if name in method.probes:
+        tried = [probe.value]
+    else:
+        tried = neighbours(method, name, method.resolve(subject.quick)[name])
+    for ground, where in _settings(subject, name, probe.given):
+        for value in tried:
+            one = subject.trial(params=ground, **where)
+            other = subject.trial(params={**ground, name: value}, **where)
+            if one.usable and other.usable and not same(one.weights, other.weights):
+                return value
+            broken = one if not one.usable else other
+            if not broken.usable and name in method.probes:
+                raise FailedError(f"its probe {listed(broken.params)} ends in {told(broken)}")
+    if name in method.probes:
+        raise FailedError(f"its probe {listed({**probe.given, name: probe.value})} changes nothing")
+    found = f"the same weights by {', '.join(map(str, tried))}" if tried else "no value to try"
+    raise FailedError(
+        f"read nowhere, or not in these settings ({found}); declare "
+        f'probes={{"{name}": Probe(value, given={{...}})}}'
+    )
+
+
+def _settings(
+    subject: Subject, name: str, given: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield where a parameter may show: as it is, in more steps, other scenarios, on a ViT."""
+    yield dict(given), {}
+    # Momentum, say, shows in the second step alone.
+    params = subject.method.resolve(subject.quick)
+    longer: dict[str, Any] = {}
+    if isinstance(params.get("epochs"), int) and name != "epochs":
+        longer["epochs"] = params["epochs"] + 1
+    if isinstance(params.get("batch_size"), int) and name != "batch_size":
+        longer["batch_size"] = 32 if longer else 8
+    if longer:
+        yield {**longer, **given}, {}
+    for scope in subject.scopes[1:]:
+        yield {**longer, **given}, {"scope": scope}
+    yield {**longer, **given}, {"transformer": True, "classes": FEWER_CLASSES}
+
+
+def _moved(before: State, after: State) -> tuple[int, int, float]:
+    """Return how many weights differ, of how many, and by what share of the norm."""
+    changed = sum(int((tensor != before[name]).sum()) for name, tensor in after.items())
+    total = sum(tensor.numel() for tensor in after.values())
+    square = sum(float((tensor - before[name]).double().square().sum())
+                 for name, tensor in after.items())  # fmt: skip
+    norm = sum(float(before[name].double().square().sum()) for name in after)
+    return changed, total, (square / norm) ** 0.5

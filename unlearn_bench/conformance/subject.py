@@ -1,0 +1,158 @@
+"""A method under check: its runs, each made once however many checks look at it."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from unlearn_bench.conformance.trial import Trial, attempt
+from unlearn_bench.conformance.world import RECIPE, World, digits, make_world
+from unlearn_bench.registry import SCOPES, Method
+
+SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
+ANOTHER_CLASS = 4
+FEWER_CLASSES = 7
+ONE_EPOCH = RECIPE.model_copy(update={"epochs": 1})
+
+
+class NotApplicableError(Exception):
+    """A check that says nothing about this method, with the reason."""
+
+
+class FailedError(Exception):
+    """A check that the method fails, with what was seen."""
+
+
+class DoesNotRunError(FailedError):
+    """The method cannot even be run as the check needs it."""
+
+
+@cache
+def small_world(scope: str, classes: int, logged: bool) -> World:
+    """Return the world in which nearly all checks run; a trained ResNet, 130 digits."""
+    world = make_world(
+        SCENARIOS[scope], data=digits(classes), examples=130, logged=logged,
+        recipe=RECIPE.model_copy(update={"epochs": 12}),
+    )  # fmt: skip
+    return replace(world, recipe=ONE_EPOCH)
+
+
+@cache
+def transformer_world(scope: str, classes: int, logged: bool) -> World:
+    """Return a world with a small ViT, trained just a little."""
+    return make_world(
+        SCENARIOS[scope], data=digits(classes), examples=60, architecture="test_vit",
+        recipe=ONE_EPOCH, logged=logged,
+    )  # fmt: skip
+
+
+def _other_log(world: World) -> World:
+    assert world.log is not None
+    doubled = {name: 2 * change for name, change in world.log.change.items()}
+    return replace(world, log=replace(world.log, change=doubled))
+
+
+def _other_original(world: World) -> World:
+    return replace(world, original=world.build(1))
+
+
+def _ordinary(world: World) -> World:
+    return world
+
+
+# What a run may differ in from the ordinary one.
+VARIANTS: Mapping[str, Callable[[World], World]] = {
+    "": _ordinary,
+    "other forget": lambda world: world.with_others("forget"),
+    "another class": lambda world: world.with_class(ANOTHER_CLASS),
+    "other retain": lambda world: world.with_others("retain"),
+    "other validation": lambda world: world.with_others("validation"),
+    "other log": _other_log,
+    "other original": _other_original,
+    "other order": lambda world: world.reordered(),
+    "few examples": lambda world: world.reduced(8),
+}
+
+
+class Subject:
+    """A method with the runs that checks ask for.
+
+    Args:
+        method: What is checked.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.quick = dict(method.quick)
+        self.scopes = [scope for scope in SCOPES if scope in method.forgets]
+        self._trials: dict[tuple[Any, ...], Trial] = {}
+
+    def base(self) -> Trial:
+        """Return the ordinary run: quick parameters, first declared scenario, seed 0.
+
+        Raises:
+            DoesNotRunError: If it ends in an error or without a usable model.
+        """
+        return self.run()
+
+    def run(self, variant: str = "", params: Mapping[str, Any] | None = None,
+            **options: Any) -> Trial:  # fmt: skip
+        """Return a run that must succeed; options as of :meth:`trial`.
+
+        Raises:
+            DoesNotRunError: If it ends in an error or without a usable model.
+        """
+        trial = self.trial(variant, params, **options)
+        if not trial.usable:
+            raise DoesNotRunError(told(trial))
+        return trial
+
+    def trial(
+        self, variant: str = "", params: Mapping[str, Any] | None = None, *, seed: int = 0,
+        scope: str = "", classes: int = 10, transformer: bool = False, repeat: int = 0,
+        poisoned: bool = False,
+    ) -> Trial:  # fmt: skip
+        """Return a run, made now or before.
+
+        Args:
+            variant: One of ``VARIANTS``.
+            params: Hyper-parameters beside the quick ones.
+            seed: Of the run.
+            scope: The scenario; by default the first that the method declares.
+            classes: How many classes the data have.
+            transformer: Whether the model is a ViT.
+            repeat: As of `attempt`.
+            poisoned: As of `attempt`.
+        """
+        scope = scope or self.scopes[0]
+        given = self.quick | dict(params or {})
+        key = (variant, json.dumps(given, sort_keys=True), seed, scope, classes, transformer,
+               repeat, poisoned)  # fmt: skip
+        if key not in self._trials:
+            make = transformer_world if transformer else small_world
+            world = VARIANTS[variant](make(scope, classes, self.method.access.log))
+            self._trials[key] = attempt(
+                world, self.method, given, seed, repeat=repeat, poisoned=poisoned
+            )
+        return self._trials[key]
+
+    @property
+    def original(self) -> nn.Module:
+        """The original that the ordinary run started from."""
+        return small_world(self.scopes[0], 10, self.method.access.log).original
+
+    def trials(self) -> list[Trial]:
+        """Return all runs so far."""
+        return list(self._trials.values())
+
+
+def told(trial: Trial) -> str:
+    """Say in one line why a run gave no usable model."""
+    if trial.error is None:
+        return trial.misfit
+    reason = str(trial.error).strip().partition("\n")[0]
+    kind = type(trial.error).__name__
+    return f"{kind}: {reason}" if reason else kind
