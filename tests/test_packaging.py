@@ -142,6 +142,6 @@ def test_the_wheel_works_away_from_the_checkout(installed: Path, tiny: Path, tmp
     assert not answer["methods"] and not answer["benchmarks"]
     codes, (methods, suites, _) = zip(*answer["answers"], strict=True)
     assert codes == (0, 0, 0), done.stderr
-    assert {"pbu", "retrain", "original"} <= {line.split()[0] for line in methods.splitlines()}
+    assert {"pbu", "retrain", "salun"} <= {line.split()[0] for line in methods.splitlines()}
     assert {"digits", "mnist-pbu"} <= {line.split()[0] for line in suites.splitlines()}
     assert (away / "runs" / "tiny" / "report.html").exists()
