@@ -22,7 +22,7 @@ datasets: digits
 models: test_resnet
 scenarios: class:8
 methods: {name: finetune, params: {epochs: 1}}
-threads: 1
+# Without `threads` a run has the process's, and no other process is started.
 recipe: {epochs: 1, batch_size: 64, lr: 4.0e-3}
 """
 

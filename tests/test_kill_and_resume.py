@@ -15,7 +15,7 @@ KILLS = 3
 ALWAYS = sum(entry.kind != "method" for entry in registry.methods().values())
 SEEDS = 2
 RUNS = SEEDS * (ALWAYS + 1)  # and the plug-in
-COSTS = "seconds|bytes|time_ratio"
+COSTS = "seconds|bytes|time_ratio|break_even"
 
 
 def results(out: Path) -> dict[str, bytes]:

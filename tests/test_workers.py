@@ -13,6 +13,7 @@ from unlearn_bench.runner import Runner
 from unlearn_bench.spec import Suite
 from unlearn_bench.workers import Event, Setup, Workers
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 COSTS = "seconds|bytes|time_ratio|break_even"
 
 
@@ -22,7 +23,7 @@ def test_two_workers_give_the_records_of_one_and_clean_up(
     flags = ["run", tiny, "--methods", "scale_weights", "--plugin", plugin]
     alone = {"UNLEARN_BENCH_HOME": str(tmp_path / "other")}
     assert cli(*flags, "--out", tmp_path / "one", "--workers", 1, env=alone).code == 0
-    ended = cli(*flags, "--out", tmp_path / "two", "--workers", 2)
+    ended = cli(*flags, "--out", tmp_path / "two", "--workers", 2, env=ONE_THREAD)
     assert ended.code == 0 and ended.err == "" and ", 2 at a time, results in" in ended.out
     one, two = (pd.read_csv(tmp_path / name / "records.csv") for name in ("one", "two"))
     costs = one["metric"].str.contains(COSTS)
@@ -56,7 +57,8 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
 
 
 def test_workers_end_when_their_parent_is_killed(cli: Any, tiny: Path, tmp_path: Path) -> None:
-    running = cli.start("run", tiny, "--epochs", 500, "--workers", 2, "--out", tmp_path / "out")
+    flags = ["run", tiny, "--epochs", 500, "--workers", 2, "--out", tmp_path / "out"]
+    running = cli.start(*flags, env=ONE_THREAD)
     mine: set[str] = set()
     deadline = time.monotonic() + 60
     while len(mine) < 2 and time.monotonic() < deadline:
