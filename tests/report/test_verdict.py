@@ -6,7 +6,7 @@ import random
 import pytest
 
 from unlearn_bench.report import write_report
-from unlearn_bench.report.findings import notes
+from unlearn_bench.report.findings import headline, notes
 from unlearn_bench.report.table import sections
 from unlearn_bench.report.verdict import PRIMARY, exposing, fooled, powerless, verdicts
 from unlearn_bench.results import Record, table
@@ -125,3 +125,9 @@ def test_the_primary_set_is_the_declared_one():
         "test_retain_accuracy", "test_forget_accuracy", "forget_accuracy", "mia_loss_auc",
         "probe_recall", "relearn_time_features", "bn_recovery (forget)",
     }  # fmt: skip
+
+
+def test_the_headline_never_praises_what_a_probe_tells_apart(section):
+    fake = section(3, pbu=FAKE)
+    assert "but Linear probe recall and Relearning steps, fresh head tell it from" in headline(fake)
+    assert "tell it from" not in headline(section(3, pbu={}))

@@ -15,13 +15,15 @@ from unlearn_bench.report.table import (
     Section,
 )
 from unlearn_bench.report.text import label, plus_minus, share, time_range
-from unlearn_bench.report.verdict import FAKES, exposing, fooled, powerless
+from unlearn_bench.report.verdict import FAKES, exposing, fooled, powerless, verdicts
 from unlearn_bench.statistics import SEEDS_FOR_INFERENCE
 
 # Points of forget accuracy above retraining from which a method has left too much behind.
 FAR_POINTS = 10.0
 # Share of a class's test examples from which its loss is told by name.
 WORST_CLASS = 0.02
+
+ACCURACIES = ("test_retain_accuracy", "test_forget_accuracy", "forget_accuracy")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ def headline(section: Section) -> str:
         )
     else:
         finding = f"{name} came nearest to retraining: {away} away{cost}"
+    apart = next((v.apart for v in verdicts(section) if v.method == name), ())
+    telling = [column for column in apart if column not in ACCURACIES]
+    if telling:
+        # Near in accuracies is what a fake is, too.
+        told = _names([label(column) for column in telling])
+        finding += f", but {told} tell{'s' if len(telling) == 1 else ''} it from retraining"
     if leader.damage is not None:
         finding += f", but it lost {leader.damage:.0f} points of retain accuracy"
     if leader.failed:
