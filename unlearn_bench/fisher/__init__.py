@@ -52,6 +52,14 @@ def fisher_diagonal(
     parameter's diagonal is off by 15 % (median, relative norm) with one label, 5 % with 16.
     Memory is that of one batch's passes plus the result.
 
+    Types: a model in bfloat16 or float16, or one run under ``torch.autocast``, is evaluated and
+    differentiated as it is, but squares are taken and summed in float32. On ResNet-18,
+    MobileNetV3 and ViT-tiny a parameter's diagonal is then off by 0.3 to 3 % in bfloat16, by 0.1 %
+    in float16 (median, relative norm), which gradients below 6e-8 vanish in: there is no loss
+    scaling. On CUDA, float32 products follow torch's own settings for tf32
+    (``torch.set_float32_matmul_precision``, ``torch.backends.cuda.matmul``, and for convolutions
+    ``torch.backends.cudnn``); nothing is switched on or off here.
+
     The model comes back as it was: parameters, ``.grad``, flags, mode, buffers, hooks, RNG.
 
     Args:
@@ -62,7 +70,8 @@ def fisher_diagonal(
         samples: Labels drawn per example; ``"monte_carlo"`` alone reads it.
         params: Names of the parameters to compute, as in ``model.named_parameters()``; None
             for all, frozen ones included.
-        dtype: Type of the returned sums; None for each parameter's own, float32 for halves.
+        dtype: Type of the returned means, which are summed in float32 at least and rounded once
+            at the end; None for each parameter's own, float32 for halves.
         progress: Called after each batch with the number of examples done.
         seed: Of the drawn labels; the global random state is neither read nor moved.
 
