@@ -22,12 +22,7 @@ from torch.nn.functional import pad
 from typing_extensions import override
 
 from unlearn_bench.fisher import outer
-from unlearn_bench.fisher.outer import (
-    PAIR_LIMIT,
-    SQUARE_COST,
-    add_squares,
-    pair_products,
-)
+from unlearn_bench.fisher.outer import add_squares, pair_products
 from unlearn_bench.fisher.rule import Rule, UnsupportedError, widened
 
 # Positions above which torch's weight gradient of one image beats products (measured on CPU).
@@ -63,9 +58,9 @@ class Convolution(Rule):
             # torch's depthwise weight gradient is fast for small kernels alone (on CPU).
             self.by_taps = depthwise and taps > 9 and not self.node._saved_input.is_cuda
             return "groups"
-        pairs = _pair_count(*self.geometry())
-        held = positions * (positions + 1) // 2 * self.examples * shape[0]
-        if pairs <= self.passes * taps * (positions + SQUARE_COST) and held <= PAIR_LIMIT:
+        met = _pair_count(*self.geometry())
+        sizes = shape[0], shape[1], positions, self.passes, self.examples
+        if outer.pairs_win(*sizes, taps=taps, met=met):
             return "pairs"
         if outer.fused(self.node._saved_input):
             return "fused"

@@ -6,13 +6,7 @@ from typing_extensions import override
 
 from unlearn_bench.fisher import outer
 from unlearn_bench.fisher.layout import examples_first
-from unlearn_bench.fisher.outer import (
-    PAIR_LIMIT,
-    SQUARE_COST,
-    add_squares,
-    pair_indices,
-    pair_products,
-)
+from unlearn_bench.fisher.outer import add_squares, pair_indices, pair_products
 from unlearn_bench.fisher.rule import Rule, UnsupportedError, widened
 
 
@@ -35,10 +29,9 @@ class Linear(Rule):
         if 0 in self.shapes and self.shapes[0] != self.output_shape[1:]:
             raise UnsupportedError
         self.positions = self.output_shape[0] // self.examples
-        pairs = self.positions * (self.positions + 1) // 2
-        self.paired = self.positions == 1 or (
-            pairs < self.passes * (self.positions + SQUARE_COST)
-            and pairs * self.examples * self.output_shape[1] <= PAIR_LIMIT
+        width = self.shapes[self.weight_slot][0] if self.weight_slot in self.shapes else 0
+        self.paired = self.positions == 1 or outer.pairs_win(
+            self.output_shape[1], width, self.positions, self.passes, self.examples
         )
         self.pair_sum: Tensor | None = None
         wanted = self.weight_slot in self.shapes and not self.paired
