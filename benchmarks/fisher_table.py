@@ -16,17 +16,18 @@ def table(record: dict) -> list[str]:
         f"## malloc: {record['malloc']}", "",
         f"torch {record['torch']}, Python {record['python']}, {record['threads']} thread,"
         f" {record['date']}.", "",
-        "| workload | plain, ms | " + " | ".join(COLUMNS) + " |",
-        "|---|---|" + "---|" * len(COLUMNS),
+        "| workload | load | plain, ms | " + " | ".join(COLUMNS) + " |",
+        "|---|---|---|" + "---|" * len(COLUMNS),
     ]  # fmt: skip
-    for workload, row in record["workloads"].items():
+    for workload, row in sorted(record["workloads"].items()):
         cells = []
         for column in COLUMNS:
             ratio, note = row["ratios"].get(column), row["notes"].get(column, "exact")
             figure = "" if ratio is None else f"{ratio:.2f}"
             cells.append(figure if note == "exact" else f"{figure} ({note})".strip())
         milliseconds = row["plain_seconds"] * 1e3
-        lines.append(f"| {workload} | {milliseconds:.0f} | " + " | ".join(cells) + " |")
+        head = f"| {workload} | {row.get('load', '')} | {milliseconds:.0f} | "
+        lines.append(head + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
@@ -37,7 +38,9 @@ def main(target: str, *sources: str) -> None:
         f"Measured by `{command}` with the extra `bench`, each peer interleaved with the plain pass"
         " in one process, medians of CPU time; written by"
         f" `python benchmarks/fisher_table.py {target} {' '.join(sources)}`.",
-        "Notes in brackets: what a peer leaves out, or how it fails, against float64.", "",
+        "Notes in brackets: what a peer leaves out, or how it fails, against float64. `load` is"
+        " the machine's load average: all above 1 is other work beside this one process;"
+        " empty where not noted.", "",
     ]  # fmt: skip
     for source in sources:
         lines += table(json.loads(Path(source).read_text()))

@@ -23,18 +23,51 @@ def errors(device: str, **environment: str) -> dict[str, float]:
     return json.loads(result.stdout)
 
 
+def check(found: dict[str, float]) -> None:
+    for name in ("float32", "float16", "bfloat16"):
+        # Halves are summed in float32: only the products' factors are rounded.
+        assert found[name] < 1e-6
+        assert found[f"{name} usable"] is True
+    # A whole net: its halves are rounded at every layer.
+    assert found["float32 routed"] < 1e-4
+    assert found["float16 routed"] < 5e-3 and found["bfloat16 routed"] < 5e-2
+
+
 def test_interpreted_kernel_equals_a_plain_product() -> None:
     pytest.importorskip("triton")
-    found = errors("cpu", TRITON_INTERPRET="1")
-    assert found["torch.float32"] < 1e-6
-    # Halves are summed in float32: only their products' inputs are rounded.
-    assert found["torch.float16"] < 1e-6
-    assert found["usable"] is True and found["routed"] < 1e-4
+    check(errors("cpu", TRITON_INTERPRET="1"))
 
 
 @pytest.mark.gpu
 def test_compiled_kernel_equals_a_plain_product() -> None:
     assert torch.cuda.is_available()
-    found = errors("cuda")
-    assert found["torch.float32"] < 1e-6 and found["torch.float16"] < 1e-6
-    assert found["usable"] is True and found["routed"] < 1e-4
+    check(errors("cuda"))
+
+
+SETTINGS = """
+import torch
+from unlearn_bench.fisher.triton_kernels import tf32_allowed
+assert not tf32_allowed()
+torch.set_float32_matmul_precision("high")
+assert tf32_allowed()
+torch.set_float32_matmul_precision("highest")
+assert not tf32_allowed()
+torch.backends.cuda.matmul.allow_tf32 = True
+assert tf32_allowed()
+torch.backends.cuda.matmul.allow_tf32 = False
+if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    assert tf32_allowed()
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    assert not tf32_allowed()
+"""
+
+
+def test_tf32_is_used_where_torch_is_set_to() -> None:
+    pytest.importorskip("triton")
+    # A process of its own: not all of these settings can be taken back.
+    result = subprocess.run(
+        [sys.executable, "-c", SETTINGS], env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr

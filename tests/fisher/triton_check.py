@@ -1,5 +1,6 @@
 """Compare the Triton kernel with a plain product; run with TRITON_INTERPRET=1 on a CPU."""
 
+import copy
 import json
 import sys
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unlearn_bench.fisher import convolution, fisher_diagonal, linear, outer, reference_diagonal
+from unlearn_bench.fisher import fisher_diagonal, outer, reference_diagonal
 from unlearn_bench.fisher.reference import disagreement
 from unlearn_bench.fisher.triton_kernels import fused_squares, usable
 
@@ -17,6 +18,13 @@ CASES = [
     (2, 3, (9, 8), 5, (3, 2), (2, 1), (1, 0), (1, 2)),
     (2, 70, (3, 3), 66, (1, 1), (1, 1), (0, 0), (1, 1)),
     (5, 9, (7, 7), 3, (5, 5), (2, 2), (2, 2), (1, 1)),
+    # One number everywhere; a kernel as large as the image; more padding than image; several
+    # blocks of positions; tiles over both sides; kernel positions that read padding alone.
+    (1, 1, (1, 1), 1, (1, 1), (1, 1), (0, 0), (1, 1)),
+    (2, 3, (5, 4), 2, (5, 4), (1, 1), (0, 0), (1, 1)),
+    (2, 2, (2, 1), 3, (3, 3), (1, 1), (3, 2), (1, 1)),
+    (2, 8, (11, 13), 65, (3, 3), (1, 1), (1, 1), (1, 1)),
+    (3, 2, (6, 6), 4, (3, 3), (3, 2), (4, 4), (4, 3)),
 ]
 
 
@@ -44,7 +52,19 @@ def sequence_error(dtype: torch.dtype, device: str) -> float:
     return float((total[..., 0, 0] - expected).norm() / expected.norm())
 
 
-def routed_error(device: str) -> float:
+def strided_error(dtype: torch.dtype, device: str) -> float:
+    """Channels-last images, whose numbers lie otherwise in memory."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(3, 5, 6, 7, generator=generator).to(device, dtype)
+    g = torch.randn(3, 4, 4, 5, generator=generator).to(device, dtype)
+    plain, strided = (torch.zeros(4, 5, 3, 3, device=device) for _ in range(2))
+    fused_squares(plain, g, a)
+    last = torch.channels_last
+    fused_squares(strided, g.contiguous(memory_format=last), a.contiguous(memory_format=last))
+    return float((plain - strided).norm() / plain.norm())
+
+
+def routed_error(device: str, dtype: torch.dtype) -> float:
     """Error of a small net whose convolution and linear layer take the fused way."""
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -54,22 +74,22 @@ def routed_error(device: str) -> float:
     batch = torch.randn(4, 2, 17, 17, device=device), torch.arange(4, device=device) % 3
     # Both have few positions here, where pairs would win; and the interpreter has no GPU.
     outer.fused = lambda a: True
-    linear.SQUARE_COST = convolution.SQUARE_COST = -4
-    got = fisher_diagonal(model, [batch], "empirical")
+    outer.pairs_win = lambda *sizes, **more: False
+    half = copy.deepcopy(model).to(dtype)
+    got = fisher_diagonal(half, [(batch[0].to(dtype), batch[1])], "empirical")
     assert got.routes["0.weight"] == "conv, fused", got.routes
     assert got.routes["3.weight"] == "linear, fused", got.routes
     return disagreement(got, reference_diagonal(model, [batch], "empirical"))
 
 
 def main(device: str) -> None:
-    errors = {
-        str(dtype): max(
-            [conv_error(case, dtype, device) for case in CASES] + [sequence_error(dtype, device)]
-        )
-        for dtype in (torch.float32, torch.float16)
-    }
-    errors["routed"] = routed_error(device)
-    errors["usable"] = usable(torch.device(device), torch.float32)
+    errors = {}
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        found = [conv_error(case, dtype, device) for case in CASES]
+        errors[name] = max(*found, sequence_error(dtype, device), strided_error(dtype, device))
+        errors[f"{name} usable"] = usable(torch.device(device), dtype)
+        errors[f"{name} routed"] = routed_error(device, dtype)
     sys.stdout.write(json.dumps(errors))
 
 

@@ -47,10 +47,20 @@ def fisher_diagonal(
 
     Cost, in forward and backward passes of the same batches: about one for ``"empirical"``,
     ``"batch"`` and each label drawn; (1 + 2 (C - 1)) / 3 or less for ``"true"`` with C classes,
-    which takes C - 1 backward passes for activations: some 6 for C = 10, 50 to 60 for C = 100.
-    With many classes, ``"monte_carlo"`` is the way: on a MobileNetV3 with C = 100 and N = 64, a
-    parameter's diagonal is off by 15 % (median, relative norm) with one label, 5 % with 16.
+    which takes C - 1 backward passes for activations: 5 to 8 for C = 10, 40 to 80 for C = 100,
+    400 to 600 for C = 1000. With many classes, ``"monte_carlo"`` is the way: on a MobileNetV3
+    with C = 100 and N = 64, a parameter's diagonal is off by 17 % (median, relative norm) with one
+    label, 4 % with 16; with C = 1000 and N = 16, by 33 % and 8 %. The last layer's is off by some
+    sqrt(C / (N samples)), since only drawn classes show in it.
     Memory is that of one batch's passes plus the result.
+
+    Types: a model in bfloat16 or float16, or one run under ``torch.autocast``, is evaluated and
+    differentiated as it is, but squares are taken and summed in float32. On ResNet-18,
+    MobileNetV3 and ViT-tiny a parameter's diagonal is then off by 0.3 to 3 % in bfloat16, by 0.1 %
+    in float16 (median, relative norm), which gradients below 6e-8 vanish in: there is no loss
+    scaling. On CUDA, float32 products follow torch's own settings for tf32
+    (``torch.set_float32_matmul_precision``, ``torch.backends.cuda.matmul``, and for convolutions
+    ``torch.backends.cudnn``); nothing is switched on or off here.
 
     The model comes back as it was: parameters, ``.grad``, flags, mode, buffers, hooks, RNG.
 
@@ -62,7 +72,8 @@ def fisher_diagonal(
         samples: Labels drawn per example; ``"monte_carlo"`` alone reads it.
         params: Names of the parameters to compute, as in ``model.named_parameters()``; None
             for all, frozen ones included.
-        dtype: Type of the returned sums; None for each parameter's own, float32 for halves.
+        dtype: Type of the returned means, which are summed in float32 at least and rounded once
+            at the end; None for each parameter's own, float32 for halves.
         progress: Called after each batch with the number of examples done.
         seed: Of the drawn labels; the global random state is neither read nor moved.
 

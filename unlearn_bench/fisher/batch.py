@@ -11,7 +11,7 @@ from unlearn_bench.fisher.backward import pull_back
 from unlearn_bench.fisher.graph import ACCUMULATE, Recording, Use, shape_of
 from unlearn_bench.fisher.layout import Layout
 from unlearn_bench.fisher.outer import BLOCK
-from unlearn_bench.fisher.rule import Rule, UnsupportedError
+from unlearn_bench.fisher.rule import HALVES, Rule, UnsupportedError, widened
 from unlearn_bench.fisher.rules import RULES
 
 
@@ -94,7 +94,7 @@ class Batch:
             if node in self.silent and bool(g.ne(0).any()):
                 self.left |= self.silent[node]
             for rule, use in self.summed.get(node, ()):
-                self.pending.append((rule, use, g))
+                self.pending.append((rule, use, widened(g)))
             if node in self.direct:
                 rule, uses = self.direct[node]
                 rule.add(g)
@@ -132,7 +132,10 @@ class Batch:
             n = len(self.recording.x)
             for start in range(0, n, step) if kept else ():
                 stop = min(start + step, n)
-                sums = {name: p.new_zeros(stop - start, *p.shape) for name, p in kept.items()}
+                sums = {
+                    name: widened(p.detach().new_zeros(stop - start, *p.shape))
+                    for name, p in kept.items()
+                }
                 for rule, use, g in uses:
                     outer = rule.gradients(use.slot, g, start, stop)
                     for name, part in _pulled_back(use, kept, outer).items():
@@ -147,10 +150,19 @@ class Batch:
 
 def _moved_back(source: GradientEdge, parameter: nn.Parameter, squares: Tensor) -> Tensor:
     """Bring squares of a moved parameter's gradient into the parameter's own shape."""
-    if source.node.name() == ACCUMULATE:
+    node = source.node
+    if node.name() == "ToCopyBackward0" and squares.shape == parameter.shape:
+        # A cast, as autocast has it.
+        node = node.next_functions[0][0] or node
+    if node.name() == ACCUMULATE:
         return squares
     if source.node.name() == "TBackward0" and squares.shape[::-1] == parameter.shape:
         return squares.t()
+    if source.node._input_metadata[source.output_nr].dtype in HALVES:
+        # In units of the largest square, or float16 would lose them on the way.
+        unit = squares.max().clamp(min=1e-30)
+        (moved,) = torch.autograd.grad([source], [parameter], [squares / unit], retain_graph=True)
+        return widened(moved) * unit
     (moved,) = torch.autograd.grad([source], [parameter], [squares], retain_graph=True)
     return moved
 

@@ -27,7 +27,9 @@ def label_column(logits: Tensor, labels: Tensor) -> Tensor:
         logits: Model outputs, [N, C].
         labels: Class indices, [N].
     """
-    return one_hot(labels, logits.shape[1]).to(logits.dtype) - logits.softmax(1)
+    # float32 before the difference: in a half, 1 - p of a confident model has no digits left.
+    p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return (one_hot(labels, logits.shape[1]) - p).to(logits.dtype)
 
 
 def draw_labels(logits: Tensor, samples: int, generator: torch.Generator) -> Tensor:

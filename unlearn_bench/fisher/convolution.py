@@ -22,13 +22,8 @@ from torch.nn.functional import pad
 from typing_extensions import override
 
 from unlearn_bench.fisher import outer
-from unlearn_bench.fisher.outer import (
-    PAIR_LIMIT,
-    SQUARE_COST,
-    add_squares,
-    pair_products,
-)
-from unlearn_bench.fisher.rule import Rule, UnsupportedError
+from unlearn_bench.fisher.outer import add_squares, pair_products
+from unlearn_bench.fisher.rule import Rule, UnsupportedError, widened
 
 # Positions above which torch's weight gradient of one image beats products (measured on CPU).
 IMAGE_POSITIONS = 256
@@ -63,9 +58,9 @@ class Convolution(Rule):
             # torch's depthwise weight gradient is fast for small kernels alone (on CPU).
             self.by_taps = depthwise and taps > 9 and not self.node._saved_input.is_cuda
             return "groups"
-        pairs = _pair_count(*self.geometry())
-        held = positions * (positions + 1) // 2 * self.examples * shape[0]
-        if pairs <= self.passes * taps * (positions + SQUARE_COST) and held <= PAIR_LIMIT:
+        met = _pair_count(*self.geometry())
+        sizes = shape[0], shape[1], positions, self.passes, self.examples
+        if outer.pairs_win(*sizes, taps=taps, met=met):
             return "pairs"
         if outer.fused(self.node._saved_input):
             return "fused"
@@ -86,11 +81,11 @@ class Convolution(Rule):
         if slot == 2:
             sums = g.flatten(2).sum(2)
         elif self.by_taps:
-            sums = self.depthwise(g, self.node._saved_input.detach()[part])
+            sums = self.depthwise(g, self.inputs(part))
         else:
             # Images become groups of one image, whose weight gradients torch keeps apart.
             node, shape = self.node, self.shapes[1]
-            a = node._saved_input.detach()[part]
+            a = self.inputs(part)
             weight = g.new_empty(1).expand(n * shape[0], *shape[1:])
             sums = torch.ops.aten.convolution_backward(
                 g.reshape(1, -1, *g.shape[2:]), a.reshape(1, -1, *a.shape[2:]), weight, None,
@@ -98,6 +93,10 @@ class Convolution(Rule):
                 node._saved_output_padding, n * self.groups, [False, True, False],
             )[1]  # fmt: skip
         return sums.reshape(stop - start, self.rows, *self.shapes[slot]).sum(1)
+
+    def inputs(self, part: slice) -> Tensor:
+        """Some images, in float32 if they are of a half type."""
+        return widened(self.node._saved_input.detach()[part])
 
     def depthwise(self, g: Tensor, a: Tensor) -> Tensor:
         """Depthwise gradients by one sum over positions per kernel position, [n, C, kh * kw]."""
@@ -115,6 +114,7 @@ class Convolution(Rule):
 
     @override
     def add(self, g: Tensor) -> None:
+        halves, g = g, widened(g)
         if 2 in self.shapes:
             self.total(2, g).add_(self.gradients(2, g, 0, self.examples).square_().sum(0))
         if 1 not in self.shapes:
@@ -124,7 +124,7 @@ class Convolution(Rule):
             products = pair_products(rows)
             self.pair_sum = products if self.pair_sum is None else self.pair_sum.add_(products)
         elif self.way == "fused":
-            self.add_fused(g)
+            self.add_fused(halves)
         elif self.way == "images":
             self.add_images(g)
         elif self.way == "windows":
@@ -140,7 +140,7 @@ class Convolution(Rule):
         node, (co, ci, kh, kw) = self.node, self.shapes[1]
         (sh, sw), (ph, pw), (dh, dw) = node._saved_stride, node._saved_padding, node._saved_dilation
         n, _, ho, wo = g.shape
-        a = node._saved_input.detach()
+        a = self.saved("input")
         if 1 not in self.sums:
             # Held as [kh, Co, kw * Ci] until finish().
             self.sums[1] = g.new_zeros(kh, co, kw * ci)
@@ -170,10 +170,10 @@ class Convolution(Rule):
     def add_images(self, g: Tensor) -> None:
         """Add squares of torch's own weight gradient of each image."""
         node, total = self.node, self.total(1, g)
-        a, weight = node._saved_input.detach(), node._saved_weight.detach()
+        weight = self.saved("weight")
         for i in range(self.examples):
             gradient = torch.ops.aten.convolution_backward(
-                g[i : i + 1], a[i : i + 1], weight, None,
+                g[i : i + 1], self.inputs(slice(i, i + 1)), weight, None,
                 node._saved_stride, node._saved_padding, node._saved_dilation, False,
                 node._saved_output_padding, self.groups, [False, True, False],
             )[1]  # fmt: skip
@@ -191,7 +191,7 @@ class Convolution(Rule):
     def finish_pairs(self, products: Tensor) -> Tensor:
         """Sums of squares from the products of output gradients [pairs, N, Co]."""
         co, ci, kh, kw = self.shapes[1]
-        a = self.node._saved_input.detach().flatten(2).permute(2, 0, 1).contiguous()
+        a = self.saved("input").flatten(2).permute(2, 0, 1).contiguous()
         table = _pairs(*self.geometry())
         served = [(k, entry) for k, entry in enumerate(table) if entry]
         # Few kernel positions: put each in place. Many: one after the other, moved at the end.

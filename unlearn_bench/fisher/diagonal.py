@@ -21,6 +21,7 @@ from unlearn_bench.fisher.columns import Columns
 from unlearn_bench.fisher.fallback import squares_by_example
 from unlearn_bench.fisher.graph import Recording, record, shape_of
 from unlearn_bench.fisher.layout import Layout, by_construction
+from unlearn_bench.fisher.rule import widened
 
 
 class Engine:
@@ -41,11 +42,13 @@ class Engine:
         Args:
             model: Classifier in eval mode, borrowed for as long as batches are added.
             parameters: Those to compute, each requiring a gradient, the others not.
-            dtype: Of the totals; None for each parameter's own, float32 for halves.
+            dtype: Of the means; None for each parameter's own, float32 for halves.
         """
         self.model, self.parameters = model, parameters
+        self._dtype = dtype
+        # Summed in float32 at least, whatever the type asked for.
         self._dtypes = {
-            name: dtype or torch.promote_types(p.dtype, torch.float32)
+            name: torch.promote_types(dtype or p.dtype, torch.float32)
             for name, p in parameters.items()
         }
         self._totals: dict[str, Tensor] = {}
@@ -61,7 +64,7 @@ class Engine:
             if total is None:
                 total = torch.zeros(p.shape, dtype=self._dtypes[name], device=p.device)
             # Rules leave their sums in whatever order of axes came cheapest.
-            found[name] = total.contiguous().div_(count)
+            found[name] = total.contiguous().div_(count).to(self._dtype or total.dtype)
         return found
 
     def _take(self, name: str, sums: Tensor) -> None:
@@ -100,8 +103,10 @@ class Engine:
         logits = recording.logits.detach()
         passes = columns.passes(logits.shape[1])
         batch = Batch(recording, self._layouts, self.parameters, passes, self._take)
-        for k, v in enumerate(columns.of(logits, 0, n), start=1):
-            batch.backward(v, last=k == passes)
+        # The rules choose their types themselves.
+        with torch.autocast(x.device.type, enabled=False):
+            for k, v in enumerate(columns.of(logits, 0, n), start=1):
+                batch.backward(v, last=k == passes)
         self.routes |= batch.routes
         if batch.left:
             left = {name: p for name, p in self.parameters.items() if name in batch.left}
@@ -117,7 +122,7 @@ class Engine:
         for name, gradient in zip(self.parameters, gradients, strict=True):
             if gradient is not None:
                 self.routes[name] = "gradient of the batch"
-                self._take(name, gradient.square())
+                self._take(name, widened(gradient).square())
 
     def _find_layouts(self, recording: Recording) -> None:
         """Find where the examples are in each use's output, unless the graph is as before."""

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unlearn_bench.fisher.layout import examples_first
-from unlearn_bench.fisher.rule import Rule, UnsupportedError
+from unlearn_bench.fisher.rule import Rule, UnsupportedError, widened
 
 
 class Elementwise(Rule):
@@ -42,9 +42,9 @@ class Elementwise(Rule):
     def gradients(self, slot: int, g: Tensor, start: int, stop: int) -> Tensor:
         node, name = self.node, self.node.name()
         if name == "MulBackward0":
-            g = g * (node._saved_other if slot == 0 else node._saved_self).detach()
+            g = g * self.saved("other" if slot == 0 else "self")
         elif name == "PreluKernelBackward0":
-            g = g * node._saved_self.detach().clamp(max=0)
+            g = g * self.saved("self").clamp(max=0)
         elif slot == 1 and hasattr(node, "_saved_alpha") and node._saved_alpha != 1:
             g = g * node._saved_alpha
         # [.., N * k, ..] to [N, .., k, ..]
@@ -108,6 +108,7 @@ class Embedding(Rule):
 
     @override
     def add(self, g: Tensor) -> None:
+        g = widened(g)
         rows, where = self.rows(g)
         size = self.shapes[0][0]
         owner = torch.arange(self.examples, device=g.device)[:, None] * size

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_bench.fisher.columns import Columns
+from unlearn_bench.fisher.rule import widened
 
 
 def squares_by_example(
@@ -17,7 +18,7 @@ def squares_by_example(
         columns: Of this batch.
         parameters: Those to differentiate by.
     """
-    totals = {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()}
+    totals = {name: widened(torch.zeros_like(p.detach())) for name, p in parameters.items()}
     for i in range(columns.examples):
         # The example twice, the second weighted zero: see the note on BatchNorm in reference.py.
         logits = model(x[[i, i]])
@@ -27,5 +28,5 @@ def squares_by_example(
             )
             for total, gradient in zip(totals.values(), gradients, strict=True):
                 if gradient is not None:
-                    total += gradient.square()
+                    total += widened(gradient).square()
     return totals

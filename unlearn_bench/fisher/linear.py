@@ -6,14 +6,8 @@ from typing_extensions import override
 
 from unlearn_bench.fisher import outer
 from unlearn_bench.fisher.layout import examples_first
-from unlearn_bench.fisher.outer import (
-    PAIR_LIMIT,
-    SQUARE_COST,
-    add_squares,
-    pair_indices,
-    pair_products,
-)
-from unlearn_bench.fisher.rule import Rule, UnsupportedError
+from unlearn_bench.fisher.outer import add_squares, pair_indices, pair_products
+from unlearn_bench.fisher.rule import Rule, UnsupportedError, widened
 
 
 class Linear(Rule):
@@ -35,10 +29,9 @@ class Linear(Rule):
         if 0 in self.shapes and self.shapes[0] != self.output_shape[1:]:
             raise UnsupportedError
         self.positions = self.output_shape[0] // self.examples
-        pairs = self.positions * (self.positions + 1) // 2
-        self.paired = self.positions == 1 or (
-            pairs < self.passes * (self.positions + SQUARE_COST)
-            and pairs * self.examples * self.output_shape[1] <= PAIR_LIMIT
+        width = self.shapes[self.weight_slot][0] if self.weight_slot in self.shapes else 0
+        self.paired = self.positions == 1 or outer.pairs_win(
+            self.output_shape[1], width, self.positions, self.passes, self.examples
         )
         self.pair_sum: Tensor | None = None
         wanted = self.weight_slot in self.shapes and not self.paired
@@ -64,13 +57,13 @@ class Linear(Rule):
         some = self.split(g)[start:stop]
         if slot != self.weight_slot:
             return some.sum(1)
-        return torch.bmm(self.input()[start:stop].transpose(1, 2), some)
+        return torch.bmm(widened(self.input()[start:stop]).transpose(1, 2), some)
 
     @override
     def add(self, g: Tensor) -> None:
-        rows = self.split(g)
+        halves, rows = self.split(g), self.split(widened(g))
         if 0 in self.shapes and self.weight_slot == 2:
-            total = self.total(0, g)
+            total = self.total(0, rows)
             total += (
                 (rows if self.positions == 1 else rows.sum(1, keepdim=True)).square().sum((0, 1))
             )
@@ -79,16 +72,16 @@ class Linear(Rule):
         if not self.paired:
             if self.weight_slot not in self.sums:
                 m, k = self.output_shape[1], self.shapes[self.weight_slot][0]
-                self.sums[self.weight_slot] = g.new_zeros(m, k).t()
+                self.sums[self.weight_slot] = rows.new_zeros(m, k).t()
             total = self.sums[self.weight_slot].t()
             if not self.fused:
-                add_squares(total, rows.transpose(1, 2), self.input())
+                add_squares(total, rows.transpose(1, 2), widened(self.input()))
                 return
             from unlearn_bench.fisher.triton_kernels import fused_squares
 
             # A sequence is an image one number wide, a linear map its 1x1 convolution.
             image = self.input().transpose(1, 2)[..., None]
-            fused_squares(total[..., None, None], rows.transpose(1, 2)[..., None], image)
+            fused_squares(total[..., None, None], halves.transpose(1, 2)[..., None], image)
             return
         products = pair_products(rows.transpose(0, 1))
         self.pair_sum = products if self.pair_sum is None else self.pair_sum.add_(products)
@@ -96,7 +89,7 @@ class Linear(Rule):
     @override
     def finish(self) -> dict[int, Tensor]:
         if self.pair_sum is not None:
-            a = self.input().transpose(0, 1)
+            a = widened(self.input()).transpose(0, 1)
             p, q = pair_indices(self.positions, a.device)
             inputs = (a[p] * a[q]).flatten(0, 1)
             self.sums[self.weight_slot] = (self.pair_sum.flatten(0, 1).t() @ inputs).t()

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unlearn_bench.fisher.layout import examples_first
-from unlearn_bench.fisher.rule import Rule, UnsupportedError
+from unlearn_bench.fisher.rule import Rule, UnsupportedError, widened
 
 
 class BatchNorm(Rule):
@@ -22,20 +22,19 @@ class BatchNorm(Rule):
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Running mean and 1 / sqrt(variance + eps), each [C]."""
-        mean: Tensor = self.node._saved_running_mean
-        return mean, (self.node._saved_running_var + self.eps).rsqrt()
+        return self.saved("running_mean"), (self.saved("running_var") + self.eps).rsqrt()
 
     def both(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of gamma and of beta for every example, each [N, C]."""
-        node, (b, c) = self.node, g.shape[:2]
-        x = node._saved_input.detach()
+        b, c = g.shape[:2]
+        x = self.saved("input")
         mean, scale = self.statistics()
         positions = g[0, 0].numel()
         if positions >= 16:
             # One image of B * C channels: torch's own kernel then sums each example apart.
             gamma, beta = torch.ops.aten.native_batch_norm_backward(
                 g.reshape(1, b * c, positions), x.reshape(1, b * c, positions), None,
-                mean.repeat(b), node._saved_running_var.repeat(b), None, None,
+                mean.repeat(b), self.saved("running_var").repeat(b), None, None,
                 False, self.eps, [False, True, True],
             )[1:]  # fmt: skip
         else:
@@ -55,6 +54,7 @@ class BatchNorm(Rule):
 
     @override
     def add(self, g: Tensor) -> None:
+        g = widened(g)
         both = self.both(g)
         for slot in self.shapes:
             self.total(slot, g).add_(both[slot - 1].square_().sum(0))
@@ -76,8 +76,8 @@ class LayerNorm(Rule):
         if slot == 2:
             return rows.sum(1).view(-1, *self.shapes[2])
         # sum_t g (x - mean) scale as two products over the positions t, without x_hat.
-        x = self.split(self.node._saved_input.detach())[start:stop]
-        mean, scale = self.node._saved_result1, self.node._saved_result2
+        x = self.split(self.saved("input"))[start:stop]
+        mean, scale = self.saved("result1"), self.saved("result2")
         scaled = self.split(scale, 1)[start:stop].transpose(1, 2)
         shift = self.split(mean * scale, 1)[start:stop].transpose(1, 2)
         found = torch.baddbmm(torch.bmm(shift, rows), scaled, rows * x, beta=-1)
@@ -89,6 +89,7 @@ class LayerNorm(Rule):
 
     @override
     def add(self, g: Tensor) -> None:
+        g = widened(g)
         for slot in self.shapes:
             self.total(slot, g).add_(self.gradients(slot, g, 0, self.examples).square_().sum(0))
 
@@ -108,8 +109,8 @@ class GroupNorm(Rule):
         g = g.reshape(n, c, -1)[part]
         if slot == 1:
             groups = node._saved_group
-            x = node._saved_input.detach().reshape(n, groups, -1)[part]
-            mean = node._saved_result1.view(n, groups, 1)[part]
-            scale = node._saved_result2.view(n, groups, 1)[part]
+            x = self.saved("input").reshape(n, groups, -1)[part]
+            mean = self.saved("result1").view(n, groups, 1)[part]
+            scale = self.saved("result2").view(n, groups, 1)[part]
             g = g * ((x - mean) * scale).view_as(g)
         return g.reshape(stop - start, self.rows, c, -1).sum((1, 3))

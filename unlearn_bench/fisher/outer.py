@@ -17,10 +17,46 @@ from torch import Tensor
 
 # Bytes of per-example gradients formed at once: small enough to stay in a core's cache.
 BLOCK = 512 * 1024
-# What forming and squaring one number costs, in multiply-adds of the product (measured on CPU).
+# Costs in multiply-adds of a product (measured on CPU): of forming and squaring one number of a
+# gradient, of taking up one example, and of one number of the sums over pairs in one pass.
 SQUARE_COST = 15
+EXAMPLE_COST = 100_000
+PAIR_COST = 80
 # Numbers that the sums over pairs of one layer may hold.
 PAIR_LIMIT = 2**22
+
+
+def pairs_win(
+    outputs: int,
+    inputs: int,
+    positions: int,
+    passes: int,
+    examples: int,
+    *,
+    taps: int = 1,
+    met: int | None = None,
+) -> bool:
+    """Whether expanding the square over pairs is cheaper than forming G, in bounded memory.
+
+    The matrix product is done once, but every pass adds to its g-part: many passes favour pairs
+    only as far as that is cheaper than a G each.
+
+    Args:
+        outputs: Rows of G.
+        inputs: Columns of G at one kernel position.
+        positions: P.
+        passes: Backward passes.
+        examples: N.
+        taps: Kernel positions.
+        met: Pairs of outputs that kernel positions serve, over all of them; None for all pairs.
+    """
+    pairs = positions * (positions + 1) // 2
+    if pairs * examples * outputs > PAIR_LIMIT:
+        return False
+    once = outputs * inputs * (pairs if met is None else met)
+    each = outputs * pairs * PAIR_COST
+    formed = outputs * inputs * taps * (positions + SQUARE_COST) + EXAMPLE_COST
+    return once + passes * each <= passes * formed
 
 
 def add_squares(total: Tensor, g: Tensor, a: Tensor) -> None:

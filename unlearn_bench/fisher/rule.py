@@ -15,6 +15,17 @@ from torch.autograd.graph import Node
 from unlearn_bench.fisher.layout import Layout
 from unlearn_bench.fisher.outer import BLOCK
 
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def widened(t: Tensor) -> Tensor:
+    """``t`` in float32 if it is of a half type.
+
+    Squares of float16 vanish below 2e-4, and a sum in bfloat16 stands still once it is some
+    hundred times what is added: so halves are read, but nothing is squared or summed in them.
+    """
+    return t.float() if t.dtype in HALVES else t
+
 
 class UnsupportedError(Exception):
     """The rule does not cover this use of its operation; the exact fallback must."""
@@ -54,12 +65,24 @@ class Rule:
         """Check that the use is covered and return the route's name."""
         raise NotImplementedError
 
+    def saved(self, name: str) -> Tensor:
+        """What autograd saved under ``name``, in float32 if it is of a half type."""
+        return widened(getattr(self.node, f"_saved_{name}").detach())
+
     def gradients(self, slot: int, g: Tensor, start: int, stop: int) -> Tensor:
-        """Gradients of examples start to stop, [stop - start, *shape of the argument]."""
+        """Gradients of examples start to stop, [stop - start, *shape of the argument].
+
+        Args:
+            slot: Of the argument.
+            g: Gradient of the operation's output, float32 or wider.
+            start: First example.
+            stop: One past the last example.
+        """
         raise NotImplementedError
 
     def add(self, g: Tensor) -> None:
-        """Add the squares of one backward pass, g of the operation's output's shape."""
+        """Add the squares of one backward pass, g of the operation's output's shape and type."""
+        g = widened(g)
         for slot, shape in self.shapes.items():
             total = self.total(slot, g)
             step = max(1, 4 * BLOCK // max(1, shape.numel() * g.element_size()))

@@ -27,6 +27,9 @@ def borrowed(model: nn.Module) -> Iterator[None]:
         module.training = False
     for module, cache in caches:
         setattr(module, _CACHE, type(cache)())
+    # Casts that an older torch's autocast keeps from a pass without gradients would hide the
+    # parameters (pytorch issue 112583).
+    torch.clear_autocast_cache()
     try:
         with torch.random.fork_rng(devices=sorted(devices)):
             yield

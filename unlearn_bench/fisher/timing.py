@@ -155,22 +155,24 @@ def measure(model: nn.Module, x: Tensor, y: Tensor, kind: Kind, rounds: int = 7)
     return Timing(median(plain), median(fisher), median(pairs), pairs, routes)
 
 
-def peak_bytes(name: str, kind: str) -> int:
+def peak_bytes(workload: str | Workload, kind: str) -> int:
     """Peak memory of a fresh process that runs one workload on the CPU.
 
     Args:
-        name: Key of :data:`WORKLOADS`, or a timm model.
+        workload: One, or a key of :data:`WORKLOADS`, or a timm model.
         kind: Of the diagonal, or ``"plain"`` for a plain pass.
     """
-    code = f"from {__name__} import peak_here; peak_here({name!r}, {kind!r})"
+    code = f"from {__name__} import Workload, peak_here; peak_here({workload!r}, {kind!r})"
     command = [sys.executable, "-c", code]
     return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
-def peak_here(name: str, kind: str) -> None:
+def peak_here(workload: str | Workload, kind: str) -> None:
     """Run a workload in this process and write its peak memory in bytes to standard output."""
     torch.set_num_threads(1)
-    model, x, y = WORKLOADS.get(name, Workload(name)).build()
+    if isinstance(workload, str):
+        workload = WORKLOADS.get(workload, Workload(workload))
+    model, x, y = workload.build()
     for _ in range(3):
         if kind == "plain":
             plain_pass(model, x, y)

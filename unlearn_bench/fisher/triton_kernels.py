@@ -5,9 +5,9 @@ of the result. It walks over the examples, forms the tile of each one's gradient
 as a product over positions, squares it and adds it up. Memory traffic is that of reading the
 inputs; the gradients themselves, N times the weight, never leave the chip.
 
-Products are float32 throughout ("ieee"), or tf32 where ``torch.backends.cuda.matmul.allow_tf32``
-says so; halves are multiplied as they are and summed in float32. ``TRITON_INTERPRET=1`` runs the
-kernel on the CPU, which is how the ordinary tests check it.
+Products are float32 throughout ("ieee"), or tf32 where torch's own setting for matrix products
+says so (:func:`tf32_allowed`); halves are multiplied as they are and summed in float32.
+``TRITON_INTERPRET=1`` runs the kernel on the CPU, which is how the ordinary tests check it.
 """
 
 import functools
@@ -31,7 +31,8 @@ def _fused_squares(  # type: ignore[no-untyped-def]
     height, width, out_width,
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
     per_program,
-    precision: tl.constexpr, tile_out: tl.constexpr, tile_in: tl.constexpr, tile_p: tl.constexpr,
+    precision: tl.constexpr, widen: tl.constexpr,
+    tile_out: tl.constexpr, tile_in: tl.constexpr, tile_p: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * tile_out + tl.arange(0, tile_out)
     columns = tl.program_id(1) * tile_in + tl.arange(0, tile_in)
@@ -59,10 +60,25 @@ def _fused_squares(  # type: ignore[no-untyped-def]
                 mask=inside & (p[:, None] < positions) & (columns[None, :] < inputs),
                 other=0.0,
             )
+            if widen:
+                g, a = g.to(tl.float32), a.to(tl.float32)
             gradient = tl.dot(g, a, gradient, input_precision=precision)
         total += gradient * gradient
     out = out_ptr + rows[:, None] * inputs + columns[None, :]
     tl.atomic_add(out, total, mask=(rows[:, None] < outputs) & (columns[None, :] < inputs))
+
+
+def tf32_allowed() -> bool:
+    """Whether torch is set to round the factors of float32 matrix products to tf32.
+
+    By ``torch.set_float32_matmul_precision("high")``, ``torch.backends.cuda.matmul.allow_tf32``
+    or ``.fp32_precision``. The last is asked first: once a user has set it, torch refuses to
+    answer the older question.
+    """
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        return bool(matmul.fp32_precision == "tf32")
+    return bool(matmul.allow_tf32)
 
 
 def fused_squares(
@@ -101,12 +117,14 @@ def fused_squares(
         triton.cdiv(inputs, TILE_IN),
         triton.cdiv(n, per_program),
     )
-    tf32 = g.is_cuda and torch.backends.cuda.matmul.allow_tf32
+    tf32 = g.is_cuda and tf32_allowed()
     _fused_squares[grid](
         g, a, total, n, outputs, inputs, ho * wo,
         g.stride(0), g.stride(1), g.stride(3), *a.stride(), a.shape[2], a.shape[3], wo,
         kh, kw, *stride, *padding, *dilation, per_program,
         precision="tf32" if tf32 else "ieee",
+        # The interpreter multiplies the bit patterns of bfloat16 (triton 3.9).
+        widen=g.dtype == torch.bfloat16 and not g.is_cuda,
         tile_out=TILE_OUT, tile_in=TILE_IN, tile_p=TILE_POSITIONS,
     )  # fmt: skip
 
