@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+import torch
+from torch import nn
 
 from unlearn_bench.conformance.world import World, make_world
 
@@ -26,3 +28,14 @@ def classes_world() -> World:
 @pytest.fixture(scope="session")
 def random_world() -> World:
     return make_world("random:0.1")
+
+
+def accuracies(world: World, model: nn.Module) -> tuple[float, float]:
+    """Accuracy on F and on R."""
+
+    def on(name: str) -> float:
+        x, y = next(iter(world.split(name).batches(1000)))
+        with torch.no_grad():
+            return float((model(x).argmax(1) == y).float().mean())
+
+    return on("forget"), on("retain")

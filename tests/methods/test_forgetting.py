@@ -4,17 +4,8 @@ The task is 300 digits and class 8 of them. Levels were chosen from seeds 0 to 4
 """
 
 import pytest
-import torch
 
-
-def accuracies(world, model):
-    def on(name: str) -> float:
-        x, y = next(iter(world.split(name).batches(1000)))
-        with torch.no_grad():
-            return float((model(x).argmax(1) == y).float().mean())
-
-    return on("forget"), on("retain")
-
+from .conftest import accuracies
 
 # Parameters, highest forget accuracy, lowest retain accuracy; seen: 0.00 and 0.85-0.99,
 # 0.00 and 1.00, 0.00 and 0.98, 0.00 and 0.90-0.91.

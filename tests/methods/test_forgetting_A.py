@@ -5,17 +5,8 @@ original of its own.
 """
 
 import pytest
-import torch
 
-
-def accuracies(world, model):
-    def on(name: str) -> float:
-        x, y = next(iter(world.split(name).batches(1000)))
-        with torch.no_grad():
-            return float((model(x).argmax(1) == y).float().mean())
-
-    return on("forget"), on("retain")
-
+from .conftest import accuracies
 
 SCRUB = {"epochs": 5, "msteps": 3, "lr": 5e-3, "forget_batch_size": 8, "batch_size": 32}
 UNSIR = {"noise_batch": 32, "copies": 4, "impair_lr": 5e-3, "repair_lr": 5e-3,

@@ -4,17 +4,8 @@ Levels were chosen from seeds 0 to 4; before unlearning forget accuracy is 1.00,
 """
 
 import pytest
-import torch
 
-
-def accuracies(world, model):
-    def on(name: str) -> float:
-        x, y = next(iter(world.split(name).batches(1000)))
-        with torch.no_grad():
-            return float((model(x).argmax(1) == y).float().mean())
-
-    return on("forget"), on("retain")
-
+from .conftest import accuracies
 
 # Parameters, highest forget accuracy, lowest retain accuracy; behind them the values seen.
 CASES = {

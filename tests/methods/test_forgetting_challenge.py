@@ -6,17 +6,8 @@ Levels were chosen from seeds 0 to 4.
 """
 
 import pytest
-import torch
 
-
-def accuracies(world, model):
-    def on(name: str) -> float:
-        x, y = next(iter(world.split(name).batches(1000)))
-        with torch.no_grad():
-            return float((model(x).argmax(1) == y).float().mean())
-
-    return on("forget"), on("retain")
-
+from .conftest import accuracies
 
 FAST = {"lr": 2e-2, "batch_size": 16}
 
