@@ -44,10 +44,8 @@ def test_splits_pair_logits_with_their_labels():
     chosen = splits.make(Forget.model_validate("class:3"), data.train.labels, data.test.labels,
                          data.classes, validation=0.1, seed=0)  # fmt: skip
     # "Logits" that name the example: column 0 is its index.
-    parts = {
-        part: torch.arange(len(getattr(data, part).labels), dtype=torch.float64)[:, None]
-        for part in ("train", "test")
-    }
+    named = {"train": chosen.train, "test": torch.arange(len(data.test.labels))}
+    parts = {part: indices.double()[:, None] for part, indices in named.items()}
     outputs = evaluate.split_outputs(parts, data, chosen)
     assert set(outputs) == set(evaluate.SPLITS)
     for name, part in outputs.items():

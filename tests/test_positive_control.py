@@ -42,8 +42,8 @@ def test_attacks_tell_an_overfitted_original_from_retraining():
         split = Split("train", data.train, chosen, mean=data.mean, std=data.std, device=CPU,
                       batch_size=64, augment="none", seed=seed, ledger=Counter())  # fmt: skip
         train(model, split, RECIPE, seed=seed, step=lambda text: None)
-        parts = {name: evaluate.logits(model, data, getattr(data, name), CPU)
-                 for name in ("train", "test")}  # fmt: skip
+        parts = {"train": evaluate.logits(model, data, data.train, CPU, indices.train),
+                 "test": evaluate.logits(model, data, data.test, CPU)}  # fmt: skip
         return Observed(evaluate.split_outputs(parts, data, indices))
 
     original, retrained = observed(indices.train, 0), observed(indices.retain, 1)

@@ -89,7 +89,7 @@ def lab(store, indices, data, build):
 def test_01_attack_sets_do_not_overlap(forget):
     data, indices = divided(forget)
     # "Logits" that name the example: training examples count from 0, test examples below it.
-    named = {"train": torch.arange(len(data.train.labels)).double()[:, None],
+    named = {"train": indices.train.double()[:, None],
              "test": -1 - torch.arange(len(data.test.labels)).double()[:, None]}  # fmt: skip
     seen = evaluate.split_outputs(named, data, indices)
     sets = {split: set(part.logits[:, 0].tolist()) for split, part in seen.items()}
@@ -316,7 +316,8 @@ def test_17_a_missing_metric_and_an_error_in_one_are_loud(evaluation, monkeypatc
 
 def test_18_every_example_of_a_split_is_measured(evaluation):
     data, indices = divided("class:9")
-    parts = {p: torch.zeros(len(getattr(data, p).labels), 10).double() for p in ("train", "test")}
+    sizes = {"train": len(indices.train), "test": len(data.test.labels)}
+    parts = {part: torch.zeros(size, 10).double() for part, size in sizes.items()}
     sizes = {s: len(o) for s, o in evaluate.split_outputs(parts, data, indices).items()}
     assert sizes == {split: len(getattr(indices, split)) for split in sizes}
     assert sizes["retain"] > 1000, "the case must be large enough to be cut short"

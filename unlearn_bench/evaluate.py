@@ -59,14 +59,19 @@ def split_outputs(
     """Cut the logits of the training and test parts into the splits of one scenario.
 
     Args:
-        parts: Logits of ``train`` and ``test``, in the dataset's order.
+        parts: Logits on ``train``, the examples of ``indices.train`` in that order, and on
+            ``test``, the whole test part.
         dataset: Where the labels come from.
         indices: The scenario's index sets.
     """
+    trained = indices.train
     outputs = {}
     for split in SPLITS:
-        part = "test" if split.startswith("test") else "train"
         chosen = getattr(indices, split)
-        labels = getattr(dataset, part).labels
-        outputs[split] = Outputs(split, parts[part][chosen], labels[chosen])
+        if split.startswith("test"):
+            rows, labels = parts["test"][chosen], dataset.test.labels
+        else:
+            rows = parts["train"][torch.searchsorted(trained, chosen)]
+            labels = dataset.train.labels
+        outputs[split] = Outputs(split, rows, labels[chosen])
     return outputs

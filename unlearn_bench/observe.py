@@ -83,19 +83,22 @@ class Lab:
         return replace(seen, logits=logits.double())
 
     def logits(self, weights: Artifact) -> dict[str, Tensor]:
-        """Return the logits on the training and test parts.
+        """Return the logits on F and R, as ``train``, and on the whole test part, as ``test``.
 
-        They are kept per weights and part, so all scenarios of one original share them.
+        They are kept per weights and training set, so all scenarios of one original share them.
         """
 
         def build() -> Built:
-            model = self._load(weights)
+            model, data = self._load(weights), self.data
+            chosen = {"train": self._trained, "test": None}
             return {
-                part: evaluate.logits(model, self.data, getattr(self.data, part), self.device)
-                for part in ("train", "test")
+                part: evaluate.logits(model, data, getattr(data, part), self.device, indices)
+                for part, indices in chosen.items()
             }, {}
 
-        return self._kept("logits", {"weights": weights.sha256}, build).tensors
+        examples = content_key(self._trained.tolist())
+        identity = {"weights": weights.sha256, "examples": examples}
+        return self._kept("logits", identity, build).tensors
 
     def random_logits(self) -> tuple[Tensor, ...]:
         """Return what freshly initialised models say of F; the same models in every run."""
@@ -121,6 +124,10 @@ class Lab:
         model = self.build(0)
         model.load_state_dict(weights.tensors)
         return model.to(self.device).eval()
+
+    @cached_property
+    def _trained(self) -> Tensor:
+        return self.indices.train
 
     @cached_property
     def _examples(self) -> probes.Examples:
