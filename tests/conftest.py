@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Set before anything imports torch: processes that share the cores do not help each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SERVER = Path(__file__).with_name("warm_cli.py")
 CHECKOUT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from unlearn_bench.data.splits import Indices
 from unlearn_bench.seeds import derive
 
 # Raise when a probe changes: what is stored is then measured anew.
-VERSION = 2
+VERSION = 3
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -85,7 +85,8 @@ def relearn(
         spared = (~torch.isin(student(x).argmax(1), forgotten) for (x,) in _pieces(x_other))
         return _reaches(spared, len(x_other), 1 - WITHIN)
 
-    optimizer = Adam(student.parameters(), lr=LEARNING_RATE)
+    # Fused, one call instead of one per tensor: a sixth of a small network's step.
+    optimizer = Adam(student.parameters(), lr=LEARNING_RATE, fused=True)
     for step, (x, y) in enumerate(_batches(dataset, trained, seed, device)):
         if is_back():
             return Relearned(step, False)
