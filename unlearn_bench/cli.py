@@ -153,7 +153,10 @@ def run(
         image_size=image_size, forget=tuple(forget or ()), seeds=seeds, epochs=epochs,
         settings=tuple(set_ or ()),
     ))  # fmt: skip
-    plan = config.expand(resolved, device=target.type, original=original)
+    plan = config.expand(
+        resolved, device=target.type, original=original,
+        source=config.suite_file(suite or config.DEFAULT_SUITE),
+    )  # fmt: skip
     folder = out or Path("runs") / resolved.name
     count = min(_workers(workers, target, resolved.threads), len(plan.runs))
     console.print(

@@ -64,17 +64,37 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite made concrete: what will run, in order."""
+    """A suite made concrete: what will run, in order.
+
+    Attributes:
+        notes: What was left out, and why.
+        source: The suite's file, before flags changed anything.
+    """
 
     suite: Suite
     runs: tuple[RunSpec, ...]
     notes: tuple[str, ...] = field(default=())
+    source: Path | None = None
 
 
 def suite_files() -> dict[str, Path]:
     """Return the named suites and their files."""
     folder = Path(str(importlib.resources.files(_SUITES)))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def suite_file(name: str) -> Path:
+    """Return the file of a suite that is given by name or as a YAML file.
+
+    Raises:
+        UnknownNameError: If it is neither a known name nor a file.
+    """
+    files = suite_files()
+    if name in files:
+        return files[name]
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return Path(name).expanduser()
+    raise unknown_name("suite", name, files, "unlearn-bench list suites")
 
 
 def load_suite(name: str) -> Suite:
@@ -84,13 +104,7 @@ def load_suite(name: str) -> Suite:
         ConfigError: If the file is not a valid suite; one line with file, line and key.
         UnknownNameError: If it is neither a known name nor a file.
     """
-    files = suite_files()
-    if name in files:
-        path = files[name]
-    elif name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        path = Path(name).expanduser()
-    else:
-        raise unknown_name("suite", name, files, "unlearn-bench list suites")
+    path = suite_file(name)
     source = YamlSource(path)
     if not isinstance(source.value, dict):
         raise ConfigError(f"{path}: a suite is a mapping of keys such as name, datasets, models")
@@ -218,7 +232,9 @@ def _resolve_params(suite: Suite, spec: MethodSpec, scenario: Scenario) -> dict[
     return registry.get(spec.name).resolve(given)
 
 
-def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
+def expand(
+    suite: Suite, *, device: str, original: Path | None = None, source: Path | None = None
+) -> Plan:
     """Turn a suite into its runs, ordered so that references come before what needs them.
 
     Retraining and the controls are added to every suite: no figure is worth anything without
@@ -228,6 +244,7 @@ def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
         suite: What to run.
         device: ``cpu`` or ``cuda``.
         original: The user's own weights, to start from instead of training originals.
+        source: The suite's file, for the report.
 
     Raises:
         UserError: For unknown methods, wrong parameters, or two entries that run the same.
@@ -272,7 +289,7 @@ def expand(suite: Suite, *, device: str, original: Path | None = None) -> Plan:
                             params=_resolve_params(suite, spec, scenario), device=device,
                             original=weights,
                         ))  # fmt: skip
-    return Plan(suite, tuple(runs), tuple(notes))
+    return Plan(suite, tuple(runs), tuple(notes), source)
 
 
 def _left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:

@@ -19,6 +19,7 @@ from unlearn_bench.config import Plan
 from unlearn_bench.errors import ConfigError, OutputError
 from unlearn_bench.files import readable_os_errors, write_atomically
 from unlearn_bench.keys import canonical_json
+from unlearn_bench.origin import keep_sources, origin
 from unlearn_bench.results import RunResult, read_run, read_suite, write_records, write_run
 from unlearn_bench.runner import RunFailedError, Runner
 from unlearn_bench.spec import RunSpec
@@ -275,7 +276,9 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
         "environment": dict(runner.environment)
         | ({"threads": plan.suite.threads} if plan.suite.threads else {}),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "origin": origin(plan, keys, runner),
     }
+    keep_sources(plan, out)
     write_atomically(path, json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 

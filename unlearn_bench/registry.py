@@ -24,6 +24,7 @@ from unlearn_bench.errors import ParameterError, PluginError, suggestion, unknow
 from unlearn_bench.keys import content_key, file_hash
 
 ENTRY_POINTS = "unlearn_bench.methods"
+_PLUGIN_MODULE = "unlearn_bench_plugin_"
 Kind = Literal["method", "reference", "control"]
 # What a scenario can be: one whole class, several, or examples of any class.
 Scope = Literal["class", "classes", "random"]
@@ -96,6 +97,11 @@ class Method:
     def place(self) -> str:
         """File and function, for messages."""
         return f"{self.file} ({self.function.__qualname__})"
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether it comes from a file given by ``--plugin``, not from an installed package."""
+        return self.function.__module__.startswith(_PLUGIN_MODULE)
 
     @cached_property
     def code_key(self) -> str:
@@ -353,7 +359,7 @@ def load_plugin(path: Path) -> list[str]:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"no plug-in file {path}; give the path of a Python file")
-    name = f"unlearn_bench_plugin_{content_key(str(path))[:12]}"
+    name = f"{_PLUGIN_MODULE}{content_key(str(path))[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file (it must end in .py)")

@@ -4,11 +4,13 @@ A results folder holds::
 
     suite.json     what was asked: the resolved suite and the keys of its runs
     runs/KEY.json  what one run gave: its records, its log, its costs, or why it failed
-    records.csv    every record of every planned run, long form, columns in COLUMNS
+    records.csv    every record of every planned run, long form, columns in COLUMNS;
+                   records.parquet, written with the report, has the same rows
 
 Each file is replaced atomically, so a killed process leaves either a finished run or none.
 """
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -71,6 +73,8 @@ class RunResult:
         log: What the method logged, one mapping of names to numbers per entry.
         metric_seconds: CPU seconds that the metrics took, by what computed them.
         environment: Hardware and library versions that produced the figures.
+        hashes: SHA-256 of what went in and came out: ``data``, ``method_file``, and of the
+            weights ``original``, ``unlearned`` and ``retrained``, as far as the run came.
     """
 
     key: str
@@ -87,6 +91,7 @@ class RunResult:
     log: tuple[Mapping[str, float], ...] = ()
     metric_seconds: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the long-form rows; a failed run is one row that carries its reason."""
@@ -162,10 +167,24 @@ def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([records.astype(object), *added], ignore_index=True)
 
 
+def as_csv(results: Iterable[RunResult]) -> str:
+    """Return the text of ``records.csv``: all rows of the planned runs, time ratios appended."""
+    return with_time_ratios(table(results)).to_csv(index=False)
+
+
+def as_parquet(records: pd.DataFrame) -> bytes:
+    """Return the content of ``records.parquet``: the rows of ``records.csv``, typed."""
+    numbers = dict.fromkeys(("value", "low", "high"), "float64") | {"seed": "int64"}
+    types = {column: numbers.get(column, "str") for column in COLUMNS}
+    stream = io.BytesIO()
+    records[list(COLUMNS)].astype(types).to_parquet(stream, index=False)
+    return stream.getvalue()
+
+
 def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
     """Write ``records.csv`` from the results of the planned runs and return its path."""
     path = folder / "records.csv"
-    write_atomically(path, with_time_ratios(table(results)).to_csv(index=False))
+    write_atomically(path, as_csv(results))
     return path
 
 

@@ -22,7 +22,7 @@ from unlearn_bench.cost import Clock, Passes, PeakMemory, environment
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load, on_device
 from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
-from unlearn_bench.keys import content_key
+from unlearn_bench.keys import content_key, file_hash
 from unlearn_bench.mechanics.attacks import Pixels
 from unlearn_bench.metrics.cost import cost_records
 from unlearn_bench.observe import Lab
@@ -67,8 +67,6 @@ class Runner:
     ) -> None:
         self._store = store
         self._device = device
-        self._data_root = data_root
-        self._download = download
         self._environment = dict(environment(device))
         self._threads = torch.get_num_threads()
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
@@ -76,6 +74,13 @@ class Runner:
         torch.backends.cudnn.benchmark = False
         self._dataset = lru_cache(maxsize=2)(self._load_dataset)
         self._failed: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}
+        self.data_root, self.download = data_root, download
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Fingerprint of every dataset loaded so far, by name."""
+        return self._fingerprints
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -86,7 +91,8 @@ class Runner:
         return self._environment | {"threads": spec.threads or self._threads}
 
     def _load_dataset(self, name: str, image_size: int | None) -> Dataset:
-        data = load(name, root=self._data_root, image_size=image_size, download=self._download)
+        data = load(name, root=self.data_root, image_size=image_size, download=self.download)
+        self._fingerprints[name] = data.fingerprint
         return on_device(data, self._device)
 
     def dataset(self, spec: RunSpec) -> Dataset:
@@ -176,6 +182,12 @@ class Runner:
         return self.result(
             spec, "ok", records=tuple(records), log=tuple(notes["log"]), error=missing,
             metric_seconds=metric_seconds, environment=notes["environment"],
+            hashes={
+                name: artifact.sha256
+                for name, artifact in
+                (("original", original), ("unlearned", unlearned), ("retrained", retrained))
+                if artifact is not None
+            },
         )  # fmt: skip
 
     def _unlearned(
@@ -210,12 +222,18 @@ class Runner:
                 failure = str(now)
         return None, f"retraining failed: {failure}"
 
-    def result(self, spec: RunSpec, status: Any, **rest: Any) -> RunResult:
+    def result(
+        self, spec: RunSpec, status: Any, *, hashes: Mapping[str, str] | None = None, **rest: Any
+    ) -> RunResult:
         """Return a result for ``spec`` with everything filled in that the specification says."""
+        known = {
+            "data": self.dataset(spec).fingerprint,
+            "method_file": file_hash(registry.get(spec.method).file),
+        }
         return RunResult(
             key=self.key(spec), method=spec.label, kind=registry.get(spec.method).kind,
             dataset=spec.dataset, model=spec.model.label, scenario=spec.forget.name,
-            seed=spec.seed, params=spec.params, status=status,
+            seed=spec.seed, params=spec.params, status=status, hashes=known | dict(hashes or {}),
             **{"environment": self._environment_of(spec)} | rest,
         )  # fmt: skip
 

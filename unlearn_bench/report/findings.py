@@ -140,6 +140,7 @@ def run_gaps(origin: Provenance) -> tuple[str, ...]:
         found.append(
             f"{origin.missing} of {origin.planned} planned runs have no result: the suite was "
             "interrupted or has not ended. The same command continues it."
+            + (f" Not run: {_names(origin.not_run, most=30)}." if origin.not_run else "")
         )
     return tuple(found)
 

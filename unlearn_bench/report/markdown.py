@@ -11,7 +11,7 @@ from unlearn_bench.report.findings import (
     overview_headline,
     run_gaps,
 )
-from unlearn_bench.report.provenance import Report
+from unlearn_bench.report.provenance import REPRODUCE, Report
 from unlearn_bench.report.table import Section
 from unlearn_bench.report.text import (
     BAND_READING,
@@ -98,8 +98,20 @@ def _provenance(report: Report) -> list[str]:
     origin = report.provenance
     blocks = ["## How this was made"]
     if origin.command:
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", origin.command)), default=0))
-        blocks.append(f"{fence}console\n{origin.command}\n{fence}")
-    items = [f"- {label}: {escape(text)}" for label, text in origin.facts]
+        blocks.append(_fenced(origin.command))
+    items = [f"- {label}: {escape(text)}" for label, text in origin.facts if label != REPRODUCE]
+    if origin.planned:
+        items.append(
+            f"- Runs: {origin.finished} finished, {origin.failed} failed, {origin.missing} not run"
+        )
     items += [f"- {escape(note)}" for note in origin.notes]
-    return [*blocks, "\n".join(items)] if items else blocks
+    blocks += ["\n".join(items)] if items else []
+    line = dict(origin.facts).get(REPRODUCE)
+    if line:
+        blocks += ["To make it again, in this folder, into `reproduced/`:", _fenced(line)]
+    return blocks
+
+
+def _fenced(command: str) -> str:
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    return f"{fence}console\n{command}\n{fence}"

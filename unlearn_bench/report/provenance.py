@@ -1,6 +1,7 @@
-"""What a results folder says of its own making: command, versions, hardware, gaps."""
+"""What a results folder says of its own making: command, code, versions, hardware, gaps."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,12 @@ import pandas as pd
 
 from unlearn_bench.report.table import Section, sections
 from unlearn_bench.results import COLUMNS, read_records, read_suite
+
+REPRODUCE = "Reproduce"
+# Hex digits of a SHA-256 that are shown; the files of the folder hold them in full.
+_SHOWN = 12
+# From this many on, hashes are counted and not listed.
+_MANY = 12
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,9 @@ class Provenance:
         finished: Runs with a result.
         failed: Runs that ended without one.
         notes: Remarks of the harness.
+        recipe: How original and retrained models were trained, in words.
+        hardware: What the times were measured on.
+        not_run: Planned runs without a result, a method's seeds together.
     """
 
     name: str
@@ -32,6 +42,9 @@ class Provenance:
     finished: int
     failed: int
     notes: tuple[str, ...]
+    recipe: str = ""
+    hardware: str = ""
+    not_run: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -41,10 +54,22 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a renderer needs."""
+    """Everything a renderer needs; ``records`` are the long table all of it comes from."""
 
     sections: tuple[Section, ...]
     provenance: Provenance
+    records: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run's own file adds: where it ran, and the hashes of its weights."""
+
+    model: str
+    scenario: str
+    seed: str
+    environment: Mapping[str, Any]
+    hashes: Mapping[str, Any]
 
 
 def read_report(folder: Path) -> Report:
@@ -60,28 +85,90 @@ def read_report(folder: Path) -> Report:
     else:
         records = read_records(folder)
     suite = read_suite(folder) if has_suite else {}
-    return Report(sections(records), _provenance(suite, records))
+    runs = _runs(folder, dict.fromkeys(records["run_key"].astype(str)))
+    return Report(sections(records), _provenance(suite, records, runs), records)
 
 
-def _provenance(stored: Mapping[str, Any], records: pd.DataFrame) -> Provenance:
-    suite = _mapping(stored.get("suite"))
-    environment = _mapping(stored.get("environment"))
+def hardware_text(environment: Mapping[str, Any]) -> str:
+    """Name the machine that an environment describes."""
+    words = [str(environment[name]) for name in ("device", "cpu") if environment.get(name)]
+    if environment.get("threads"):
+        threads = environment["threads"]
+        words.append(f"{threads} thread{'s' if threads != 1 else ''}")
+    return ", ".join(words)
+
+
+def versions_of(stored: Mapping[str, Any]) -> dict[str, str]:
+    """Return name and version of all software that ``suite.json`` names."""
+    hardware = {"device", "cpu", "cores", "threads"}
+    environment = mapping(stored.get("environment"))
+    versions = {name: value for name, value in environment.items() if name not in hardware}
+    packages = mapping(mapping(stored.get("origin")).get("packages"))
+    return {str(name): str(value) for name, value in {**versions, **packages}.items()}
+
+
+def commit_text(stored: Mapping[str, Any]) -> str:
+    """Name the commit that the code was checked out from, empty where it was installed."""
+    commit = mapping(mapping(stored.get("origin")).get("commit"))
+    if not commit.get("id"):
+        return ""
+    return f"commit {commit['id']}" + (", with local changes" if commit.get("modified") else "")
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return ``value`` if it is a mapping, else an empty one: files may be of any version."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _runs(folder: Path, keys: Iterable[str]) -> list[_Run]:
+    """Read what the runs' files add; a report committed without them lacks it."""
+    found = []
+    for key in keys:
+        try:
+            stored = json.loads((folder / "runs" / f"{key}.json").read_text())
+            model = f"{stored['dataset']} · {stored['model']}"
+            scenario, seed = str(stored["scenario"]), f"seed {stored['seed']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        environment, hashes = mapping(stored.get("environment")), mapping(stored.get("hashes"))
+        found.append(_Run(model, scenario, seed, environment, hashes))
+    return found
+
+
+def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Run]) -> Provenance:
+    suite = mapping(stored.get("suite"))
+    origin = mapping(stored.get("origin"))
     keys = records["run_key"].astype(str)
     failed = set(keys[records["status"] == "failed"])
     finished = set(keys) - failed
     plan = {str(key) for key in stored.get("plan") or ()}
-    named = {"device", "cpu", "threads"}
-    versions = [f"{name} {value}" for name, value in environment.items() if name not in named]
-    hardware = [str(environment[name]) for name in ("device", "cpu") if environment.get(name)]
-    if environment.get("threads"):
-        hardware.append(f"{environment['threads']} threads")
+    planned = mapping(origin.get("planned"))
     seeds = sorted(set(records["seed"]))
+    machines = dict.fromkeys(filter(None, (hardware_text(run.environment) for run in runs)))
+    hardware = "; ".join(machines) or hardware_text(mapping(stored.get("environment")))
+    recipe = _recipe(mapping(suite.get("recipe")))
+    file = mapping(origin.get("suite_file"))
+    not_asked = [str(name) for name in origin.get("not_asked") or ()]
     facts = (
         ("Suite", str(suite.get("name", ""))),
-        ("Versions", ", ".join(versions)),
-        ("Hardware", ", ".join(hardware)),
+        ("Suite file", f"{file['name']}, SHA-256 {file['sha256']}" if file else ""),
+        ("Code", commit_text(stored)),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in versions_of(stored).items())),
+        ("Hardware", hardware),
+        ("Began", str(stored.get("started") or "")),
         ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else ""),
-    )
+        ("Training", recipe),
+        ("Data", _hashes(mapping(origin.get("data")).items())),
+        ("Method files", _hashes(mapping(origin.get("method_files")).items())),
+        ("Plug-in files", _hashes(mapping(origin.get("plugins")).items())),
+        # One original serves every scenario.
+        ("Original weights", _weights(runs, "original", lambda run: (run.model, run.seed))),
+        ("Retrained weights", _weights(
+            runs, "retrained", lambda run: (run.model, run.scenario, run.seed)
+        )),
+        ("Methods not asked for", ", ".join(not_asked)),
+        (REPRODUCE, str(origin.get("reproduce") or "")),
+    )  # fmt: skip
     return Provenance(
         name=str(suite.get("name", "")),
         description=str(suite.get("description") or ""),
@@ -91,8 +178,46 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame) -> Provenance:
         finished=len(finished),
         failed=len(failed),
         notes=tuple(str(note) for note in stored.get("notes") or ()),
+        recipe=recipe,
+        hardware=hardware,
+        not_run=_not_run(planned, plan - finished - failed),
     )
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    names = ("epochs", "optimizer", "lr", "batch_size")
+    if any(name not in recipe for name in names):
+        return ""
+    epochs, optimizer, lr, batch = (recipe[name] for name in names)
+    return (
+        f"{epochs} epoch{'s' if epochs != 1 else ''} of {optimizer}, learning rate {lr:g}, "
+        f"batches of {batch}"
+    )
+
+
+def _hashes(named: Iterable[tuple[str, Any]], place: str = "suite.json") -> str:
+    """List short hashes by name; many are counted instead, and the place named that lists them."""
+    known = [(str(name), str(value)) for name, value in named]
+    if len(known) > _MANY:
+        return f"{len(known)}, the SHA-256 of each in {place}"
+    return ", ".join(f"{name} {value[:_SHOWN]}" for name, value in known)
+
+
+def _weights(runs: Iterable[_Run], kind: str, place: Callable[[_Run], tuple[str, ...]]) -> str:
+    """List short hashes of one kind of weights by the place they belong to, each once."""
+    known = [(" · ".join(place(run)), run.hashes[kind]) for run in runs if kind in run.hashes]
+    return _hashes(dict.fromkeys(known), "runs/")
+
+
+def _not_run(planned: Mapping[str, Any], missing: set[str]) -> tuple[str, ...]:
+    """Name what is missing: a method's seeds in one setting together, in the plan's order."""
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for key, cell in planned.items():
+        if key in missing and isinstance(cell, list) and len(cell) == 5:
+            dataset, model, scenario, method, seed = map(str, cell)
+            seeds.setdefault((method, dataset, model, scenario), []).append(seed)
+    return tuple(
+        f"{method} ({dataset} · {model} · {scenario}, seed{'s' if len(found) > 1 else ''} "
+        f"{', '.join(found)})"
+        for (method, dataset, model, scenario), found in seeds.items()
+    )

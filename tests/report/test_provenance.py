@@ -1,0 +1,118 @@
+"""What a report says of its own making, from what the harness wrote down."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from unlearn_bench.keys import file_hash
+from unlearn_bench.report import write_report
+from unlearn_bench.report.provenance import read_report
+from unlearn_bench.results import read_records, read_suite
+
+ORIGIN = {
+    "commit": {"id": "c0ffee", "modified": True},
+    "packages": {"numpy": "2.4"},
+    "suite_file": {"name": "trial.yaml", "sha256": "ab" * 32},
+    "data": {"digits": "d1" * 32},
+    "method_files": {"pbu": "12" * 32},
+    "plugins": {},
+    "not_asked": ["salun"],
+    "reproduce": "unlearn-bench run suite.yaml --out reproduced",
+}
+
+
+def facts(place: Path) -> dict[str, str]:
+    return dict(read_report(place).provenance.facts)
+
+
+def test_every_fact_of_the_suite_is_told(folder, realistic):
+    found = facts(folder(realistic(), origin=ORIGIN))
+    assert found["Code"] == "commit c0ffee, with local changes"
+    assert found["Suite file"] == "trial.yaml, SHA-256 " + "ab" * 32
+    assert "torch 2.15" in found["Versions"] and "numpy 2.4" in found["Versions"]
+    assert found["Data"] == "digits " + "d1" * 6
+    assert found["Method files"] == "pbu " + "12" * 6
+    assert found["Methods not asked for"] == "salun"
+    assert "Plug-in files" not in found
+
+
+def test_a_folder_of_an_older_version_tells_what_it_has(folder, realistic):
+    found = facts(folder(realistic()))
+    assert {"Suite", "Versions", "Hardware", "Seeds"} == set(found)
+
+
+def test_page_and_markdown_tell_the_same_facts(folder, realistic):
+    place = write_report(folder(realistic(), origin=ORIGIN)).parent
+    for file in ("report.html", "report.md"):
+        text = (place / file).read_text()
+        assert ORIGIN["reproduce"] in text and "c0ffee" in text and "salun" in text
+
+
+def test_runs_that_are_missing_are_named(folder, run):
+    finished, missing = run("retrain", kind="reference", forget_accuracy=0.0), ("x", "y", "z")
+    planned = {finished.key: ["digits", "resnet18", "class:8", "retrain", 0]}
+    planned |= {key: ["digits", "resnet18", "class:8", "pbu", i] for i, key in enumerate(missing)}
+    place = folder([finished], plan=list(planned), origin=ORIGIN | {"planned": planned})
+    text = (write_report(place).parent / "report.md").read_text()
+    assert "3 of 4 planned runs have no result" in text
+    assert "Not run: pbu (digits · resnet18 · class:8, seeds 0, 1, 2)." in text
+
+
+def test_every_machine_that_took_part_is_named(folder, run):
+    runs = [run("pbu", seed, forget_accuracy=0.0) for seed in range(2)]
+    place = folder(runs)
+    (place / "runs").mkdir()
+    for one, cpu in zip(runs, ("fast", "slow"), strict=True):
+        stored = {
+            "dataset": "digits", "model": "m", "scenario": "class:8", "seed": one.seed,
+            "environment": {"cpu": cpu}, "hashes": {"original": f"{cpu}0123456789"},
+        }  # fmt: skip
+        (place / "runs" / f"{one.key}.json").write_text(json.dumps(stored))
+    found = facts(place)
+    assert found["Hardware"] == "fast; slow"
+    expected = "digits · m · seed 0 fast01234567, digits · m · seed 1 slow01234567"
+    assert found["Original weights"] == expected
+
+
+def test_a_run_writes_down_where_its_results_come_from(finished):
+    origin = read_suite(finished.out)["origin"]
+    assert origin["suite_file"] == {"name": "tiny.yaml", "sha256": file_hash(finished.suite)}
+    assert origin["plugins"] == {"scale_weights.py": file_hash(finished.plugin)}
+    assert origin["method_files"]["scale_weights"] == file_hash(finished.plugin)
+    assert set(origin["data"]) == {"digits"} and "pbu" in origin["not_asked"]
+    assert (finished.out / "plugins/scale_weights.py").read_bytes() == finished.plugin.read_bytes()
+    hashes = [json.loads(p.read_text())["hashes"] for p in (finished.out / "runs").glob("*.json")]
+    assert {frozenset(found) for found in hashes} == {
+        frozenset({"data", "method_file", "original", "unlearned", "retrained"})
+    }
+    assert len({found["original"] for found in hashes}) == 1
+
+
+def test_the_reproduce_line_makes_the_same_records_again(finished, cli, tmp_path, monkeypatch):
+    import shlex
+    import shutil
+
+    there = tmp_path / "moved"
+    shutil.copytree(finished.out, there)
+    words = shlex.split(read_suite(there)["origin"]["reproduce"])
+    name, _, home = words.pop(0).partition("=")
+    assert words.pop(0) == "unlearn-bench"
+    ended = cli(*words, cwd=there, env={name: home})
+    assert ended.code == 0, ended.err
+    assert not any("was there already" in line for line in ended.out.splitlines())
+    before, again = read_records(finished.out), read_records(there / "reproduced")
+    measured = [~frame["metric"].str.contains("seconds|bytes|time_ratio|break_even")
+                for frame in (before, again)]  # fmt: skip
+    pd.testing.assert_frame_equal(before[measured[0]], again[measured[1]])
+    assert len(before[measured[0]]) > 50
+
+
+@pytest.mark.parametrize("column", ["value", "low", "seed", "method", "error"])
+def test_the_parquet_file_holds_the_same_records(finished, column):
+    csv = read_records(finished.out)
+    parquet = pd.read_parquet(finished.out / "records.parquet")
+    assert list(parquet.columns) == list(csv.columns)
+    left, right = parquet[column], csv[column]
+    assert ((left == right) | (left.isna() & right.isna())).all()
