@@ -355,7 +355,7 @@ def _finish(
 def _accessible(svg: str, title: str) -> str:
     from html import escape
 
-    return re.sub(r"<svg ", f'<svg role="img" aria-label="{escape(title)}" ', svg, count=1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
 
 
 def _reading(section: Section) -> str:
