@@ -19,7 +19,9 @@ __all__ = ["comparison", "write_report"]
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html``, ``report.md``, ``verdicts.csv`` and ``figures/`` into a folder.
+    """Write ``report.html``, ``.md`` and ``.tex``, tables and ``figures/`` into a folder.
+
+    The tables are ``verdicts.csv`` and, beside ``records.csv``, ``records.parquet``.
 
     The same input gives the same bytes. A suite that failed in part, or has not run at all,
     still gives a report that says so.
@@ -34,9 +36,10 @@ def write_report(folder: Path) -> Path:
         OutputError: If the folder holds no results, or cannot be written.
     """
     from unlearn_bench.files import write_atomically
-    from unlearn_bench.report import figures, html, markdown
+    from unlearn_bench.report import figures, html, latex, markdown
     from unlearn_bench.report.provenance import read_report
     from unlearn_bench.report.verdict import as_csv
+    from unlearn_bench.results import as_parquet
 
     report = read_report(folder)
     drawn = figures.draw(report.sections)
@@ -44,7 +47,9 @@ def write_report(folder: Path) -> Path:
         for figure in section_figures:
             write_atomically(folder / figure.path, figure.svg)
     write_atomically(folder / "verdicts.csv", as_csv(report.sections))
+    write_atomically(folder / "records.parquet", as_parquet(report.records))
     write_atomically(folder / "report.md", markdown.render(report, drawn))
+    write_atomically(folder / "report.tex", latex.render(report))
     page = folder / "report.html"
     write_atomically(page, html.render(report, drawn))
     return page

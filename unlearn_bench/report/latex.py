@@ -1,0 +1,293 @@
+r"""The report's tables as LaTeX: ready for \input in a paper, and a document of their own.
+
+One ``table*`` per setting, so that a table spans the columns of a two-column paper and is an
+ordinary float elsewhere; it is shrunk to the width of the text where it is wider, and goes on in
+a second float where a page would be too short for it. Bold is who earned it by the verdict, not
+who has the smallest number: see :func:`distinguished`.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from unlearn_bench.report.findings import distance_definition, overview_headline, run_gaps
+from unlearn_bench.report.provenance import Provenance, Report
+from unlearn_bench.report.table import (
+    DAMAGE_POINTS,
+    DISTANCE,
+    MIA_AUC,
+    TIME_RATIO,
+    Row,
+    Section,
+)
+from unlearn_bench.report.text import (
+    NONE,
+    TextTable,
+    cell_text,
+    heading,
+    main_columns,
+    overview_table,
+    section_title,
+    seeds_text,
+)
+from unlearn_bench.report.verdict import (
+    DESCRIPTIVE,
+    DISTINGUISHABLE,
+    INDISTINGUISHABLE,
+    PRIMARY,
+    UNDECIDED,
+    Verdict,
+    verdicts,
+)
+
+# Lines of \footnotesize that fit a page of letter paper, below a caption of ten lines.
+ROWS_PER_TABLE = 48
+# LaTeX holds back at most some fifty floats until it finds a page for them.
+_TABLES_PER_FLUSH = 10
+
+_HEAD = r"""% Tables of an unlearn-bench report, written by `unlearn-bench report`: do not edit.
+% In a paper: put \usepackage{booktabs,graphicx} into its preamble, copy this file beside it and
+% \input{report.tex}, or copy single tables. On its own: pdflatex report.tex
+\expandafter\ifx\csname @nodocument\endcsname\relax
+  \def\unlearnbenchend{}%
+\else
+  \documentclass{article}
+  \usepackage[T1]{fontenc}
+  \usepackage[margin=18mm]{geometry}
+  \usepackage{booktabs,graphicx}
+  \def\unlearnbenchend{\end{document}}
+  \begin{document}
+\fi
+"""
+
+_SHORT = {
+    DISTANCE: r"Distance,\\points",
+    TIME_RATIO: r"Time, \%\\of retraining",
+    "wall_seconds": r"Time",
+    "forget_accuracy": r"Forget\\acc., \%",
+    "retain_accuracy": r"Retain\\acc., \%",
+    "test_forget_accuracy": r"Test forget\\acc., \%",
+    "test_retain_accuracy": r"Test retain\\acc., \%",
+    MIA_AUC: r"Loss attack\\AUC",
+}
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "†": r"$^\dagger$",
+    '"': "''",  # OT1, which a paper may use, has no such character
+    "±": r"$\pm$", "−": r"$-$", "–": "--", "—": "---", "’": "'", "·": r"$\cdot$", "×": r"$\times$",
+    "≥": r"$\geq$", "≤": r"$\leq$", "`": r"\textasciigrave{}", "\u00a0": "~", "…": r"\dots{}",
+}  # fmt: skip
+
+
+def render(report: Report) -> str:
+    """Render all sections; a report without any says so in a sentence."""
+    tables = [
+        table
+        for section in report.sections
+        for table in _section(section, report.provenance)
+    ]  # fmt: skip
+    if len(report.sections) > 1:
+        finding = overview_headline(report.sections)
+        overview = overview_table(report.sections, finding)
+        tables = [*_overview(overview, report), *tables]
+    if not tables:
+        tables = [escape(overview_headline(report.sections)) + "."]
+    flushed = []
+    for number, table in enumerate(tables, 1):
+        flushed += [table] + ([r"\clearpage"] if number % _TABLES_PER_FLUSH == 0 else [])
+    return _HEAD + "\n" + "\n\n".join(flushed) + "\n\n\\unlearnbenchend\n"
+
+
+def escape(text: str) -> str:
+    """Make any text stand for itself in LaTeX, with the letters that every font has.
+
+    Letters with accents keep them up to Latin-1 and lose them beyond; what has no Latin form is
+    named by its number, such as ``[U+4E2D]``.
+    """
+    return "".join(map(_character, re.sub(r"\s+", " ", text).strip()))
+
+
+def distinguished(section: Section) -> frozenset[str]:
+    """Name the methods that the verdict sets apart from the others: those set in bold.
+
+    From eight seeds on: INDISTINGUISHABLE ones. With fewer: those that no primary metric tells
+    from retraining in every seed. Nobody where there is no verdict at all, or where every method
+    is told apart: the smallest number of a table is then no reason to recommend its method. Who
+    damaged the model is not among them either: too few seeds may hide even that.
+    """
+    damaged = {row.method for row in section.table.rows if row.damage is not None}
+    return frozenset(
+        v.method for v in verdicts(section)
+        if v.kind == "method" and v.method not in damaged
+        and (v.verdict == INDISTINGUISHABLE or (v.verdict == DESCRIPTIVE and not v.apart))
+    )  # fmt: skip
+
+
+def _character(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if (
+        " " <= character <= "~"
+        or character in "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ"
+    ):
+        return character
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    if plain:
+        return "".join(map(_character, plain))
+    return f"[U+{ord(character):04X}]"
+
+
+def _section(section: Section, origin: Provenance) -> Iterator[str]:
+    shown = main_columns(section)
+    columns = [c for c in shown if c != "wall_seconds" or TIME_RATIO not in shown]
+    judged = {v.method: v for v in verdicts(section)}
+    best = distinguished(section)
+    blocks: dict[str, list[str]] = {"reference": [], "control": [], "method": []}
+    for row in section.table.rows:
+        name = escape(row.method + ("†" if row.damage is not None else ""))
+        cells = [_number(cell_text(section, row, column)) for column in columns]
+        if row.method in best:
+            name = rf"\textbf{{{name}}}"
+            cells = [
+                rf"\textbf{{{cell}}}" if column == DISTANCE else cell
+                for column, cell in zip(columns, cells, strict=True)
+            ]
+        verdict = _verdict(row, judged.get(row.method))
+        blocks[row.kind].append(" & ".join([name, *cells, verdict, escape(seeds_text(row))]))
+    heads = ["Method", *(_SHORT.get(c, escape(heading(c))) for c in columns), "Verdict", "Seeds"]
+    align = "l" + "r" * len(columns) + "lr"
+    place = "-".join((section.dataset, section.model, section.scenario))
+    yield from _tables(heads, align, list(blocks.values()), _caption(section, origin), place)
+
+
+def _overview(table: TextTable, report: Report) -> Iterator[str]:
+    marked = table.marked
+    rows = [
+        " & ".join(
+            rf"\textbf{{{_number(cell)}}}" if (i, j) in marked else _number(cell)
+            for j, cell in enumerate(row)
+        )
+        for i, row in enumerate(table.rows)
+    ]
+    heads = [r"\\".join(escape(part) for part in name.split(" · ")) for name in table.columns]
+    caption = (
+        f"{overview_headline(report.sections)}. Distance to retraining in percentage points, mean "
+        "± half-width of the 95 % t-interval over seeds, by setting; bold is the nearest of each "
+        "setting, whose verdict stands in the setting's own table."
+    )
+    align = "l" + "r" * (len(table.columns) - 1)
+    yield from _tables(heads, align, [rows], escape(caption), "overview")
+
+
+def _tables(
+    heads: Sequence[str], align: str, blocks: Sequence[Sequence[str]], caption: str, place: str
+) -> Iterator[str]:
+    """Yield one float, or several where the rows do not fit one."""
+    rows = [row for block in blocks for row in block]
+    ends = {sum(map(len, blocks[: i + 1])) for i in range(len(blocks))} - {0, len(rows)}
+    parts = max(1, math.ceil(len(rows) / ROWS_PER_TABLE))
+    length = max(1, math.ceil(len(rows) / parts))  # parts of like length, not one line alone
+    starts = range(0, max(1, len(rows)), length)
+    label = re.sub(r"[^A-Za-z0-9]+", "-", place).strip("-")
+    head = " & ".join(rf"\shortstack{{{name}}}" if r"\\" in name else name for name in heads)
+    for part, start in enumerate(starts):
+        body = []
+        for number in range(start, min(start + length, len(rows))):
+            if number in ends and number > start:
+                body.append(r"\midrule")
+            body.append(rows[number] + r" \\")
+        yield "\n".join([
+            r"\begin{table*}[tp]",
+            r"\centering\footnotesize",
+            rf"\caption{{{caption}}}" if part == 0 else
+            rf"\caption{{Table~\ref{{tab:{label}}}, part {part + 1} of {len(starts)}.}}",
+            rf"\label{{tab:{label}{'' if part == 0 else f'-{part + 1}'}}}",
+            r"\smallskip",
+            # Not wider than the text, and never blown up to it.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule", head + r" \\", r"\midrule", *body, r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table*}",
+        ])  # fmt: skip
+
+
+def _number(text: str) -> str:
+    """Set an estimate with its interval small beside it."""
+    if text == NONE:
+        return "--"
+    mean, plus_minus, rest = text.partition(" ± ")
+    if not plus_minus:
+        return escape(text)
+    half_width, space, suffix = rest.partition(" ")
+    return rf"{escape(mean)}\,{{\scriptsize$\pm$\,{half_width}}}" + space + escape(suffix)
+
+
+def _verdict(row: Row, verdict: Verdict | None) -> str:
+    if not row.seeds:
+        return "failed" if row.failed else "--"
+    if verdict is None or verdict.verdict not in (
+        INDISTINGUISHABLE, UNDECIDED, DISTINGUISHABLE, DESCRIPTIVE,
+    ):  # fmt: skip
+        return "--"
+    if verdict.verdict == DESCRIPTIVE:
+        return f"told apart ({len(verdict.apart)})" if verdict.apart else "not told apart"
+    words = verdict.verdict.lower()
+    return f"{words} ({len(verdict.apart)})" if verdict.apart else words
+
+
+def _caption(section: Section, origin: Provenance) -> str:
+    """State the protocol: what was measured how often, against what, and how it was judged."""
+    seeds = f"{len(section.seeds)} seeds" if len(section.seeds) > 1 else "one seed"
+    interval = (
+        f"Mean ± half-width of the 95 % t-interval over {seeds}"
+        if len(section.seeds) > 1
+        else "One seed, so without intervals"
+    )
+    said = [
+        f"{section_title(section)}: unlearning against retraining from scratch with the same "
+        f"seed. {interval}."
+    ]
+    if origin.recipe:
+        said.append(f"Original and retrained model: {origin.recipe}.")
+    if section.compared:
+        said.append(distance_definition(section))
+    if TIME_RATIO in section.table.columns:
+        said.append("Time includes precomputation" + _on(origin) + ".")
+    said += [_judgement(section)]
+    if any(row.damage is not None for row in section.table.rows):
+        said.append(f"†: {DAMAGE_POINTS:.0f} or more points of retain accuracy lost.")
+    said += run_gaps(origin)
+    return escape(" ".join(part for part in said if part))
+
+
+def _on(origin: Provenance) -> str:
+    return f", on {origin.hardware}" if origin.hardware else ""
+
+
+def _judgement(section: Section) -> str:
+    found = {v.verdict for v in verdicts(section) if v.kind == "method"}
+    best = distinguished(section)
+    of = f"{len(PRIMARY)} primary metrics fixed beforehand"
+    if found & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
+        rule = (
+            f"Verdicts rest on {of}: indistinguishable if each is equivalent to retraining within "
+            "twice the spread of retrainings (TOST, 5 %), distinguishable if one lies beyond "
+            "(Holm, 5 %; in brackets how many), undecided otherwise. "
+        )
+        return rule + (
+            "Bold: indistinguishable." if best else "None is indistinguishable: no bold."
+        )
+    if DESCRIPTIVE in found:
+        rule = (
+            f"Descriptive, too few seeds for a verdict: of {of}, in brackets how many lie beyond "
+            "the band of retrainings in every seed, on the same side. "
+        )
+        bold = "Bold: told apart by none of them, and not damaged."
+        return rule + (bold if best else "Every method is told apart or damaged: no bold.")
+    if section.table.of_kind("method"):
+        return "No verdict can be given here, so nothing is bold."
+    return ""
