@@ -63,9 +63,6 @@ def comparison(records: pd.DataFrame) -> tuple[TextTable, ...]:
     """
     from unlearn_bench.report.findings import headline
     from unlearn_bench.report.table import sections
-    from unlearn_bench.report.text import brief_columns, text_table
+    from unlearn_bench.report.text import brief_table
 
-    return tuple(
-        text_table(section, headline(section), brief_columns(section))
-        for section in sections(records)
-    )
+    return tuple(brief_table(section, headline(section)) for section in sections(records))

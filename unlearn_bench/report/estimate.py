@@ -74,6 +74,35 @@ def paired_p_value(differences: Iterable[float]) -> float:
     return 2 * float(stdtr(n - 1, -abs(mean / error)))
 
 
+def welch(first: Iterable[float], second: Iterable[float]) -> tuple[Estimate, float]:
+    """Estimate ``mean(second) - mean(first)`` of independent samples with unequal spreads.
+
+    Args:
+        first: At least two finite values.
+        second: Likewise.
+
+    Returns:
+        The difference with its 95 % interval, n the smaller sample's, and the two-sided p-value
+        of "the means are equal".
+
+    Source: Welch 1947, Biometrika 34; degrees of freedom by Satterthwaite.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    samples = [[float(value) for value in values] for values in (first, second)]
+    means = [math.fsum(values) / len(values) for values in samples]
+    squares = [_standard_error(v, m) ** 2 for v, m in zip(samples, means, strict=True)]
+    change, n = means[1] - means[0], min(map(len, samples))
+    error = math.sqrt(sum(squares))
+    if error == 0:
+        return Estimate(change, 0.0, n), 1.0 if change == 0 else 0.0
+    freedom = sum(squares) ** 2 / sum(
+        square**2 / (len(values) - 1) for square, values in zip(squares, samples, strict=True)
+    )
+    half_width = float(stdtrit(freedom, 0.975)) * error
+    return Estimate(change, half_width, n), 2 * float(stdtr(freedom, -abs(change / error)))
+
+
 def _standard_error(values: Sequence[float], mean: float) -> float:
     n = len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)

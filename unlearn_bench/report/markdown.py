@@ -36,7 +36,7 @@ def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
     blocks += [escape(gap) for gap in run_gaps(report.provenance)]
     if len(report.sections) > 1:
         overview = overview_table(report.sections, finding)
-        blocks += [f"## {overview.title}", _table(overview)]
+        blocks += [f"## {overview.title}", render_table(overview)]
     for index, section in enumerate(report.sections):
         blocks += _section(section, drawn.get(index, ()), stands_alone=len(report.sections) == 1)
     blocks += _provenance(report)
@@ -61,15 +61,15 @@ def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) ->
         blocks.append(f"**{escape(finding)}.**")
     verdict = verdict_table(section)
     if verdict.rows:
-        blocks += [f"### {verdict.title}", _table(verdict), f"### {MEASURED}"]
-    blocks.append(_table(table))
+        blocks += [f"### {verdict.title}", render_table(verdict), f"### {MEASURED}"]
+    blocks.append(render_table(table))
     reading = ["Mean ± half-width of the 95 % t-interval over seeds."]
     if section.compared:
         reading.append(distance_definition(section))
     blocks.append(escape(" ".join(reading)))
     bands = band_table(section)
     if bands.rows:
-        blocks += [f"### {bands.title}", _table(bands), escape(BAND_READING)]
+        blocks += [f"### {bands.title}", render_table(bands), escape(BAND_READING)]
     remarks = [f"- **{escape(note.lead)}**: {escape(note.text)}" for note in notes(section)]
     remarks += [f"- {escape(failure)}" for failure in failure_texts(section)]
     if remarks:
@@ -79,7 +79,8 @@ def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) ->
     return blocks
 
 
-def _table(table: TextTable) -> str:
+def render_table(table: TextTable) -> str:
+    """Render one table; whatever its cells hold, every line has as many as the head."""
     lines = [table.columns, *table.rows]
     marked = {(row + 1, column) for row, column in table.marked}
     text = [

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unlearn_bench.report.estimate import Estimate
 from unlearn_bench.report.table import (
@@ -16,6 +16,7 @@ from unlearn_bench.report.table import (
 from unlearn_bench.report.verdict import PRIMARY, retrain_band, verdicts
 
 NONE = "–"
+_REFERENCE = "0 (reference)"
 MEASURED = "What was measured"
 BAND_READING = (
     "U − G, paired by seed, mean ± half-width of the 95 % t-interval. The retrain band is the "
@@ -137,16 +138,27 @@ def main_columns(section: Section) -> tuple[str, ...]:
     return _available(section, wanted)
 
 
-def brief_columns(section: Section) -> tuple[str, ...]:
-    """Choose the columns that fit a terminal."""
+def brief_table(section: Section, finding: str) -> TextTable:
+    """Return the columns that fit a terminal of 80 characters, under short names."""
     time = TIME_RATIO if TIME_RATIO in section.table.columns else "wall_seconds"
-    return _available(section, (DISTANCE, time, "forget_accuracy", "retain_accuracy"))
+    columns = _available(section, (DISTANCE, time, "forget_accuracy", "retain_accuracy"))
+    table = text_table(section, finding, columns)
+    names = ("Method", *(_BRIEF.get(column, heading(column)) for column in columns), "Seeds")
+    # The reference stands in a line of its own and needs no word to say so.
+    rows = tuple(tuple("0" if cell == _REFERENCE else cell for cell in row) for row in table.rows)
+    return replace(table, columns=names, rows=rows)
+
+
+_BRIEF = {
+    DISTANCE: "Distance, points", TIME_RATIO: "Time, %", "wall_seconds": "Time",
+    "forget_accuracy": "Forget acc., %", "retain_accuracy": "Retain acc., %",
+}  # fmt: skip
 
 
 def cell_text(section: Section, row: Row, column: str) -> str:
     """Write one cell; its own n is added where it differs from the row's."""
     if row.method == section.reference and column == DISTANCE:
-        return "0 (reference)"
+        return _REFERENCE
     value = section.table.value(row.method, column)
     if value is None:
         return "unresolved" if (row.method, column) in section.unresolved else NONE

@@ -1,0 +1,296 @@
+"""Two results folders side by side: what counts as changed, as beyond noise and as worse."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from unlearn_bench.report.compare import compare, write_comparison
+from unlearn_bench.report.estimate import welch
+from unlearn_bench.results import write_records
+
+# Retraining of three seeds, in accuracy; methods are given by how far they lie from it.
+RETRAINED = (0.90, 0.91, 0.89, 0.905, 0.895, 0.9, 0.91, 0.89)
+SUITE = {
+    "suite": {"name": "trial", "seeds": 3, "recipe": {"epochs": 3}},
+    "command": "unlearn-bench run", "device": "cpu",
+    "environment": {"torch": "2.15", "device": "cpu", "cpu": "one", "threads": 1},
+}  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path, run):
+    """Return a function that writes a folder of methods by their gaps to retraining per seed."""
+
+    def write(
+        name: str, gaps: dict[str, list[float]], seconds: dict[str, list[float]] | None = None,
+        failed: tuple[tuple[str, int, str], ...] = (), seeds: int = 3, first: int = 0,
+        params: dict[str, Any] | None = None, **suite: Any,
+    ) -> Path:  # fmt: skip
+        runs = []
+        for seed in range(first, first + seeds):
+            for method, gap in {"retrain": [0.0] * seeds, **gaps}.items():
+                error = next((why for m, s, why in failed if (m, s) == (method, seed)), "")
+                value = RETRAINED[seed] - gap[seed - first]
+                spent = (seconds or {}).get(method, [2.0 + 0.01 * s for s in range(seeds)])
+                kind = "reference" if method == "retrain" else "method"
+                numbers = {} if error else {
+                    **{f"{part}_accuracy": value
+                       for part in ("forget", "retain", "test_forget", "test_retain")},
+                    "wall_seconds": spent[seed - first],
+                }  # fmt: skip
+                runs.append(run(method, seed, kind=kind, error=error, **numbers))
+        folder = tmp_path / name
+        folder.mkdir()
+        write_records(folder, runs)
+        if params:
+            records = pd.read_csv(folder / "records.csv")
+            for method, values in params.items():
+                records.loc[records["method"] == method, "params"] = json.dumps(values)
+            records.to_csv(folder / "records.csv", index=False)
+        stored = {**SUITE, "plan": [r.key for r in runs], **suite}
+        (folder / "suite.json").write_text(json.dumps(stored))
+        return folder
+
+    return write
+
+
+NEAR, NOISY, FAR = [0.01, 0.012, 0.011], [0.01, 0.03, 0.002], [0.2, 0.21, 0.205]
+
+
+def of(found, method: str, column: str = "distance_to_retrain"):
+    return next(d for d in found.differences if (d.method, d.column) == (method, column))
+
+
+def test_a_folder_is_like_itself(results):
+    a = results("a", {"pbu": NEAR, "ssd": FAR})
+    found = compare(a, a)
+    assert found.changes == () and found.worse == () and found.verdicts == ()
+    assert {d.state for d in found.differences} == {"same"}
+    text = " ".join(table.finding for table in found.tables)
+    assert "Nothing changed in the protocol." in text and "Nothing changed in 3 methods." in text
+
+
+def test_a_distance_that_grew_beyond_noise_is_worse(results):
+    found = compare(results("a", {"pbu": NEAR}), results("b", {"pbu": FAR}))
+    d = of(found, "pbu")
+    assert d.state == "beyond noise" and d.shared == 3
+    differences = [100 * (f - n) for f, n in zip(FAR, NEAR, strict=True)]
+    assert d.change.mean == pytest.approx(sum(differences) / 3)
+    # Holm's rule over five metrics of which the distance and four accuracies moved alike.
+    assert d.p_value >= stats.ttest_1samp(differences, 0).pvalue
+    assert any(
+        reason.startswith("pbu (digits · resnet18 · class:8): distance to retraining grew from 1.1")
+        for reason in found.worse
+    )
+
+
+def test_the_same_growth_the_other_way_is_not_worse(results):
+    found = compare(results("a", {"pbu": FAR}), results("b", {"pbu": NEAR}))
+    assert of(found, "pbu").state == "beyond noise"
+    assert found.worse == ()
+
+
+def test_a_difference_within_noise_is_not_worse(results):
+    found = compare(results("a", {"pbu": NEAR}), results("b", {"pbu": NOISY}))
+    assert of(found, "pbu").state == "within noise"
+    assert found.worse == ()
+
+
+def test_growth_of_less_than_a_point_is_not_worse_however_sure(results):
+    slightly = [gap + 0.005 for gap in NEAR]
+    found = compare(results("a", {"pbu": NEAR}), results("b", {"pbu": slightly}))
+    assert of(found, "pbu").state == "beyond noise"
+    assert found.worse == ()
+
+
+def test_one_seed_cannot_be_told_from_noise(results):
+    found = compare(results("a", {"pbu": [0.01]}, seeds=1), results("b", {"pbu": [0.3]}, seeds=1))
+    assert of(found, "pbu").state == "cannot be told"
+    assert found.worse == ()
+    cells = [cell for table in found.tables for row in table.rows for cell in row]
+    assert "cannot be told" in cells
+
+
+def test_seeds_that_are_not_shared_are_compared_by_welch(results):
+    a = results("a", {"pbu": NEAR})
+    b = results("b", {"pbu": FAR}, first=3)
+    d = of(compare(a, b), "pbu")
+    assert d.shared == 0 and d.state == "beyond noise"
+    expected = stats.ttest_ind([100 * g for g in FAR], [100 * g for g in NEAR], equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert d.change.low == pytest.approx(interval.low, rel=1e-6)
+    assert d.change.high == pytest.approx(interval.high, rel=1e-6)
+
+
+def test_only_shared_seeds_are_paired_and_shown(results):
+    a = results("a", {"pbu": NEAR})
+    b = results("b", {"pbu": [*NEAR, 0.9]}, seeds=4)
+    d = of(compare(a, b), "pbu")
+    assert d.state == "same" and d.second.n == 3
+    assert d.first == d.second
+
+
+def test_welch_agrees_with_scipy():
+    one, other = [1.0, 2.0, 4.0, 4.5], [3.0, 3.5, 7.0]
+    change, p_value = welch(one, other)
+    expected = stats.ttest_ind(other, one, equal_var=False)
+    assert p_value == pytest.approx(expected.pvalue)
+    assert (change.low, change.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert welch([1.0, 1.0], [1.0, 1.0])[1] == 1 and welch([1.0, 1.0], [2.0, 2.0])[1] == 0
+
+
+def test_a_method_that_now_fails_is_worse(results):
+    a = results("a", {"pbu": NEAR})
+    b = results("b", {"pbu": NEAR}, failed=(("pbu", 1, "diverged"),))
+    assert compare(a, b).worse == ("pbu (digits · resnet18 · class:8): seed 1 now fails: diverged",)
+    assert compare(b, a).worse == () and compare(b, b).worse == ()
+
+
+def test_retraining_that_now_fails_is_worse(results):
+    a = results("a", {"pbu": NEAR})
+    b = results("b", {"pbu": NEAR}, failed=(("retrain", 0, "x"),))
+    assert [reason for reason in compare(a, b).worse if reason.startswith("retrain ")]
+
+
+@pytest.mark.parametrize(("factor", "worse"), [(1.4, False), (1.6, True)])
+def test_time_is_worse_from_half_as_long_again(factor, worse, results):
+    before = [2.0, 2.1, 1.9]
+    a = results("a", {"pbu": NEAR}, {"pbu": before})
+    b = results("b", {"pbu": NEAR}, {"pbu": [factor * s for s in before]})
+    found = compare(a, b)
+    assert of(found, "pbu", "wall_seconds").state == "beyond noise"
+    assert bool(found.worse) == worse
+    assert not worse or "time grew from 2.0 ± " in found.worse[0]
+
+
+def test_time_of_another_machine_is_not_judged(results):
+    a = results("a", {"pbu": NEAR}, {"pbu": [2.0, 2.1, 1.9]})
+    other = SUITE["environment"] | {"cpu": "another"}
+    b = results("b", {"pbu": NEAR}, {"pbu": [20.0, 21.0, 19.0]}, environment=other)
+    found = compare(a, b)
+    assert found.worse == ()
+    assert any("Times are from different hardware" in table.finding for table in found.tables)
+    assert ("hardware", "cpu, one, 1 thread", "cpu, another, 1 thread") in [
+        (c.what, c.first, c.second) for c in found.changes
+    ]
+
+
+def test_a_verdict_that_fell_is_worse(results):
+    near = [0.0001 * (-1) ** seed for seed in range(8)]
+    a = results("a", {"pbu": near}, seeds=8)
+    b = results("b", {"pbu": [gap + 0.3 for gap in near]}, seeds=8)
+    found = compare(a, b)
+    assert any("verdict from UNDECIDED to DISTINGUISHABLE by" in reason for reason in found.worse)
+    risen = compare(b, a)
+    assert risen.worse == () and any("verdict from DISTINGUISHABLE" in v for v in risen.verdicts)
+
+
+def test_an_unfinished_run_is_worse(results):
+    a = results("a", {"pbu": NEAR})
+    b = results("b", {"pbu": NEAR}, plan=["x", "y"])
+    assert compare(a, b).worse == ("2 of 8 planned runs have no result",)
+
+
+def test_folders_that_share_nothing_do_not_pass(results, run, folder):
+    a = results("a", {"pbu": NEAR})
+    b = folder([run("pbu", scenario="class:1", forget_accuracy=0.0)])
+    assert any("nothing can be compared" in reason for reason in compare(a, b).worse)
+
+
+def test_what_changed_in_the_protocol_is_listed(results):
+    a = results("a", {"pbu": NEAR, "ssd": FAR}, params={"pbu": {"lr": 0.1, "beta": 1}})
+    b = results(
+        "b", {"pbu": NEAR, "jit": FAR}, params={"pbu": {"lr": 0.2, "beta": 1}},
+        suite={"name": "trial", "seeds": 3, "recipe": {"epochs": 5}},
+        environment=SUITE["environment"] | {"torch": "2.16"},
+        origin={"commit": {"id": "abc"}, "method_files": {"pbu": "12" * 32}},
+    )  # fmt: skip
+    found = {change.what: (change.first, change.second) for change in compare(a, b).changes}
+    assert found == {
+        "suite: recipe.epochs": ("3", "5"),
+        "version of torch": ("2.15", "2.16"),
+        "code": ("–", "commit abc"),
+        "method files": ("not recorded", "1 recorded"),
+        "pbu.lr": ("0.1", "0.2"),
+        "methods only there (digits · resnet18 · class:8)": ("ssd", "jit"),
+    }
+
+
+def test_an_edited_method_is_named_by_its_file(results):
+    a, b = (
+        results(name, {"pbu": NEAR}, origin={"method_files": {"pbu": digit * 64, "x": digit}})
+        for name, digit in (("a", "1"), ("b", "2"))
+    )
+    assert [(c.what, c.first, c.second) for c in compare(a, b).changes] == [
+        ("method file pbu", "1" * 12, "2" * 12),
+        ("method file x", "1", "2"),
+    ]
+
+
+def test_the_comparison_is_written_as_markdown_and_as_a_table(results, tmp_path):
+    found = compare(results("a", {"pbu": NEAR}), results("b", {"pbu": FAR}))
+    page = write_comparison(found, tmp_path / "out")
+    text = page.read_text()
+    assert "## Worse" in text and "distance to retraining grew" in text
+    table = pd.read_csv(tmp_path / "out" / "compare.csv")
+    assert len(table) == len(found.differences)
+    row = table[(table["method"] == "pbu") & (table["metric"] == "distance_to_retrain")].iloc[0]
+    assert row["state"] == "beyond noise" and row["shared_seeds"] == 3
+    assert math.isclose(row["change"], row["second"] - row["first"])
+
+
+def test_the_command_line_fails_only_when_asked_to(results, cli):
+    a, b = results("a", {"pbu": NEAR}), results("b", {"pbu": FAR})
+    assert cli("report", a, b).code == 0
+    ended = cli("report", a, b, "--fail-if-worse")
+    assert ended.code == 1
+    assert sum(line.startswith("worse: pbu") for line in ended.out.splitlines()) == 1
+    assert cli("report", b, a, "--fail-if-worse").code == 0
+    ended = cli("report", a, a, "--fail-if-worse")
+    assert ended.code == 0 and "Nothing changed in the protocol" in ended.out
+    assert not (a / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fail-if-worse"], "give the second as well"),
+        (["--out", "x"], "--out names the file of --bundle"),
+        (["{b}", "--bundle"], "for one results folder"),
+        (["{b}", "--show"], "for one results folder"),
+        (["none"], "none holds no records.csv"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, message, results, cli):
+    a = results("a", {"pbu": NEAR})
+    b = shutil.copytree(a, a.parent / "b")
+    ended = cli("report", a, *(flag.format(b=b) for flag in flags))
+    assert ended.code == 2 and message in ended.error
+
+
+def test_show_prints_the_path_alone_where_there_is_no_display(results, cli):
+    a = results("a", {"pbu": NEAR})
+    ended = cli("report", a, "--show", env={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
+    assert ended.code == 0 and ended.out.split() == [str(a / "report.html")]
+
+
+@pytest.mark.parametrize("display", ["", ":0"])
+def test_show_opens_the_page_where_there_is_a_display(display, monkeypatch, capsys, tmp_path):
+    import webbrowser
+
+    from unlearn_bench import cli
+
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    cli._show(tmp_path / "report.html")
+    assert opened == ([(tmp_path / "report.html").as_uri()] if display else [])
+    assert capsys.readouterr().out.split() == [str(tmp_path / "report.html")]

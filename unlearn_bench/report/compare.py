@@ -1,0 +1,321 @@
+"""Two results folders side by side: what changed, and which differences are beyond noise.
+
+Every method that both have in the same setting is compared by its distance to retraining, the
+primary metrics and its time. B - A is paired by seed where two seeds or more are shared, and
+Welch's otherwise; a single seed tells nothing. A difference is beyond noise if its t-test, with
+Holm's adjustment over the metrics of that method, says so at 5 %: of two folders that differ by
+chance alone, each method is flagged in at most one comparison of twenty.
+
+B is **worse** than A, for ``--fail-if-worse``, by each of these and nothing else:
+
+- a method's distance to retraining grew beyond noise, and by more than one point;
+- its verdict fell, from INDISTINGUISHABLE to UNDECIDED or from either to DISTINGUISHABLE;
+- a run failed whose seed had a result in A;
+- a method or retraining takes more than 1.5 times as long, beyond noise, on the same hardware;
+- B has more planned runs without any result than A, or shares nothing with A.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from unlearn_bench.report.changes import Change, Folder, changes
+from unlearn_bench.report.estimate import Estimate, estimate, paired_p_value, welch
+from unlearn_bench.report.provenance import Report, hardware_text, mapping, read_report
+from unlearn_bench.report.table import DISTANCE, Section, seeds_of
+from unlearn_bench.report.text import (
+    NONE,
+    TextTable,
+    format_gap,
+    format_value,
+    label,
+    section_title,
+)
+from unlearn_bench.report.verdict import (
+    DISTINGUISHABLE,
+    INDISTINGUISHABLE,
+    PRIMARY,
+    UNDECIDED,
+    verdicts,
+)
+from unlearn_bench.results import read_suite
+from unlearn_bench.statistics import LEVEL, holm
+
+TIME = "wall_seconds"
+COLUMNS = (DISTANCE, *PRIMARY, TIME)
+# Points and ratio below which no growth counts as worse, however sure it is.
+WORSE_POINTS, WORSE_RATIO = 1.0, 1.5
+SAME, WITHIN, BEYOND, UNTOLD = "same", "within noise", "beyond noise", "cannot be told"
+_RANK = {INDISTINGUISHABLE: 0, UNDECIDED: 1, DISTINGUISHABLE: 2}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of one method in both folders.
+
+    Attributes:
+        setting: Dataset, model and scenario.
+        change: B - A with its 95 % interval, which is not adjusted; None without any value.
+        shared: Number of seeds that the pairs come from; 0 where Welch's test was used.
+        p_value: Adjusted by Holm's rule over the method's metrics; None where untold.
+        state: :data:`SAME`, :data:`WITHIN`, :data:`BEYOND` or :data:`UNTOLD`.
+    """
+
+    setting: tuple[str, str, str]
+    method: str
+    kind: str
+    column: str
+    first: Estimate
+    second: Estimate
+    change: Estimate
+    shared: int
+    p_value: float | None
+    state: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two results folders have in common and what not.
+
+    Attributes:
+        changes: What differs in the protocol.
+        differences: All metrics of all methods that both have.
+        verdicts: Verdicts that changed, one sentence each.
+        worse: Why the second is worse; empty if it is not.
+        tables: All of it for a reader, in order.
+    """
+
+    names: tuple[str, str]
+    changes: tuple[Change, ...]
+    differences: tuple[Difference, ...]
+    verdicts: tuple[str, ...]
+    worse: tuple[str, ...]
+    tables: tuple[TextTable, ...]
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Compare two results folders.
+
+    Raises:
+        OutputError: If one of them is no results folder.
+    """
+    a, b = read_report(first), read_report(second)
+    suites = [read_suite(f) if (f / "suite.json").exists() else {} for f in (first, second)]
+    environments = [hardware_text(mapping(suite.get("environment"))) for suite in suites]
+    same_hardware = environments[0] == environments[1]
+    changed = changes(Folder(suites[0], a.records), Folder(suites[1], b.records))
+    pairs = _pairs(a, b)
+    differences = tuple(d for one, other in pairs for d in _differences(one, other))
+    fallen, turned = _verdicts(pairs)
+    worse = (
+        *_worse_numbers(differences, same_hardware), *fallen, *_failures(pairs),
+        *_incomplete(a, b, differences),
+    )  # fmt: skip
+    names = (str(first), str(second))
+    tables = _tables(names, changed, pairs, differences, turned, same_hardware)
+    return Comparison(names, changed, differences, turned, worse, tables)
+
+
+def write_comparison(found: Comparison, folder: Path) -> Path:
+    """Write ``compare.md`` and ``compare.csv``, every difference a line; return the first's path.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    from unlearn_bench.files import write_atomically
+    from unlearn_bench.report.markdown import escape, render_table
+
+    blocks = ["# Two runs compared"]
+    for table in found.tables:
+        blocks += [f"## {escape(table.title)}"] if table.title else []
+        blocks += [escape(table.finding)] if table.finding else []
+        blocks += [render_table(table)] if table.rows else []
+    blocks += ["## Worse", "\n".join(f"- {escape(reason)}" for reason in found.worse) or "Nothing."]
+    write_atomically(folder / "compare.csv", _csv(found.differences))
+    write_atomically(folder / "compare.md", "\n\n".join(blocks) + "\n")
+    return folder / "compare.md"
+
+
+def _csv(differences: Sequence[Difference]) -> str:
+    columns = [
+        "dataset", "model", "scenario", "method", "kind", "metric", "first", "second", "change",
+        "change_low", "change_high", "n_first", "n_second", "shared_seeds", "p_value", "state",
+    ]  # fmt: skip
+    rows = [
+        [
+            *d.setting, d.method, d.kind, d.column, d.first.mean, d.second.mean, d.change.mean,
+            d.change.low, d.change.high, d.first.n, d.second.n, d.shared, d.p_value, d.state,
+        ]
+        for d in differences
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False)
+
+
+def _setting(section: Section) -> tuple[str, str, str]:
+    return section.dataset, section.model, section.scenario
+
+
+def _pairs(a: Report, b: Report) -> list[tuple[Section, Section]]:
+    others = {_setting(section): section for section in b.sections}
+    return [(s, others[_setting(s)]) for s in a.sections if _setting(s) in others]
+
+
+def _differences(a: Section, b: Section) -> Iterator[Difference]:
+    for row in a.table.rows:
+        found = []
+        left, right = seeds_of(a.values, row.method), seeds_of(b.values, row.method)
+        for column in COLUMNS:
+            if column in left and column in right:
+                one, other = left[column].dropna(), right[column].dropna()
+                both = one.index.intersection(other.index)
+                if len(both) > 1:
+                    # Paired: a seed that one folder lacks would shift the means shown beside it.
+                    one, other = one[both], other[both]
+                if len(one) and len(other):
+                    found.append((column, one, other, *_change(one, other)))
+        told = [p for *_, p in found if p is not None]
+        adjusted = iter(holm(told))
+        for column, one, other, change, shared, p in found:
+            p_value = next(adjusted) if p is not None else None
+            first, second = estimate(one), estimate(other)
+            assert first and second and change
+            yield Difference(
+                _setting(a), row.method, row.kind, column, first, second, change, shared, p_value,
+                SAME if one.equals(other) else UNTOLD if p_value is None
+                else BEYOND if p_value < LEVEL else WITHIN,
+            )  # fmt: skip
+
+
+def _change(
+    one: "pd.Series[float]", other: "pd.Series[float]"
+) -> tuple[Estimate | None, int, float | None]:
+    """Return B - A, the seeds it is paired by, and the p-value of "there is no difference"."""
+    pairs = (other - one).dropna()
+    if len(pairs) > 1:
+        return estimate(pairs), len(pairs), paired_p_value(pairs)
+    if len(one) > 1 and len(other) > 1:
+        change, p_value = welch(one, other)
+        return change, 0, p_value
+    if len(pairs):
+        return estimate(pairs), 1, None
+    return Estimate(float(other.mean() - one.mean()), None, 1), 0, None
+
+
+def _worse_numbers(differences: Sequence[Difference], same_hardware: bool) -> Iterator[str]:
+    for d in differences:
+        if d.state != BEYOND or d.change.mean <= 0:
+            continue
+        where = f"{d.method} ({' · '.join(d.setting)})"
+        values = f"{format_value(d.column, d.first)} to {format_value(d.column, d.second)}"
+        if d.column == DISTANCE and d.kind == "method" and d.change.mean > WORSE_POINTS:
+            yield f"{where}: distance to retraining grew from {values} points"
+        slower = d.second.mean > WORSE_RATIO * d.first.mean
+        if d.column == TIME and d.kind != "control" and slower and same_hardware:
+            ratio = d.second.mean / d.first.mean if d.first.mean else float("inf")
+            yield f"{where}: time grew from {values}, {ratio:.1f} times"
+
+
+def _verdicts(pairs: Sequence[tuple[Section, Section]]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the verdicts of methods that fell, and all that changed, a sentence each."""
+    fallen, changed = [], []
+    for a, b in pairs:
+        after = {v.method: v for v in verdicts(b)}
+        for v in verdicts(a):
+            w = after.get(v.method)
+            if w is None or (v.verdict, v.apart) == (w.verdict, w.apart):
+                continue
+            words = [
+                verdict.verdict
+                + (f" by {', '.join(map(label, verdict.apart))}" if verdict.apart else "")
+                for verdict in (v, w)
+            ]
+            sentence = f"{v.method} ({section_title(a)}): verdict from {words[0]} to {words[1]}"
+            changed.append(sentence)
+            if v.kind == "method" and _RANK.get(w.verdict, -1) > _RANK.get(v.verdict, 3):
+                fallen.append(sentence)
+    return fallen, tuple(changed)
+
+
+def _failures(pairs: Sequence[tuple[Section, Section]]) -> Iterator[str]:
+    for a, b in pairs:
+        finished = {row.method: set(row.seeds) for row in a.table.rows}
+        for failure in b.failures:
+            if failure.seed in finished.get(failure.method, ()):
+                yield (
+                    f"{failure.method} ({section_title(b)}): seed {failure.seed} now fails: "
+                    f"{failure.reason}"
+                )
+
+
+def _incomplete(a: Report, b: Report, differences: Sequence[Difference]) -> Iterator[str]:
+    if not differences:
+        yield "nothing can be compared: no method has results in both for one setting"
+    if b.provenance.missing > a.provenance.missing:
+        yield f"{b.provenance.missing} of {b.provenance.planned} planned runs have no result"
+
+
+def _tables(
+    names: tuple[str, str], changed: Sequence[Change], pairs: Sequence[tuple[Section, Section]],
+    differences: Sequence[Difference], turned: Sequence[str], same_hardware: bool,
+) -> tuple[TextTable, ...]:  # fmt: skip
+    tables = [TextTable("", f"A is {names[0]}, B is {names[1]}.", (), ())]
+    rows = tuple((c.what, c.first, c.second) for c in changed)
+    finding = "" if rows else "Nothing changed in the protocol."
+    tables.append(TextTable("What changed", finding, ("", "A", "B"), rows, words=True))
+    for a, _ in pairs:
+        of_setting = [d for d in differences if d.setting == _setting(a)]
+        tables.append(_side_by_side(section_title(a), of_setting, same_hardware))
+    if turned:
+        lines = tuple((text,) for text in turned)
+        tables.append(TextTable("Verdicts that changed", "", ("Verdict",), lines, words=True))
+    return tuple(tables)
+
+
+def _side_by_side(title: str, differences: Sequence[Difference], same_hardware: bool) -> TextTable:
+    """Return one line per method: distance and time in both, and what is beyond noise."""
+    by_method: dict[str, dict[str, Difference]] = {}
+    for d in differences:
+        by_method.setdefault(d.method, {})[d.column] = d
+    if all(d.state == SAME for d in differences):
+        return TextTable(title, f"Nothing changed in {len(by_method)} methods.", (), ())
+    rows: list[tuple[str, ...]] = []
+    marked = set()
+    for method, found in by_method.items():
+        beyond = [d for d in found.values() if d.state == BEYOND]
+        if beyond:
+            marked.add((len(rows), 6))
+        rows.append((
+            method, *_both(found.get(DISTANCE)), _gap(found.get(DISTANCE)),
+            *_both(found.get(TIME)), _states(list(found.values())),
+        ))  # fmt: skip
+    seeds = [d.shared for d in differences if d.column == TIME] or [0]
+    finding = "B − A with its 95 % interval" + (
+        f", paired over {min(seeds)} shared seeds." if min(seeds) > 1
+        else ": Welch's where seeds are not shared; one seed cannot be told from noise."
+    )  # fmt: skip
+    if not same_hardware:
+        finding += " Times are from different hardware: shown, not judged."
+    columns = ("Method", "Distance A", "B", "B − A", "Time A", "B", "Beyond noise")
+    return TextTable(title, finding, columns, tuple(rows), frozenset(marked))
+
+
+def _both(d: Difference | None) -> tuple[str, str]:
+    if d is None:
+        return NONE, NONE
+    one, other = (Estimate(e.mean, None, e.n) for e in (d.first, d.second))
+    return format_value(d.column, one), format_value(d.column, other)
+
+
+def _gap(d: Difference | None) -> str:
+    return NONE if d is None else format_gap(d.column, d.change) if d.state != SAME else "same"
+
+
+def _states(found: Sequence[Difference]) -> str:
+    """Say which metrics moved beyond noise; of single seeds, that it cannot be told."""
+    beyond = [f"{label(d.column)} {format_gap(d.column, d.change)}"
+              for d in found if d.state == BEYOND]  # fmt: skip
+    if beyond:
+        return "; ".join(beyond)
+    return UNTOLD if any(d.state == UNTOLD for d in found) else NONE
