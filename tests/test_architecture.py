@@ -21,7 +21,7 @@ LAYERS: tuple[set[str], ...] = (
     {"api", "probes", "training"},
     {"observe"},
     {"runner"},
-    {"catalogue", "conformance", "origin", "progress", "report", "workers"},
+    {"bundle", "catalogue", "conformance", "origin", "progress", "report", "workers"},
     {"execute"},
     {"cli"},
     {"__main__"},

@@ -22,6 +22,8 @@ from unlearn_bench.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import torch
 
+    from unlearn_bench.report.text import TextTable
+
 app = typer.Typer(
     name="unlearn-bench",
     help="Compare machine-unlearning methods for image classifiers, honestly.",
@@ -233,28 +235,139 @@ def _print_comparison(console: Console, records: object) -> None:
     assert isinstance(records, pd.DataFrame)
     for section in comparison(records):
         console.print(f"\n[bold]{escape(section.title)}[/bold]\n{escape(section.finding)}")
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)  # rules would cost a narrow terminal names
-        for index, heading in enumerate(section.columns):
-            table.add_column(heading, justify="right" if index else "left", overflow="fold")
-        for number, row in enumerate(section.rows):
-            cells = (Text(cell, "red" if (number, column) in section.marked else "")
-                     for column, cell in enumerate(row))  # fmt: skip
-            table.add_row(*cells)
-        console.print(table)
+        _print_table(console, section)
+
+
+def _print_table(console: Console, given: "TextTable") -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)  # rules would cost a narrow terminal names
+    for index, heading in enumerate(given.columns):
+        right = index > 0 and not given.words
+        # A name broken in two cannot be copied: the numbers give way first.
+        whole = index == 0 and not given.words
+        table.add_column(heading, justify="right" if right else "left", no_wrap=whole,
+                         overflow="fold")  # fmt: skip
+    for number, row in enumerate(given.rows):
+        cells = (Text(cell, "bold" if (number, column) in given.marked else "")
+                 for column, cell in enumerate(row))  # fmt: skip
+        table.add_row(*cells)
+    console.print(table)
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Results folder of a run.")],
+    other: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A second one: compare it with the first instead of writing a report.",
+            show_default=False,
+        ),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Open the page, or print its path without a display.")
+    ] = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Write an audit bundle for `unlearn-bench verify`.")
+    ] = False,
+    fail_if_worse: Annotated[
+        bool,
+        typer.Option("--fail-if-worse", help="Exit with 1 if the second is worse; says why."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The bundle's file (default: FOLDER/bundle.zip), or a folder for the comparison.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write the report of a results folder again."""
+    """Write the report of a results folder again, or compare two of them."""
+    _check_report_flags(other, show=show, bundle=bundle, fail_if_worse=fail_if_worse, out=out)
+    if other is not None:
+        _compare(folder, other, fail_if_worse, out)
+        return
     from unlearn_bench.report import write_report
     from unlearn_bench.results import read_records
 
     page = write_report(folder)
     console = _console()
+    if show:
+        _show(page)
+        return
     _print_comparison(console, read_records(folder))
     console.print(f"report: {page}", markup=False, soft_wrap=True)
+    if bundle:
+        from unlearn_bench.bundle import write_bundle
+
+        target = out or folder / "bundle.zip"
+        written = write_bundle(folder, target)
+        console.print(
+            f"bundle: {target} ({written.files} files, manifest SHA-256 {written.manifest})",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _check_report_flags(
+    other: Path | None, *, show: bool, bundle: bool, fail_if_worse: bool, out: Path | None
+) -> None:
+    if other is not None and (show or bundle):
+        raise ConfigError("--show and --bundle are for one results folder, not for a comparison")
+    if other is None and fail_if_worse:
+        raise ConfigError("--fail-if-worse compares two results folders: give the second as well")
+    if other is None and out is not None and not bundle:
+        raise ConfigError("--out names the file of --bundle, or a folder for a comparison of two")
+
+
+def _show(page: Path) -> None:
+    """Open the page where somebody can see it; else, and for scripts, print where it is."""
+    import webbrowser
+
+    display = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    print(page.resolve())
+    if display:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _compare(first: Path, second: Path, fail_if_worse: bool, out: Path | None) -> None:
+    from unlearn_bench.report.compare import compare, write_comparison
+
+    found = compare(first, second)
+    console = _console()
+    for table in found.tables:
+        if table.title:
+            console.print(f"\n[bold]{escape(table.title)}[/bold]")
+        if table.finding:
+            console.print(Text(table.finding))
+        if table.rows:
+            _print_table(console, table)
+    if out is not None:
+        console.print(f"comparison: {write_comparison(found, out)}", markup=False, soft_wrap=True)
+    for reason in found.worse:
+        console.print(Text(f"worse: {reason}", style="red"), soft_wrap=True)
+    if fail_if_worse and found.worse:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or the folder unpacked.")],
+) -> None:
+    """Check that a bundle is unchanged and that its tables follow from its runs."""
+    from unlearn_bench.bundle import verify
+
+    found = verify(bundle)
+    console = _console()
+    for problem in found.problems:
+        console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
+    if found.problems:
+        raise typer.Exit(1)
+    console.print(
+        f"verified: {found.files} files as listed, records.csv follows from {found.runs} runs; "
+        f"manifest SHA-256 {found.manifest}",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 @app.command("list")

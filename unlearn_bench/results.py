@@ -12,6 +12,7 @@ Each file is replaced atomically, so a killed process leaves either a finished r
 
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -188,6 +189,10 @@ def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
     return path
 
 
+def _number_or_nan(text: str) -> float:
+    return float(text) if text else math.nan
+
+
 def read_records(folder: Path) -> pd.DataFrame:
     """Read ``records.csv`` of a results folder, columns as in :data:`COLUMNS`.
 
@@ -196,10 +201,10 @@ def read_records(folder: Path) -> pd.DataFrame:
     """
     path = folder / "records.csv"
     try:
-        # Only numbers may be missing: a method may be called "nan".
-        records = pd.read_csv(
-            path, keep_default_na=False, na_values={name: [""] for name in ("value", "low", "high")}
-        )
+        # Only numbers may be missing: a method may be called "nan". They are read exactly, which
+        # is not every parser's default, so that they compare equal to those of the runs.
+        numbers = dict.fromkeys(("value", "low", "high"), _number_or_nan)
+        records = pd.read_csv(path, keep_default_na=False, converters=numbers)
     except FileNotFoundError:
         raise OutputError(
             f"{folder} holds no records.csv; give the folder that `unlearn-bench run` wrote"
