@@ -142,7 +142,6 @@ def run(
         from unlearn_bench.execute import execute
         from unlearn_bench.progress import LiveProgress
         from unlearn_bench.report import write_report
-        from unlearn_bench.results import read_records
         from unlearn_bench.runner import Runner
         from unlearn_bench.store import Store, default_home
         from unlearn_bench.workers import Setup, Workers
@@ -176,7 +175,7 @@ def run(
             workers=Workers(count, setup) if count > 1 else None,
         )  # fmt: skip
     page = write_report(folder)
-    _print_comparison(console, read_records(folder))
+    _print_summary(console, folder)
     console.print(f"report: {page}", markup=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]
     if failed:
@@ -227,30 +226,34 @@ def _describe(device: "torch.device") -> str:
     return f"the CPU ({torch.get_num_threads()} threads)"
 
 
-def _print_comparison(console: Console, records: object) -> None:
-    import pandas as pd
+def _print_summary(console: Console, folder: Path) -> None:
+    from unlearn_bench.report import summary
 
-    from unlearn_bench.report import comparison
-
-    assert isinstance(records, pd.DataFrame)
-    for section in comparison(records):
-        console.print(f"\n[bold]{escape(section.title)}[/bold]\n{escape(section.finding)}")
-        _print_table(console, section)
+    for table in summary(folder):
+        _print_table(console, table)
 
 
 def _print_table(console: Console, given: "TextTable") -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)  # rules would cost a narrow terminal names
+    if given.title:
+        console.print(f"\n[bold]{escape(given.title)}[/bold]")
+    if given.finding:
+        console.print(Text(given.finding))
+    # A name broken in two cannot be copied: the numbers give way first, unless it takes half.
+    whole = not given.words and all(len(row[0]) <= console.width / 2 for row in given.rows)
+    # Rules and wide gaps would cost a narrow terminal names.
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, heading in enumerate(given.columns):
         right = index > 0 and not given.words
-        # A name broken in two cannot be copied: the numbers give way first.
-        whole = index == 0 and not given.words
-        table.add_column(heading, justify="right" if right else "left", no_wrap=whole,
-                         overflow="fold")  # fmt: skip
+        table.add_column(heading, justify="right" if right else "left",
+                         no_wrap=whole and index == 0, overflow="fold")  # fmt: skip
     for number, row in enumerate(given.rows):
         cells = (Text(cell, "bold" if (number, column) in given.marked else "")
                  for column, cell in enumerate(row))  # fmt: skip
         table.add_row(*cells)
-    console.print(table)
+    if given.rows:
+        console.print(table)
+    for note in given.notes:
+        console.print(Text(note, "dim"), soft_wrap=True)
 
 
 @app.command()
@@ -287,14 +290,13 @@ def report(
         _compare(folder, other, fail_if_worse, out)
         return
     from unlearn_bench.report import write_report
-    from unlearn_bench.results import read_records
 
     page = write_report(folder)
     console = _console()
     if show:
         _show(page)
         return
-    _print_comparison(console, read_records(folder))
+    _print_summary(console, folder)
     console.print(f"report: {page}", markup=False, soft_wrap=True)
     if bundle:
         from unlearn_bench.bundle import write_bundle
@@ -336,12 +338,7 @@ def _compare(first: Path, second: Path, fail_if_worse: bool, out: Path | None) -
     found = compare(first, second)
     console = _console()
     for table in found.tables:
-        if table.title:
-            console.print(f"\n[bold]{escape(table.title)}[/bold]")
-        if table.finding:
-            console.print(Text(table.finding))
-        if table.rows:
-            _print_table(console, table)
+        _print_table(console, table)
     if out is not None:
         console.print(f"comparison: {write_comparison(found, out)}", markup=False, soft_wrap=True)
     for reason in found.worse:

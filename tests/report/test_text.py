@@ -1,6 +1,6 @@
 import pytest
 
-from unlearn_bench.report import comparison
+from unlearn_bench.report import summary
 from unlearn_bench.report.estimate import Estimate
 from unlearn_bench.report.table import sections
 from unlearn_bench.report.text import (
@@ -11,7 +11,7 @@ from unlearn_bench.report.text import (
     plus_minus,
     share,
 )
-from unlearn_bench.results import table, with_time_ratios
+from unlearn_bench.results import table
 
 
 def test_numbers_carry_their_half_width_and_sign():
@@ -45,13 +45,15 @@ def test_unknown_metrics_keep_their_name():
     assert label("examples_touched (retain)") == "Examples touched (retain)"
 
 
-def test_terminal_table_has_a_finding_and_few_columns(realistic):
-    (found,) = comparison(with_time_ratios(table(realistic())))
+def test_terminal_table_has_a_finding_and_few_columns(folder, realistic):
+    (found,) = summary(folder(realistic()))
     assert found.finding.startswith("pbu came nearest to retraining")
     assert len(found.columns) == 6
     assert all(len(row) == 6 for row in found.rows)
     assert [row[0] for row in found.rows[:3]] == ["retrain", "original", "pbu"]
     assert found.marked == {(2, 0), (2, 1)}
+    assert found.rows[-2][0] == "gradient_ascent †"
+    assert found.notes == ("† lost 10 or more points of retain accuracy",)
 
 
 def test_overview_marks_the_nearest_of_each_setting(run):

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from unlearn_bench.report.text import TextTable
 
-__all__ = ["comparison", "write_report"]
+__all__ = ["summary", "write_report"]
 
 
 def write_report(folder: Path) -> Path:
@@ -55,14 +53,19 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def comparison(records: pd.DataFrame) -> tuple[TextTable, ...]:
-    """Return one plain table per section, for the end of a run in the terminal.
+def summary(folder: Path) -> tuple[TextTable, ...]:
+    """Return one plain table per section, and what is missing, for the terminal.
 
-    Args:
-        records: The long table of :func:`unlearn_bench.results.read_records`.
+    Raises:
+        OutputError: If the folder holds no results.
     """
-    from unlearn_bench.report.findings import headline
-    from unlearn_bench.report.table import sections
-    from unlearn_bench.report.text import brief_table
+    from unlearn_bench.report.findings import headline, overview_headline, run_gaps
+    from unlearn_bench.report.provenance import read_report
+    from unlearn_bench.report.text import TextTable, brief_table
 
-    return tuple(brief_table(section, headline(section)) for section in sections(records))
+    report = read_report(folder)
+    tables = [brief_table(section, headline(section)) for section in report.sections]
+    if not tables:
+        tables.append(TextTable("", overview_headline(()), (), ()))
+    gaps = run_gaps(report.provenance)
+    return (*tables, *([TextTable("", "", (), (), notes=gaps)] if gaps else ()))

@@ -220,7 +220,7 @@ def _confidence(section: Section) -> list[Note]:
         found.append(
             Note("One seed", "no interval can be given, and any difference may be chance.")
         )
-    elif seeds < SEEDS_FOR_INFERENCE:
+    elif seeds < SEEDS_FOR_INFERENCE and section.reference is not None:
         found.append(
             Note(
                 "Descriptive only",

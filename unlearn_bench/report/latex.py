@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from unlearn_bench.report.findings import distance_definition, overview_headline, run_gaps
+from unlearn_bench.report.findings import distance_definition, headline, overview_headline
 from unlearn_bench.report.provenance import Provenance, Report
 from unlearn_bench.report.table import (
     DAMAGE_POINTS,
@@ -241,16 +241,16 @@ def _verdict(row: Row, verdict: Verdict | None) -> str:
 
 def _caption(section: Section, origin: Provenance) -> str:
     """State the protocol: what was measured how often, against what, and how it was judged."""
-    seeds = f"{len(section.seeds)} seeds" if len(section.seeds) > 1 else "one seed"
-    interval = (
-        f"Mean ± half-width of the 95 % t-interval over {seeds}"
+    title = section_title(section)
+    if not section.values.size:
+        return escape(f"{title}: {headline(section)}.")
+    about = "unlearning against retraining from scratch with the same seed"
+    said = [f"{title}: {about if section.reference is not None else headline(section)}."]
+    said.append(
+        f"Mean ± half-width of the 95 % t-interval over {len(section.seeds)} seeds."
         if len(section.seeds) > 1
-        else "One seed, so without intervals"
+        else "One seed, so without intervals."
     )
-    said = [
-        f"{section_title(section)}: unlearning against retraining from scratch with the same "
-        f"seed. {interval}."
-    ]
     if origin.recipe:
         said.append(f"Original and retrained model: {origin.recipe}.")
     if section.compared:
@@ -260,7 +260,10 @@ def _caption(section: Section, origin: Provenance) -> str:
     said += [_judgement(section)]
     if any(row.damage is not None for row in section.table.rows):
         said.append(f"†: {DAMAGE_POINTS:.0f} or more points of retain accuracy lost.")
-    said += run_gaps(origin)
+    if section.failures:
+        said.append(f"{len(section.failures)} runs failed and are not in the means.")
+    if origin.missing:
+        said.append(f"{origin.missing} of {origin.planned} runs of the suite were not run.")
     return escape(" ".join(part for part in said if part))
 
 

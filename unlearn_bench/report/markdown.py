@@ -21,6 +21,7 @@ from unlearn_bench.report.text import (
     failure_texts,
     main_columns,
     overview_table,
+    reading,
     section_title,
     text_table,
     verdict_table,
@@ -63,10 +64,11 @@ def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) ->
     if verdict.rows:
         blocks += [f"### {verdict.title}", render_table(verdict), f"### {MEASURED}"]
     blocks.append(render_table(table))
-    reading = ["Mean ± half-width of the 95 % t-interval over seeds."]
+    explained = [reading(section)] if reading(section) else []
     if section.compared:
-        reading.append(distance_definition(section))
-    blocks.append(escape(" ".join(reading)))
+        explained.append(distance_definition(section))
+    if explained:
+        blocks.append(escape(" ".join(explained)))
     bands = band_table(section)
     if bands.rows:
         blocks += [f"### {bands.title}", render_table(bands), escape(BAND_READING)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from unlearn_bench.report.estimate import Estimate
 from unlearn_bench.report.table import (
     ACCURACIES,
+    DAMAGE_POINTS,
     DISTANCE,
     MIA_AUC,
     TIME_RATIO,
@@ -71,6 +72,7 @@ class TextTable:
         finding: The sentence that the numbers support.
         marked: Row and column of the cells to stress.
         words: Whether the cells hold words, to be set from the left and wrapped.
+        notes: What is to be said below it.
     """
 
     title: str
@@ -79,6 +81,7 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     marked: frozenset[tuple[int, int]] = frozenset()
     words: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def label(column: str) -> str:
@@ -144,9 +147,15 @@ def brief_table(section: Section, finding: str) -> TextTable:
     columns = _available(section, (DISTANCE, time, "forget_accuracy", "retain_accuracy"))
     table = text_table(section, finding, columns)
     names = ("Method", *(_BRIEF.get(column, heading(column)) for column in columns), "Seeds")
-    # The reference stands in a line of its own and needs no word to say so.
-    rows = tuple(tuple("0" if cell == _REFERENCE else cell for cell in row) for row in table.rows)
-    return replace(table, columns=names, rows=rows)
+    rows = []
+    for row, cells in zip(section.table.rows, table.rows, strict=True):
+        name = f"{row.method} †" if row.damage is not None else cells[0]
+        # The reference stands in a line of its own and needs no word to say so.
+        rows.append((name, *("0" if cell == _REFERENCE else cell for cell in cells[1:])))
+    damaged = any(row.damage is not None for row in section.table.rows)
+    notes = [f"† lost {DAMAGE_POINTS:.0f} or more points of retain accuracy"] if damaged else []
+    notes += failure_texts(section)
+    return replace(table, columns=names, rows=tuple(rows), notes=tuple(notes))
 
 
 _BRIEF = {
@@ -189,6 +198,15 @@ def text_table(section: Section, finding: str, columns: Sequence[str]) -> TextTa
         section_title(section), finding, ("Method", *map(heading, columns), "Seeds"), tuple(rows),
         marked=frozenset((i, j) for i in nearest for j in (0, 1)),
     )  # fmt: skip
+
+
+def reading(section: Section) -> str:
+    """Say how the numbers of the first table are to be read, if there are any."""
+    if not section.values.size:
+        return ""
+    if len(section.seeds) == 1:
+        return "Of one seed, so without intervals."
+    return "Mean ± half-width of the 95 % t-interval over seeds."
 
 
 def verdict_table(section: Section) -> TextTable:
