@@ -156,6 +156,15 @@ def test_a_run_that_nobody_planned_is_found(unpacked):
     assert "runs/other.json: of no planned run" in problems(unpacked)
 
 
+@pytest.mark.parametrize("key", ["../../outside", "/etc/passwd", "a/b", "", "."])
+def test_a_plan_that_leads_out_of_the_bundle_is_refused(key, unpacked):
+    stored = json.loads((unpacked / "suite.json").read_text())
+    stored["plan"][0] = key
+    (unpacked / "suite.json").write_text(json.dumps(stored))
+    relist(unpacked)
+    assert "is not the key of a run" in problems(unpacked)
+
+
 def test_a_parquet_file_that_differs_from_the_csv_is_found(unpacked):
     import pandas as pd
 
@@ -200,9 +209,11 @@ def test_a_file_that_is_there_twice_is_refused(bundle, tmp_path):
     assert "'report.md' is there 2 times" in problems(tmp_path / "x.zip")
 
 
-def test_a_bundle_that_claims_to_be_enormous_is_not_read(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn_bench.bundle.MAX_BYTES", 100_000)
-    monkeypatch.setattr("unlearn_bench.bundle.MAX_FILES", 3)
+def test_what_claims_to_be_enormous_is_not_read(bundle, unpacked, monkeypatch):
+    monkeypatch.setattr("unlearn_bench.bundle.MAX_BYTES", bundle.stat().st_size)
+    for place in (bundle, unpacked):
+        assert "GiB: not read" in problems(place)
+    monkeypatch.setattr("unlearn_bench.bundle.MAX_BYTES", 1000)
     assert "not read" in problems(bundle)
 
 

@@ -170,6 +170,8 @@ def _in_folder(folder: Path) -> _Contents:
             problems.append(f"{name!r} is not a plain file below the bundle")
         elif path.is_file():
             sizes[name] = path.stat().st_size
+    if sum(sizes.values()) > MAX_BYTES:
+        return _Contents({}, lambda _: b"", (f"holds more than {MAX_BYTES >> 30} GiB: not read",))
     return _Contents(sizes, lambda name: (folder / name).read_bytes(), tuple(problems))
 
 
@@ -191,7 +193,7 @@ def _verify(contents: _Contents, problems: tuple[str, ...]) -> Verified:
     try:
         manifest = contents.read(MANIFEST)
         listed, unreadable = _listed(manifest)
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged stream: zlib's own errors among others
         return Verified((*problems, f"{MANIFEST} cannot be read: {error}"))
     found = list(problems) + unreadable
     whole: dict[str, bytes] = {}
@@ -201,7 +203,7 @@ def _verify(contents: _Contents, problems: tuple[str, ...]) -> Verified:
             continue
         try:
             content = contents.read(name)
-        except Exception as error:  # a damaged stream: zlib's own errors among others
+        except Exception as error:
             found.append(f"{name}: cannot be read: {error}")
             continue
         if hashlib.sha256(content).hexdigest() != digest:
@@ -245,6 +247,10 @@ def _consistency(files: Mapping[str, bytes]) -> tuple[int, list[str]]:
                 (place / name).write_bytes(content)
         try:
             plan = [str(key) for key in read_suite(place).get("plan") or ()]
+            # A key is part of a path: it must not lead out of the folder.
+            strange = [key for key in plan if not re.fullmatch(r"[A-Za-z0-9][\w:.-]*", key)]
+            if strange:
+                return 0, [f"suite.json: {strange[0]!r} is not the key of a run"]
             results = [result for key in plan if (result := read_run(place, key))]
             derived = as_csv(results)
             problems = _differences(files["records.csv"].decode(), derived)

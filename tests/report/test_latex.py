@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,17 @@ def test_the_nearest_is_not_bold_where_all_are_told_apart(folder, run):
     text = tex_of(folder(judged(run, near=0.2, far=0.3, seeds=3)))
     assert r"\textbf" not in text
     assert "no bold" in text
+
+
+def test_the_overview_is_bold_by_the_verdict_too(folder, run):
+    runs = [r for r in judged(run, near=0.0, far=0.3, seeds=3)]
+    runs += [replace(r, scenario="class:1", key=f"{r.key}-1") for r in runs]
+    overview = tex_of(folder(runs)).split(r"\begin{table*}")[1]
+    assert "Bold follows the verdicts" in overview
+    near, far = (next(row for row in rows_of(overview) if row[0].strip() == name)
+                 for name in ("near", "far"))  # fmt: skip
+    assert all(r"\textbf" in cell for cell in near[1:3])
+    assert not any(r"\textbf" in cell for cell in far)
 
 
 def test_nothing_is_bold_without_a_verdict(folder, run):

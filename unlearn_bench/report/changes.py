@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn_bench.report.provenance import commit_text, hardware_text, mapping, versions_of
+from unlearn_bench.report.provenance import commit_text, mapping, versions_of
 from unlearn_bench.report.text import NONE
 
 _SETTING = ["dataset", "model", "scenario"]
@@ -30,10 +30,11 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """What two results folders are compared by: ``suite.json`` and the records."""
+    """What results folders are compared by: ``suite.json``, the records and who made them."""
 
     suite: Mapping[str, Any]
     records: pd.DataFrame
+    hardware: str
 
 
 def changes(first: Folder, second: Folder) -> tuple[Change, ...]:
@@ -83,7 +84,7 @@ def _entries(folder: Folder) -> Iterator[dict[str, str]]:
         "original weights": str(folder.suite.get("original") or NONE)[:_SHOWN],
         "command": str(folder.suite.get("command") or NONE),
         "code": commit_text(folder.suite) or NONE,
-        "hardware": hardware_text(environment) or NONE,
+        "hardware": folder.hardware or NONE,
         "seeds": ", ".join(map(str, seeds)) or NONE,
     }
     yield versions_of({"environment": environment})

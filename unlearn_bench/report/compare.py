@@ -23,7 +23,7 @@ import pandas as pd
 
 from unlearn_bench.report.changes import Change, Folder, changes
 from unlearn_bench.report.estimate import Estimate, estimate, paired_p_value, welch
-from unlearn_bench.report.provenance import Report, hardware_text, mapping, read_report
+from unlearn_bench.report.provenance import Report, read_report
 from unlearn_bench.report.table import DISTANCE, Section, seeds_of
 from unlearn_bench.report.text import (
     NONE,
@@ -103,9 +103,12 @@ def compare(first: Path, second: Path) -> Comparison:
     """
     a, b = read_report(first), read_report(second)
     suites = [read_suite(f) if (f / "suite.json").exists() else {} for f in (first, second)]
-    environments = [hardware_text(mapping(suite.get("environment"))) for suite in suites]
-    same_hardware = environments[0] == environments[1]
-    changed = changes(Folder(suites[0], a.records), Folder(suites[1], b.records))
+    same_hardware = a.provenance.hardware == b.provenance.hardware
+    folders = (
+        Folder(suite, report.records, report.provenance.hardware)
+        for suite, report in zip(suites, (a, b), strict=True)
+    )
+    changed = changes(*folders)
     pairs = _pairs(a, b)
     differences = tuple(d for one, other in pairs for d in _differences(one, other))
     fallen, turned = _verdicts(pairs)

@@ -23,7 +23,6 @@ from unlearn_bench.report.table import (
 )
 from unlearn_bench.report.text import (
     NONE,
-    TextTable,
     cell_text,
     heading,
     main_columns,
@@ -43,6 +42,7 @@ from unlearn_bench.report.verdict import (
 
 # Lines of \footnotesize that fit a page of letter paper, below a caption of ten lines.
 ROWS_PER_TABLE = 48
+SETTINGS_PER_TABLE = 8
 # LaTeX holds back at most some fifty floats until it finds a page for them.
 _TABLES_PER_FLUSH = 10
 
@@ -90,9 +90,7 @@ def render(report: Report) -> str:
         for table in _section(section, report.provenance)
     ]  # fmt: skip
     if len(report.sections) > 1:
-        finding = overview_headline(report.sections)
-        overview = overview_table(report.sections, finding)
-        tables = [*_overview(overview, report), *tables]
+        tables = [*_overview(report.sections), *tables]
     if not tables:
         tables = [escape(overview_headline(report.sections)) + "."]
     flushed = []
@@ -163,23 +161,28 @@ def _section(section: Section, origin: Provenance) -> Iterator[str]:
     yield from _tables(heads, align, list(blocks.values()), _caption(section, origin), place)
 
 
-def _overview(table: TextTable, report: Report) -> Iterator[str]:
-    marked = table.marked
-    rows = [
-        " & ".join(
-            rf"\textbf{{{_number(cell)}}}" if (i, j) in marked else _number(cell)
-            for j, cell in enumerate(row)
+def _overview(sections: Sequence[Section]) -> Iterator[str]:
+    """Yield the distances of all methods by setting, some settings a table."""
+    finding = overview_headline(sections)
+    for start in range(0, len(sections), SETTINGS_PER_TABLE):
+        some = sections[start : start + SETTINGS_PER_TABLE]
+        table = overview_table(some, finding)
+        best = [distinguished(section) for section in some]
+        rows = []
+        for method, *cells in table.rows:
+            set_ = [escape(method), *map(_number, cells)]
+            for column, names in enumerate(best, 1):
+                if method in names:
+                    set_[column] = rf"\textbf{{{set_[column]}}}"
+            rows.append(" & ".join(set_))
+        heads = [r"\\".join(escape(part) for part in name.split(" · ")) for name in table.columns]
+        caption = escape(
+            f"{finding}. Distance to retraining in percentage points, mean ± half-width of the "
+            "95 % t-interval over seeds, by setting. Bold follows the verdicts in the settings' "
+            "own tables."
         )
-        for i, row in enumerate(table.rows)
-    ]
-    heads = [r"\\".join(escape(part) for part in name.split(" · ")) for name in table.columns]
-    caption = (
-        f"{overview_headline(report.sections)}. Distance to retraining in percentage points, mean "
-        "± half-width of the 95 % t-interval over seeds, by setting; bold is the nearest of each "
-        "setting, whose verdict stands in the setting's own table."
-    )
-    align = "l" + "r" * (len(table.columns) - 1)
-    yield from _tables(heads, align, [rows], escape(caption), "overview")
+        align = "l" + "r" * (len(table.columns) - 1)
+        yield from _tables(heads, align, [rows], caption, f"overview-{start}")
 
 
 def _tables(
