@@ -17,7 +17,7 @@ LAYERS: tuple[set[str], ...] = (
     {"access", "errors", "keys", "outputs", "seeds", "small_nets", "statistics"},
     {"cost", "files", "mechanics", "spec", "yaml_source"},
     {"data", "fisher", "registry", "results", "store"},
-    {"config", "context", "evaluate", "metrics", "models"},
+    {"config", "context", "curves", "evaluate", "metrics", "models"},
     {"api", "probes", "training"},
     {"observe"},
     {"runner"},

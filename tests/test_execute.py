@@ -10,10 +10,11 @@ import pytest
 from filelock import FileLock
 
 from unlearn_bench.config import Plan, expand
+from unlearn_bench.curves import read_curves
 from unlearn_bench.errors import ConfigError, DataError, OutputError, UserError
 from unlearn_bench.execute import execute
 from unlearn_bench.keys import content_key
-from unlearn_bench.results import Record, RunResult, read_records, read_run
+from unlearn_bench.results import Record, RunResult, read_records, read_run, read_suite
 from unlearn_bench.runner import RunFailedError
 from unlearn_bench.spec import RunSpec, Suite
 from unlearn_bench.workers import Event
@@ -389,3 +390,11 @@ def test_what_makes_the_suite_impossible_ends_it_with_the_rest_recorded(out: Pat
     with pytest.raises(OutputError, match="disk full"):
         several(runner, out, StrawWorkers(runner))
     assert 0 < len(recorded(out)) < len(ALL)
+
+
+def test_curves_and_facts_of_the_methods_are_written_for_the_report(out: Path) -> None:
+    go(Straw(), out)
+    assert read_curves(out) is not None
+    facts = read_suite(out)["methods"]["finetune"]
+    assert facts["family"] == "fine-tuning" and facts["access"] == "retain"
+    assert set(facts) == {"name", "access", "family", "year", "source"}

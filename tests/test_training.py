@@ -155,3 +155,13 @@ def test_watching_does_not_change_the_training():
     plain = run(Recipe(epochs=2, batch_size=32, lr=5e-3))
     model, _ = logged(range(200))
     assert torch.equal(plain[1].weight, model[1].weight)
+
+
+def test_the_mean_loss_of_every_epoch_is_told():
+    told = []
+    recipe = Recipe(epochs=12, batch_size=32, lr=5e-3)
+    train(net(), digits(), recipe, seed=0, step=lambda text: None, losses=told.append)
+    values = [float(loss) for loss in told]
+    assert len(values) == 12 and not told[0].requires_grad
+    # The first epoch starts near log(10), the loss of a guess, and it falls from there.
+    assert 1.5 < values[0] < 2.6 and values[-1] < 0.5 * values[0]

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from unlearn_bench import registry
 from unlearn_bench.config import Plan
+from unlearn_bench.curves import write_curves
 from unlearn_bench.errors import ConfigError, OutputError
 from unlearn_bench.files import readable_os_errors, write_atomically
 from unlearn_bench.keys import canonical_json
@@ -51,7 +53,7 @@ def execute(
 ) -> list[RunResult]:  # fmt: skip
     """Run every planned run that has no result in ``out`` yet; return the results of all.
 
-    Whatever ends this early, ``records.csv`` covers what was finished.
+    Whatever ends this early, ``records.csv`` and ``curves.parquet`` cover what was finished.
 
     Args:
         plan: The runs, in order.
@@ -91,7 +93,9 @@ def execute(
                 there = results.get(key) or _readable(out, key)
                 if there is not None:
                     results[key] = there
-            write_records(out, [results[key] for key in keys if key in results])
+            finished = [results[key] for key in keys if key in results]
+            write_records(out, finished)
+            write_curves(out, finished)
     return [results[key] for key in keys]
 
 
@@ -272,6 +276,7 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
     stored = asked | {
         "plan": keys,
         "notes": list(plan.notes),
+        "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
         "command": command,
         "environment": dict(runner.environment)
         | ({"threads": plan.suite.threads} if plan.suite.threads else {}),
@@ -280,6 +285,15 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
     }
     keep_sources(plan, out)
     write_atomically(path, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+def _facts(method: str) -> dict[str, Any]:
+    """Return what a report says of a method beside its results, and filters by."""
+    entry = registry.get(method)
+    return {
+        "name": method, "access": str(entry.access), "family": entry.family, "year": entry.year,
+        "source": entry.source,
+    }  # fmt: skip
 
 
 def _differs(one: object, other: object) -> bool:

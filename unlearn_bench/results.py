@@ -2,10 +2,11 @@
 
 A results folder holds::
 
-    suite.json     what was asked: the resolved suite and the keys of its runs
-    runs/KEY.json  what one run gave: its records, its log, its costs, or why it failed
-    records.csv    every record of every planned run, long form, columns in COLUMNS;
-                   records.parquet, written with the report, has the same rows
+    suite.json      what was asked: the resolved suite and the keys of its runs
+    runs/KEY.json   what one run gave: its records, curves, log and costs, or why it failed
+    records.csv     every record of every planned run, long form, columns in COLUMNS;
+                    records.parquet, written with the report, has the same rows
+    curves.parquet  every point of what was measured as a curve (curves.py)
 
 Each file is replaced atomically, so a killed process leaves either a finished run or none.
 """
@@ -31,7 +32,7 @@ COLUMNS = (
 Status = Literal["ok", "failed", "unresolved", "not_applicable"]
 
 # Raise when an evaluation records something else than before: old results are then made anew.
-EVALUATION = 2
+EVALUATION = 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,25 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Something measured as a function of something else.
+
+    Attributes:
+        curve: What kind it is, such as ``roc``.
+        series: Which one of that kind, such as ``mia_loss``.
+        x: Positions, ascending.
+        y: Values there.
+        n: Examples that ``x`` is counted over; 0 where it is no share of examples.
+    """
+
+    curve: str
+    series: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    n: int = 0
+
+
+@dataclass(frozen=True)
 class RunResult:
     """Everything one run left behind.
 
@@ -76,6 +96,7 @@ class RunResult:
         environment: Hardware and library versions that produced the figures.
         hashes: SHA-256 of what went in and came out: ``data``, ``method_file``, and of the
             weights ``original``, ``unlearned`` and ``retrained``, as far as the run came.
+        curves: What was measured as a curve, the ROC of attacks for one.
     """
 
     key: str
@@ -93,6 +114,7 @@ class RunResult:
     metric_seconds: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    curves: tuple[Curve, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the long-form rows; a failed run is one row that carries its reason."""
@@ -125,6 +147,10 @@ def read_run(folder: Path, key: str) -> RunResult | None:
         stored = json.loads(path.read_text())
         stored["records"] = tuple(Record(**record) for record in stored["records"])
         stored["log"] = tuple(stored["log"])
+        stored["curves"] = tuple(
+            Curve(**curve | {"x": tuple(curve["x"]), "y": tuple(curve["y"])})
+            for curve in stored.get("curves", ())
+        )
         return RunResult(**stored)
     except FileNotFoundError:
         return None

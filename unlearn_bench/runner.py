@@ -25,6 +25,7 @@ from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError
 from unlearn_bench.keys import content_key, file_hash
 from unlearn_bench.mechanics.attacks import Pixels
 from unlearn_bench.metrics.cost import cost_records
+from unlearn_bench.metrics.mia import loss_roc
 from unlearn_bench.observe import Lab
 from unlearn_bench.outputs import Evaluation
 from unlearn_bench.results import EVALUATION, RunResult
@@ -188,6 +189,7 @@ class Runner:
                 (("original", original), ("unlearned", unlearned), ("retrained", retrained))
                 if artifact is not None
             },
+            curves=(loss_roc(evaluation),),
         )  # fmt: skip
 
     def _unlearned(
@@ -386,9 +388,10 @@ class Runner:
             model: nn.Module, split: Split, only: Sequence[nn.Module] | None = None
         ) -> None:
             train(model, split, spec.recipe, seed=seed, only=only,
-                  step=lambda text: step(f"{spec.label}: {text}"))  # fmt: skip
+                  step=lambda text: step(f"{spec.label}: {text}"),
+                  losses=lambda loss: context.log(training_loss=loss))  # fmt: skip
 
-        return Context(
+        context = Context(
             spec.method, method.access, handed_over, device=self._device, seed=seed,
             num_classes=data.num_classes, forget_classes=indices.forget_classes,
             build=lambda model_seed: passes.watch(self._build(spec, model_seed)),
@@ -397,6 +400,7 @@ class Runner:
                             for values in (data.mean, data.std))),
             training_log=log,
         )  # fmt: skip
+        return context
 
     def _evaluation(
         self, spec: RunSpec, unlearned: Artifact, original: Artifact, retrained: Artifact | None,

@@ -59,6 +59,7 @@ class UpdateLog:
 def train(
     model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: Step,
     only: Sequence[nn.Module] | None = None, log: UpdateLog | None = None,
+    losses: Callable[[Tensor], None] | None = None,
 ) -> None:  # fmt: skip
     """Minimise cross-entropy on ``split`` by the recipe, in place; ends in eval mode.
 
@@ -70,6 +71,7 @@ def train(
         step: Told about each finished epoch.
         only: Modules of the model to train; the rest keeps its weights and stays in eval mode.
         log: Told about every optimiser step.
+        losses: Told the mean loss over the steps of each epoch, as a tensor on the device.
 
     Raises:
         MethodError: If the loss stops being finite.
@@ -91,16 +93,19 @@ def train(
     for part in parts:
         part.train()
     for epoch in range(recipe.epochs):
-        loss = torch.zeros((), device=split.device)
+        loss = total_loss = torch.zeros((), device=split.device)
         for x, y, positions in split.traced(1, recipe.batch_size):
             loss = cross_entropy(model(x), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            total_loss = total_loss + loss.detach()
             with log.watch(split.indices[positions.cpu()]) if log else nullcontext():
                 optimizer.step()
             scheduler.step()
         # Once per epoch: asking a GPU for a number makes it wait.
         _check_finite(loss, epoch, recipe)
+        if losses is not None:
+            losses(total_loss / steps_per_epoch)
         step(f"epoch {epoch + 1}/{recipe.epochs}")
     model.eval()
 

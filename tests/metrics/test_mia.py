@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from unlearn_bench.errors import ParameterError
-from unlearn_bench.metrics.mia import auc, loss_attack, true_positive_rate
+from unlearn_bench.metrics.mia import auc, loss_attack, loss_roc, roc, true_positive_rate
 from unlearn_bench.outputs import Evaluation, Observed, Outputs
 
 scores = st.lists(st.integers(-3, 3), min_size=2, max_size=12)
@@ -105,3 +105,25 @@ def test_the_order_of_examples_does_not_matter():
 def test_huge_logits_do_not_overflow():
     records = {r.metric: r.value for r in loss_attack(outputs([[1e6, -1e6]] * 20, [[0, 1e6]] * 20))}
     assert records["mia_loss_auc"] == 1.0
+
+
+def test_the_roc_by_hand():
+    curve = roc("mia_loss", np.array([3.0, 1.5, 0.5, 0.0]), np.array([2.0, 1.0, 0.0, -1.0]))
+    assert curve.x == (0.0, 0.25, 0.5, 0.75, 1.0) and curve.n == 4
+    assert curve.y == (0.25, 0.5, 0.75, 1.0, 1.0)  # of 0 against 0 no member is found
+
+
+def test_the_roc_agrees_with_the_rates_and_the_area():
+    rng = np.random.default_rng(0)
+    member, other = rng.normal(0.7, 1, 900), rng.normal(0, 1, 1000)
+    curve = roc("mia_loss", member, other)
+    assert len(curve.x) <= 81 and list(curve.y) == sorted(curve.y)
+    for x, y in zip(curve.x[1:-1], curve.y[1:-1], strict=True):
+        assert y == true_positive_rate(member, other, x)
+    assert np.trapezoid(curve.y, curve.x) == pytest.approx(auc(member, other)[0], abs=0.005)
+
+
+def test_the_roc_of_the_loss_attack_takes_members_for_members():
+    fitted, unseen = [[5.0, 0.0]] * 20, [[0.0, 0.0]] * 20
+    assert loss_roc(outputs(fitted, unseen)).y[0] == 1.0
+    assert loss_roc(outputs(unseen, fitted)).y[0] == 0.0

@@ -13,13 +13,15 @@ from scipy.stats import binomtest, norm, rankdata
 from unlearn_bench.errors import ParameterError
 from unlearn_bench.metrics import Metric, measures
 from unlearn_bench.outputs import Evaluation
-from unlearn_bench.results import Record
+from unlearn_bench.results import Curve, Record
 
 Scores = NDArray[np.float64]
 
 # Fewer false positives than this at the wanted rate say nothing about the tail.
 MIN_FALSE_POSITIVES = 10
 TOO_FEW = "too few examples"
+# Points of a stored ROC curve, spread evenly over the logarithm of the false positive rate.
+ROC_POINTS = 80
 RATES = {"10pct": 0.1, "1pct": 0.01, "0.1pct": 0.001}
 _SOURCE = "Yeom et al. 2018, arXiv:1709.01604; low rates: Carlini et al. 2022, arXiv:2112.03570"
 
@@ -79,6 +81,25 @@ def true_positive_rate(member: Scores, other: Scores, fpr: float) -> float:
     allowed = int(np.floor(fpr * len(other) + 1e-9))
     threshold = np.sort(other)[::-1][allowed]
     return float((member > threshold).mean())
+
+
+def roc(attack: str, member: Scores, other: Scores) -> Curve:
+    """Return an attack's ROC: at each false positive rate that N others can show, the true one.
+
+    Args:
+        attack: Name of the attack, such as ``mia_loss``.
+        member: Scores of training examples, [M], higher means "member".
+        other: Scores of unseen examples, [N].
+
+    Returns:
+        Rates k/N for at most :data:`ROC_POINTS` whole k up to N, and the share of members that
+        score above all but k of the others; monotone, ending in (1, 1).
+    """
+    n = len(other)
+    counts = np.unique(np.concatenate([[0], np.geomspace(1, n, ROC_POINTS).round()])).astype(int)
+    thresholds = np.append(np.sort(other)[::-1], -np.inf)[counts]
+    found = (member[None, :] > thresholds[:, None]).mean(axis=1)
+    return Curve("roc", attack, tuple((counts / n).tolist()), tuple(found.tolist()), n)
 
 
 def attack_metrics(attack: str, what: str, source: str) -> tuple[Metric, ...]:
@@ -141,10 +162,20 @@ def unresolved_attack(attack: str, reason: str) -> list[Record]:
 )  # fmt: skip
 def loss_attack(evaluation: Evaluation) -> list[Record]:
     """Return AUC and true positive rates of the loss attack, F against TF."""
-    member = -evaluation.unlearned["forget"].nll().numpy()
-    other = -evaluation.unlearned["test_forget"].nll().numpy()
+    member, other = _loss_scores(evaluation)
     resolvable = min(1.0, MIN_FALSE_POSITIVES / len(other))
     return [
         *attack_records("mia_loss", member, other),
         Record("mia_loss_resolvable_fpr", "forget+test_forget", resolvable),
     ]
+
+
+def loss_roc(evaluation: Evaluation) -> Curve:
+    """Return the ROC of the loss attack, F against TF."""
+    return roc("mia_loss", *_loss_scores(evaluation))
+
+
+def _loss_scores(evaluation: Evaluation) -> tuple[Scores, Scores]:
+    member = -evaluation.unlearned["forget"].nll().numpy()
+    other = -evaluation.unlearned["test_forget"].nll().numpy()
+    return member, other
