@@ -139,7 +139,6 @@ def test_the_command_line_loads_nothing_heavy_before_it_must() -> None:
         "scipy",
         "sklearn",
         "matplotlib",
-        "seaborn",
         "pydantic",
         "yaml",
     }

@@ -18,7 +18,6 @@ import traceback
 
 PRELOADED = (
     "matplotlib.backends.backend_svg",
-    "seaborn",
     "sklearn.datasets",
     "unlearn_bench.catalogue",
     "unlearn_bench.config",

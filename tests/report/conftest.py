@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from unlearn_bench.results import Record, RunResult, write_records
+from unlearn_bench import curves as stored_curves
+from unlearn_bench.results import Curve, Record, RunResult, write_records
 
 SPLITS = {
     "forget_accuracy": "forget",
@@ -34,29 +36,52 @@ def run() -> Callable[..., RunResult]:
     return make_run
 
 
+def write_results(place: Path, runs: list[RunResult], **suite: Any) -> Path:
+    """Write runs, and a suite around them, as a results folder."""
+    write_records(place, runs)
+    stored_curves.write_curves(place, runs)
+    stored: Mapping[str, Any] = {
+        "suite": {"name": "trial", "description": "A trial.", "seeds": 3},
+        "plan": [run.key for run in runs],
+        "command": "unlearn-bench run --methods all",
+        "environment": {"unlearn_bench": "0.1.0", "torch": "2.15", "python": "3.11",
+                        "device": "cpu", "cpu": "A processor", "threads": 2},
+        "notes": [],
+    }  # fmt: skip
+    (place / "suite.json").write_text(json.dumps({**stored, **suite}))
+    return place
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes runs, and a suite around them, as a results folder."""
+    """``folder(runs, ...)`` writes them into the test's folder."""
+    return lambda runs, **suite: write_results(tmp_path, runs, **suite)
 
-    def write(runs: list[RunResult], **suite: Any) -> Path:
-        write_records(tmp_path, runs)
-        stored: Mapping[str, Any] = {
-            "suite": {"name": "trial", "description": "A trial.", "seeds": 3},
-            "plan": [run.key for run in runs],
-            "command": "unlearn-bench run --methods all",
-            "environment": {"unlearn_bench": "0.1.0", "torch": "2.15", "python": "3.11",
-                            "device": "cpu", "cpu": "A processor", "threads": 2},
-            "notes": [],
-        }  # fmt: skip
-        (tmp_path / "suite.json").write_text(json.dumps({**stored, **suite}))
-        return tmp_path
 
-    return write
+@pytest.fixture(scope="session")
+def write_folder() -> Callable[..., Path]:
+    return write_results
+
+
+@pytest.fixture(scope="session")
+def invented() -> Callable[..., list[RunResult]]:
+    return realistic_runs
+
+
+@pytest.fixture(scope="session")
+def invented_run() -> Callable[..., RunResult]:
+    return make_run
 
 
 @pytest.fixture
 def realistic() -> Callable[..., list[RunResult]]:
     return realistic_runs
+
+
+@pytest.fixture
+def curves() -> Any:
+    """The curves of the realistic runs, three seeds."""
+    return stored_curves.table(realistic_runs())
 
 
 # Forget, retain, test-forget and test-retain accuracy, loss attack AUC, seconds; then their
@@ -71,6 +96,17 @@ PROFILES = {
     "neg_grad_plus": ("method", (0.009, 0.972, 0.014, 0.955, 0.478, 1.7), 0.01),
     "bad_teacher": ("method", (0.034, 0.989, 0.041, 0.974, 0.41, 1.2), 0.01),
 }
+
+
+def _roc(auc: float) -> Curve:
+    x = tuple(i / 100 for i in range(101))
+    return Curve("roc", "mia_loss", x, tuple(v ** ((1 - auc) / auc) for v in x), n=100)
+
+
+def _log(method: str) -> tuple[Mapping[str, float], ...]:
+    if method == "original":
+        return ()
+    return tuple({"step": float(i), "loss": 2.0 / (1 + 0.3 * i)} for i in range(30))
 
 
 def realistic_runs(seeds: int = 3, scenarios: tuple[str, ...] = ("class:8",)) -> list[RunResult]:
@@ -100,6 +136,7 @@ def realistic_runs(seeds: int = 3, scenarios: tuple[str, ...] = ("class:8",)) ->
                     Record("examples_touched", "forget", 142.0),
                     Record("examples_touched", "retain", 1295.0 if method != "pbu" else 0.0),
                 )
-                runs.append(make_run(method, seed, kind=kind, scenario=scenario,
-                                     records=extra, **values))  # fmt: skip
+                made = make_run(method, seed, kind=kind, scenario=scenario, records=extra,
+                                **values)  # fmt: skip
+                runs.append(replace(made, curves=(_roc(means[4]),), log=_log(method)))
     return runs

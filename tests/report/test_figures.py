@@ -1,15 +1,29 @@
+import io
 from xml.etree import ElementTree
 
+import pandas
+import pytest
+
 from unlearn_bench.report import figures
-from unlearn_bench.report.labels import Label, place_labels
+from unlearn_bench.report.figures import canvas
+from unlearn_bench.report.figures.cost import pareto_front
+from unlearn_bench.report.figures.labels import Label, place_labels
+from unlearn_bench.report.figures.ranking import critical_difference, friedman, why_absent
 from unlearn_bench.report.table import sections
 from unlearn_bench.results import Record, table, with_time_ratios
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(runs):
-    return figures.draw(sections(with_time_ratios(table(runs))))
+def drawn(runs, curves=None):
+    found = figures.draw(sections(with_time_ratios(table(runs))), curves)
+    return {place: {figure.name: figure for figure in some} for place, some in found.items()}
+
+
+def pick(runs, *names):
+    """The named figures of the only section."""
+    found = drawn(runs)[0]
+    return [found[name] for name in names]
 
 
 def words(svg):
@@ -17,14 +31,14 @@ def words(svg):
 
 
 def test_every_measured_method_is_labelled_directly(realistic):
-    accuracy, cost = drawn(realistic())[0]
+    accuracy, cost = pick(realistic(), "accuracy", "cost")
     methods = {run.method for run in realistic()}
     assert methods <= words(accuracy.svg)
     assert methods - {"retrain", "original"} <= words(cost.svg)
 
 
 def test_title_states_the_finding_and_caption_the_seeds(realistic):
-    accuracy, cost = drawn(realistic())[0]
+    accuracy, cost = pick(realistic(), "accuracy", "cost")
     assert accuracy.title == "gradient_ascent lost retain accuracy; finetune forgot too little"
     assert cost.title.startswith("pbu, the nearest to retraining, took")
     assert all("n = 3" in figure.caption for figure in (accuracy, cost))
@@ -33,25 +47,24 @@ def test_title_states_the_finding_and_caption_the_seeds(realistic):
 def test_hostile_labels_leave_the_file_well_formed(run):
     accurate = {"forget_accuracy": 0.0, "retain_accuracy": 1.0, "wall_seconds": 1.0}
     name = '<script>$x_{$ & "q" \x07'
-    ((accuracy, cost),) = drawn(
-        [run("retrain", kind="reference", **accurate), run(name, **accurate)]
-    ).values()
-    for figure in (accuracy, cost):
+    found = drawn([run("retrain", kind="reference", **accurate), run(name, **accurate)])[0]
+    assert {"accuracy", "cost", "phases"} <= set(found)
+    for figure in found.values():
         assert any('<script>$x_{$ & "q"' in word for word in words(figure.svg))
 
 
 def test_inlined_drawing_has_theme_colours_and_no_ids_of_groups(realistic):
-    page = figures.inline(drawn(realistic())[0][0].svg)
+    page = figures.inline(pick(realistic(), "accuracy")[0].svg)
     assert page.startswith('<svg role="img"')
-    assert "var(--ink)" in page and figures.INK not in page
+    assert "var(--ink)" in page and canvas.INK not in page
     assert "http" not in page
     assert '<g id="' not in page
 
 
 def test_sections_write_different_files(realistic):
     found = drawn(realistic(1, ("class:2", "class/2")))
-    paths = [figure.path for section in found.values() for figure in section]
-    assert len(set(paths)) == 4
+    paths = [f.path for section in found.values() for f in section.values()]
+    assert len(set(paths)) == len(paths) == 7  # three of each section, one ranking
 
 
 def test_nothing_is_drawn_from_nothing(run):
@@ -59,9 +72,9 @@ def test_nothing_is_drawn_from_nothing(run):
 
 
 def test_without_retraining_accuracy_is_shown_as_it_is(run):
-    ((accuracy,),) = drawn(
-        [run("pbu", forget_accuracy=0.1, retain_accuracy=0.9, wall_seconds=1.0)]
-    ).values()
+    (accuracy,) = pick(
+        [run("pbu", forget_accuracy=0.1, retain_accuracy=0.9, wall_seconds=1.0)], "accuracy"
+    )
     assert "Forget accuracy, %" in words(accuracy.svg)
     assert "target is not known" in accuracy.caption
 
@@ -93,7 +106,7 @@ def test_labels_without_room_are_named_in_the_caption(run):
     accurate = {"forget_accuracy": 0.0, "retain_accuracy": 1.0}
     runs = [run("retrain", kind="reference", **accurate)]
     runs += [run(f"a_method_with_a_long_name_{i}", **accurate) for i in range(30)]
-    ((accuracy,),) = drawn(runs).values()
+    (accuracy,) = pick(runs, "accuracy")
     (told,) = [part for part in accuracy.caption.split(". ") if part.startswith("No room")]
     shown = words(accuracy.svg)
     for method in (run.method for run in runs):
@@ -121,7 +134,121 @@ def test_where_the_forget_class_goes_is_drawn_by_class(run):
         )
     ]  # fmt: skip
     (section,) = sections(table(runs))
-    figure = next(f for f in figures.draw((section,))[0] if f.path == "figures/classes.svg")
+    (figure,) = pick(runs, "classes")
+    assert figure.title == (
+        "Retraining sends 75 % of what is to be forgotten to class dog; "
+        "none of 1 methods prefer that class too"
+    )
     for text in (">cat<", ">dog<", ">75<", ">25<", ">100<", ">pbu<"):
         assert text in figure.svg
     assert not any("forget_predicted_as" in column for column in section.table.columns)
+
+
+def test_every_figure_has_data_caption_with_n_and_print_form(realistic, curves):
+    found = drawn(realistic(), curves)
+    everything = {name: f for some in found.values() for name, f in some.items()}
+    assert set(everything) == {"cost", "accuracy", "roc", "phases", "training", "ranking"}
+    for name, figure in everything.items():
+        assert "n = 3" in figure.caption, name
+        assert figure.title in figure.svg.partition("<path")[0].replace("&apos;", "'"), name
+        assert figure.pdf.startswith(b"%PDF") and b"CreationDate" not in figure.pdf, name
+        numbers = pandas.read_csv(io.StringIO(figure.data))
+        assert len(numbers) and set(numbers["method"]) <= {run.method for run in realistic()}, name
+
+
+def test_the_download_holds_what_is_drawn(realistic):
+    cost, phases = pick(realistic(), "cost", "phases")
+    numbers = pandas.read_csv(io.StringIO(cost.data))
+    seeds = {(r.method, r.seed) for r in realistic() if r.kind == "method"}
+    assert {(row.method, row.seed) for row in numbers.itertuples()} == seeds
+    seconds = pandas.read_csv(io.StringIO(phases.data)).set_index("method")["wall_seconds"]
+    of_seeds = [
+        record.value for run in realistic() if run.method == "pbu"
+        for record in run.records if record.metric == "wall_seconds"
+    ]  # fmt: skip
+    assert seconds["pbu"] == pytest.approx(sum(of_seeds) / 3, rel=1e-5)
+    assert list(seconds) == sorted(seconds)
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ([(1, 5), (2, 3), (3, 4), (4, 1)], [0, 1, 3]),
+        ([(1, 1), (1, 1), (2, 1)], [0]),
+        ([(2, 2), (1, 3), (1, 2.5)], [2, 0]),
+    ],
+)
+def test_nothing_beats_a_method_on_the_front(points, front):
+    assert pareto_front(points) == front
+
+
+def test_the_critical_difference_is_the_published_one():
+    # Demšar 2006, table 5: q(0.05) is 2.569 for 4 and 3.164 for 10 classifiers.
+    for methods, q in ((2, 1.960), (4, 2.569), (10, 3.164)):
+        expected = q * (methods * (methods + 1) / (6 * 14)) ** 0.5
+        assert critical_difference(methods, 14) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_friedman_test_is_that_of_scipy():
+    from scipy.stats import friedmanchisquare
+
+    values = pandas.DataFrame(
+        {"a": [1.0, 2.0, 1.5, 1.0], "b": [2.0, 2.0, 3.0, 4.0], "c": [9.0, 3.0, 5.0, 4.0]}
+    )
+    assert friedman(values) == pytest.approx(friedmanchisquare(*values.T.to_numpy())[1])
+    assert friedman(values[["a", "a"]].set_axis(["a", "b"], axis=1)) == 1.0
+
+
+def test_ranks_count_the_cells_of_all_scenarios(realistic):
+    ranking = drawn(realistic(2, ("class:1", "class:2")))[figures.OVERALL]["ranking"]
+    assert "n = 4" in ranking.caption
+    ranks = pandas.read_csv(io.StringIO(ranking.data)).set_index("method")["mean_rank"]
+    # 6 methods: ranks sum to 1 + ... + 6 in every cell.
+    assert ranks.sum() == pytest.approx(21, abs=1e-3) and ranks.index[0] == "pbu"
+
+
+def test_one_cell_or_one_method_is_not_ranked_and_the_reason_is_told(realistic):
+    one_seed = sections(table(realistic(1)))
+    assert figures.OVERALL not in figures.draw(one_seed)
+    assert "one seed of one scenario" in why_absent(one_seed)
+    alone = sections(table([r for r in realistic(3) if r.method in ("retrain", "pbu")]))
+    assert figures.OVERALL not in figures.draw(alone)
+    assert "fewer than two methods" in why_absent(alone)
+
+
+def test_the_roc_shades_what_is_resolved_and_names_the_stressed(realistic, curves):
+    (roc,) = (f for f in figures.draw(sections(table(realistic())), curves)[0] if f.name == "roc")
+    assert "from 10 % on" in roc.caption and "against 100 unseen" in roc.caption
+    assert {"retrain", "original", "pbu", "guessing"} <= words(roc.svg)
+    numbers = pandas.read_csv(io.StringIO(roc.data))
+    assert numbers.groupby("method")["tpr"].last().eq(1).all()
+
+
+def test_training_curves_say_where_they_began_and_ended(realistic, curves):
+    (section,) = sections(table(realistic()))
+    (training,) = (f for f in figures.draw((section,), curves)[0] if f.name == "training")
+    assert any(word.startswith("loss 2 → 0.") for word in words(training.svg))
+    assert training.title.startswith("7 of 7 logged quantities ended below")
+
+
+def test_the_greatest_loss_of_a_class_is_in_the_title(run):
+    drops = {"retrain": (0.0, 0.0), "pbu": (0.02, -0.01), "ssd": (0.5, 0.0)}
+    runs = [
+        run(method, kind="reference" if method == "retrain" else "method", forget_accuracy=0.0,
+            retain_accuracy=1.0, records=(Record("class_drop", "cat", cat),
+                                          Record("class_drop", "dog", dog)))
+        for method, (cat, dog) in drops.items()
+    ]  # fmt: skip
+    (damage,) = pick(runs, "damage")
+    assert (
+        damage.title == "ssd lost 50 points on class cat; 1 of 2 methods lost 10 or more on "
+        "some class"
+    )
+    assert {"50", "−1", "2"} <= words(damage.svg)
+
+
+def test_a_pointed_mark_says_whose_it_is(realistic):
+    (cost,) = pick(realistic(), "cost")
+    titles = {node.text for node in ElementTree.fromstring(cost.svg).iter(f"{SVG}title")}
+    assert {"pbu", "finetune"} <= titles
+    assert "<title>pbu</title>" in figures.inline(cost.svg)

@@ -18,7 +18,7 @@ def test_figures_are_linked_by_relative_paths_that_exist(folder, realistic):
     place = write_report(folder(realistic())).parent
     text = (place / "report.md").read_text()
     links = [line.split("](")[1][:-1] for line in text.splitlines() if line.startswith("![")]
-    assert links == ["figures/accuracy.svg", "figures/cost.svg"]
+    assert "figures/accuracy.svg" in links and "figures/cost.svg" in links
     assert all((place / link).is_file() for link in links)
 
 

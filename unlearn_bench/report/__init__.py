@@ -40,10 +40,11 @@ def write_report(folder: Path) -> Path:
     from unlearn_bench.results import as_parquet
 
     report = read_report(folder)
-    drawn = figures.draw(report.sections)
+    drawn = figures.draw(report.sections, report.curves)
     for section_figures in drawn.values():
         for figure in section_figures:
             write_atomically(folder / figure.path, figure.svg)
+            write_atomically(folder / figure.pdf_path, figure.pdf)
     write_atomically(folder / "verdicts.csv", as_csv(report.sections))
     write_atomically(folder / "records.parquet", as_parquet(report.records))
     write_atomically(folder / "report.md", markdown.render(report, drawn))

@@ -116,7 +116,7 @@ def overview_headline(sections: Sequence[Section]) -> str:
 def notes(section: Section) -> tuple[Note, ...]:
     """Say what limits the section's numbers, the gravest first."""
     found = [
-        *_damage(section), *_idle(section), *_confidence(section), *_membership(section),
+        *_damage(section), *_idle(section), *_confidence(section), *positive_control(section),
         *_power(section), *_worst_class(section),
     ]  # fmt: skip
     for reason in dict.fromkeys(section.unresolved.values()):
@@ -164,6 +164,22 @@ def accuracy_title(section: Section) -> str:
     return f"{who} forgot and kept retain accuracy to within {FAR_POINTS:.0f} points"
 
 
+def roc_title(section: Section) -> str:
+    """State what the figure of the loss attack's ROC shows."""
+    power = section.power
+    if power is None or section.reference is None:
+        return "The loss attack; its power is unknown, as original or retraining is missing"
+    original = section.table.value(ORIGINAL, MIA_AUC)
+    retrained = section.table.value(section.reference, MIA_AUC)
+    assert original is not None and retrained is not None, "power rests on both"
+    aucs = f"AUC {original.mean:.2f} against {retrained.mean:.2f}"
+    if uninformative(section):
+        return f"The loss attack hardly tells the original from retraining here ({aucs})"
+    if power.low is None:
+        return f"The loss attack on original and retraining: {aucs}, in one seed"
+    return f"The loss attack tells the original from retraining ({aucs})"
+
+
 def cost_title(section: Section) -> str:
     """State what the figure of cost against distance shows."""
     leader = section.ranking[0]
@@ -184,6 +200,37 @@ def distance_definition(section: Section) -> str:
         f"retrained with the same seed, over {names}. Ideal is retraining’s value, neither more "
         f"nor less."
     )
+
+
+def positive_control(section: Section) -> list[Note]:
+    """Say whether the loss attack can tell even the original from retraining."""
+    if all(column != MIA_AUC for _, column in section.table.cells):
+        return []
+    power = section.power
+    if power is None:
+        return [
+            Note(
+                "Membership attack",
+                "its power is unknown, since original and retraining were not both measured.",
+            )
+        ]
+    control = f"AUC(original) − AUC(retrain) is {plus_minus(power, 3, sign=True)} (n = {power.n})"
+    if power.high is None:
+        return [Note("Membership attack", f"{control}; one seed cannot show whether it has power.")]
+    if uninformative(section):
+        where = "an interval that includes 0" if power.high >= 0 else "below 0"
+        return [
+            Note(
+                "Membership attack uninformative on this task",
+                f"{control}, {where}. Its values say nothing about forgetting.",
+            )
+        ]
+    return [
+        Note(
+            "Membership attack has power here",
+            f"{control}. Ideal is retraining’s AUC; below it is over-forgetting.",
+        )
+    ]
 
 
 def uninformative(section: Section) -> bool:
@@ -241,36 +288,6 @@ def _confidence(section: Section) -> list[Note]:
             )
         )
     return found
-
-
-def _membership(section: Section) -> list[Note]:
-    if all(column != MIA_AUC for _, column in section.table.cells):
-        return []
-    power = section.power
-    if power is None:
-        return [
-            Note(
-                "Membership attack",
-                "its power is unknown, since original and retraining were not both measured.",
-            )
-        ]
-    control = f"AUC(original) − AUC(retrain) is {plus_minus(power, 3, sign=True)} (n = {power.n})"
-    if power.high is None:
-        return [Note("Membership attack", f"{control}; one seed cannot show whether it has power.")]
-    if uninformative(section):
-        where = "an interval that includes 0" if power.high >= 0 else "below 0"
-        return [
-            Note(
-                "Membership attack uninformative on this task",
-                f"{control}, {where}. Its values say nothing about forgetting.",
-            )
-        ]
-    return [
-        Note(
-            "Membership attack has power here",
-            f"{control}. Ideal is retraining’s AUC; below it is over-forgetting.",
-        )
-    ]
 
 
 def _power(section: Section) -> list[Note]:

@@ -1,10 +1,21 @@
-"""The report as one self-contained HTML page: no script, no network, light and dark."""
+"""The report as one self-contained HTML page: no network, light and dark, whole without script.
 
+The script in ``templates/report.js`` adds what a still page cannot have: sorting, filters,
+another method in the comparison, a switch of the theme.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from unlearn_bench.report.figures import Figure, inline
+from unlearn_bench.report.figures import OVERALL, Figure, inline
+from unlearn_bench.report.figures.ranking import why_absent
 from unlearn_bench.report.findings import (
     Note,
     distance_definition,
@@ -14,6 +25,8 @@ from unlearn_bench.report.findings import (
     run_gaps,
     uninformative,
 )
+from unlearn_bench.report.glance import Glance, glance, verdict_text
+from unlearn_bench.report.legacy import WARNING, legacy_table
 from unlearn_bench.report.provenance import Report
 from unlearn_bench.report.table import (
     ACCURACIES,
@@ -38,70 +51,110 @@ from unlearn_bench.report.text import (
     overview_table,
     section_title,
     seeds_text,
-    verdict_table,
 )
+from unlearn_bench.report.verdict import verdicts
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+_KINDS = {"reference": "Reference", "control": "Control", "method": "Method"}
+_UNKNOWN = "not recorded"
+_NO_CURVES = (
+    "This folder has no curves.parquet, as it was made by an earlier version or cut short: the "
+    "attack's ROC and training curves cannot be drawn. Running the suite's command again adds them."
+)
+
 
 @dataclass(frozen=True)
 class _Cell:
-    """One table cell: the number, its half-width, and a smaller second line."""
+    """One table cell: the number, its half-width, a smaller second line, the key to sort by."""
 
     value: str
     half_width: str = ""
     second: str = ""
     classes: str = ""
+    key: float | str | None = None
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One table row with its remarks."""
+    """One table row with its remarks and what it can be filtered by."""
 
+    anchor: str
     name: str
+    detail: str
     tags: tuple[tuple[str, str], ...]
     cells: tuple[_Cell, ...]
-    seeds: str
     classes: str
+    facets: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Facet:
+    """A filter: its name, and the values among the rows."""
+
+    key: str
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Main:
+    """The table of all rows of all sections."""
+
+    headings: tuple[tuple[str, str], ...]
+    lines: tuple[_Line, ...]
+    facets: tuple[_Facet, ...]
+    download: str
 
 
 @dataclass(frozen=True)
 class _View:
     """All that the template needs of one section."""
 
+    anchor: str
     title: str
     finding: str
     definition: str
-    headings: tuple[tuple[str, str], ...]
-    groups: tuple[tuple[str, tuple[_Line, ...]], ...]
-    has_gaps: bool
+    glance: Glance
+    rows: Mapping[str, str]
     notes: tuple[Note, ...]
     failures: tuple[str, ...]
-    figures: tuple[tuple[str, Figure], ...]
+    figures: tuple[Mapping[str, Any], ...]
     everything: TextTable
-    verdicts: TextTable
     bands: TextTable
     band_reading: str
+    legacy: TextTable
 
 
 def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
     """Render the page; every text is escaped, the figures are inlined."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    loader = PackageLoader("unlearn_bench.report", "templates")
     environment = Environment(
-        loader=PackageLoader("unlearn_bench.report", "templates"),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"breakable": _breakable, "typeset": _typeset}
+    script = loader.get_source(environment, "report.js")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     finding = overview_headline(report.sections)
     several = len(report.sections) > 1
+    measured = any(row.seeds for section in report.sections for row in section.table.rows)
     return environment.get_template("report.html").render(
         finding=finding,
         overview=overview_table(report.sections, finding) if several else None,
-        sections=[_view(s, drawn.get(i, ())) for i, s in enumerate(report.sections)],
+        sections=[_view(s, i, drawn.get(i, ())) for i, s in enumerate(report.sections)],
+        main=_main(report),
+        overall=[_figure(figure) for figure in drawn.get(OVERALL, ())],
+        no_ranking=why_absent(report.sections) if measured else "",
+        no_curves=_NO_CURVES if measured and report.curves is None else "",
+        legacy_warning=WARNING,
         origin=report.provenance,
         gaps=run_gaps(report.provenance),
+        script=script,
+        script_hash=digest,
     )
 
 
@@ -117,30 +170,75 @@ def _typeset(text: str) -> str:
     return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
-def _view(section: Section, figures: Sequence[Figure]) -> _View:
-    shown = main_columns(section)
-    # Seconds stand in the second line of the time column where there is a ratio to retraining.
-    columns = [c for c in shown if c != "wall_seconds" or TIME_RATIO not in shown]
-    lines = {
-        kind: tuple(_line(section, row, columns) for row in section.table.of_kind(kind))
-        for kind in ("reference", "control", "method")
-    }
-    titles = {"reference": "Reference", "control": "Control", "method": "Methods"}
+def _view(section: Section, number: int, figures: Sequence[Figure]) -> _View:
     return _View(
+        anchor=f"s{number + 1}",
         title=section_title(section),
         finding=headline(section),
         definition=distance_definition(section) if section.compared else "",
-        headings=tuple(_heading(column) for column in columns),
-        groups=tuple((titles[kind], lines[kind]) for kind in lines if lines[kind]),
-        has_gaps=section.reference is not None,
+        glance=glance(section),
+        rows={row.method: _anchor(number, i) for i, row in enumerate(section.table.rows)},
         notes=notes(section),
         failures=failure_texts(section),
-        figures=tuple((inline(figure.svg), figure) for figure in figures),
+        figures=tuple(map(_figure, figures)),
         everything=_everything(section),
-        verdicts=verdict_table(section),
         bands=band_table(section),
         band_reading=BAND_READING,
+        legacy=legacy_table(section),
     )
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {
+        "svg": inline(figure.svg), "title": figure.title, "caption": figure.caption,
+        "wide": figure.wide, "name": figure.name, "data": _download(figure.data),
+    }  # fmt: skip
+
+
+def _download(text: str) -> str:
+    """Return a link that holds a CSV file."""
+    return "data:text/csv;charset=utf-8," + quote(text, safe=" ,.;:+-_()/|=*'!?@$~")
+
+
+def _anchor(section: int, row: int) -> str:
+    return f"s{section + 1}-r{row + 1}"
+
+
+def _main(report: Report) -> _Main:
+    several = len(report.sections) > 1
+    shown = list(dict.fromkeys(c for section in report.sections for c in main_columns(section)))
+    # Seconds stand in the second line of the time column where there is a ratio to retraining.
+    columns = [c for c in shown if c != "wall_seconds" or TIME_RATIO not in shown]
+    lines = tuple(
+        _line(report, section, number, place, columns)
+        for number, section in enumerate(report.sections)
+        for place in range(len(section.table.rows))
+    )
+    names = ["Model, data, scenario"] if several else []
+    facets = tuple(
+        _Facet(key, name, tuple(dict.fromkeys(dict(line.facets)[key] for line in lines)))
+        for key, name in (
+            ("kind", "Kind"), ("access", "Access"), ("family", "Family"), ("model", "Model"),
+            ("dataset", "Dataset"), ("scenario", "Scenario"),
+        )
+    ) if lines else ()  # fmt: skip
+    headings = (
+        ("Method", ""), *((name, "") for name in names), ("Verdict", ""),
+        *map(_heading, columns), ("Seeds", ""),
+    )  # fmt: skip
+    return _Main(headings, lines, facets, _download(_as_csv(headings, lines)))
+
+
+def _as_csv(headings: Sequence[tuple[str, str]], lines: Sequence[_Line]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = [key for key, _ in lines[0].facets] if lines else []
+    writer.writerow([", ".join(filter(None, names)) for names in headings] + keys)
+    for line in lines:
+        keyed = [cell.value if cell.key is None else cell.key for cell in line.cells]
+        cells = [f"{key:.6g}" if isinstance(key, float) else key for key in keyed]
+        writer.writerow([line.name, *cells, *(value for _, value in line.facets)])
+    return text.getvalue()
 
 
 def _heading(column: str) -> tuple[str, str]:
@@ -149,7 +247,12 @@ def _heading(column: str) -> tuple[str, str]:
     return name, unit
 
 
-def _line(section: Section, row: Row, columns: Sequence[str]) -> _Line:
+def _line(
+    report: Report, section: Section, number: int, place: int, columns: Sequence[str]
+) -> _Line:
+    row = section.table.rows[place]
+    known = report.methods.get(row.method, {})
+    family, access = str(known.get("family") or ""), str(known.get("access") or "")
     leaders = [ranked.method for ranked in section.ranking[:1]]
     tags = []
     classes = [row.kind]
@@ -157,7 +260,7 @@ def _line(section: Section, row: Row, columns: Sequence[str]) -> _Line:
         tags.append(("nearest", "good"))
         classes.append("leader")
     if row.method in section.tied:
-        tags.append(("not told apart", "even"))
+        tags.append(("tied with the nearest", "even"))
         classes.append("tied")
     if row.damage is not None:
         tags.append((f"retain −{row.damage:.0f} points", "bad"))
@@ -165,14 +268,39 @@ def _line(section: Section, row: Row, columns: Sequence[str]) -> _Line:
     if row.failed:
         total = len(row.seeds) + len(row.failed)
         tags.append((f"failed in {len(row.failed)} of {total} seeds", "bad"))
-    cells = tuple(_cell(section, row, column) for column in columns)
-    return _Line(row.method, tuple(tags), cells, seeds_text(row), " ".join(classes))
+    cells = [_verdict_cell(section, row)]
+    if len(report.sections) > 1:
+        cells.insert(0, _Cell(section_title(section), classes="words", key=f"{number:03d}"))
+    cells += [_cell(section, row, column) for column in columns]
+    cells.append(_Cell(seeds_text(row), key=float(len(row.seeds))))
+    detail = " · ".join(filter(None, (family, f"reads {access}" if access else "")))
+    if row.kind != "method":
+        detail = _KINDS[row.kind].lower()
+    return _Line(
+        _anchor(number, place), row.method, detail, tuple(tags), tuple(cells), " ".join(classes),
+        (
+            ("kind", _KINDS[row.kind]), ("access", access or _UNKNOWN),
+            ("family", family or _UNKNOWN), ("model", section.model),
+            ("dataset", section.dataset), ("scenario", section.scenario),
+        ),
+    )  # fmt: skip
+
+
+def _verdict_cell(section: Section, row: Row) -> _Cell:
+    found = next((v for v in verdicts(section) if v.method == row.method), None)
+    if found is None:
+        return _Cell(NONE, classes="words none", key="")
+    text = verdict_text(found)
+    tone = "words bad" if found.apart and row.kind == "method" else "words"
+    return _Cell(text, classes=tone, key=f"{len(found.apart)} {text}")
 
 
 def _cell(section: Section, row: Row, column: str) -> _Cell:
     value = section.table.value(row.method, column)
     if value is None:
-        return _Cell(cell_text(section, row, column), classes="none")
+        is_target = row.method == section.reference and column == DISTANCE
+        text = cell_text(section, row, column)
+        return _Cell(text, classes="none", key=0.0 if is_target else None)
     mean, _, half_width = format_value(column, value).partition(" ± ")
     gap = section.table.gap(row.method, column)
     second, classes = "", ""
@@ -190,7 +318,8 @@ def _cell(section: Section, row: Row, column: str) -> _Cell:
         classes = "distance"
     if value.n != len(row.seeds):
         second = f"{second} n = {value.n}".strip()
-    return _Cell(mean, half_width, second, classes)
+    key = value.mean if math.isfinite(value.mean) else None
+    return _Cell(mean, half_width, second, classes, key)
 
 
 def _everything(section: Section) -> TextTable:

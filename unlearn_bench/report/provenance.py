@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from unlearn_bench.curves import read_curves
 from unlearn_bench.report.table import Section, sections
 from unlearn_bench.results import COLUMNS, read_records, read_suite
 
@@ -54,11 +55,19 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a renderer needs; ``records`` are the long table all of it comes from."""
+    """Everything a renderer needs.
+
+    Attributes:
+        records: The long table that all of it comes from.
+        methods: What the suite knew of each method by its label: access, family, year, source.
+        curves: Points of all curves, or None where the folder has none.
+    """
 
     sections: tuple[Section, ...]
     provenance: Provenance
     records: pd.DataFrame
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    curves: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,9 @@ def read_report(folder: Path) -> Report:
         records = read_records(folder)
     suite = read_suite(folder) if has_suite else {}
     runs = _runs(folder, dict.fromkeys(records["run_key"].astype(str)))
-    return Report(sections(records), _provenance(suite, records, runs), records)
+    facts = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
+    provenance = _provenance(suite, records, runs)
+    return Report(sections(records), provenance, records, facts, read_curves(folder))
 
 
 def hardware_text(environment: Mapping[str, Any]) -> str:

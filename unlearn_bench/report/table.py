@@ -11,6 +11,7 @@ with ``A`` the accuracies of :data:`ACCURACIES` that were measured, ``U_s`` the 
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -132,6 +133,16 @@ class Section:
     power: Estimate | None
     failures: tuple[Failure, ...]
     unresolved: Mapping[tuple[str, str], str]
+
+    @cached_property
+    def _by_method(self) -> Mapping[str, pd.DataFrame]:
+        groups = self.values.groupby(level="method", sort=False)
+        return {str(method): group.droplevel("method") for method, group in groups}
+
+    def of(self, method: str) -> pd.DataFrame:
+        """Return the values of one method, indexed by seed alone; empty if there are none."""
+        found = self._by_method.get(method)
+        return seeds_of(self.values, method) if found is None else found
 
     @property
     def ranking(self) -> tuple[Row, ...]:

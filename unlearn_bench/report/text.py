@@ -234,7 +234,7 @@ def band_table(section: Section) -> TextTable:
         return TextTable("Gap to retraining", "", (), ())
     columns = [c for c in PRIMARY if c in section.table.columns and c not in section.not_applicable]
     widths = [retrain_band(section, section.reference, c, PRIMARY[c]) for c in columns]
-    rows = [("retrain band", *map(_band_text, columns, widths))]
+    rows = [("retrain band", *map(band_text, columns, widths))]
     for row in section.table.rows:
         if row.kind != "reference" and row.seeds:
             gaps = (section.table.gap(row.method, c) for c in columns)
@@ -244,7 +244,8 @@ def band_table(section: Section) -> TextTable:
     return TextTable("Gap to retraining", "", ("Method", *names), tuple(rows))
 
 
-def _band_text(column: str, width: float | None) -> str:
+def band_text(column: str, width: float | None) -> str:
+    """Write the half-width of a retrain band in the unit of its column."""
     if width is None:
         return NONE
     return "± " + format_value(column, Estimate(width, None, 1))

@@ -81,8 +81,8 @@ def differences(section: Section, method: str, column: str) -> list[float]:
     """Return U - G per seed, ascending; seeds that lack either are left out."""
     if section.reference is None or column not in section.values:
         return []
-    u = seeds_of(section.values, method)[column]
-    g = seeds_of(section.values, section.reference)[column]
+    u = section.of(method)[column]
+    g = section.of(section.reference)[column]
     return [float(value) for value in (u - g).dropna().sort_index()]
 
 
@@ -96,7 +96,7 @@ def retrain_band(section: Section, method: str, column: str, floor: float) -> fl
         return None
     retrained = [
         float(value) for row in rows if row
-        for value in seeds_of(section.values, row)[column].dropna()
+        for value in section.of(row)[column].dropna()
     ]  # fmt: skip
     return band(retrained, floor) if len(retrained) > 1 else None
 
@@ -106,7 +106,7 @@ def estimated_gap(section: Section, method: str, column: str, floor: float) -> G
     found = differences(section, method, column)
     if len(found) < 2 or section.reference is None:
         return None
-    u, g = seeds_of(section.values, method), seeds_of(section.values, section.reference)
+    u, g = section.of(method), section.of(section.reference)
     seeds = sorted((u[column] - g[column]).dropna().index)
     squares = sum(
         np.square(seeds_of(section.errors, row)[column].reindex(seeds).fillna(0.0).to_numpy())

@@ -1,0 +1,88 @@
+"""The figures of a report: SVG and PDF files, the same bytes for the same numbers.
+
+One file per figure; each gives the numbers that it draws as CSV, a title that states what they
+show, and a caption that says n and how to read it. What a folder lacks is not drawn.
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from unlearn_bench.report.figures import (
+    accuracy,
+    classes,
+    cost,
+    phases,
+    ranking,
+    roc,
+    training,
+)
+from unlearn_bench.report.figures.canvas import RC, Figure, Look, inline, looks
+from unlearn_bench.report.table import Section
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["OVERALL", "Figure", "draw", "inline"]
+
+# Where figures over all sections stand among those of each.
+OVERALL = -1
+_OF_RECORDS: tuple[tuple[str, Callable[[Section, Look], Figure | None]], ...] = (
+    ("cost", cost.draw),
+    ("accuracy", accuracy.draw),
+    ("phases", phases.draw),
+    ("damage", classes.draw_damage),
+    ("classes", classes.draw_destinations),
+)
+
+
+def draw(
+    sections: Sequence[Section], curves: "pd.DataFrame | None" = None
+) -> dict[int, tuple[Figure, ...]]:
+    """Draw every section that has something to show, keyed by its place in ``sections``.
+
+    Args:
+        sections: What was measured.
+        curves: Points of all curves, as :func:`unlearn_bench.curves.read_curves` gives them.
+    """
+    if not any(row.seeds for section in sections for row in section.table.rows):
+        return {}
+    import matplotlib
+
+    methods = sorted({row.method for s in sections for row in s.table.of_kind("method")})
+    look = looks(methods)
+    drawn: dict[int, tuple[Figure, ...]] = {}
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        # A label in a script that the measuring font lacks is drawn by the reader's own font.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        overall = ranking.draw(sections, look)
+        if overall is not None:
+            drawn[OVERALL] = (overall.named("ranking"),)
+        for index, section in enumerate(sections):
+            prefix = "" if len(sections) == 1 else f"{index + 1:02d}-{_slug(section)}-"
+            found = [(name, make(section, look)) for name, make in _OF_RECORDS]
+            own = _curves_of(section, curves)
+            if own is not None:
+                found.insert(2, ("roc", roc.draw(section, look, own)))
+                found.append(("training", training.draw(section, look, own)))
+            drawn[index] = tuple(
+                figure.named(f"{prefix}{name}") for name, figure in found if figure is not None
+            )
+    return drawn
+
+
+def _curves_of(section: Section, curves: "pd.DataFrame | None") -> "pd.DataFrame | None":
+    if curves is None:
+        return None
+    own = curves[
+        (curves["dataset"].astype(str) == section.dataset)
+        & (curves["model"].astype(str) == section.model)
+        & (curves["scenario"].astype(str) == section.scenario)
+    ]
+    return own if len(own) else None
+
+
+def _slug(section: Section) -> str:
+    parts = f"{section.dataset}-{section.model}-{section.scenario}".lower()
+    return re.sub(r"[^a-z0-9]+", "-", parts).strip("-")[:60]

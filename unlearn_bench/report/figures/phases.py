@@ -1,0 +1,66 @@
+"""What a request costs: seconds spent once beforehand, and for each request."""
+
+from matplotlib.ticker import MaxNLocator
+
+from unlearn_bench.report.figures.canvas import (
+    INK,
+    MUTED,
+    PALETTE,
+    Figure,
+    Look,
+    finish,
+    new_canvas,
+    seeds_reading,
+    settle,
+)
+from unlearn_bench.report.table import Section
+from unlearn_bench.report.text import share
+
+_TOTAL, _ONCE = "wall_seconds", "wall_seconds_precompute"
+
+
+def draw(section: Section, look: Look) -> Figure | None:
+    """Draw one bar per method, retraining among them, the cheapest on top."""
+    rows = [r.method for r in section.table.rows if r.kind != "control"]
+    found = section.values.reindex(columns=[_TOTAL, _ONCE])
+    found = found[found.index.isin(rows, level="method")].dropna(subset=[_TOTAL])
+    seconds = found.groupby(level="method").mean().sort_values(_TOTAL, kind="stable")
+    methods = [name for name in seconds.index if name != section.reference]
+    if not methods:
+        return None
+    once, total = seconds[_ONCE].fillna(0.0), seconds[_TOTAL]
+    canvas, axes = new_canvas((5.0, 1.5 + 0.2 * len(seconds)))
+    places = range(len(seconds))
+    axes.barh(places, once, color=PALETTE[1], height=0.66, label="once, before any request",
+              hatch="////", edgecolor=INK, linewidth=0.3)  # fmt: skip
+    axes.barh(places, total - once, left=once, color=PALETTE[0], height=0.66,
+              label="for each request")  # fmt: skip
+    axes.set_yticks(list(places), list(seconds.index), fontsize=8.5)
+    for tick, name in zip(axes.get_yticklabels(), seconds.index, strict=True):
+        if name == section.reference:
+            tick.set_fontweight("bold")
+            tick.set_color(INK)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel("Wall-clock seconds", loc="left")
+    cheapest = methods[0]
+    title = f"{cheapest} is the cheapest, with {total[cheapest]:.2g} s"
+    if section.reference in seconds.index:
+        retrain = float(total[str(section.reference)])
+        axes.axvline(retrain, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+        dearer = sum(total[name] >= retrain for name in methods)
+        if retrain > 0:
+            title = (
+                f"{cheapest} is the cheapest, at {share(total[cheapest] / retrain)} "
+                f"retraining’s time; {dearer or 'none'} of {len(methods)} cost more than retraining"
+            )
+    axes.legend(loc="upper right" if len(seconds) > 6 else "best")
+    words = (
+        "Wall-clock seconds of one unlearning request, evaluation left out; the hatched part is "
+        "done once (importances, masks, teachers) and need not be repeated. The dashed line is "
+        f"retraining. {seeds_reading(section)}"
+    )
+    settle(canvas, title)
+    data = seconds.assign(**{_ONCE: once}).reset_index()
+    return finish(canvas, title, words, data)

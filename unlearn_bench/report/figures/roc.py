@@ -1,0 +1,100 @@
+"""ROC of the loss attack on log axes, where the tail that matters can be seen."""
+
+from typing import TYPE_CHECKING
+
+from unlearn_bench.curves import ROC
+from unlearn_bench.report.figures.canvas import (
+    GRID,
+    INK,
+    MUTED,
+    Figure,
+    Look,
+    finish,
+    look_of,
+    name_axes,
+    new_canvas,
+    plain_log_ticks,
+    settle,
+)
+from unlearn_bench.report.findings import roc_title
+from unlearn_bench.report.table import MIA_AUC, ORIGINAL, Section
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ATTACK = "mia_loss"
+# False positives below this number say nothing about the tail, as in the metric.
+_MIN_FALSE_POSITIVES = 10
+# Curves in colour: the nearest methods and those whose attack differs most from retraining.
+_NEAREST, _FARTHEST = 2, 3
+
+
+def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
+    """Draw the mean true positive rate over seeds at each false positive rate."""
+    import numpy as np
+
+    own = curves[(curves["curve"] == ROC) & (curves["series"] == ATTACK)]
+    rows = {row.method: row for row in section.table.rows if row.method in set(own["method"])}
+    if not rows:
+        return None
+    n = int(own["n"].min())
+    grid = np.unique(np.geomspace(1, n, 60).round()) / n
+    means = {
+        name: np.mean([
+            np.interp(grid, of_seed["x"], of_seed["y"])
+            for _, of_seed in own[own["method"] == name].groupby("seed")
+        ], axis=0)
+        for name in rows
+    }  # fmt: skip
+    low = 0.5 / n
+    canvas, axes = new_canvas()
+    axes.set(xscale="log", yscale="log", xlim=(grid[0], 1.02), ylim=(max(low, 1e-4), 1.15))
+    plain_log_ticks(axes.xaxis)
+    plain_log_ticks(axes.yaxis)
+    resolvable = min(1.0, _MIN_FALSE_POSITIVES / n)
+    axes.axvspan(resolvable, 1.02, color=GRID, alpha=0.55, lw=0, zorder=0.4)
+    axes.plot([grid[0], 1], [grid[0], 1], color=MUTED, lw=0.9, ls=":", zorder=1, label="guessing")
+    stressed = _stressed(section, list(means))
+    for name, rates in means.items():
+        clipped = np.maximum(rates, axes.get_ylim()[0])
+        if name in (section.reference, ORIGINAL):
+            dashed = name == ORIGINAL
+            axes.plot(grid, clipped, color=INK, lw=1.6, ls="--" if dashed else "-", zorder=4,
+                      label=name, drawstyle="steps-post")  # fmt: skip
+        elif name in stressed:
+            colour, marker = look_of(section, look, name)
+            axes.plot(grid, clipped, color=colour, marker=marker, markevery=9, ms=4.5, lw=1.3,
+                      zorder=3, label=name, markeredgecolor="none")  # fmt: skip
+        elif rows[name].kind == "method":
+            axes.plot(grid, clipped, color=MUTED, lw=0.5, alpha=0.45, zorder=2)
+    handles, names = axes.get_legend_handles_labels()
+    first = [section.reference, ORIGINAL, *stressed, "guessing"]
+    order = sorted(range(len(names)), key=lambda i: first.index(names[i]))
+    axes.legend([handles[i] for i in order], [names[i] for i in order], loc="lower right")
+    name_axes(axes, "False positive rate (log scale)", "True positive rate (log scale)")
+    title = roc_title(section)
+    seeds = own.groupby("method")["seed"].nunique().max()
+    words = (
+        f"Members F against {n} unseen examples of the same classes; mean over seeds "
+        f"(n = {seeds}). Shaded is the range that {_MIN_FALSE_POSITIVES} false positives resolve "
+        f"(from {100 * resolvable:.2g} % on); left of it the curve is chance. Ideal is "
+        "retraining’s curve, not the lowest."
+    )
+    if any(row.kind == "method" and name not in stressed for name, row in rows.items()):
+        words += " Thin grey lines are the other methods."
+    settle(canvas, title)
+    import pandas as pd
+
+    data = pd.DataFrame(means, index=grid).rename_axis("fpr").reset_index()
+    return finish(canvas, title, words, data.melt("fpr", var_name="method", value_name="tpr"))
+
+
+def _stressed(section: Section, drawn: list[str]) -> list[str]:
+    ranked = [row.method for row in section.ranking if row.method in drawn]
+    nearest = ranked[:_NEAREST]
+
+    def away(method: str) -> float:
+        gap = section.table.gap(method, MIA_AUC)
+        return -abs(gap.mean) if gap else 0.0
+
+    return nearest + sorted((m for m in ranked if m not in nearest), key=away)[:_FARTHEST]

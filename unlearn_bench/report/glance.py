@@ -1,0 +1,244 @@
+"""What a reader sees first of a section, in a fixed order, as plain values for any renderer.
+
+Verdict per method; original, method and retraining with interval and retrain band; positive
+control; worst class by name; seeds, originals, n and resolution; cost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unlearn_bench.report.findings import Note, positive_control
+from unlearn_bench.report.table import ORIGINAL, TIME_RATIO, Section
+from unlearn_bench.report.text import (
+    NONE,
+    band_text,
+    format_gap,
+    format_value,
+    heading,
+    label,
+    share,
+)
+from unlearn_bench.report.verdict import (
+    DESCRIPTIVE,
+    DISTINGUISHABLE,
+    INDISTINGUISHABLE,
+    PRIMARY,
+    UNDECIDED,
+    Verdict,
+    retrain_band,
+    verdicts,
+)
+from unlearn_bench.report.verdict import NONE as NO_VERDICT
+from unlearn_bench.statistics import SEEDS_FOR_INFERENCE
+
+_MIN_FALSE_POSITIVES = 10
+# Names of the primary metrics for a narrow column.
+_SHORT = {
+    "test_retain_accuracy": "test retain",
+    "test_forget_accuracy": "test forget",
+    "forget_accuracy": "forget",
+    "mia_loss_auc": "loss attack",
+    "probe_recall": "probe",
+    "relearn_time_features": "relearning",
+    "bn_recovery (forget)": "BatchNorm",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods of one verdict.
+
+    Attributes:
+        title: The verdict, or what stands for it with few seeds.
+        tone: ``good``, ``bad`` or ``even``.
+        methods: Label and what to say beside it.
+    """
+
+    title: str
+    tone: str
+    methods: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method between the original and retraining.
+
+    Attributes:
+        rows: Per primary metric its name, original, method, retraining, gap and retrain band.
+    """
+
+    method: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The first screen of a section.
+
+    Attributes:
+        standing: What kind of verdicts these are.
+        groups: Verdict per method.
+        columns: Headings of every comparison.
+        comparisons: One per method, nearest first.
+        facts: Positive control, worst class, evidence, cost.
+    """
+
+    standing: str
+    groups: tuple[Group, ...]
+    columns: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    facts: tuple[Note, ...]
+
+
+def glance(section: Section) -> Glance:
+    """Gather a section's first screen; what was not measured is left out."""
+    return Glance(
+        _standing(section), _groups(section), _columns(section),
+        tuple(_comparison(section, row.method) for row in _methods(section)),
+        tuple([*positive_control(section), *_worst_class(section), *_evidence(section),
+               *_cost(section)]),
+    )  # fmt: skip
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Say a verdict with what it rests on, in a few words."""
+    if verdict.verdict == INDISTINGUISHABLE:
+        return "indistinguishable"
+    if verdict.verdict == NO_VERDICT:
+        return "no verdict"
+    if verdict.apart:
+        return f"apart by {', '.join(_SHORT[column] for column in verdict.apart)}"
+    return "undecided" if verdict.verdict == UNDECIDED else "not told apart"
+
+
+def _methods(section: Section) -> list[Verdict]:
+    return [verdict for verdict in verdicts(section) if verdict.kind == "method"]
+
+
+def _standing(section: Section) -> str:
+    kinds = {verdict.verdict for verdict in _methods(section)}
+    if DESCRIPTIVE in kinds:
+        return (
+            f"Descriptive only: {len(section.seeds)} seeds, a verdict needs {SEEDS_FOR_INFERENCE}. "
+            "Told apart means: beyond the retrain band in every seed, on the same side."
+        )
+    if kinds & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
+        return (
+            "Against retraining, by seven metrics fixed beforehand; two retrainings are called "
+            "INDISTINGUISHABLE in 40 % of cases, DISTINGUISHABLE in under 1 %."
+        )
+    return "A verdict needs retraining and at least two seeds."
+
+
+def _groups(section: Section) -> tuple[Group, ...]:
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {
+        (INDISTINGUISHABLE, "good"): [],
+        ("Not told apart", "even"): [],
+        (UNDECIDED, "even"): [],
+        (DISTINGUISHABLE, "bad"): [],
+        ("Told apart", "bad"): [],
+        ("No verdict", "even"): [],
+        ("Failed", "bad"): [],
+    }
+    for verdict in _methods(section):
+        reasons = "; ".join(label(c) for c in verdict.apart) or "; ".join(verdict.missing)
+        if verdict.verdict == DESCRIPTIVE:
+            key = ("Told apart", "bad") if verdict.apart else ("Not told apart", "even")
+            reasons = "; ".join(label(column) for column in verdict.apart)
+        else:
+            key = next(k for k in found if k[0].lower() == verdict.verdict.lower())
+        found[key].append((verdict.method, reasons))
+    for row in section.table.of_kind("method"):
+        if not row.seeds:
+            found["Failed", "bad"].append((row.method, "no seed finished"))
+    return tuple(
+        Group(title, tone, tuple(methods)) for (title, tone), methods in found.items() if methods
+    )
+
+
+def _columns(section: Section) -> tuple[str, ...]:
+    names = ["Metric", "Original", "Method"]
+    if section.reference is not None:
+        names += ["Retrained", "Gap to retraining"]
+        names += ["Retrain band"] if len(section.seeds) > 1 else []
+    return tuple(names)
+
+
+def _comparison(section: Section, method: str) -> Comparison:
+    rows = []
+    for column, floor in PRIMARY.items():
+        if column not in section.table.columns or column in section.not_applicable:
+            continue
+        cells = [_value(section, ORIGINAL, column), _value(section, method, column)]
+        if section.reference is not None:
+            gap = section.table.gap(method, column)
+            cells += [
+                _value(section, section.reference, column),
+                format_gap(column, gap) if gap else NONE,
+            ]
+            if len(section.seeds) > 1:
+                width = retrain_band(section, section.reference, column, floor)
+                cells.append(band_text(column, width))
+        rows.append((heading(column), *cells))
+    return Comparison(method, tuple(rows))
+
+
+def _value(section: Section, method: str, column: str) -> str:
+    value = section.table.value(method, column)
+    return format_value(column, value) if value else NONE
+
+
+def _worst_class(section: Section) -> list[Note]:
+    drops = section.by_class["class_drop"]
+    methods = [row.method for row in section.table.of_kind("method") if row.method in drops.index]
+    if not methods:
+        return []
+    leader = section.ranking[0].method if section.ranking else methods[0]
+    losses = {name: drops.loc[name].dropna() for name in methods}
+    worst = str(drops.loc[methods].max(axis=1).idxmax())
+
+    def told(name: str) -> str:
+        of_method = losses[name]
+        return f"{name} lost {100 * of_method.max():.1f} points on class {of_method.idxmax()}"
+
+    named = [told(leader)] if leader in losses and losses[leader].max() > 0 else []
+    if worst != leader and losses[worst].max() > 0:
+        named.append(f"of all methods the most, {told(worst)}")
+    text = "; ".join(named) or "no method lost anything on any retained class"
+    return [Note("Worst class", f"{text}, on test examples against retraining.")]
+
+
+def _evidence(section: Section) -> list[Note]:
+    if not section.values.size:
+        return []
+    seeds = len(section.seeds)
+    text = f"{seeds} seed{'s' if seeds > 1 else ''}, each with its own original"
+    text += " and retrained model." if section.reference is not None else "; nothing retrained."
+    rate = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
+    if rate is not None and rate.mean >= 1:
+        text += f" Fewer than {_MIN_FALSE_POSITIVES} unseen examples: the attack resolves nothing."
+    elif rate is not None:
+        n = round(_MIN_FALSE_POSITIVES / rate.mean)
+        text += (
+            f" Attacks are judged on n = {n} unseen examples: false positive rates are resolved "
+            f"from {100 * rate.mean:.2g} % on."
+        )
+    return [Note("Evidence", f"{text} Tier 1: no shadow models (K = 0).")]
+
+
+def _cost(section: Section) -> list[Note]:
+    priced = {
+        row.method: ratio.mean
+        for row in section.table.of_kind("method")
+        if (ratio := section.table.value(row.method, TIME_RATIO)) is not None
+    }
+    if not priced:
+        return []
+    named: Sequence[str] = [row.method for row in section.ranking[:1] if row.method in priced]
+    parts = [f"{name}, the nearest, took {share(priced[name])} retraining’s time" for name in named]
+    cheapest = min(priced, key=lambda name: priced[name])
+    if len(priced) > 1:
+        parts.append(f"the cheapest, {cheapest}, {share(priced[cheapest])} it")
+        dearer = sum(ratio >= 1 for ratio in priced.values())
+        parts.append(f"{dearer or 'none'} of {len(priced)} took longer than retraining")
+    return [Note("Cost", "; ".join(parts) + ".")]

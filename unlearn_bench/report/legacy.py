@@ -1,0 +1,33 @@
+"""The appendix of legacy metrics: what papers report, and why it misleads."""
+
+from unlearn_bench.report.table import Section
+from unlearn_bench.report.text import TextTable, cell_text, label
+from unlearn_bench.report.verdict import FAKES
+
+WARNING = (
+    "Papers report these attacks, so they are here, in an appendix, and enter no verdict. They are "
+    "fitted on retained examples, so they ask whether an example is of the forgotten class, not "
+    "whether it was trained on. Neither a low nor a high value is good: only retraining’s value is "
+    "a target, and a model that hides a class behind its output, with the weights untouched, can "
+    "come nearer to any target than honest unlearning."
+)
+_PREFIX = "mia_legacy_"
+_ROWS_FIRST = ("reference", "control", "method")
+
+
+def legacy_table(section: Section) -> TextTable:
+    """Return the legacy attacks of every row, retraining and the fakes on top; perhaps empty."""
+    columns = [name for name in section.table.columns if name.startswith(_PREFIX)]
+    rows = [
+        (
+            f"{row.method} (fake)" if row.method in FAKES else row.method,
+            *(cell_text(section, row, column) for column in columns),
+        )
+        for kind in _ROWS_FIRST
+        for row in section.table.of_kind(kind)
+        if row.seeds
+    ]
+    names = tuple(label(column).removeprefix("Legacy ") for column in columns)
+    return TextTable(
+        "Appendix: legacy metrics", "", ("Method", *names), tuple(rows) if columns else ()
+    )
