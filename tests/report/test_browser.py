@@ -1,0 +1,326 @@
+"""The page in a real browser, Chromium: what a reader sees, with and without a mouse.
+
+Skipped where playwright or Chromium is missing; `.ci/run` installs both.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unlearn_bench.report import write_report
+from unlearn_bench.results import Record
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+WIDTHS = (1280, 390)
+FACTS = {
+    "pbu": {"access": "forget", "family": "ascent"},
+    "gradient_ascent": {"access": "forget", "family": "ascent"},
+    "finetune": {"access": "retain", "family": "fine-tuning"},
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright: pip install -e '.[test]'"
+    )
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield launched
+        launched.close()
+
+
+def with_classes(runs: list[Any]) -> list[Any]:
+    """Add what heat-maps and the appendix show."""
+    more = [
+        *(Record("class_drop", str(c), 0.02 * c) for c in range(8)),
+        *(Record("forget_predicted_as", str(c), 1 / 8) for c in range(8)),
+        Record("mia_legacy_entropy_svc", "forget", 0.25),
+    ]
+    return [replace(run, records=(*run.records, *more)) for run in runs]
+
+
+@pytest.fixture(scope="module")
+def write(tmp_path_factory: pytest.TempPathFactory, write_folder: Any) -> Any:
+    """``write(runs)`` gives the page of those runs."""
+    return lambda runs, **suite: write_report(
+        write_folder(tmp_path_factory.mktemp("page"), runs, **suite)
+    )
+
+
+@pytest.fixture(scope="module")
+def rich(write: Any, invented: Any) -> Path:
+    """A page with everything on it: two scenarios, three seeds, classes, curves, facts."""
+    page: Path = write(with_classes(invented(3, ("class:8", "random:0.1"))), methods=FACTS)
+    return page
+
+
+class Tab:
+    """One page in the browser, the network cut off, everything it complains about noted."""
+
+    def __init__(self, browser: Any, path: Path, width: int = 1280, theme: str = "light") -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, offline=True
+        )
+        self.page = self.context.new_page()
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.set_default_timeout(8000)
+        self.page.goto(path.as_uri())
+
+    def rows(self) -> list[str]:
+        """Methods in the rows that are seen, in order."""
+        return self.page.eval_on_selector_all(  # type: ignore[no-any-return]
+            "#methods tbody tr",
+            "rows => rows.filter(r => r.offsetParent).map(r => r.cells[0].firstChild.parentNode"
+            ".childNodes).map(nodes => [...nodes].filter(n => n.nodeType === 3 || n.tagName === "
+            "'WBR').map(n => n.textContent).join('').trim())",
+        )
+
+    def column(self, name: str) -> list[float]:
+        """Sort keys of a column in the rows that are seen, in order."""
+        return self.page.evaluate(  # type: ignore[no-any-return]
+            """name => {
+                const head = [...document.querySelectorAll('#methods thead th')];
+                const i = head.findIndex(th => th.textContent.startsWith(name));
+                return [...document.querySelectorAll('#methods tbody tr')]
+                    .filter(row => row.offsetParent && row.cells[i].dataset.key !== undefined)
+                    .map(row => Number(row.cells[i].dataset.key));
+            }""",
+            name,
+        )
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Any]:
+    opened: list[Tab] = []
+
+    def make(path: Path, width: int = 1280, theme: str = "light") -> Tab:
+        opened.append(Tab(browser, path, width, theme))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.context.close()
+
+
+def test_the_page_opens_from_disk_without_network_or_complaint(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    assert seen.page.locator("h1").inner_text().startswith("pbu came nearest")
+    assert seen.page.locator("figure svg").count() == 15  # seven of each scenario, one ranking
+    assert all(box["width"] > 200 and box["height"] > 100 for box in (
+        figure.bounding_box() for figure in seen.page.locator("figure svg").all()))  # fmt: skip
+    assert len(seen.rows()) == 16
+    assert seen.asked == [rich.as_uri()]
+    assert seen.complaints == []
+
+
+def test_sorting_reorders_the_rows_and_says_so(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    as_given = seen.rows()
+    heading = seen.page.locator("#methods thead th", has_text="Distance to retraining")
+    assert heading.get_attribute("aria-sort") == "none"
+    heading.locator("button").click()
+    ascending = seen.column("Distance")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert ascending == sorted(ascending) and len(set(ascending)) > 5
+    assert seen.rows() != as_given
+    heading.locator("button").click()
+    assert seen.column("Distance") == ascending[::-1]
+    heading.locator("button").click()
+    assert seen.rows() == as_given and seen.complaints == []
+
+
+def test_names_sort_by_the_alphabet_from_the_keyboard(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    button = seen.page.locator("#methods thead th button").first
+    button.focus()
+    seen.page.keyboard.press("Enter")
+    assert seen.rows() == sorted(seen.rows()) and seen.rows()[0] == "bad_teacher"
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.activeElement.textContent").startswith("Model, data")
+
+
+def test_filters_hide_rows_and_count_what_is_left(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    choose = seen.page.get_by_label
+    choose("Family", exact=True).select_option("ascent")
+    assert seen.rows() == ["pbu", "gradient_ascent"] * 2
+    choose("Scenario", exact=True).select_option("random:0.1")
+    assert seen.rows() == ["pbu", "gradient_ascent"]
+    assert seen.page.locator("#shown").inner_text() == "2 of 16 rows"
+    choose("Name", exact=True).fill("gradient")
+    assert seen.rows() == ["gradient_ascent"]
+    seen.page.get_by_role("button", name="Show all").click()
+    seen.page.wait_for_function("document.getElementById('shown').textContent.startsWith('16')")
+    choose("Access", exact=True).select_option("retain")
+    assert seen.rows() == ["finetune"] * 2
+    choose("Kind", exact=True).select_option("Reference")
+    assert seen.rows() == []
+    assert choose("Dataset", exact=True).is_disabled() and choose("Model", exact=True).is_disabled()
+
+
+def test_a_verdict_leads_to_its_row_even_behind_a_filter(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    seen.page.get_by_label("Family", exact=True).select_option("ascent")
+    link = seen.page.locator(".verdicts a", has_text="finetune").first
+    link.click()
+    row = seen.page.locator(link.get_attribute("href"))
+    row.wait_for(state="visible")
+    assert row.locator("th").inner_text().startswith("finetune")
+
+
+def test_another_method_can_be_compared(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    table = seen.page.locator("#s1-compared")
+    before = table.inner_text()
+    seen.page.get_by_label("Method", exact=True).first.select_option("finetune")
+    after = table.inner_text()
+    assert "pbu" in before and "finetune" in after and "pbu" not in after
+    assert before.splitlines()[1:] != after.splitlines()[1:]
+
+
+def test_the_theme_follows_the_system_until_it_is_switched(tab: Any, rich: Path) -> None:
+    def paper(seen: Tab) -> Any:
+        return seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light, dark = tab(rich), tab(rich, theme="dark")
+    is_light, is_dark = paper(light), paper(dark)
+    assert is_light != is_dark
+    light.page.get_by_role("button", name="Dark theme").click()
+    dark.page.get_by_role("button", name="Light theme").click()
+    assert (paper(light), paper(dark)) == (is_dark, is_light)
+
+
+def test_without_script_everything_is_there_and_no_control_lies(browser: Any, rich: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(rich.as_uri())
+    assert page.locator("#methods tbody tr").count() == 16
+    for control in ("#theme", ".filters", ".chooser select", "#methods button"):
+        assert not any(found.is_visible() for found in page.locator(control).all()), control
+    context.close()
+
+
+def test_a_figure_gives_its_data(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    link = seen.page.locator("figure a.download").first
+    with seen.page.expect_download() as caught:
+        link.click()
+    text = Path(caught.value.path()).read_text()
+    assert caught.value.suggested_filename.endswith("cost.csv")
+    assert text.splitlines()[0].startswith("method,seed,percent_of_retraining_time")
+    assert len(text.splitlines()) == 1 + 6 * 3
+
+
+def test_paper_shows_all_rows_and_no_buttons(tab: Any, rich: Path) -> None:
+    seen = tab(rich)
+    seen.page.emulate_media(media="print", color_scheme="dark")
+    hidden = seen.page.locator(".filters, #theme, .download")
+    assert not any(found.is_visible() for found in hidden.all())
+    box = "document.querySelector('.tall')"
+    assert seen.page.evaluate(f"{box}.clientHeight >= {box}.scrollHeight - 1")
+    paper = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(255, 255, 254)", "dark paper wastes ink"
+
+
+# Texts of one drawing that lie upon each other or stick out of it; cells and headings whose
+# words do not fit; the page wider than its window.
+FAULTS = """() => {
+    const faults = [];
+    const say = (what, node) => faults.push(`${what}: ${node.textContent.trim().slice(0, 60)}`);
+    if (document.documentElement.scrollWidth > innerWidth) faults.push('the page scrolls sideways');
+    for (const svg of document.querySelectorAll('figure svg')) {
+        const frame = svg.getBoundingClientRect();
+        const scale = frame.width / svg.viewBox.baseVal.width;
+        const texts = [...svg.querySelectorAll('text')]
+            .filter(t => t.textContent.trim()
+                && !/rotate\\((?!-?0[ )])/.test(t.getAttribute('transform') || ''));
+        const boxes = texts.map(t => t.getBoundingClientRect());
+        boxes.forEach((a, i) => {
+            const slack = 1.5 * scale;
+            if (a.left < frame.left - slack || a.right > frame.right + slack
+                || a.top < frame.top - slack || a.bottom > frame.bottom + slack) {
+                say('outside its drawing', texts[i]);
+            }
+            boxes.slice(i + 1).forEach((b, j) => {
+                const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                // A line box is taller than its letters: touching by a third is no overlap.
+                if (wide > slack && high > 0.35 * Math.min(a.height, b.height)) {
+                    say(`overlaps "${texts[i + 1 + j].textContent}"`, texts[i]);
+                }
+            });
+        });
+    }
+    const words = 'h1,h2,h3,p,dt,dd,li,th,td,label,button,figcaption';
+    for (const node of document.querySelectorAll(words)) {
+        if (node.clientWidth && node.scrollWidth > node.clientWidth + 1
+            && getComputedStyle(node).position !== 'absolute') say('clipped', node);
+    }
+    const cells = [...document.querySelectorAll('.filters *, .chooser *')];
+    for (const node of cells) {
+        const box = node.getBoundingClientRect();
+        if (box.width && (box.left < 0 || box.right > innerWidth + 1)) say('off the page', node);
+    }
+    return faults;
+}"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_overlaps_or_is_clipped(width: int, tab: Any, rich: Path) -> None:
+    seen = tab(rich, width)
+    assert seen.page.evaluate(FAULTS) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_contrast_and_structure_pass_axe(width: int, theme: str, tab: Any, rich: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    seen = tab(rich, width, theme)
+    seen.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    found = axe.Axe().run(seen.page)
+    assert len(found.response["passes"]) > 20
+    assert any(rule["id"] == "color-contrast" for rule in found.response["passes"])
+    assert not found.response["violations"], found.generate_report()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("case", ["empty", "failed", "one_seed", "one_method", "many"])
+def test_reports_of_odd_suites_are_sensible(
+    case: str, width: int, tab: Any, write: Any, invented: Any, invented_run: Any
+) -> None:
+    runs = {
+        "empty": [],
+        "failed": [*invented(2), *(invented_run("scrub", seed, error="MethodError: NaN weights")
+                                   for seed in (0, 1))],
+        "one_seed": invented(1),
+        "one_method": [r for r in invented(3) if r.method in ("retrain", "original", "pbu")],
+        "many": [invented_run("retrain", seed, kind="reference", forget_accuracy=0.0,
+                              retain_accuracy=1.0, wall_seconds=9.0) for seed in (0, 1)]
+        + [invented_run(f"a_method_of_long_name_{i}", seed, forget_accuracy=0.01 * i,
+                        retain_accuracy=1 - 0.004 * i, wall_seconds=1.0 + 0.1 * i)
+           for i in range(36) for seed in (0, 1)],
+    }[case]  # fmt: skip
+    said = {
+        "empty": "No run has finished yet",
+        "failed": "Failed: scrub, seeds 0, 1: MethodError: NaN weights",
+        "one_seed": "One seed has neither interval nor retrain band",
+        "one_method": "fewer than two methods have a distance",
+        "many": "No room for the labels of",
+    }[case]
+    plan = {"plan": ["a", "b"]} if case == "empty" else {}
+    seen = tab(write(runs, **plan), width)
+    assert said in seen.page.locator("body").inner_text()
+    assert seen.page.evaluate(FAULTS) == []
+    assert seen.complaints == []
