@@ -370,4 +370,4 @@ def _unit(column: str, value: Estimate) -> tuple[float, str, int]:
     if column.startswith("examples_touched"):
         return 1, "", 0
     digits = 0 if value.mean == 0 else math.floor(math.log10(abs(value.mean)))
-    return 1, "", max(0, 3 - digits) if digits < 4 else 0
+    return 1, "", min(6, max(0, 3 - digits))

@@ -53,7 +53,7 @@ def draw(section: Section, look: Look) -> Figure | None:
         if retrain > 0:
             title = (
                 f"{cheapest} is the cheapest, at {share(total[cheapest] / retrain)} "
-                f"retraining’s time; {dearer or 'none'} of {len(methods)} cost more than retraining"
+                f"retraining’s time; {dearer or 'none'} of {len(methods)} cost more"
             )
     axes.legend(loc="upper right" if len(seconds) > 6 else "best")
     words = (

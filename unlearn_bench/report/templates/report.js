@@ -99,7 +99,7 @@ if (table) {
   addEventListener("hashchange", reveal);
 }
 
-// Paper has no buttons: print what is folded away.
+// Paper has no buttons: print what is folded away, but for the table that no paper is wide enough for.
 addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details")) part.open = true;
+  for (const part of document.querySelectorAll("details:not(.everything)")) part.open = true;
 });
