@@ -14,10 +14,10 @@ PACKAGE = "unlearn_bench"
 # From the ground up; a name is a module of the package, or a sub-package as a whole. Each may
 # import those of lower layers, and a sub-package its own modules.
 LAYERS: tuple[set[str], ...] = (
-    {"access", "errors", "keys", "outputs", "seeds", "small_nets", "statistics"},
+    {"access", "errors", "keys", "locks", "outputs", "seeds", "small_nets", "statistics"},
     {"cost", "files", "mechanics", "spec", "yaml_source"},
-    {"data", "fisher", "registry", "results", "store"},
-    {"config", "context", "curves", "evaluate", "metrics", "models"},
+    {"artifacts", "data", "fisher", "registry", "results"},
+    {"config", "context", "curves", "evaluate", "metrics", "models", "store"},
     {"api", "probes", "training"},
     {"observe"},
     {"runner"},

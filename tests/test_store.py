@@ -4,9 +4,13 @@ import errno
 import json
 import multiprocessing
 import os
+import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from unlearn_bench import artifacts, locks
+from unlearn_bench.artifacts import default_home
 from unlearn_bench.errors import OutputError
-from unlearn_bench.store import Built, Store, default_home
+from unlearn_bench.store import Built, Store
 
 IDENTITY = {"seed": 1, "what": "weights"}
 # Forked: the functions that build stand in this file, which cannot be imported by name.
@@ -133,7 +139,7 @@ def test_a_builder_that_fails_leaves_nothing_and_does_not_block_the_next(store: 
     assert not store.get_or_build("kind", IDENTITY, built).reused
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
 def test_a_full_disk_leaves_nothing_and_is_a_users_error(
     number: int, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,27 +214,197 @@ def test_who_does_not_hold_the_lock_puts_nothing_aside(store: Store) -> None:
     assert folder.exists() and not (store.home / "damaged").exists()
 
 
-def die_while_writing(home: Path) -> None:
-    real = os.fsync
+def in_a_process(work: Callable[..., None], *args: Any) -> int | None:
+    """Run ``work`` in a fork and return its exit code."""
+    process = FORK.Process(target=work, args=args)
+    process.start()
+    process.join()
+    return process.exitcode
 
-    def die(handle: int) -> None:
-        real(handle)
-        os.kill(os.getpid(), signal.SIGKILL)
 
-    os.fsync = die
+def check_after_a_crash(store: Store, notices: list[str]) -> None:
+    """Whatever a killed writer left, the next one gets the artifact and tidies up."""
+    artifact = store.get_or_build("kind", IDENTITY, built)
+    assert equal(artifact.tensors, built()[0]) and notices == []
+    assert artifact_folder(store).name == artifact.key
+    assert not (store.home / "damaged").exists()
+    assert not list(store.home.glob("artifacts/kind/*/.*"))
+    assert equal(store.get_or_build("kind", IDENTITY, never).tensors, built()[0])
+
+
+# Every call that could change a file or make it visible.
+WRITING = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.chmod"}
+
+
+def die_at_a_call(home: Path, number: int) -> None:
+    left = number
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in WRITING and str(home) in str(args[0]):
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+
+    sys.addaudithook(hook)
     Store(home).get_or_build("kind", IDENTITY, built)
 
 
-def test_what_a_killed_writer_left_is_cleared_away(store: Store) -> None:
-    writer = FORK.Process(target=die_while_writing, args=(store.home,))
-    writer.start()
-    writer.join()
-    assert writer.exitcode == -signal.SIGKILL
-    left = artifact_folder(store)
-    assert left.name.startswith(".") and (left / "tensors.safetensors").exists()
-    artifact = store.get_or_build("kind", IDENTITY, built)
-    assert not artifact.reused
-    assert artifact_folder(store).name == artifact.key
+def test_a_crash_before_any_call_leaves_all_or_nothing(
+    store: Store, tmp_path: Path, notices: list[str]
+) -> None:
+    number, code = 0, -signal.SIGKILL
+    while code:
+        shutil.rmtree(store.home, ignore_errors=True)
+        code = in_a_process(die_at_a_call, store.home, number)
+        assert code in (0, -signal.SIGKILL)
+        check_after_a_crash(store, notices)
+        number += 1
+    assert number > 12
+
+
+def die_at_a_byte(home: Path, size: int) -> None:
+    # Python ignores this signal; by default it ends who writes past the limit, at that byte.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    Store(home).get_or_build("kind", IDENTITY, built)
+
+
+def test_a_crash_at_any_byte_leaves_all_or_nothing(store: Store, notices: list[str]) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+    sizes = [path.stat().st_size for path in artifact_folder(store).iterdir()]
+    for size in [0, 1, *range(8, max(sizes), 37), *(n - 1 for n in sizes)]:
+        shutil.rmtree(store.home)
+        assert in_a_process(die_at_a_byte, store.home, size) == -signal.SIGXFSZ
+        check_after_a_crash(store, notices)
+
+
+def hold_the_lock(home: Path, key: str) -> None:
+    with artifacts.lock(home, key, wait=True):  # type: ignore[union-attr]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_lock_of_a_dead_process_bars_nobody(store: Store, notices: list[str]) -> None:
+    _, key = artifacts.key_of("kind", IDENTITY)
+    assert in_a_process(hold_the_lock, store.home, key) == -signal.SIGKILL
+    assert (store.home / "locks" / f"{key}.lock").exists()
+    store.get_or_build("kind", IDENTITY, built)
+    assert notices == []
+
+
+def build_without_locks(home: Path, barrier: Any, told: Any) -> None:
+    def no_locks(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def slow() -> Built:
+        barrier.wait()  # all of them build at the same time
+        return built()
+
+    locks.fcntl.flock = no_locks
+    store = Store(home, told.put)
+    for number in range(5):
+        artifact = store.get_or_build("kind", {"number": number}, slow)
+        assert equal(artifact.tensors, built()[0])
+
+
+def test_without_locks_work_is_done_twice_but_nothing_damaged(store: Store) -> None:
+    barrier, told = FORK.Barrier(4), FORK.Queue()
+    workers = [
+        FORK.Process(target=build_without_locks, args=(store.home, barrier, told)) for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    notices = [told.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0] and told.empty()
+    assert all("has no locks" in notice for notice in notices)
+    assert len(list((store.home / "artifacts" / "kind").iterdir())) == 5
+    assert not (store.home / "damaged").exists()
+    for number in range(5):
+        assert equal(store.get_or_build("kind", {"number": number}, never).tensors, built()[0])
+
+
+def test_another_artifact_under_this_name_is_damage(store: Store, notices: list[str]) -> None:
+    wrong = store.get_or_build("kind", {"seed": 2}, lambda: ({"w": torch.zeros(1)}, {}))
+    _, key = artifacts.key_of("kind", IDENTITY)
+    shutil.copytree(store.home / "artifacts/kind" / wrong.key, store.home / "artifacts/kind" / key)
+    assert equal(store.get_or_build("kind", IDENTITY, built).tensors, built()[0])
+    assert "is of another artifact" in notices[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"layout": 9}', "has layout 9, this version knows 1: upgrade"), ("{", "does not say")],
+)
+def test_the_store_of_another_version_is_refused(text: str, message: str, store: Store) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+    (store.home / "store.json").write_text(text)
+    with pytest.raises(OutputError, match=message):
+        Store(store.home).get_or_build("kind", IDENTITY, never)
+
+
+def test_a_store_from_before_layouts_had_numbers_is_read(store: Store) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+    (store.home / "store.json").unlink()
+    assert Store(store.home).get_or_build("kind", IDENTITY, never).reused
+
+
+def test_a_disk_that_cannot_be_read_is_a_users_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+
+    def broken(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    with pytest.raises(OutputError, match="cannot read .*Input/output error"):
+        store.get_or_build("kind", IDENTITY, never)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if mount is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file system of one's own needs the right to mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full_leaves_nothing(small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    with pytest.raises(OutputError, match="No space left on device; free space"):
+        store.get_or_build("kind", IDENTITY, lambda: ({"w": torch.zeros(100_000)}, {}))
+    assert not list(small_disk.rglob("artifacts/kind/*"))
+    assert not store.get_or_build("kind", IDENTITY, built).reused
+
+
+def test_a_store_that_is_really_read_only_is_read_but_not_written(small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    store.get_or_build("kind", IDENTITY, built)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert store.get_or_build("kind", IDENTITY, never).reused
+    with pytest.raises(OutputError, match="Read-only file system"):
+        store.get_or_build("kind", {"seed": 2}, built)
+
+
+@pytest.mark.parametrize("jump", [-10 * 365 * 86400, 10 * 365 * 86400])
+def test_a_clock_that_jumps_changes_nothing(
+    jump: float, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    for path in artifact_folder(store).iterdir():
+        os.utime(path, (now + jump, now + jump))
+    assert store.get_or_build("kind", IDENTITY, never).reused
+    flip_a_bit(artifact_folder(store) / "tensors.safetensors")
+    assert not store.get_or_build("kind", IDENTITY, built).reused
 
 
 def test_one_who_waits_for_another_process_is_told(tmp_path: Path, notices: list[str]) -> None:

@@ -139,11 +139,12 @@ def run(
     console = _console()
     with console.status("loading torch and timm"):
         from unlearn_bench import config, registry
+        from unlearn_bench.artifacts import default_home
         from unlearn_bench.execute import execute
         from unlearn_bench.progress import LiveProgress
         from unlearn_bench.report import write_report
         from unlearn_bench.runner import Runner
-        from unlearn_bench.store import Store, default_home
+        from unlearn_bench.store import Store
         from unlearn_bench.workers import Setup, Workers
 
     for file in plugin or ():

@@ -1,11 +1,13 @@
 """Write files so that a reader sees the old content or the new one, never a part of it.
 
 A temporary file in the same folder is written, flushed to disk and renamed over the target;
-rename within one file system is atomic. Operating-system failures (disk full, no permission)
-become one-line errors that name the path.
+rename within one file system is atomic, and the folder is flushed after it, so that what was
+reported as written is there after a power cut too. Operating-system failures (disk full, no
+permission) become one-line errors that name the path.
 """
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +33,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace the content of ``path`` in one step, creating its folder if needed.
 
     Raises:
-        OutputError: If the file system refuses; ``path`` is then as it was.
+        OutputError: If the file system refuses; ``path`` is then as it was, or, where only the
+            last flush of its folder failed, already has the new content.
     """
     data = content.encode() if isinstance(content, str) else content
     with readable_os_errors("write", path):
@@ -48,3 +51,25 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        sync_folder(path.parent)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and flush it to disk; not atomic: for files of a folder not yet in its place."""
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder to disk: only then does a rename inside it survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems flush folders by themselves and know no such request.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)

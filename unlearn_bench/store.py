@@ -2,43 +2,33 @@
 
 An artifact is a folder named by the hash of everything that determines it. It is written under
 another name and renamed when complete, so it is either there in full or not at all. A lock per
-key keeps two processes from building the same thing. Every file's SHA-256 is checked on
-reading; a damaged artifact is put aside and built again. Nothing is ever unpickled.
-
-Layout, below ``$UNLEARN_BENCH_HOME`` or the user's cache folder::
-
-    artifacts/KIND/KEY/tensors.safetensors
-    artifacts/KIND/KEY/spec.json    what the key hashes, checksum, and notes such as costs
-    damaged/KIND-KEY-TIME/          artifacts whose checksum failed
-    locks/KEY.lock
+key keeps two processes from building the same thing; where a file system has no locks, they may
+both build it and one of the equal results is kept. Every file's SHA-256 is checked on reading;
+a damaged artifact is put aside and built again. Nothing is ever unpickled.
+:mod:`unlearn_bench.artifacts` says where the files lie.
 """
 
 import contextlib
+import errno
 import hashlib
-import json
-import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from unlearn_bench import artifacts
+from unlearn_bench.artifacts import SCHEMA, DamagedError
 from unlearn_bench.errors import OutputError
-from unlearn_bench.files import readable_os_errors
-from unlearn_bench.keys import content_key
+from unlearn_bench.files import readable_os_errors, sync_folder, write_synced
 
-# Raise when what is stored, or what a key means, changes: old artifacts are then left alone.
-SCHEMA = 1
-
-_TENSORS, _SPEC = "tensors.safetensors", "spec.json"
+__all__ = ["SCHEMA", "Artifact", "Built", "Store"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +53,6 @@ class Artifact:
 Built = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
 
-def default_home() -> Path:
-    """Return ``$UNLEARN_BENCH_HOME``, or the user's cache folder."""
-    given = os.environ.get("UNLEARN_BENCH_HOME")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("unlearn-bench")
-
-
 class Store:
     """The artifacts below one folder.
 
@@ -80,6 +64,8 @@ class Store:
     def __init__(self, home: Path, notify: Callable[[str], None] = lambda _: None) -> None:
         self.home = home
         self._notify = notify
+        self._layout_checked = False
+        self._said_no_locks = False
 
     def get_or_build(
         self, kind: str, identity: Mapping[str, Any], build: Callable[[], Built]
@@ -92,37 +78,41 @@ class Store:
             build: Makes the tensors and the notes; called under the key's lock.
 
         Raises:
-            OutputError: If the store cannot be read or written.
+            OutputError: If the store cannot be read or written, or a later version wrote it.
         """
-        identity = {"schema": SCHEMA, "kind": kind, **identity}
-        key = content_key(identity)
-        folder = self.home / "artifacts" / kind / key
+        if not self._layout_checked:
+            artifacts.check_layout(self.home)
+            self._layout_checked = True
+        identity, key = artifacts.key_of(kind, identity)
+        folder = artifacts.folder_of(self.home, kind, key)
         found = self._read(folder, key, mend=False)
         if found is not None:
             return found
-        with self._lock(key):
+        with self._lock(key) as alone:
             # Another process may have built it while this one waited.
             found = self._read(folder, key, mend=True)
             if found is not None:
                 return found
+            start = time.perf_counter()
             tensors, notes = build()
-            return self._write(folder, key, identity, tensors, notes)
+            seconds = time.perf_counter() - start
+            return self._write(folder, key, identity, tensors, notes, seconds, alone=alone)
 
     @contextlib.contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        path = self.home / "locks" / f"{key}.lock"
-        lock = FileLock(path)
-        with readable_os_errors("create the lock", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                self._notify("another process is building the same artifact: waiting for it")
-                lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+    def _lock(self, key: str) -> Iterator[bool]:
+        """Hold the key's lock; gives whether it keeps others out."""
+        held = artifacts.lock(self.home, key, wait=False)
+        if held is None:
+            self._notify("another process is building the same artifact: waiting for it")
+            held = artifacts.lock(self.home, key, wait=True)
+        assert held is not None
+        if not held.sure and not self._said_no_locks:
+            self._said_no_locks = True
+            self._notify(
+                f"the file system of {self.home} has no locks: processes may do the same work twice"
+            )
+        with held:
+            yield held.sure
 
     def _read(self, folder: Path, key: str, *, mend: bool) -> Artifact | None:
         """Return the artifact if it is whole; with ``mend``, put a damaged one out of the way.
@@ -131,31 +121,26 @@ class Store:
         here now be whole.
         """
         try:
-            stored = json.loads((folder / _SPEC).read_text())
-            data = (folder / _TENSORS).read_bytes()
-            if stored.pop("check") != content_key(stored):
-                raise ValueError(f"checksum of {_SPEC} differs")
-            if stored["sha256"] != hashlib.sha256(data).hexdigest():
-                raise ValueError(f"checksum of {_TENSORS} differs")
-            return Artifact(key, stored["sha256"], load(data), stored["notes"], reused=True)
+            stored = artifacts.read_whole(folder)
+            tensors = load(stored.data)
         except FileNotFoundError:
             if folder.exists() and mend:
                 self._put_aside(folder, "a file is missing")
-        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            return None
+        except (DamagedError, SafetensorError) as error:
             if mend:
                 self._put_aside(folder, str(error))
+            return None
         except OSError as error:
             raise OutputError(
                 f"cannot read {folder}: {error.strerror}; delete it or choose another "
                 "UNLEARN_BENCH_HOME"
             ) from error
-        return None
+        artifacts.mark_used(folder)
+        return Artifact(key, stored.sha256, tensors, stored.notes, reused=True)
 
     def _put_aside(self, folder: Path, reason: str) -> None:
-        place = self.home / "damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
-        with readable_os_errors("put aside the damaged", folder):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(place)
+        place = artifacts.put_aside(self.home, folder)
         self._notify(f"damaged artifact {folder.name} ({reason}): kept as {place}, built again")
 
     def _write(
@@ -165,31 +150,44 @@ class Store:
         identity: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         notes: Mapping[str, Any],
+        seconds: float,
+        *,
+        alone: bool,
     ) -> Artifact:
         with readable_os_errors("store an artifact in", folder.parent):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            for left in folder.parent.glob(f".{key}.*"):
-                # What a killed process left: the lock says that nobody writes it any more.
-                shutil.rmtree(left, ignore_errors=True)
-            temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
+            artifacts.note_layout(self.home)
+            if alone:
+                for left in folder.parent.glob(f".{key}.*"):
+                    # What a killed process left: the lock says that nobody writes it any more.
+                    shutil.rmtree(left, ignore_errors=True)
+            temporary = folder.with_name(f".{key}.{uuid.uuid4().hex}")
+            temporary.mkdir()
             try:
                 # Cloned: tied weights share storage, which safetensors refuses.
                 data = save({k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()})
-                _write_synced(temporary / _TENSORS, data)
                 sha256 = hashlib.sha256(data).hexdigest()
-                stored = {"identity": identity, "sha256": sha256, "notes": notes}
-                stored["check"] = content_key(stored)
-                text = json.dumps(stored, indent=1, sort_keys=True, allow_nan=False)
-                _write_synced(temporary / _SPEC, text.encode())
-                temporary.rename(folder)
+                write_synced(temporary / artifacts.TENSORS, data)
+                spec = artifacts.describe(identity, sha256, notes, seconds)
+                write_synced(temporary / artifacts.SPEC, spec)
+                sync_folder(temporary)
+                there = self._rename(temporary, folder, key)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
-        return Artifact(key, sha256, load(data), notes)
+            sync_folder(folder.parent)
+        return there or Artifact(key, sha256, load(data), notes)
 
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    def _rename(self, temporary: Path, folder: Path, key: str) -> Artifact | None:
+        """Put a finished artifact into its place; without locks, give what another put there."""
+        while True:
+            try:
+                temporary.rename(folder)
+                return None
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            there = self._read(folder, key, mend=True)
+            if there is not None:
+                shutil.rmtree(temporary)
+                return there

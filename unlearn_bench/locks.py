@@ -1,0 +1,109 @@
+"""Locks that die with whoever holds them.
+
+The kernel lets go of a lock when its process ends, however it ends: a lock file that lies about
+bars nobody, and there is nothing to tidy up after a crash. Some network file systems have no
+locks. There a lock is granted to everybody and says so (``sure`` is False): whoever writes by
+atomic rename under names that determine the content does work twice at worst, and no damage.
+"""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_HELD_ELSEWHERE = {errno.EAGAIN, errno.EACCES}
+_NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+class Lock:
+    """A lock that is held; release it, or leave its ``with`` block.
+
+    Attributes:
+        sure: Whether nobody else can hold it; False on a file system without locks.
+    """
+
+    def __init__(self, handle: int | None) -> None:
+        self._handle = handle
+        self.sure = handle is not None
+
+    def release(self) -> None:
+        """Let go of it; a second time does nothing."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def take(path: Path, *, wait: bool = False) -> Lock | None:
+    """Lock the file ``path``, created if need be, for this process alone.
+
+    Args:
+        path: Its folder must exist.
+        wait: Until whoever holds it lets go; otherwise None is returned at once.
+
+    Raises:
+        OSError: If the file cannot be opened or locked.
+    """
+    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    while True:
+        # Never through a link: the file would be made wherever that leads.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(handle, how)
+            # Who held it before may have removed the file: what lies there now is the lock.
+            if _lies_at(handle, path):
+                return Lock(handle)
+        except OSError as error:
+            os.close(handle)
+            if error.errno in _NO_LOCKS_HERE:
+                return Lock(None)
+            if error.errno in _HELD_ELSEWHERE:
+                return None
+            raise
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def is_held(path: Path) -> bool | None:
+    """Say whether a living process holds the lock file; None where locks do not exist.
+
+    Nothing is written. Whoever wants the lock in the very moment of the look must try again.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD_ELSEWHERE:
+            return True
+        if error.errno in _NO_LOCKS_HERE:
+            return None
+        raise
+    finally:
+        os.close(handle)
+    return False
+
+
+def _lies_at(handle: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(handle)
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
