@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from unlearn_bench import __version__, registry
+from unlearn_bench import __version__, locks, registry
 
 Write = Callable[[str, str], Path]
 
@@ -337,7 +336,7 @@ def test_a_second_process_on_the_same_folder_is_refused(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with FileLock(out / ".lock"):
+    with locks.take(out / ".lock"):  # type: ignore[union-attr]
         ended = cli("run", tiny, "--out", out)
     assert f"another process is running a suite in {out}; wait for it or choose" in ended.error
     assert ended.code == 2

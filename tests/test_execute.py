@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
+from unlearn_bench import locks
 from unlearn_bench.config import Plan, expand
 from unlearn_bench.curves import read_curves
 from unlearn_bench.errors import ConfigError, DataError, OutputError, UserError
@@ -199,13 +199,34 @@ def test_interrupting_a_resumed_suite_loses_no_record(out: Path) -> None:
     assert list(read_records(out)["status"]).count("failed") == 1
 
 
-def test_a_damaged_result_is_named_and_the_others_stay_recorded(out: Path) -> None:
-    [first, second, *_] = go(Straw(), out)
-    (out / "runs" / f"{second.key}.json").write_text("{")
-    with pytest.raises(OutputError, match=f"{second.key}.json is not a run's result"):
+def test_a_damaged_result_is_put_aside_and_made_again(out: Path) -> None:
+    first, second, *_ = go(Straw(), out)
+    path = out / "runs" / f"{second.key}.json"
+    path.write_text(path.read_text().replace("0.5", "0.6"))
+    runner, watcher = Straw(), Watcher()
+    again = go(runner, out, watcher=watcher)
+    assert runner.ran == [f"{second.method} {second.seed}"] and again[:2] == [first, second]
+    [notice] = [told[1] for told in watcher.told if told[0] == "notice"]
+    aside = out / "damaged" / f"{second.key}-1.json"
+    assert f"its checksum differs): kept as {aside}, made again" in notice
+    assert "0.6" in aside.read_text() and recorded(out) == ALL
+
+
+def test_a_folder_of_a_later_version_is_refused(out: Path) -> None:
+    go(Straw(), out)
+    stored = json.loads((out / "suite.json").read_text())
+    (out / "suite.json").write_text(json.dumps(stored | {"format": 9}))
+    with pytest.raises(OutputError, match="is of format 9, this version reads 1: upgrade"):
         go(Straw(), out)
-    assert recorded(out) == [label for label in ALL if label != "original 0"]
-    assert read_run(out, first.key) == first
+
+
+def test_a_folder_without_locks_is_used_all_the_same(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "take", lambda path: locks.Lock(None))
+    watcher = Watcher()
+    go(Straw(), out, watcher=watcher)
+    assert recorded(out) == ALL and "has no locks" in str(watcher.told[0])
 
 
 @pytest.mark.parametrize(
@@ -254,7 +275,7 @@ def test_a_damaged_suite_file_is_named(out: Path) -> None:
 def test_a_folder_in_use_is_refused(out: Path) -> None:
     out.mkdir()
     runner = Straw()
-    with FileLock(out / ".lock"), pytest.raises(OutputError) as caught:
+    with locks.take(out / ".lock"), pytest.raises(OutputError) as caught:  # type: ignore[union-attr]
         go(runner, out)
     assert f"another process is running a suite in {out}" in str(caught.value)
     assert runner.ran == [] and not (out / "suite.json").exists()
@@ -266,8 +287,7 @@ def test_a_folder_is_free_again_after_a_failure(out: Path) -> None:
     runner.hook = failing("original 0", error=ValueError("bug"))
     with pytest.raises(ValueError, match="bug"):
         go(runner, out)
-    with FileLock(out / ".lock").acquire(timeout=0):
-        pass
+    assert locks.is_held(out / ".lock") is False
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -54,6 +54,30 @@ def test_a_file_that_is_no_result_is_named_with_the_remedy(text: str, tmp_path: 
         read_run(tmp_path, "k1")
 
 
+def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
+    write_run(tmp_path, result())
+    path = tmp_path / "runs" / "k1.json"
+    path.write_text(path.read_text().replace("0.25", "0.26"))
+    with pytest.raises(OutputError, match="its checksum differs"):
+        read_run(tmp_path, "k1")
+
+
+def test_the_result_of_another_run_under_this_name_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, result(key="k2"))
+    (tmp_path / "runs" / "k2.json").rename(tmp_path / "runs" / "k1.json")
+    with pytest.raises(OutputError, match="it is that of k2"):
+        read_run(tmp_path, "k1")
+
+
+def test_a_result_from_before_checksums_is_read(tmp_path: Path) -> None:
+    write_run(tmp_path, result())
+    path = tmp_path / "runs" / "k1.json"
+    stored = json.loads(path.read_text())
+    del stored["check"]
+    path.write_text(json.dumps(stored))
+    assert read_run(tmp_path, "k1") == result()
+
+
 def test_the_long_table_has_one_row_per_record(tmp_path: Path) -> None:
     path = write_records(tmp_path, [result()])
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS)

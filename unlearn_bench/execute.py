@@ -13,19 +13,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
-from unlearn_bench import registry
+from unlearn_bench import locks, registry
 from unlearn_bench.config import Plan
 from unlearn_bench.curves import write_curves
 from unlearn_bench.errors import ConfigError, OutputError
 from unlearn_bench.files import readable_os_errors, write_atomically
 from unlearn_bench.keys import canonical_json
 from unlearn_bench.origin import keep_sources, origin
-from unlearn_bench.results import RunResult, read_run, read_suite, write_records, write_run
+from unlearn_bench.results import (
+    FORMAT,
+    DamagedResultError,
+    RunResult,
+    put_run_aside,
+    read_run,
+    read_suite,
+    write_records,
+    write_run,
+)
 from unlearn_bench.runner import RunFailedError, Runner
 from unlearn_bench.spec import RunSpec
 from unlearn_bench.workers import Workers
+
+# Attempts to get the folder's lock before it counts as taken.
+PATIENCE = 5
 
 
 class Observer(Protocol):
@@ -70,7 +80,7 @@ def execute(
     _check(plan, runner)
     keys = [runner.key(spec) for spec in plan.runs]
     _refuse_repeats(plan, keys)
-    with _owned(out):
+    with _owned(out, observer):
         _claim(plan, runner, keys, out, command)
         results: dict[str, RunResult] = {}
         try:
@@ -109,8 +119,13 @@ def _readable(out: Path, key: str) -> RunResult | None:
 def _reused(
     position: int, spec: RunSpec, key: str, out: Path, observer: Observer
 ) -> RunResult | None:
-    """Return the result on disk if the run need not be repeated."""
-    result = read_run(out, key)
+    """Return the result on disk if the run need not be repeated; a damaged one is put aside."""
+    try:
+        result = read_run(out, key)
+    except DamagedResultError as error:
+        observer.notice(f"{error.args[0]}".partition("; ")[0]
+                        + f": kept as {put_run_aside(out, key)}, made again")  # fmt: skip
+        return None
     if result is None or result.status != "ok" or result.error:
         return None
     observer.run_started(position, spec)
@@ -231,23 +246,29 @@ def _refuse_repeats(plan: Plan, keys: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _owned(out: Path) -> Iterator[None]:
+def _owned(out: Path, observer: Observer) -> Iterator[None]:
     """Hold the folder for this process; the system lets go of it when the process dies."""
-    lock = FileLock(out / ".lock")
     with readable_os_errors("write into", out):
         (out / "runs").mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        for attempt in range(PATIENCE):  # `status` may be looking at the lock in this moment
+            time.sleep(0.05 if attempt else 0)
+            held = locks.take(out / ".lock")
+            if held is not None:
+                break
+        else:
             raise OutputError(
                 f"another process is running a suite in {out}; wait for it or choose another --out"
-            ) from None
-        for left in (*out.glob(".*.tmp"), *(out / "runs").glob(".*.tmp")):
-            left.unlink(missing_ok=True)  # what a killed process was writing
-    try:
+            )
+        if held.sure:
+            for left in (*out.glob(".*.tmp"), *(out / "runs").glob(".*.tmp")):
+                left.unlink(missing_ok=True)  # what a killed process was writing
+        else:
+            observer.notice(
+                f"the file system of {out} has no locks: see to it yourself that only one command "
+                "runs in it, or work is done twice"
+            )
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str) -> None:
@@ -274,6 +295,7 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
                 f"{', '.join(different)}); choose another --out, or delete that folder"
             )
     stored = asked | {
+        "format": FORMAT,
         "plan": keys,
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},

@@ -8,7 +8,8 @@ A results folder holds::
                     records.parquet, written with the report, has the same rows
     curves.parquet  every point of what was measured as a curve (curves.py)
 
-Each file is replaced atomically, so a killed process leaves either a finished run or none.
+Each file is replaced atomically, so a killed process leaves either a finished run or none. A run's
+file carries a checksum; one that is damaged is put aside as ``damaged/KEY-NUMBER.json``.
 """
 
 import io
@@ -22,7 +23,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from unlearn_bench.errors import OutputError
-from unlearn_bench.files import write_atomically
+from unlearn_bench.files import readable_os_errors, write_atomically
+from unlearn_bench.keys import content_key
 
 COLUMNS = (
     "method", "dataset", "model", "scenario", "seed", "metric", "split", "value", "low", "high",
@@ -33,6 +35,14 @@ Status = Literal["ok", "failed", "unresolved", "not_applicable"]
 
 # Raise when an evaluation records something else than before: old results are then made anew.
 EVALUATION = 3
+
+# Raise when the files of a results folder are named or laid out otherwise, and let `read_suite`
+# read those of before. A folder of a later version is refused.
+FORMAT = 1
+
+
+class DamagedResultError(OutputError):
+    """A run's file that is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +141,11 @@ class RunResult:
 
 
 def write_run(folder: Path, result: RunResult) -> None:
-    """Store one run's result as ``runs/KEY.json``, atomically."""
-    text = json.dumps(asdict(result), indent=1, sort_keys=True, allow_nan=False)
+    """Store one run's result as ``runs/KEY.json``, atomically, with a checksum."""
+    # Through JSON first: the checksum is of what a reader will find.
+    stored = json.loads(json.dumps(asdict(result), allow_nan=False))
+    stored["check"] = content_key(stored)
+    text = json.dumps(stored, indent=1, sort_keys=True, allow_nan=False)
     write_atomically(folder / "runs" / f"{result.key}.json", text + "\n")
 
 
@@ -140,11 +153,17 @@ def read_run(folder: Path, key: str) -> RunResult | None:
     """Return the stored result of the run ``key``, or None if there is none.
 
     Raises:
-        OutputError: If the file is there but is not a run's result.
+        DamagedResultError: If the file is there but is not that run's result.
+        OutputError: If it cannot be read.
     """
     path = folder / "runs" / f"{key}.json"
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_bytes())
+        # Results from before there were checksums have none.
+        if stored.pop("check", None) not in (None, content_key(stored)):
+            raise ValueError("its checksum differs")
+        if stored["key"] != key:
+            raise ValueError(f"it is that of {stored['key']}")
         stored["records"] = tuple(Record(**record) for record in stored["records"])
         stored["log"] = tuple(stored["log"])
         stored["curves"] = tuple(
@@ -154,10 +173,27 @@ def read_run(folder: Path, key: str) -> RunResult | None:
         return RunResult(**stored)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedResultError(
             f"{path} is not a run's result ({error}); delete it and run the suite again"
         ) from error
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def put_run_aside(folder: Path, key: str) -> Path:
+    """Move a damaged result out of the way and return where to.
+
+    Raises:
+        OutputError: If the file system refuses.
+    """
+    path, number = folder / "runs" / f"{key}.json", 1
+    while (place := folder / "damaged" / f"{key}-{number}.json").exists():
+        number += 1
+    with readable_os_errors("put aside the damaged", path):
+        place.parent.mkdir(exist_ok=True)
+        path.rename(place)
+    return place
 
 
 def table(results: Iterable[RunResult]) -> pd.DataFrame:
@@ -247,7 +283,7 @@ def read_suite(folder: Path) -> dict[str, Any]:
     """Read ``suite.json`` of a results folder.
 
     Raises:
-        OutputError: If it is missing or damaged.
+        OutputError: If it is missing, damaged, or of a later version.
     """
     path = folder / "suite.json"
     try:
@@ -258,6 +294,14 @@ def read_suite(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise OutputError(f"{path} is damaged: {error}; choose another --out") from error
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(stored, dict):
         raise OutputError(f"{path} is damaged: not a mapping; choose another --out")
+    # Folders from before there were numbers are of the first format.
+    if (found := stored.get("format", FORMAT)) != FORMAT:
+        raise OutputError(
+            f"{path} is of format {found}, this version reads {FORMAT}: upgrade unlearn-bench, or "
+            "choose another --out"
+        )
     return stored
