@@ -15,13 +15,13 @@ PACKAGE = "unlearn_bench"
 # import those of lower layers, and a sub-package its own modules.
 LAYERS: tuple[set[str], ...] = (
     {"access", "errors", "keys", "locks", "outputs", "seeds", "small_nets", "statistics"},
-    {"cost", "files", "mechanics", "spec", "yaml_source"},
+    {"cost", "quantities", "files", "mechanics", "spec", "yaml_source"},
     {"artifacts", "data", "fisher", "registry", "results"},
     {"config", "context", "curves", "evaluate", "metrics", "models", "store"},
     {"api", "probes", "training"},
     {"observe"},
     {"runner"},
-    {"bundle", "catalogue", "conformance", "origin", "progress", "report", "workers"},
+    {"bundle", "cache", "catalogue", "conformance", "origin", "progress", "report", "workers"},
     {"execute"},
     {"cli"},
     {"__main__"},

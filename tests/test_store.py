@@ -273,7 +273,7 @@ def die_at_a_byte(home: Path, size: int) -> None:
 def test_a_crash_at_any_byte_leaves_all_or_nothing(store: Store, notices: list[str]) -> None:
     store.get_or_build("kind", IDENTITY, built)
     sizes = [path.stat().st_size for path in artifact_folder(store).iterdir()]
-    for size in [0, 1, *range(8, max(sizes), 37), *(n - 1 for n in sizes)]:
+    for size in [0, 1, *range(8, max(sizes) - 30, 37), min(sizes) - 1]:
         shutil.rmtree(store.home)
         assert in_a_process(die_at_a_byte, store.home, size) == -signal.SIGXFSZ
         check_after_a_crash(store, notices)

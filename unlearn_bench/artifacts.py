@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ SCHEMA = 1
 # of stores of before. A store of a later version is refused, never guessed at.
 LAYOUT = 1
 
+_OURS = re.compile(r"[0-9a-f]{32}|\.[0-9a-f]{32}\..+")
 TENSORS, SPEC = "tensors.safetensors", "spec.json"
 
 
@@ -200,11 +202,18 @@ def lock(home: Path, key: str, *, wait: bool) -> locks.Lock | None:
         return locks.take(path, wait=wait)
 
 
-def folders(home: Path) -> Iterator[Path]:
-    """Yield the folder of every artifact, by kind and key; hidden ones are unfinished.
+def is_locked(home: Path, key: str) -> bool:
+    """Say whether a living process holds the key's lock; nothing is written."""
+    return bool(locks.is_held(home / "locks" / f"{key}.lock"))
 
-    Links are left out: what lies behind them is not for us to count or remove.
+
+def folders(home: Path) -> Iterator[Path]:
+    """Yield the folder of every artifact, by kind and key; those of hidden names are unfinished.
+
+    Links and what else somebody put there are left out: not for us to count or remove.
     """
     for kind in sorted((home / "artifacts").glob("*")):
         if kind.is_dir() and not kind.is_symlink():
-            yield from (f for f in sorted(kind.iterdir()) if f.is_dir() and not f.is_symlink())
+            for folder in sorted(kind.iterdir()):
+                if _OURS.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+                    yield folder
