@@ -180,7 +180,7 @@ def run(
         setup = Setup(default_home(), str(target), data_root, download, tuple(plugin or ()))
         results = execute(
             plan, runner, folder, progress, command=command,
-            workers=Workers(count, setup) if count > 1 else None,
+            workers=Workers(count, setup) if count > 1 else None, at_a_time=count,
         )  # fmt: skip
     page = write_report(folder)
     _print_summary(console, folder)
@@ -373,6 +373,43 @@ def verify(
         f"manifest SHA-256 {found.manifest}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Results folder of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Say how far a run has come, from another terminal or later.
+
+    Exit codes: 0 finished, 1 finished with failed runs, 3 running, 4 stopped before its end.
+    """
+    from dataclasses import asdict
+
+    from unlearn_bench.quantities import time_text
+    from unlearn_bench.status import EXIT_CODES, read_status
+
+    found = read_status(folder)
+    if as_json:
+        failed = [{"name": name, "error": error} for name, error in found.failed]
+        print(json.dumps(asdict(found) | {"failed": failed}, indent=1))
+        raise typer.Exit(EXIT_CODES[found.state])
+    told = {
+        "finished": "finished", "failed": "finished, but some runs failed",
+        "running": f"running ({found.process})",
+        "stopped": "stopped before its end: the same command continues it",
+    }  # fmt: skip
+    print(f"{folder}: {told[found.state]}")
+    print(f"{found.done} of {found.planned} done, {len(found.failed)} failed, "
+          f"{len(found.running)} running, {found.left} left")  # fmt: skip
+    for run in found.running:
+        print(f"  running: {run.name}, {run.step or 'begins'}, for {time_text(run.seconds)}")
+    for name, error in found.failed:
+        print(f"  failed: {name}: {error}")
+    if found.left or found.running:
+        time_left = "unknown" if found.seconds_left is None else time_text(found.seconds_left)
+        print(f"time left: {time_left} ({found.basis})")
+    raise typer.Exit(EXIT_CODES[found.state])
 
 
 @app.command("list")

@@ -11,14 +11,16 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from unlearn_bench import locks, registry
 from unlearn_bench.config import Plan
 from unlearn_bench.curves import write_curves
 from unlearn_bench.errors import ConfigError, OutputError
 from unlearn_bench.files import readable_os_errors, write_atomically
+from unlearn_bench.heartbeat import Heartbeat
 from unlearn_bench.keys import canonical_json
+from unlearn_bench.observer import Observer
 from unlearn_bench.origin import keep_sources, origin
 from unlearn_bench.results import (
     FORMAT,
@@ -38,28 +40,9 @@ from unlearn_bench.workers import Workers
 PATIENCE = 5
 
 
-class Observer(Protocol):
-    """Told what is going on while a suite runs."""
-
-    def run_started(self, position: int, spec: RunSpec) -> None:
-        """The run at ``position`` (from 0) begins."""
-
-    def step(self, position: int, text: str) -> None:
-        """The run at ``position`` does something else now."""
-
-    def notice(self, text: str) -> None:
-        """Something happened that the user should know."""
-
-    def run_finished(self, position: int, result: RunResult, reused: bool) -> None:
-        """The run ended; ``reused`` when its result was on disk already."""
-
-    def run_failed(self, trace: str) -> None:
-        """The traceback of what the failed run raised, for debugging."""
-
-
 def execute(
     plan: Plan, runner: Runner, out: Path, observer: Observer, *, command: str,
-    workers: Workers | None = None,
+    workers: Workers | None = None, at_a_time: int = 1,
 ) -> list[RunResult]:  # fmt: skip
     """Run every planned run that has no result in ``out`` yet; return the results of all.
 
@@ -72,6 +55,7 @@ def execute(
         observer: Told about progress.
         command: The command line, for the report.
         workers: Processes that execute the runs, not yet started; None for this one.
+        at_a_time: How many runs they execute at a time, for `status`.
 
     Raises:
         UserError: If the data, a model or the folder make the suite impossible; nothing has
@@ -80,7 +64,7 @@ def execute(
     _check(plan, runner)
     keys = [runner.key(spec) for spec in plan.runs]
     _refuse_repeats(plan, keys)
-    with _owned(out, observer):
+    with _owned(out, observer), Heartbeat(out, observer, at_a_time) as observer:
         _claim(plan, runner, keys, out, command)
         results: dict[str, RunResult] = {}
         try:
@@ -297,6 +281,17 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
     stored = asked | {
         "format": FORMAT,
         "plan": keys,
+        # By name, so that `status` can say what is left without loading methods or data.
+        "runs": [
+            {
+                "dataset": spec.dataset,
+                "model": spec.model.label,
+                "scenario": spec.forget.name,
+                "seed": spec.seed,
+                "method": spec.label,
+            }
+            for spec in plan.runs
+        ],
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
         "command": command,
