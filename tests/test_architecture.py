@@ -23,6 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"runner"},
     {"bundle", "cache", "catalogue", "conformance", "origin", "progress", "report", "status", "workers"},
     {"execute"},
+    {"dry_run"},
     {"cli"},
     {"__main__"},
 )

@@ -19,12 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn_bench import __version__
-from unlearn_bench.errors import ConfigError, UserError
+from unlearn_bench.errors import ConfigError, DataError, UserError
 
 if TYPE_CHECKING:
     import torch
 
+    from unlearn_bench.config import Plan
     from unlearn_bench.report.text import TextTable
+    from unlearn_bench.runner import Runner
 
 app = typer.Typer(
     name="unlearn-bench",
@@ -140,6 +142,10 @@ def run(
     workers: Annotated[
         str, typer.Option(help="Runs at a time, each in a process of its own: auto or a number.")
     ] = "auto",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would be done, what is there, how long."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""
@@ -168,6 +174,15 @@ def run(
     )  # fmt: skip
     folder = out or Path("runs") / resolved.name
     count = min(_workers(workers, target, resolved.threads), len(plan.runs))
+    if dry_run:
+        # Nothing is written: not even what --download would get.
+        runner = Runner(Store(default_home()), target, data_root=data_root, download=False)
+        try:
+            _print_forecast(console, resolved.name, plan, runner, folder, count)
+        except DataError as error:
+            hint = "; --dry-run downloads nothing" if download else ""
+            raise DataError(f"{error}{hint}") from error
+        return
     console.print(
         f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {_describe(target)}"
         f"{f', {count} at a time' if count > 1 else ''}, results in {escape(str(folder))}"
@@ -192,6 +207,46 @@ def run(
             style="red",
         )
         raise typer.Exit(1)
+
+
+def _print_forecast(
+    console: Console, name: str, plan: "Plan", runner: "Runner", folder: Path, count: int
+) -> None:
+    from unlearn_bench.artifacts import default_home
+    from unlearn_bench.dry_run import forecast
+    from unlearn_bench.quantities import size_text, time_text
+
+    found = forecast(plan, runner, default_home(), folder, count)
+    print(f"suite {name}: {found.runs} runs, {found.done} done, {found.runs - found.done} left; "
+          f"results in {folder}")  # fmt: skip
+    for group in found.groups:
+        stored = sum(group.originals.values())
+        print(f"\n{group.name}: {len(group.originals)} seeds, "
+              f"{stored} of {len(group.originals)} originals in the store")  # fmt: skip
+        table = Table(box=None, pad_edge=False)
+        for heading in ("method", "runs", "done", "unlearned in store"):
+            table.add_column(heading, justify="left" if heading == "method" else "right")
+        for label, planned in group.planned.items():
+            table.add_row(escape(label), str(planned), str(group.done[label]),
+                          str(group.stored[label]))  # fmt: skip
+        console.print(table)
+    for note in plan.notes:
+        print(note)
+    together = f", {count} at a time" if count > 1 else ""
+    if found.done == found.runs:
+        print("\nestimated time: none, everything is done")
+    elif found.seconds == 0 and found.unknown:
+        print(f"\nestimated time: unknown ({found.basis})")
+    else:
+        print(f"\nestimated time: {time_text(found.seconds)}{together} ({found.basis})")
+        if found.unknown:
+            missing = ", ".join(f"{what} ({times})" for what, times in found.unknown.items())
+            print(f"not in it, as nothing is known: {missing}")
+    parts = ", ".join(f"{what} {size_text(size)}" for what, size in found.disk.items())
+    print(f"disk: at most {size_text(sum(found.disk.values()))} ({parts})")
+    for place, free in found.free.items():
+        short = ": NOT ENOUGH" if place in found.short else ""
+        print(f"free: {size_text(free)} for {place}{short}")
 
 
 def _device(name: str) -> "torch.device":

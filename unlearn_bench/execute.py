@@ -61,9 +61,7 @@ def execute(
         UserError: If the data, a model or the folder make the suite impossible; nothing has
             been run then.
     """
-    _check(plan, runner)
-    keys = [runner.key(spec) for spec in plan.runs]
-    _refuse_repeats(plan, keys)
+    keys = check_plan(plan, runner)
     with _owned(out, observer), Heartbeat(out, observer, at_a_time) as observer:
         _claim(plan, runner, keys, out, command)
         results: dict[str, RunResult] = {}
@@ -206,8 +204,15 @@ def _obituary(code: int) -> str:
     return f"the worker process ended with code {code}; --workers 1 shows what happened"
 
 
-def _check(plan: Plan, runner: Runner) -> None:
-    """Set up every split and every model once, so that mistakes show before hours of work."""
+def check_plan(plan: Plan, runner: Runner) -> list[str]:
+    """Set up every split and every model once, so that mistakes show before hours of work.
+
+    Returns:
+        The key of each run's result.
+
+    Raises:
+        UserError: If the data, a model or the plan make the suite impossible.
+    """
     seen: set[Any] = set()
     for spec in plan.runs:
         split = ("split", spec.dataset, spec.forget.model_dump_json(), spec.seed)
@@ -216,6 +221,9 @@ def _check(plan: Plan, runner: Runner) -> None:
             if what not in seen:
                 seen.add(what)
                 check(spec)
+    keys = [runner.key(spec) for spec in plan.runs]
+    _refuse_repeats(plan, keys)
+    return keys
 
 
 def _refuse_repeats(plan: Plan, keys: list[str]) -> None:
@@ -255,8 +263,15 @@ def _owned(out: Path, observer: Observer) -> Iterator[None]:
         yield
 
 
-def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str) -> None:
-    """Write ``suite.json``, or refuse a folder that holds another suite's results."""
+def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
+    """Refuse a folder that holds another suite's results.
+
+    Returns:
+        What tells suites apart, for ``suite.json``.
+
+    Raises:
+        OutputError: With what differs.
+    """
     first = plan.runs[0]
     suite = plan.suite.model_dump(mode="json")
     asked = {
@@ -264,10 +279,9 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
         "device": first.device,
         "original": first.original.sha256 if first.original else None,
     }
-    path = out / "suite.json"
     # Without a single run there is nothing to mix up: a first attempt that failed early, with
     # the wrong --original for one, does not bar the folder to the next.
-    if path.exists() and any((out / "runs").glob("*.json")):
+    if (out / "suite.json").exists() and any((out / "runs").glob("*.json")):
         there = read_suite(out)
         different = [name for name in asked if _differs(asked[name], there.get(name))]
         if different == ["suite"]:
@@ -278,6 +292,12 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
                 f"{out} holds the results of another suite (it differs in: "
                 f"{', '.join(different)}); choose another --out, or delete that folder"
             )
+    return asked
+
+
+def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str) -> None:
+    """Write ``suite.json``, or refuse a folder that holds another suite's results."""
+    asked = refuse_another_suite(plan, out)
     stored = asked | {
         "format": FORMAT,
         "plan": keys,
@@ -301,7 +321,7 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
         "origin": origin(plan, keys, runner),
     }
     keep_sources(plan, out)
-    write_atomically(path, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    write_atomically(out / "suite.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 
 def _facts(method: str) -> dict[str, Any]:

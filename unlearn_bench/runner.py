@@ -104,16 +104,16 @@ class Runner:
         """Take over which runs failed elsewhere, by key with the reason, not to repeat them."""
         self._failed.update(failed)
 
-    def check_split(self, spec: RunSpec) -> None:
-        """Find out before anything is trained whether the forget set exists.
+    def check_split(self, spec: RunSpec) -> splits.Indices:
+        """Find out before anything is trained whether the forget set exists, and return it.
 
         Raises:
             DataError: If it does not, or the data are missing.
         """
-        self._split(spec)
+        return self._split(spec)
 
-    def check_model(self, spec: RunSpec) -> None:
-        """Find out before anything is trained whether the model fits the data.
+    def check_model(self, spec: RunSpec) -> nn.Module:
+        """Find out before anything is trained whether the model fits the data, and return it.
 
         Raises:
             UserError: If it cannot be built, or the given weights do not fit it.
@@ -121,6 +121,12 @@ class Runner:
         model = self._build(spec, seed=0)
         if spec.original is not None:
             models.load_weights(model, spec.original.path)
+        return model
+
+    def identities(self, spec: RunSpec) -> dict[str, dict[str, Any]]:
+        """Return what determines the run's models in the store, by kind of artifact."""
+        original = spec.training_identity() | {"data": self.dataset(spec).fingerprint}
+        return {"original": original, "unlearned": self._identity(spec)}
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result: specification, data and method code."""
@@ -242,7 +248,7 @@ class Runner:
     def _original(self, spec: RunSpec, step: Step) -> Artifact:
         """Return the original model: trained by the recipe, or the user's own weights."""
         data = self.dataset(spec)
-        identity = spec.training_identity() | {"data": data.fingerprint}
+        identity = self.identities(spec)["original"]
 
         def build() -> Built:
             if spec.original is not None:

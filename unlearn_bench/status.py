@@ -185,17 +185,17 @@ def _left(
         if cell is None:
             return None, "this folder does not say what its other runs are"
         where = (cell.dataset, cell.model)
-        unlearning = durations.unlearning(*where, [cell.method])
+        unlearning = durations.unlearning(where, [cell.method])
         if unlearning is None:
             guessed += 1
-            unlearning = durations.any_unlearning(*where)
-        evaluating = durations.evaluating(*where)
+            unlearning = durations.any_unlearning(where)
+        evaluating = durations.evaluating(where)
         if unlearning is None or evaluating is None:
             return None, f"no run of {cell.model} on {cell.dataset} has finished yet"
         seconds = unlearning + evaluating
         if (*where, cell.seed) not in begun:
             begun.add((*where, cell.seed))
-            seconds += durations.original(*where) or 0.0
+            seconds += durations.original(where) or 0.0
         if position in running:
             seconds = max(0.0, seconds - running[position].seconds)
         total += seconds
