@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ class Running:
     def kill(self) -> None:
         """Kill the whole process group, without any chance to tidy up."""
         os.killpg(self.pid, signal.SIGKILL)
+
+    def ended(self) -> bool:
+        """Whether it ended by itself; its code is still to be waited for."""
+        return not Path(f"/proc/{self.pid}").exists()
+
+    def kill_and_wait(self) -> Ended:
+        """Kill it unless it ended by itself; the code tells which."""
+        with suppress(ProcessLookupError):
+            self.kill()
+        return self.wait()
 
     def output(self) -> str:
         return self._out.read_text() if self._out.exists() else ""

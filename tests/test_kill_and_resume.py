@@ -2,20 +2,21 @@
 
 import random
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from unlearn_bench import registry
+from unlearn_bench import cache, registry
+from unlearn_bench.errors import OutputError
+from unlearn_bench.status import read_status
 
-KILLS = 3
 # Retraining and the controls, which every suite runs.
 ALWAYS = sum(entry.kind != "method" for entry in registry.methods().values())
-SEEDS = 2
-RUNS = SEEDS * (ALWAYS + 1)  # and the plug-in
 COSTS = "seconds|bytes|time_ratio|break_even"
+ROW = ["method", "dataset", "model", "scenario", "seed", "metric", "split"]
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -32,50 +33,110 @@ def unfinished(folder: Path) -> list[Path]:
     return hidden + list(folder.rglob("*.tmp"))
 
 
-@pytest.mark.timeout(240)
-def test_a_suite_killed_three_times_ends_with_the_records_of_an_undisturbed_one(
-    cli: Any, tiny: Path, plugin: Path, home: Path, tmp_path: Path
+@dataclass
+class Toll:
+    """What kills cost; all but the first two should be 0."""
+
+    trials: int = 0
+    kills: int = 0
+    lost: int = 0
+    duplicate: int = 0
+    damaged: int = 0
+    stages: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trials} trials, {self.kills} kills, {self.lost} lost, "
+            f"{self.duplicate} duplicate, {self.damaged} damaged"
+        )
+
+
+def everything(*folders: Path) -> set[Path]:
+    return {path for folder in folders for path in folder.rglob("*")}
+
+
+def wait_for_a_moment(chance: random.Random, running: Any, took: float, *watched: Path) -> None:
+    """Sleep until any moment of the suite, or until right after the files changed some times."""
+    deadline = time.monotonic() + chance.uniform(0, took)
+    changes = chance.choice([None, *range(1, 40)]) if chance.random() < 0.5 else None
+    seen = everything(*watched)
+    while time.monotonic() < deadline and not running.ended():
+        if changes is not None:
+            now = everything(*watched)
+            changes, seen = changes - (now != seen), now
+            if changes <= 0:
+                return
+        time.sleep(0.001)
+
+
+def damage(home: Path, out: Path) -> int:
+    """Artifacts and results that are not what was written, or were found not to be."""
+    found = sum(bad is not None for _, bad in cache.verify(home))
+    return found + sum(1 for folder in (home, out) for _ in folder.glob("damaged/*"))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("trials", [5, pytest.param(50, marks=pytest.mark.heavy)])
+def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_damage_nothing(
+    trials: int, cli: Any, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--methods", "scale_weights", "--plugin", plugin, "--seeds", SEEDS]
-    calm = tmp_path / "calm"
-    start = time.monotonic()
-    quiet = {"UNLEARN_BENCH_HOME": str(tmp_path / "other")}
-    assert cli("run", tiny, *flags, "--out", calm, env=quiet).code == 0
-    took = time.monotonic() - start
-    assert len(results(calm)) == RUNS
-
-    out = tmp_path / "out"
-    chance = random.Random(seed := random.randrange(10**6))
-    print(f"seed {seed}, undisturbed {took:.1f} s")  # noqa: T201  shown where the test fails
-    kept: dict[str, bytes] = {}
-    for number in range(KILLS):
-        running = cli.start("run", tiny, *flags, "--out", out)
-        deadline = time.monotonic() + chance.uniform(0.1, took / (KILLS + 2))
-        # A third of the suite each time at most, so that the last kill still finds work.
-        while time.monotonic() < deadline and len(results(out)) < (number + 1) * RUNS // 4:
-            time.sleep(0.01)
-        running.kill()
-        assert running.wait().code == -9
-        now = results(out)
-        assert len(now) < RUNS, "nothing was left to kill"
-        assert now.items() >= kept.items(), "a finished run was lost or run again"
-        kept = now
-
-    ended = cli("run", tiny, *flags, "--out", out)
-    assert ended.code == 0 and ended.err == ""
-    assert ended.out.count("was there already") == len(kept)
-    final = results(out)
-    assert final.items() >= kept.items() and final.keys() == results(calm).keys()
-
-    expected, found = records(calm), records(out)
-    row = ["method", "dataset", "model", "scenario", "seed", "metric", "split"]
-    assert not found.duplicated(row).any()
-    assert found[row].values.tolist() == expected[row].values.tolist()
+    expected = records(finished.out)
     costs = expected["metric"].str.contains(COSTS)
     assert 0 < costs.sum() < len(costs)
-    assert found[~costs].equals(expected[~costs])
-    assert unfinished(out) == unfinished(home) == []
-    assert not (home / "damaged").exists()
+    seconds = expected[expected["metric"].isin(["wall_seconds", "wall_seconds_evaluate"])]
+    took = 2 + seconds["value"].astype(float).sum()
+    chance, toll = random.Random(trials), Toll()
+    flags = ["--methods", "finetune,scale_weights", "--set", "finetune.epochs=1",
+             "--plugin", finished.plugin]  # fmt: skip
+
+    def start(out: Path, home: Path) -> Any:
+        environment = {"UNLEARN_BENCH_HOME": str(home)}
+        return cli.start("run", finished.suite, *flags, "--out", out, env=environment)
+
+    def check_the_end(out: Path, home: Path, kept: dict[str, bytes], ended: Any) -> None:
+        assert ended.code == 0 and ended.err == "" and "damaged" not in ended.out, ended
+        assert ended.out.count("was there already") == len(kept)
+        found, final = records(out), results(out)
+        toll.duplicate += int(found.duplicated(ROW).sum())
+        toll.lost += len(expected.merge(found, how="left", on=ROW, indicator=True)
+                         .query("_merge != 'both'"))  # fmt: skip
+        assert found[ROW].values.tolist() == expected[ROW].values.tolist()
+        assert found[~costs].equals(expected[~costs])
+        assert final.items() >= kept.items() and final.keys() == results(finished.out).keys()
+        assert unfinished(out) == unfinished(home) == [] and read_status(out).state == "finished"
+        assert not (out / "progress.json").exists()
+
+    kept: dict[str, bytes] = {}
+    out, home = tmp_path / "out 0", tmp_path / "home 0"
+    while toll.trials < trials:
+        toll.trials += 1
+        running = start(out, home)
+        # At most two thirds of what is left, so that most kills find work.
+        left = took * (1 - len(kept) / (ALWAYS + 2))
+        wait_for_a_moment(chance, running, max(0.5, left * 2 / 3), out, home)
+        ended = running.kill_and_wait()
+        if ended.code != -9:
+            check_the_end(out, home, kept, ended)
+            kept, out, home = {}, tmp_path / f"out {toll.trials}", tmp_path / f"home {toll.trials}"
+            continue
+        toll.kills += 1
+        now = results(out)
+        toll.stages.append(len(now))
+        toll.lost += sum(now.get(name) != content for name, content in kept.items())
+        toll.damaged += damage(home, out)
+        kept = now
+        try:
+            state = read_status(out).state
+        except OutputError:
+            state = "not begun"
+        # A kill after the last result leaves a finished suite without its report.
+        assert state in ("stopped", "finished", "not begun"), state
+    check_the_end(out, home, kept, start(out, home).wait())
+    toll.damaged += damage(home, out)
+    with capsys.disabled():
+        print(f"\n{toll} (results on disk at each kill: {toll.stages})")  # noqa: T201
+    assert toll.kills >= trials * 3 // 5, "too few kills met a process at work"
+    assert (toll.lost, toll.duplicate, toll.damaged) == (0, 0, 0)
 
 
 def test_a_kill_while_the_original_trains_costs_nothing_but_that(
