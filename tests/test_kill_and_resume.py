@@ -76,16 +76,16 @@ def damage(home: Path, out: Path) -> int:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("trials", [5, pytest.param(50, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.heavy)])
 def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_damage_nothing(
-    trials: int, cli: Any, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kills: int, cli: Any, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = records(finished.out)
     costs = expected["metric"].str.contains(COSTS)
     assert 0 < costs.sum() < len(costs)
     seconds = expected[expected["metric"].isin(["wall_seconds", "wall_seconds_evaluate"])]
     took = 2 + seconds["value"].astype(float).sum()
-    chance, toll = random.Random(trials), Toll()
+    chance, toll = random.Random(kills), Toll()
     flags = ["--methods", "finetune,scale_weights", "--set", "finetune.epochs=1",
              "--plugin", finished.plugin]  # fmt: skip
 
@@ -108,12 +108,12 @@ def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_damage_nothing(
 
     kept: dict[str, bytes] = {}
     out, home = tmp_path / "out 0", tmp_path / "home 0"
-    while toll.trials < trials:
+    while toll.kills < kills:
         toll.trials += 1
         running = start(out, home)
-        # At most two thirds of what is left, so that most kills find work.
+        # Mostly before the end, so that most kills find work, but often enough after it.
         left = took * (1 - len(kept) / (ALWAYS + 2))
-        wait_for_a_moment(chance, running, max(0.5, left * 2 / 3), out, home)
+        wait_for_a_moment(chance, running, max(2.0, left), out, home)
         ended = running.kill_and_wait()
         if ended.code != -9:
             check_the_end(out, home, kept, ended)
@@ -135,7 +135,6 @@ def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_damage_nothing(
     toll.damaged += damage(home, out)
     with capsys.disabled():
         print(f"\n{toll} (results on disk at each kill: {toll.stages})")  # noqa: T201
-    assert toll.kills >= trials * 3 // 5, "too few kills met a process at work"
     assert (toll.lost, toll.duplicate, toll.damaged) == (0, 0, 0)
 
 

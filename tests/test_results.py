@@ -11,6 +11,8 @@ from unlearn_bench.results import (
     COLUMNS,
     Record,
     RunResult,
+    is_made_from,
+    mark_made_from,
     read_records,
     read_run,
     read_suite,
@@ -87,6 +89,19 @@ def test_the_long_table_has_one_row_per_record(tmp_path: Path) -> None:
     assert rows[0]["method"] == "finetune" and rows[0]["seed"] == 0
     assert json.loads(rows[0]["params"]) == {"lr": 0.1, "b": None}
     assert rows[1]["status"] == "unresolved" and rows[1]["value"] != rows[1]["value"]
+
+
+def test_a_table_that_has_not_changed_is_left_alone(tmp_path: Path) -> None:
+    path, page = write_records(tmp_path, [result()]), tmp_path / "page"
+    page.touch()
+    assert not is_made_from(page, path)
+    mark_made_from(page, path)
+    changed = path.stat().st_mtime_ns
+    write_records(tmp_path, [result()])
+    assert path.stat().st_mtime_ns == changed and is_made_from(page, path)
+    write_records(tmp_path, [result(seed=1)])
+    assert not is_made_from(page, path)
+    assert not is_made_from(tmp_path / "none", path) and not is_made_from(page, tmp_path / "none")
 
 
 def test_a_failed_run_is_one_row_with_its_reason() -> None:

@@ -156,6 +156,7 @@ def run(
         from unlearn_bench.execute import execute
         from unlearn_bench.progress import LiveProgress
         from unlearn_bench.report import write_report
+        from unlearn_bench.results import is_made_from, mark_made_from
         from unlearn_bench.runner import Runner
         from unlearn_bench.store import Store
         from unlearn_bench.workers import Setup, Workers
@@ -197,7 +198,10 @@ def run(
             plan, runner, folder, progress, command=command,
             workers=Workers(count, setup) if count > 1 else None, at_a_time=count,
         )  # fmt: skip
-    page = write_report(folder)
+    page = folder / "report.html"
+    if not is_made_from(page, folder / "records.csv"):
+        write_report(folder)
+        mark_made_from(page, folder / "records.csv")
     _print_summary(console, folder)
     console.print(f"report: {page}", markup=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]

@@ -12,9 +12,11 @@ Each file is replaced atomically, so a killed process leaves either a finished r
 file carries a checksum; one that is damaged is put aside as ``damaged/KEY-NUMBER.json``.
 """
 
+import contextlib
 import io
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,7 +138,7 @@ class RunResult:
         if self.status != "ok":
             return [head | {"metric": "", "split": "", "value": None, "status": self.status,
                             "error": self.error}]  # fmt: skip
-        measured = [asdict(record) for record in self.records]
+        measured = [dict(vars(record)) for record in self.records]  # asdict would copy in depth
         return [{"error": record.pop("reason")} | head | record for record in measured]
 
 
@@ -245,10 +247,37 @@ def as_parquet(records: pd.DataFrame) -> bytes:
 
 
 def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
-    """Write ``records.csv`` from the results of the planned runs and return its path."""
+    """Write ``records.csv`` from the results of the planned runs and return its path.
+
+    A file that has the very content already is left alone: see :func:`is_made_from`.
+    """
     path = folder / "records.csv"
-    write_atomically(path, as_csv(results))
+    text = as_csv(results)
+    try:
+        if path.read_bytes() == text.encode():
+            return path
+    except OSError:
+        pass  # it is not there, or writing will say what is wrong
+    write_atomically(path, text)
     return path
+
+
+def mark_made_from(made: Path, source: Path) -> None:
+    """Note that ``made`` was made from ``source`` as it is now, by giving both the same time.
+
+    The times are compared for being equal only: no clock that is set decides anything.
+    """
+    with contextlib.suppress(OSError):
+        changed = source.stat().st_mtime_ns
+        os.utime(made, ns=(changed, changed))
+
+
+def is_made_from(made: Path, source: Path) -> bool:
+    """Say whether ``made`` was made from ``source`` as it is now; if in doubt, no."""
+    try:
+        return made.stat().st_mtime_ns == source.stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def _number_or_nan(text: str) -> float:
