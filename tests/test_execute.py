@@ -14,7 +14,7 @@ from unlearn_bench.curves import read_curves
 from unlearn_bench.errors import ConfigError, DataError, OutputError, UserError
 from unlearn_bench.execute import execute
 from unlearn_bench.keys import content_key
-from unlearn_bench.results import Record, RunResult, read_records, read_run, read_suite
+from unlearn_bench.results import Record, RunResult, read_records, read_suite
 from unlearn_bench.runner import RunFailedError
 from unlearn_bench.spec import RunSpec, Suite
 from unlearn_bench.workers import Event

@@ -185,9 +185,7 @@ def finish(
     # Not savefig: it draws everything once more before it writes.
     FigureCanvasSVG(canvas).print_svg(svg, metadata={"Date": None, "Creator": None, "Title": title})
     FigureCanvasPdf(canvas).print_pdf(pdf, metadata={"CreationDate": None, "Title": title})
-    text = svg.getvalue().replace(
-        "<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1
-    )
+    text = svg.getvalue().replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
     for gid, name in (names or {}).items():
         text = text.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{escape(name)}</title>')
     numbers = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
