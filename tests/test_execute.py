@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from unlearn_bench import locks
+from unlearn_bench.backend import Event
 from unlearn_bench.config import Plan, expand
 from unlearn_bench.curves import read_curves
 from unlearn_bench.errors import ConfigError, DataError, OutputError, UserError
@@ -17,7 +18,6 @@ from unlearn_bench.keys import content_key
 from unlearn_bench.results import Record, RunResult, read_records, read_suite
 from unlearn_bench.runner import RunFailedError
 from unlearn_bench.spec import RunSpec, Suite
-from unlearn_bench.workers import Event
 
 
 class Straw:
@@ -40,6 +40,9 @@ class Straw:
 
     def key(self, spec: RunSpec) -> str:
         return content_key(spec.identity())
+
+    def original_key(self, spec: RunSpec) -> str:
+        return f"original of seed {spec.seed}"
 
     def run(self, spec: RunSpec, step: Callable[[str], None]) -> RunResult:
         step("work")
@@ -318,10 +321,15 @@ def test_two_entries_that_run_the_same_are_refused(out: Path) -> None:
 
 
 class StrawWorkers:
-    """Two workers that answer in the wrong order, or die."""
+    """Two workers that answer in the wrong order, die some times, or take too long."""
 
-    def __init__(self, runner: Straw, dying: str = "") -> None:
-        self._runner, self._dying = runner, dying
+    timeout = 90.0
+
+    def __init__(self, runner: Straw, *, dying: str = "", deaths: int = 1, slow: str = "",
+                 retries: int = 0) -> None:  # fmt: skip
+        self._runner, self._dying, self._slow = runner, dying, slow
+        self._deaths = deaths
+        self.retries = retries
         self._busy: list[tuple[int, RunSpec]] = []
         self.known: dict[str, dict[str, str]] = {}
         self.most = 0
@@ -332,30 +340,36 @@ class StrawWorkers:
     def __exit__(self, *_: object) -> None:
         pass
 
-    @property
-    def idle(self) -> bool:
+    def takes(self, spec: RunSpec) -> bool:
         return len(self._busy) < 2
 
     @property
     def busy(self) -> bool:
         return bool(self._busy)
 
-    def submit(self, position: int, spec: RunSpec, failed: Mapping[str, str]) -> None:
+    def submit(self, position: int, spec: RunSpec, key: str, failed: Mapping[str, str]) -> None:
+        assert key == self._runner.key(spec)
         self._busy.append((position, spec))
         self.known[f"{spec.label} {spec.seed}"] = dict(failed)
         self.most = max(self.most, len(self._busy))
 
     def events(self) -> Iterator[Event]:
         position, spec = self._busy.pop()
+        name = f"{spec.label} {spec.seed}"
+        if name == self._slow:
+            yield Event(position, step="train original: epoch 1/9")
+            yield Event(position, timed_out=True)
+            return
         yield Event(position, step="work")
-        if f"{spec.label} {spec.seed}" == self._dying:
-            yield Event(position, died=-9)
+        if name == self._dying and self._deaths:
+            self._deaths -= 1
+            yield Event(position, died="struck by lightning")
             return
         try:
             yield Event(position, result=self._runner.run(spec, lambda text: None))
         except RunFailedError as failure:
             result = self._runner.result(spec, "failed", error=str(failure))
-            yield Event(position, result=result, trace="trace")
+            yield Event(position, result=result, trace="trace", failed={"original": "melted"})
         except UserError as error:
             yield Event(position, error=error)
 
@@ -393,7 +407,7 @@ def test_workers_are_told_what_failed_elsewhere(out: Path) -> None:
     workers = StrawWorkers(runner)
     results = several(runner, out, workers, watcher)
     assert [r.status for r in results].count("failed") == 1 and watcher.traces == ["trace"]
-    assert list(workers.known["finetune 0"].values()) == ["boom"]
+    assert sorted(workers.known["finetune 0"].values()) == ["boom", "melted"]
 
 
 def test_a_worker_that_dies_takes_only_its_own_run_with_it(out: Path) -> None:
@@ -401,7 +415,33 @@ def test_a_worker_that_dies_takes_only_its_own_run_with_it(out: Path) -> None:
     results = several(runner, out, StrawWorkers(runner, dying="original 1"))
     failed = [result for result in results if result.status == "failed"]
     assert [f"{r.method} {r.seed}" for r in failed] == ["original 1"]
-    assert "signal 9" in failed[0].error and "fewer --workers" in failed[0].error
+    assert failed[0].error == "struck by lightning"
+
+
+def test_a_run_is_given_out_again_as_often_as_the_backend_says(out: Path, tmp_path: Path) -> None:
+    runner, watcher = Straw(), Watcher()
+    workers = StrawWorkers(runner, dying="retrain 1", deaths=3, retries=3)
+    assert {result.status for result in several(runner, out, workers, watcher)} == {"ok"}
+    notices = [text for kind, *text in watcher.told if kind == "notice"]
+    assert [text[0][-6:] for text in notices] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert "struck by lightning" in notices[0][0]
+
+    workers = StrawWorkers(runner, dying="retrain 1", deaths=4, retries=3)
+    results = several(runner, tmp_path / "once more", workers)
+    assert [r.error for r in results if r.status == "failed"] == ["struck by lightning"]
+
+
+def test_a_run_that_takes_too_long_fails_and_its_original_is_not_tried_again(out: Path) -> None:
+    runner = Straw()
+    workers = StrawWorkers(runner, slow="retrain 0")
+    [failed] = [r for r in several(runner, out, workers) if r.status == "failed"]
+    assert (failed.method, failed.seed) == ("retrain", 0)
+    assert failed.error.startswith("ended after 90 s, the --timeout of a run, at 'train original")
+    assert "give more time" in failed.error
+    assert workers.known["finetune 0"] == {
+        failed.key: failed.error, "original of seed 0": failed.error,
+    }  # fmt: skip
+    assert workers.known["retrain 1"] == {}
 
 
 def test_what_makes_the_suite_impossible_ends_it_with_the_rest_recorded(out: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from unlearn_bench.backend import Event, Setup
 from unlearn_bench.config import expand
 from unlearn_bench.runner import Runner
 from unlearn_bench.spec import Suite
-from unlearn_bench.workers import Event, Setup, Workers
+from unlearn_bench.workers import Workers
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 COSTS = "seconds|bytes|time_ratio|break_even"
@@ -33,7 +34,7 @@ def test_two_workers_give_the_records_of_one_and_clean_up(
 def answers(workers: Workers) -> list[Event]:
     """All events until one ends the run."""
     seen: list[Event] = []
-    while not seen or (seen[-1].result, seen[-1].error, seen[-1].died) == (None, None, None):
+    while not (seen and seen[-1].last):
         seen += workers.events()
     return seen
 
@@ -45,12 +46,14 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
     })  # fmt: skip
     spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")
     with Workers(1, Setup(home, "cpu")) as workers:
+        workers.submit(0, spec, "key", {})
+        assert workers.busy and not workers.takes(spec)
         (worker,) = workers._workers
-        workers.submit(0, spec, {})
         os.kill(worker.process.pid or 0, signal.SIGKILL)
-        assert answers(workers)[-1] == Event(0, died=-9)
-        assert workers.idle and not workers.busy
-        workers.submit(0, spec, {Runner.__name__: "nothing of interest"})
+        *_, last = answers(workers)
+        assert "signal 9" in last.died and "fewer --workers" in last.died
+        assert workers.takes(spec) and not workers.busy
+        workers.submit(0, spec, "key", {Runner.__name__: "nothing of interest"})
         *steps, last = answers(workers)
         assert last.result is not None and last.result.status == "ok"
         assert "evaluate" in {event.step for event in steps}
@@ -61,15 +64,23 @@ def test_workers_end_when_their_parent_is_killed(cli: Any, tiny: Path, tmp_path:
     running = cli.start(*flags, env=ONE_THREAD)
     mine: set[str] = set()
     deadline = time.monotonic() + 60
-    while len(mine) < 2 and time.monotonic() < deadline:
+    while not mine and time.monotonic() < deadline:
         mine = workers_of(running.pid)
         time.sleep(0.05)
-    assert len(mine) >= 2
+    assert mine
     os.kill(running.pid, signal.SIGKILL)  # it alone, not its group
     assert running.wait().code == -9
-    while any(Path(f"/proc/{pid}").exists() for pid in mine) and time.monotonic() < deadline:
+    while any(map(alive, mine)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in mine)
+    assert not any(map(alive, mine))
+
+
+def alive(pid: str) -> bool:
+    """Whether the process runs; one that has ended may wait a while to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def workers_of(pid: int) -> set[str]:

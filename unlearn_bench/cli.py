@@ -8,6 +8,8 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,8 +24,11 @@ from unlearn_bench import __version__
 from unlearn_bench.errors import ConfigError, DataError, UserError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import torch
 
+    from unlearn_bench.backend import Backend, Setup
     from unlearn_bench.config import Plan
     from unlearn_bench.report.text import TextTable
     from unlearn_bench.runner import Runner
@@ -140,30 +145,55 @@ def run(
         bool, typer.Option("--download", help="Download missing datasets.")
     ] = False,
     workers: Annotated[
-        str, typer.Option(help="Runs at a time, each in a process of its own: auto or a number.")
+        str,
+        typer.Option(
+            help="Runs at a time, each in a process of its own: auto (what cores and memory hold, "
+            "one per GPU) or a number (several on a GPU as far as its memory holds them)."
+        ),
     ] = "auto",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only say what would be done, what is there, how long."),
     ] = False,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            help="Longest time for one run, such as 90s, 10m or 2h, the training of what it needs "
+            "first included; a run that takes longer fails, the others go on.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where runs go on: this machine or a cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster: auto or ray://HOST:PORT.", show_default="auto"),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""
     console = _console()
     with console.status("loading torch and timm"):
+        from unlearn_bench import backend as backends
         from unlearn_bench import config, registry
         from unlearn_bench.artifacts import default_home
         from unlearn_bench.execute import execute
+        from unlearn_bench.interrupt import first_in_good_order
         from unlearn_bench.progress import LiveProgress
         from unlearn_bench.report import write_report
         from unlearn_bench.results import is_made_from, mark_made_from
         from unlearn_bench.runner import Runner
         from unlearn_bench.store import Store
-        from unlearn_bench.workers import Setup, Workers
 
+    limit = backends.parse_timeout(timeout) if timeout else None
+    if address and backend != "ray":
+        raise ConfigError("--address: only --backend ray has one")
+    if backend == "ray":
+        _ray().connect(address or "auto")
     for file in plugin or ():
         registry.load_plugin(file)
-    target = _device(device)
+    target = _device(device, on_ray=backend == "ray")
     resolved = config.resolve_suite(suite, config.Overrides(
         methods=methods, model=model, stem=stem, pretrained=pretrained, dataset=dataset,
         image_size=image_size, forget=tuple(forget or ()), seeds=seeds, epochs=epochs,
@@ -174,30 +204,38 @@ def run(
         source=config.suite_file(suite or config.DEFAULT_SUITE),
     )  # fmt: skip
     folder = out or Path("runs") / resolved.name
-    count = min(_workers(workers, target, resolved.threads), len(plan.runs))
+    setup = backends.Setup(default_home(), str(target), data_root, download,
+                           tuple(plugin or ()))  # fmt: skip
+
+    def find_team(notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
+        if backend == "ray":
+            return _on_ray(workers, setup, limit, plan, notify)
+        return _on_this_machine(workers, setup, limit, plan)
+
     if dry_run:
         # Nothing is written: not even what --download would get.
-        runner = Runner(Store(default_home()), target, data_root=data_root, download=False)
+        runner = Runner(Store(default_home()), _visible(target), data_root=data_root)
+        team, _ = find_team(print)
+        count = team.at_a_time if team else 1
         try:
             _print_forecast(console, resolved.name, plan, runner, folder, count)
         except DataError as error:
             hint = "; --dry-run downloads nothing" if download else ""
             raise DataError(f"{error}{hint}") from error
         return
-    console.print(
-        f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {_describe(target)}"
-        f"{f', {count} at a time' if count > 1 else ''}, results in {escape(str(folder))}"
-    )
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
-        runner = Runner(
-            Store(default_home(), progress.notice), target, data_root=data_root, download=download
+        team, place = find_team(progress.notice)
+        console.print(
+            f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {place}, "
+            f"results in {escape(str(folder))}"
         )
-        command = shlex.join(["unlearn-bench", *sys.argv[1:]])
-        setup = Setup(default_home(), str(target), data_root, download, tuple(plugin or ()))
-        results = execute(
-            plan, runner, folder, progress, command=command,
-            workers=Workers(count, setup) if count > 1 else None, at_a_time=count,
+        runner = Runner(
+            Store(default_home(), progress.notice), _visible(target), data_root=data_root,
+            download=download,
         )  # fmt: skip
+        command = shlex.join(["unlearn-bench", *sys.argv[1:]])
+        with first_in_good_order(progress.notice):
+            results = execute(plan, runner, folder, progress, command=command, workers=team)
     page = folder / "report.html"
     if not is_made_from(page, folder / "records.csv"):
         write_report(folder)
@@ -253,9 +291,11 @@ def _print_forecast(
         print(f"free: {size_text(free)} for {place}{short}")
 
 
-def _device(name: str) -> "torch.device":
+def _device(name: str, *, on_ray: bool = False) -> "torch.device":
     import torch
 
+    if on_ray and (name == "cuda" or name == "auto" and _ray().cluster_has_gpus()):
+        return torch.device("cuda")
     gpu = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if gpu else "cpu"
@@ -273,16 +313,76 @@ def _device(name: str) -> "torch.device":
     return device
 
 
-def _workers(given: str, device: "torch.device", threads: int | None) -> int:
-    """Return how many runs go on at a time; ``auto`` fills the cores and shares no GPU."""
+def _visible(device: "torch.device") -> "torch.device":
+    """Return the device, or the CPU where only the cluster has such a one."""
+    import torch
+
+    there = device.type == "cpu" or torch.cuda.is_available()
+    return device if there else torch.device("cpu")
+
+
+def _count(given: str) -> int | None:
+    """Return the number that ``--workers`` gives, None for ``auto``."""
     if given.isdecimal() and int(given) > 0:
         return int(given)
     if given != "auto":
         raise ConfigError(f"--workers {given}: give auto or a number of processes, at least 1")
-    if device.type != "cpu" or threads is None:
-        return 1  # a run by itself uses the whole device
-    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
-    return max(1, (len(mine) or os.cpu_count() or 1) // threads)
+    return None
+
+
+def _on_this_machine(
+    workers: str, setup: "Setup", timeout: float | None, plan: "Plan"
+) -> tuple["Backend | None", str]:
+    """Return the processes that execute the runs, None for this one, and where that is."""
+    import torch
+
+    from unlearn_bench.capacity import cpu_runs
+    from unlearn_bench.workers import Workers
+
+    device = torch.device(setup.device)
+    gpus = [setup.device]
+    if device.type == "cuda" and device.index is None:
+        gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    # By default a GPU is not shared: times are to be compared.
+    auto = cpu_runs(plan.suite.threads) if device.type == "cpu" else len(gpus)
+    count = min(_count(workers) or auto, len(plan.runs))
+    place = _describe(device) + (f", {count} at a time" if count > 1 else "")
+    if count == 1 and timeout is None:
+        return None, place
+    # A run can be ended in the midst of things only in a process of its own.
+    return Workers(count, setup, devices=gpus, timeout=timeout), place
+
+
+def _ray() -> "ModuleType":
+    try:
+        from unlearn_bench import ray_backend
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise ConfigError(
+            "--backend ray: Ray is not installed; pip install 'unlearn-bench[ray]', here and on "
+            "every node"
+        ) from error
+    return ray_backend
+
+
+def _on_ray(
+    workers: str, setup: "Setup", timeout: float | None, plan: "Plan",
+    notify: Callable[[str], None],
+) -> tuple["Backend", str]:  # fmt: skip
+    """Return the tasks that execute the runs, and where that is."""
+    import torch
+
+    ray = _ray()
+    first = plan.runs[0]
+    # Results depend in their last digits on the threads: as many as a serial run here would have.
+    threads = plan.suite.threads or (torch.get_num_threads() if first.device == "cpu" else 1)
+    ray.check_fits(threads)
+    team = ray.RayWorkers(
+        replace(setup, device=first.device, threads=threads), most=_count(workers),
+        timeout=timeout, original=first.original, notify=notify,
+    )  # fmt: skip
+    return team, ray.describe_cluster()
 
 
 def _describe(device: "torch.device") -> str:

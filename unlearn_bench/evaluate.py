@@ -12,6 +12,7 @@ from unlearn_bench.data.batches import iterate
 from unlearn_bench.data.datasets import Dataset, Part
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.errors import MethodError
+from unlearn_bench.memory import halving
 from unlearn_bench.outputs import Outputs
 
 BATCH_SIZE = 512
@@ -28,6 +29,8 @@ def logits(
 ) -> Tensor:
     """Return the model's logits on examples of ``part``, float64 [N, C] on the CPU.
 
+    Batches that memory does not hold are halved, which changes no number's meaning.
+
     Args:
         model: On ``device``; put in eval mode for the pass.
         dataset: For its normalisation.
@@ -41,12 +44,16 @@ def logits(
     was_training = model.training
     model.eval()
     chosen = torch.arange(len(part.labels)) if indices is None else indices
-    batches: Iterator[tuple[Tensor, Tensor]] = iterate(
-        part, chosen, batch_size=BATCH_SIZE, device=device,
-        mean=dataset.mean, std=dataset.std,
-    )  # fmt: skip
-    # float64: differences of logits decide metrics, and log-sum-exp should not add to them.
-    rows = torch.cat([model(x).double().cpu() for x, _ in batches])
+
+    def rows_in(batch_size: int) -> Tensor:
+        batches: Iterator[tuple[Tensor, Tensor]] = iterate(
+            part, chosen, batch_size=batch_size, device=device,
+            mean=dataset.mean, std=dataset.std,
+        )  # fmt: skip
+        # float64: differences of logits decide metrics, and log-sum-exp should not add to them.
+        return torch.cat([model(x).double().cpu() for x, _ in batches])
+
+    rows = halving("evaluate", BATCH_SIZE, rows_in)
     model.train(was_training)
     if rows.isnan().any():
         raise MethodError("the model's output is NaN on some examples")

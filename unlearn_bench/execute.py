@@ -9,11 +9,13 @@ import contextlib
 import json
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unlearn_bench import locks, registry
+from unlearn_bench.backend import Backend
 from unlearn_bench.config import Plan
 from unlearn_bench.curves import write_curves
 from unlearn_bench.errors import ConfigError, OutputError
@@ -32,9 +34,8 @@ from unlearn_bench.results import (
     write_records,
     write_run,
 )
-from unlearn_bench.runner import RunFailedError, Runner
+from unlearn_bench.runner import TRAINING, RunFailedError, Runner
 from unlearn_bench.spec import RunSpec
-from unlearn_bench.workers import Workers
 
 # Attempts to get the folder's lock before it counts as taken.
 PATIENCE = 5
@@ -42,7 +43,7 @@ PATIENCE = 5
 
 def execute(
     plan: Plan, runner: Runner, out: Path, observer: Observer, *, command: str,
-    workers: Workers | None = None, at_a_time: int = 1,
+    workers: Backend | None = None,
 ) -> list[RunResult]:  # fmt: skip
     """Run every planned run that has no result in ``out`` yet; return the results of all.
 
@@ -54,15 +55,17 @@ def execute(
         out: The results folder; created if need be.
         observer: Told about progress.
         command: The command line, for the report.
-        workers: Processes that execute the runs, not yet started; None for this one.
-        at_a_time: How many runs they execute at a time, for `status`.
+        workers: What executes the runs, not yet started; None for this process.
 
     Raises:
         UserError: If the data, a model or the folder make the suite impossible; nothing has
             been run then.
     """
     keys = check_plan(plan, runner)
-    with _owned(out, observer), Heartbeat(out, observer, at_a_time) as observer:
+    with (
+        _owned(out, observer),
+        Heartbeat(out, observer, workers.at_a_time if workers else 1) as observer,
+    ):
         _claim(plan, runner, keys, out, command)
         results: dict[str, RunResult] = {}
         try:
@@ -75,7 +78,7 @@ def execute(
                 else:
                     todo[position] = spec
             if workers is not None and todo:
-                for position, result in _several(todo, runner, workers, observer):
+                for position, result in _several(todo, keys, runner, workers, observer):
                     write_run(out, result)
                     results[keys[position]] = result
                     observer.run_finished(position, result, reused=False)
@@ -86,9 +89,18 @@ def execute(
                 if there is not None:
                     results[key] = there
             finished = [results[key] for key in keys if key in results]
-            write_records(out, finished)
-            write_curves(out, finished)
+            _insistently(lambda: write_records(out, finished))
+            _insistently(lambda: write_curves(out, finished))
     return [results[key] for key in keys]
+
+
+def _insistently(write: Callable[[], object]) -> None:
+    """Write, and write again if Ctrl-C came between: a second one ends everything by itself."""
+    try:
+        write()
+    except KeyboardInterrupt:
+        write()
+        raise
 
 
 def _readable(out: Path, key: str) -> RunResult | None:
@@ -135,8 +147,9 @@ def _one(
 
 
 def _several(
-    todo: Mapping[int, RunSpec], runner: Runner, workers: Workers, observer: Observer
-) -> Iterator[tuple[int, RunResult]]:
+    todo: Mapping[int, RunSpec], keys: Sequence[str], runner: Runner, workers: Backend,
+    observer: Observer,
+) -> Iterator[tuple[int, RunResult]]:  # fmt: skip
     """Execute runs by workers and yield their results as they come.
 
     A run waits for the one that makes what it needs as well: retraining for the first run with
@@ -146,34 +159,56 @@ def _several(
     Raises:
         UserError: What a worker found to make the suite impossible.
     """
-    waiting = _order(todo)
+    waiting: dict[int, int | None] = _order(todo)
     failed: dict[str, str] = {}
+    steps: dict[int, str] = {}
+    deaths: Counter[int] = Counter()
     done: set[int] = set()
     with workers:
         while waiting or workers.busy:
             for position in [p for p, first in waiting.items() if first is None or first in done]:
-                if not workers.idle:
+                if not workers.takes(todo[position]):
                     break
                 del waiting[position]
                 observer.run_started(position, todo[position])
-                workers.submit(position, todo[position], failed)
+                workers.submit(position, todo[position], keys[position], failed)
             for event in workers.events():
-                spec = todo[event.position]
-                result = event.result
+                position, spec, result = event.position, todo[event.position], event.result
                 if event.error is not None:
                     raise event.error
-                if event.died is not None:
-                    result = runner.result(spec, "failed", error=_obituary(event.died))
                 if event.step:
-                    observer.step(event.position, event.step)
+                    steps[position] = event.step
+                    observer.step(position, event.step)
                 if event.notice:
                     observer.notice(event.notice)
+                if event.died and deaths[position] < workers.retries:
+                    deaths[position] += 1
+                    observer.notice(
+                        f"{spec.label} (seed {spec.seed}): {event.died}; it is tried again, "
+                        f"{deaths[position]} of {workers.retries}"
+                    )
+                    waiting = {position: None, **waiting}
+                elif event.died:
+                    result = runner.result(spec, "failed", error=event.died)
+                elif event.timed_out:
+                    step = steps.get(position, "")
+                    result = runner.result(spec, "failed", error=_overdue(workers.timeout, step))
+                    if step.startswith(TRAINING):
+                        failed[runner.original_key(spec)] = result.error
                 if result is not None:
                     if result.status == "failed":
-                        failed[result.key] = result.error
+                        failed |= {**event.failed, result.key: result.error}
                         observer.run_failed(event.trace)
-                    done.add(event.position)
-                    yield event.position, result
+                    done.add(position)
+                    yield position, result
+
+
+def _overdue(limit: float | None, step: str) -> str:
+    where = f" at {step!r}" if step else ""
+    return (
+        f"ended after {limit:g} s, the --timeout of a run,{where}; give more time (what a run has "
+        "to train first counts as well; what is finished is kept) or take fewer epochs"
+    )
 
 
 def _order(todo: Mapping[int, RunSpec]) -> dict[int, int | None]:
@@ -193,15 +228,6 @@ def _order(todo: Mapping[int, RunSpec]) -> dict[int, int | None]:
         originals.setdefault(training, position)
         cells.setdefault(cell, position)
     return dict(sorted(after.items(), key=lambda item: (item[1] is not None, item[0])))
-
-
-def _obituary(code: int) -> str:
-    if code == -9:
-        return (
-            "the worker process was killed (signal 9): most likely there was not enough memory; "
-            "use fewer --workers, a smaller batch size or a smaller model"
-        )
-    return f"the worker process ended with code {code}; --workers 1 shows what happened"
 
 
 def check_plan(plan: Plan, runner: Runner) -> list[str]:

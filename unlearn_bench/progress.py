@@ -1,17 +1,18 @@
-"""Live progress of a suite: a bar with the running step, a line for each finished run."""
+"""Live progress of a suite: a bar, a line for each run under way and for each finished one."""
 
 import time
+from dataclasses import dataclass, field
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TextColumn,
     TimeElapsedColumn,
 )
 from rich.text import Text
@@ -19,13 +20,26 @@ from rich.text import Text
 from unlearn_bench.results import RunResult
 from unlearn_bench.spec import RunSpec
 
+MOST_ROWS = 16  # of runs under way; a cluster may have more of them than a screen has lines
+
 _SHOWN = (("forget", "test_forget_accuracy"), ("retain", "test_retain_accuracy"))
+
+
+@dataclass
+class _Row:
+    """A run under way: its name, since when, the last step told, when it came to which."""
+
+    name: str
+    start: float
+    step: str = ""
+    steps: list[tuple[str, float]] = field(default_factory=list)
 
 
 class LiveProgress:
     """Shows which run is in which step, and how long each step of each finished run took.
 
-    On a terminal a bar moves at the bottom; elsewhere only the lines are printed.
+    On a terminal the bar and the runs of all workers stand at the bottom; elsewhere only the lines
+    of finished runs are printed.
 
     Args:
         console: Where to show it.
@@ -39,15 +53,17 @@ class LiveProgress:
         self._debug = debug
         self._bar = Progress(
             SpinnerColumn(), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=console, transient=True, disable=not console.is_terminal,
+            console=console,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=total)
-        # By the run's position: its name, and when it came to which step.
-        self._running: dict[int, tuple[str, list[tuple[str, float]]]] = {}
+        self._running: dict[int, _Row] = {}  # by the run's position
+        self._live = Live(
+            console=console, transient=True, refresh_per_second=8, get_renderable=self._shown
+        )
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
@@ -56,59 +72,59 @@ class LiveProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def notice(self, text: str) -> None:
         """Print a line of warning above the bar."""
-        self._bar.console.print(Text(f"note: {text}", style="yellow"))
+        self._console.print(Text(f"note: {text}", style="yellow"))
 
     def run_started(self, position: int, spec: RunSpec) -> None:
         """Show the run at ``position``."""
         name = " · ".join(
             (spec.dataset, spec.model.label, spec.forget.name, f"seed {spec.seed}", spec.label)
         )
-        self._running[position] = (name, [])
-        self._describe()
+        self._running[position] = _Row(name, time.perf_counter())
 
     def step(self, position: int, text: str) -> None:
         """Show the step and start its clock; repeated reports of one step share it."""
-        _, steps = self._running[position]
+        row = self._running[position]
+        row.step = text
         name = text.partition(":")[0]
-        if not steps or steps[-1][0] != name:
-            steps.append((name, time.perf_counter()))
-        self._describe(position, text)
+        if not row.steps or row.steps[-1][0] != name:
+            row.steps.append((name, time.perf_counter()))
 
     def run_finished(self, position: int, result: RunResult, reused: bool) -> None:
         """Print the run's line: accuracies and seconds by step, or why it failed."""
-        name, steps = self._running.pop(position)
+        row = self._running.pop(position)
         self._bar.advance(self._task)
         line = Text(f"[{position + 1:{len(str(self._total))}}/{self._total}] ")
         if result.status != "ok":
-            line.append("failed ", style="bold red").append(f"{name}: {result.error}")
+            line.append("failed ", style="bold red").append(f"{row.name}: {result.error}")
         else:
-            line.append(f"{name}  ").append(_accuracies(result), style="bold")
-            took = "was there already" if reused else _took(steps, time.perf_counter())
+            line.append(f"{row.name}  ").append(_accuracies(result), style="bold")
+            took = "was there already" if reused else _took(row.steps, time.perf_counter())
             line.append(f"  {took}", style="dim")
-        self._bar.console.print(line, soft_wrap=True)
-        self._describe()
+        self._console.print(line, soft_wrap=True)
 
     def run_failed(self, trace: str) -> None:
         """Print the traceback, if asked to."""
         if self._debug and trace:
-            self._bar.console.print(Text(trace.rstrip(), style="dim"), soft_wrap=True)
+            self._console.print(Text(trace.rstrip(), style="dim"), soft_wrap=True)
 
-    def _describe(self, position: int | None = None, step: str = "") -> None:
-        """Show what runs, with the last step told; of several, how many run beside it."""
-        if position is None:
-            position = max(self._running, default=None)
-        if position is None:
-            return
-        name, steps = self._running[position]
-        step = step or (steps[-1][0] if steps else "")
-        description = f"{escape(name)} [dim]{escape(step)}[/dim]" if step else escape(name)
-        if len(self._running) > 1:
-            description += f" [dim](+{len(self._running) - 1} more)[/dim]"
-        self._bar.update(self._task, description=description)
+    def _shown(self) -> Group:
+        """Return the bar and a line for each run under way: since when, which, at what step."""
+        rows = list(self._running.values())
+        now = time.perf_counter()
+        lines = [
+            Text.assemble(
+                f"  {timedelta(seconds=int(now - row.start))} {row.name} ", (row.step, "dim"),
+                no_wrap=True, overflow="ellipsis",
+            )
+            for row in rows[:MOST_ROWS]
+        ]  # fmt: skip
+        if len(rows) > MOST_ROWS:
+            lines.append(Text(f"  and {len(rows) - MOST_ROWS} more", "dim"))
+        return Group(self._bar, *lines)
 
 
 def _took(steps: list[tuple[str, float]], now: float) -> str:

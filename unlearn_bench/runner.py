@@ -24,6 +24,7 @@ from unlearn_bench.data.datasets import Dataset, load, on_device
 from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
 from unlearn_bench.keys import content_key, file_hash
 from unlearn_bench.mechanics.attacks import Pixels
+from unlearn_bench.memory import is_out_of_memory, noting_halved, release
 from unlearn_bench.metrics.cost import cost_records
 from unlearn_bench.metrics.mia import loss_roc
 from unlearn_bench.observe import Lab
@@ -41,6 +42,10 @@ T = TypeVar("T")
 RETRAIN = "retrain"
 
 
+# How the steps begin that are told of while an original is trained.
+TRAINING = "train original"
+
+
 class RunFailedError(Exception):
     """A run that ended without a result, told in one line; the suite goes on.
 
@@ -56,6 +61,7 @@ class Runner:
         device: Where models and data are put.
         data_root: Folder of the datasets.
         download: Whether missing datasets may be downloaded.
+        threads: CPU threads of runs whose suite fixes none; by default torch's number.
     """
 
     def __init__(
@@ -65,11 +71,12 @@ class Runner:
         *,
         data_root: Path | None = None,
         download: bool = False,
+        threads: int | None = None,
     ) -> None:
         self._store = store
         self._device = device
         self._environment = dict(environment(device))
-        self._threads = torch.get_num_threads()
+        self._threads = threads or torch.get_num_threads()
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
@@ -82,6 +89,16 @@ class Runner:
     def fingerprints(self) -> Mapping[str, str]:
         """Fingerprint of every dataset loaded so far, by name."""
         return self._fingerprints
+
+    @property
+    def device(self) -> torch.device:
+        """Where models and data are put."""
+        return self._device
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """What failed so far, by the key of a run or of an original, with the reason."""
+        return self._failed
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -101,7 +118,7 @@ class Runner:
         return self._dataset(spec.dataset, spec.image_size)
 
     def remember(self, failed: Mapping[str, str]) -> None:
-        """Take over which runs failed elsewhere, by key with the reason, not to repeat them."""
+        """Take over what failed elsewhere, by key with the reason, not to try it again."""
         self._failed.update(failed)
 
     def check_split(self, spec: RunSpec) -> splits.Indices:
@@ -125,12 +142,18 @@ class Runner:
 
     def identities(self, spec: RunSpec) -> dict[str, dict[str, Any]]:
         """Return what determines the run's models in the store, by kind of artifact."""
-        original = spec.training_identity() | {"data": self.dataset(spec).fingerprint}
-        return {"original": original, "unlearned": self._identity(spec)}
+        return {"original": self._original_identity(spec), "unlearned": self._identity(spec)}
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result: specification, data and method code."""
         return content_key(self._identity(spec) | {"schema": SCHEMA, "evaluation": EVALUATION})
+
+    def original_key(self, spec: RunSpec) -> str:
+        """Return a key of the original that the run starts from, for :attr:`failed`."""
+        return content_key(self._original_identity(spec))
+
+    def _original_identity(self, spec: RunSpec) -> dict[str, Any]:
+        return spec.training_identity() | {"data": self.dataset(spec).fingerprint}
 
     def _identity(self, spec: RunSpec) -> dict[str, Any]:
         method = registry.get(spec.method)
@@ -173,7 +196,7 @@ class Runner:
         notes = unlearned.notes
         step("evaluate")
         clock = Clock(self._device)
-        with clock.phase("evaluate"):
+        with noting_halved() as halved, clock.phase("evaluate"):
             evaluation = self._guard(
                 lambda: self._evaluation(spec, unlearned, original, retrained, missing)
             )
@@ -188,7 +211,7 @@ class Runner:
         records = measured + cost_records(notes["cost"] | {"seconds": seconds})
         return self.result(
             spec, "ok", records=tuple(records), log=tuple(notes["log"]), error=missing,
-            metric_seconds=metric_seconds, environment=notes["environment"],
+            metric_seconds=metric_seconds, environment=_with_halved(notes["environment"], halved),
             hashes={
                 name: artifact.sha256
                 for name, artifact in
@@ -248,7 +271,9 @@ class Runner:
     def _original(self, spec: RunSpec, step: Step) -> Artifact:
         """Return the original model: trained by the recipe, or the user's own weights."""
         data = self.dataset(spec)
-        identity = self.identities(spec)["original"]
+        key = self.original_key(spec)
+        if key in self._failed:  # as it would for every other run that starts from it
+            raise RunFailedError(f"training the original failed: {self._failed[key]}")
 
         def build() -> Built:
             if spec.original is not None:
@@ -256,7 +281,7 @@ class Runner:
                 models.load_weights(model, spec.original.path)
                 self._check_original(spec, data, model)
                 return model.state_dict(), {}
-            step("train original")
+            step(TRAINING)
             model = self._new_original(spec)
             clock = Clock(self._device)
             with clock.phase("original"):
@@ -267,7 +292,12 @@ class Runner:
             }
 
         step("load original")
-        return self._guard(lambda: self._store.get_or_build("original", identity, build))
+        identity = self._original_identity(spec)
+        try:
+            return self._guard(lambda: self._store.get_or_build("original", identity, build))
+        except RunFailedError as failure:
+            self._failed[key] = str(failure)
+            raise
 
     def _new_original(self, spec: RunSpec) -> nn.Module:
         return self._build(spec, seed=derive(spec.seed, "original")).to(self._device)
@@ -280,7 +310,7 @@ class Runner:
             spec, "train", self._split(spec).train, data, "original", Counter()
         )
         train(model, everyone, spec.recipe, seed=derive(spec.seed, "original"), log=log,
-              step=lambda text: step(f"train original: {text}"))  # fmt: skip
+              step=lambda text: step(f"{TRAINING}: {text}"))  # fmt: skip
 
     def _training_log(
         self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
@@ -355,7 +385,7 @@ class Runner:
         seed_everything(derive(seed, "method"))
         memory = PeakMemory(self._device)
         # What a method leaves switched off must not fail the next one.
-        with clock.phase("unlearn"), torch.enable_grad():
+        with noting_halved() as halved, clock.phase("unlearn"), torch.enable_grad():
             passes.watch(model)
             returned = self._guard(lambda: method.function(model, context, **spec.params))
             passes.stop()
@@ -369,7 +399,7 @@ class Runner:
                 "passes": passes.examples,
             },
             "log": self._guard(lambda: stored_log(context.log_entries)),
-            "environment": self._environment_of(spec),
+            "environment": _with_halved(self._environment_of(spec), halved),
         }
 
     def _context(
@@ -441,7 +471,19 @@ class Runner:
             raise RunFailedError(str(error)) from error
         except (Exception, SystemExit) as error:
             reason = str(error).strip().partition("\n")[0]
+            if is_out_of_memory(error):
+                release()
+                reason = f"{reason[:200].rstrip('. ')}; {self._memory_advice}"
             raise RunFailedError(f"{type(error).__name__}: {reason}") from error
+
+    @property
+    def _memory_advice(self) -> str:
+        what = "the GPU's" if self._device.type == "cuda" else "the machine's"
+        return (
+            f"{what} memory does not hold this run: use fewer --workers, a smaller "
+            "recipe.batch_size, --set METHOD.batch_size=... where the method has one, or a "
+            "smaller model or image_size"
+        )
 
 
 def check_model(returned: object, expected: Mapping[str, Tensor]) -> None:
@@ -475,6 +517,13 @@ def check_model(returned: object, expected: Mapping[str, Tensor]) -> None:
                 f"tensor {name} holds NaN or infinity; lower the learning rate, or watch the "
                 "loss with unlearn_bench.api.check_finite"
             )
+
+
+def _with_halved(environment: Mapping[str, Any], halved: Mapping[str, int]) -> dict[str, Any]:
+    """Add what was done in smaller batches than planned, as memory did not suffice."""
+    before = environment.get("halved_batches", {})
+    both = {**before, **halved}
+    return {**environment, **({"halved_batches": both} if both else {})}
 
 
 def _number(name: str, value: Tensor | float) -> float:

@@ -56,6 +56,57 @@ class UpdateLog:
             self.change[name] += parameter.detach() - before[name]
 
 
+class LossWatch:
+    """Stops a training whose loss is no number any more, naming the step where that began.
+
+    Args:
+        device: Where the losses are. One on the CPU is looked at in each step; asking a GPU for a
+            number makes it wait, so there it is once in :data:`STEPS_ON_GPU`.
+        recipe: For the advice.
+        epoch: The pass that is watched, from 0.
+    """
+
+    STEPS_ON_GPU = 25
+
+    def __init__(self, device: torch.device, recipe: Recipe, epoch: int) -> None:
+        self._every = 1 if device.type == "cpu" else self.STEPS_ON_GPU
+        self._recipe, self._epoch = recipe, epoch
+        self._seen = 0
+        self._unchecked: list[Tensor] = []
+
+    def see(self, loss: Tensor) -> None:
+        """Take note of one step's loss.
+
+        Raises:
+            MethodError: If it, or one not yet looked at, is NaN or infinite.
+        """
+        self._seen += 1
+        self._unchecked.append(loss.detach())
+        if len(self._unchecked) >= self._every:
+            self.check()
+
+    def check(self) -> None:
+        """Look at what was not looked at yet.
+
+        Raises:
+            MethodError: As :meth:`see`.
+        """
+        first = self._seen - len(self._unchecked) + 1
+        for step, loss in enumerate(self._values(), start=first):
+            if not math.isfinite(loss):
+                raise MethodError(
+                    f"training diverged: the loss is {loss} in epoch {self._epoch + 1}, "
+                    f"step {step}; lower recipe.lr ({self._recipe.lr:g}) or set recipe.warmup"
+                )
+        self._unchecked.clear()
+
+    def _values(self) -> list[float]:
+        if len(self._unchecked) <= 1:
+            return [loss.item() for loss in self._unchecked]
+        values: list[float] = torch.stack(self._unchecked).tolist()
+        return values
+
+
 def train(
     model: nn.Module, split: Split, recipe: Recipe, *, seed: int, step: Step,
     only: Sequence[nn.Module] | None = None, log: UpdateLog | None = None,
@@ -74,7 +125,7 @@ def train(
         losses: Told the mean loss over the steps of each epoch, as a tensor on the device.
 
     Raises:
-        MethodError: If the loss stops being finite.
+        MethodError: If the loss stops being finite; it names epoch and step.
     """
     seed_everything(derive(seed, "training"))
     parts = [model] if only is None else list(only)
@@ -93,7 +144,8 @@ def train(
     for part in parts:
         part.train()
     for epoch in range(recipe.epochs):
-        loss = total_loss = torch.zeros((), device=split.device)
+        total_loss = torch.zeros((), device=split.device)
+        watch = LossWatch(split.device, recipe, epoch)
         for x, y, positions in split.traced(1, recipe.batch_size):
             loss = cross_entropy(model(x), y)
             optimizer.zero_grad(set_to_none=True)
@@ -102,8 +154,8 @@ def train(
             with log.watch(split.indices[positions.cpu()]) if log else nullcontext():
                 optimizer.step()
             scheduler.step()
-        # Once per epoch: asking a GPU for a number makes it wait.
-        _check_finite(loss, epoch, recipe)
+            watch.see(loss)
+        watch.check()
         if losses is not None:
             losses(total_loss / steps_per_epoch)
         step(f"epoch {epoch + 1}/{recipe.epochs}")
@@ -119,11 +171,3 @@ def _optimizer(given: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Opt
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=decay)
     return torch.optim.Adam(parameters, lr, weight_decay=decay)
-
-
-def _check_finite(loss: Tensor, epoch: int, recipe: Recipe) -> None:
-    if not torch.isfinite(loss):
-        raise MethodError(
-            f"training diverged: the loss is {loss.item()} after epoch {epoch + 1}; "
-            f"lower recipe.lr ({recipe.lr:g}) or set recipe.warmup"
-        )

@@ -6,90 +6,79 @@ and one whose parent dies ends itself. Workers are started by multiprocessing's 
 has torch and timm loaded once for all of them.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
+
+from unlearn_bench import registry
+from unlearn_bench.backend import Event, Setup, build_runner, model_of, perform
+from unlearn_bench.capacity import GpuShares
 from unlearn_bench.errors import UserError
-from unlearn_bench.results import RunResult
 from unlearn_bench.spec import RunSpec
+from unlearn_bench.store import Store
 
-
-@dataclass(frozen=True)
-class Setup:
-    """What a worker needs to build a runner of its own.
-
-    Attributes:
-        home: Of the artifact store, which all share.
-        device: As given to torch.
-        data_root: Folder of the datasets.
-        download: Whether missing datasets may be downloaded.
-        plugins: Files that register methods.
-    """
-
-    home: Path
-    device: str
-    data_root: Path | None = None
-    download: bool = False
-    plugins: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a worker told, or what became of it.
-
-    Attributes:
-        position: The run's place in the plan.
-        step: What it does now.
-        notice: A line for the user.
-        result: Set when the run ended.
-        trace: Of a failed run, the traceback of what the method raised.
-        error: What makes the whole suite impossible.
-        died: Exit code of a worker that ended without an answer.
-    """
-
-    position: int
-    step: str = ""
-    notice: str = ""
-    result: RunResult | None = None
-    trace: str = ""
-    error: UserError | None = None
-    died: int | None = None
+# To tidy up in after being told to end; a worker that takes longer is killed.
+PATIENCE = 5.0
 
 
 @dataclass
 class _Worker:
+    """A process and what it is at.
+
+    Attributes:
+        device: Which it runs on.
+        share: How much of a GPU its run takes.
+        position: Of its run in the plan, None when idle.
+        deadline: When its run is ended, on the monotonic clock.
+    """
+
     process: ForkServerProcess
     pipe: Connection
-    position: int | None = field(default=None)
+    device: str
+    share: float = 0.0
+    position: int | None = None
+    model: str = ""
+    deadline: float | None = None
 
 
 class Workers:
-    """A fixed number of worker processes; ends them all when left.
+    """A number of worker processes; ends them all when left.
 
     Args:
-        count: How many.
+        count: How many at most; one starts when there is a run for it.
         setup: What each builds its runner from.
+        devices: GPUs to spread the runs over, as torch names them; by default the setup's device.
+        timeout: Seconds that a run may take, training what it needs first included.
     """
 
-    def __init__(self, count: int, setup: Setup) -> None:
+    retries = 0  # what killed a run here, mostly its use of memory, would kill it again
+
+    def __init__(
+        self, count: int, setup: Setup, *, devices: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        self.timeout, self.at_a_time = timeout, count
         self._count, self._setup = count, setup
+        self._devices = tuple(devices) or (setup.device,)
+        self._on_gpu = torch.device(setup.device).type == "cuda"
+        self._shares = GpuShares(shared=count > len(self._devices))
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["unlearn_bench.runner"])
+        self._context.set_forkserver_preload(["unlearn_bench.workers"])
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
-        self._workers = [self._start() for _ in range(self._count)]
         return self
 
     def __exit__(
@@ -100,97 +89,143 @@ class Workers:
     ) -> None:
         for worker in self._workers:
             worker.process.terminate()
+        end = time.monotonic() + PATIENCE
         for worker in self._workers:
+            worker.process.join(max(0.0, end - time.monotonic()))
+            worker.process.kill()
             worker.process.join()
             worker.pipe.close()
-
-    @property
-    def idle(self) -> bool:
-        """Whether a worker has nothing to do."""
-        return any(worker.position is None for worker in self._workers)
+        self._workers.clear()
 
     @property
     def busy(self) -> bool:
         """Whether a worker has something to do."""
         return any(worker.position is not None for worker in self._workers)
 
-    def submit(self, position: int, spec: RunSpec, failed: Mapping[str, str]) -> None:
-        """Give a run to an idle worker.
+    def takes(self, spec: RunSpec) -> bool:
+        """Whether a worker is free, and on a GPU the memory for this run as well."""
+        return self._place(spec) is not None
 
-        Args:
-            position: Its place in the plan, named by all events about it.
-            spec: What to run.
-            failed: Keys and reasons of runs that failed, so that none tries them again.
-        """
-        worker = next(worker for worker in self._workers if worker.position is None)
-        worker.position = position
-        with suppress(OSError):  # it died while idle: the next event tells
+    def _place(self, spec: RunSpec) -> str | None:
+        """Return the least loaded device if this run can start there."""
+        busy = [worker for worker in self._workers if worker.position is not None]
+        if len(busy) >= self._count:
+            return None
+        load = {device: 0.0 for device in self._devices}
+        for worker in busy:
+            load[worker.device] += worker.share
+        device = min(self._devices, key=lambda name: load[name])
+        fits = not self._on_gpu or load[device] + self._share(spec) <= 1
+        return device if fits else None
+
+    def _share(self, spec: RunSpec) -> float:
+        return self._shares.of(model_of(spec)) if self._on_gpu else 0.0
+
+    def submit(self, position: int, spec: RunSpec, key: str, failed: Mapping[str, str]) -> None:
+        """Give a run to an idle worker, started if need be."""
+        device = self._place(spec)
+        assert device is not None
+        idle = [w for w in self._workers if w.position is None and w.device == device]
+        worker = idle[0] if idle else self._start(device)
+        worker.position, worker.model = position, model_of(spec)
+        worker.share = self._share(spec)
+        with contextlib.suppress(OSError):  # it died while idle: the next event tells
             worker.pipe.send((spec, dict(failed)))
 
     def events(self) -> Iterator[Event]:
         """Wait until a worker has something to tell, and yield all that is there by then."""
         busy = {w.pipe: w for w in self._workers if w.position is not None}
-        for pipe in wait(list(busy)):
+        for pipe in wait(list(busy), self._until_deadline()):
             worker = busy[pipe]  # type: ignore[index]
-            position = worker.position
-            assert position is not None
+            assert worker.position is not None
             try:
                 told: dict[str, Any] = worker.pipe.recv()
             except (EOFError, OSError):
-                worker.process.join()
-                self._workers[self._workers.index(worker)] = self._start()
-                yield Event(position, died=worker.process.exitcode)
+                died = _obituary(self._bury(worker))
+                yield Event(worker.position, died=died)
                 continue
-            event = Event(position, **told)
-            if event.result is not None or event.error is not None:
-                worker.position = None
+            if told.pop("started", False) and self.timeout is not None:
+                worker.deadline = time.monotonic() + self.timeout
+            if measured := told.pop("gpu", None):
+                self._shares.measured(worker.model, *measured)
+            event = Event(worker.position, **told)
+            if event.last:
+                worker.position = worker.deadline = None
             yield event
+        now = time.monotonic()
+        for worker in [w for w in self._workers if w.deadline is not None and w.deadline <= now]:
+            assert worker.position is not None
+            worker.process.kill()
+            self._bury(worker)
+            yield Event(worker.position, timed_out=True)
 
-    def _start(self) -> _Worker:
+    def _until_deadline(self) -> float | None:
+        ends = [worker.deadline for worker in self._workers if worker.deadline is not None]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _bury(self, worker: _Worker) -> int:
+        """Forget a dead worker and return its exit code."""
+        self._workers.remove(worker)
+        worker.process.join()
+        worker.pipe.close()
+        return worker.process.exitcode or 0
+
+    def _start(self, device: str) -> _Worker:
+        # A worker that idles on another GPU makes room: there are never more than were asked for.
+        if len(self._workers) >= self._count:
+            spare = next(w for w in self._workers if w.position is None)
+            spare.process.terminate()
+            self._bury(spare)
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self._setup), daemon=True)
+        setup = replace(self._setup, device=device)
+        process = self._context.Process(target=_work, args=(theirs, setup), daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        self._workers.append(worker := _Worker(process, ours, device))
+        return worker
+
+
+def _obituary(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            "the worker process was killed (signal 9): most likely there was not enough memory; "
+            "use fewer --workers, a smaller batch size or a smaller model"
+        )
+    return f"the worker process ended with code {code}; --workers 1 shows what happened"
 
 
 def _work(pipe: Connection, setup: Setup) -> None:
     """Run what comes over the pipe until the parent closes it; the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
-    import torch
+    try:
+        # Raises in the midst of things, so that the store takes back what it was writing.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _answer(pipe, setup)
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        pass
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: pools that read ahead would be waited for.
+    os._exit(0)
 
-    from unlearn_bench import registry
-    from unlearn_bench.runner import RunFailedError, Runner
-    from unlearn_bench.store import Store
 
+def _answer(pipe: Connection, setup: Setup) -> None:
     def tell(**what: Any) -> None:
         pipe.send(what)
 
     try:
         for file in setup.plugins:
             registry.load_plugin(file)
-        store = Store(setup.home, lambda text: tell(notice=text))
-        runner = Runner(store, torch.device(setup.device), data_root=setup.data_root,
-                        download=setup.download)  # fmt: skip
+        runner = build_runner(setup, Store(setup.home, lambda text: tell(notice=text)))
     except UserError as error:
         pipe.recv()
         tell(error=error)
         return
     while True:
-        try:
-            spec, failed = pipe.recv()
-        except EOFError:
-            return
-        runner.remember(failed)
-        try:
-            tell(result=runner.run(spec, lambda text: tell(step=text)))
-        except RunFailedError as failure:
-            cause = failure.__cause__
-            trace = "".join(traceback.format_exception(cause)) if cause else ""
-            tell(result=runner.result(spec, "failed", error=str(failure)), trace=trace)
-        except UserError as error:
-            tell(error=error)
+        spec, failed = pipe.recv()
+        tell(started=True)
+        perform(runner, spec, failed, tell)
 
 
 def _die_with_the_parent() -> None:

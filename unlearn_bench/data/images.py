@@ -10,20 +10,19 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unlearn_bench.memory import available_memory
+
 Shape = tuple[int, int, int]  # channels, height, width
 Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
 
 # Half of what is free: training, the model copies and the loader of the next set need the rest.
 MEMORY_SHARE = 0.5
-# In a container not all of the machine's memory is ours; this file has the limit, or "max".
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MAX_THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -165,16 +164,6 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     )[0]
     top, left = round((scaled[0] - size[0]) / 2), round((scaled[1] - size[1]) / 2)
     return large[:, top : top + size[0], left : left + size[1]]
-
-
-def available_memory() -> int:
-    """Bytes of main memory that this process may still take."""
-    import psutil
-
-    available = int(psutil.virtual_memory().available)
-    if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text().strip()).isdigit():
-        available = min(available, int(limit))
-    return available
 
 
 def fits_in_memory(nbytes: int) -> bool:

@@ -17,6 +17,7 @@ from unlearn_bench.fisher.diagonal import Engine
 from unlearn_bench.fisher.reference import reference_diagonal
 from unlearn_bench.fisher.result import FisherDiagonal
 from unlearn_bench.fisher.state import borrowed
+from unlearn_bench.memory import is_out_of_memory, note_halved, release
 
 __all__ = ["FisherDiagonal", "Kind", "fisher_diagonal", "reference_diagonal"]
 
@@ -113,7 +114,7 @@ def fisher_diagonal(
             if kind == "batch":
                 engine.add_batch_gradient(x, y)
             else:
-                engine.add(x, Columns(kind, y, samples, generator))
+                _add(engine, x, lambda labels: Columns(kind, labels, samples, generator), y)
             done, steps = done + len(x), steps + 1
             if progress is not None:
                 progress(done)
@@ -121,6 +122,21 @@ def fisher_diagonal(
         raise ParameterError("batches is empty; give at least one (x, y) pair")
     count = steps if kind == "batch" else done
     return FisherDiagonal(engine.means(count), engine.routes, done)
+
+
+def _add(engine: Engine, x: Tensor, columns: Callable[[Tensor], Columns], y: Tensor) -> None:
+    """Add a batch, in halves if memory does not hold it whole: examples do not meet in it."""
+    n = len(x)
+    try:
+        engine.add(x, columns(y))
+        return
+    except Exception as error:
+        if n == 1 or not is_out_of_memory(error):
+            raise
+    release()  # outside the handler, whose traceback holds on to what did not fit
+    note_halved("fisher", n - n // 2)
+    for part, labels in ((x[: n // 2], y[: n // 2]), (x[n // 2 :], y[n // 2 :])):
+        _add(engine, part, columns, labels)
 
 
 def _chosen(model: nn.Module, params: Iterable[str] | None) -> list[str]:

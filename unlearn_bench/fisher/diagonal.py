@@ -52,6 +52,7 @@ class Engine:
             for name, p in parameters.items()
         }
         self._totals: dict[str, Tensor] = {}
+        self._pending: list[tuple[str, Tensor]] = []
         self.routes = dict.fromkeys(parameters, "unused")
         self._signature: list[str] = []
         self._layouts: list[Layout | None] = []
@@ -68,11 +69,17 @@ class Engine:
         return found
 
     def _take(self, name: str, sums: Tensor) -> None:
-        """Add one batch's sums, which become the engine's own."""
-        if name in self._totals:
-            self._totals[name] += sums
-        else:
-            self._totals[name] = sums.to(self._dtypes[name])
+        """Keep one batch's sums, which become the engine's own, until the batch is done."""
+        self._pending.append((name, sums))
+
+    def _commit(self) -> None:
+        """Add up what the batch gave: all of it or, where memory ran out on the way, nothing."""
+        for name, sums in self._pending:
+            if name in self._totals:
+                self._totals[name] += sums
+            else:
+                self._totals[name] = sums.to(self._dtypes[name])
+        self._pending.clear()
 
     def add(self, x: Tensor, columns: Columns) -> None:
         """Add one batch.
@@ -84,8 +91,10 @@ class Engine:
         Raises:
             ModelError: If the model returns no logits, mixes examples, or checkpoints.
         """
+        self._pending.clear()
         try:
             self._add(x, columns)
+            self._commit()
         except CheckpointError as error:
             raise ModelError(
                 "the model recomputes activations (gradient checkpointing), which may be read but"
@@ -123,6 +132,7 @@ class Engine:
             if gradient is not None:
                 self.routes[name] = "gradient of the batch"
                 self._take(name, widened(gradient).square())
+        self._commit()
 
     def _find_layouts(self, recording: Recording) -> None:
         """Find where the examples are in each use's output, unless the graph is as before."""

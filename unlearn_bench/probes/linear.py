@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unlearn_bench.data.batches import iterate
 from unlearn_bench.data.datasets import Dataset, Part
 from unlearn_bench.evaluate import BATCH_SIZE
+from unlearn_bench.memory import halving
 
 
 @torch.no_grad()
@@ -25,13 +26,17 @@ def features(
 
     Through timm's own interface: ``forward_head(forward_features(x), pre_logits=True)``.
     """
-    batches = iterate(part, indices, batch_size=BATCH_SIZE, device=device,
-                      mean=dataset.mean, std=dataset.std)  # fmt: skip
-    rows = []
-    for x, _ in batches:
-        hidden = model.forward_head(model.forward_features(x), pre_logits=True)  # type: ignore[operator]
-        rows.append(hidden.flatten(1).float().cpu())
-    return torch.cat(rows)
+
+    def rows_in(batch_size: int) -> Tensor:
+        batches = iterate(part, indices, batch_size=batch_size, device=device,
+                          mean=dataset.mean, std=dataset.std)  # fmt: skip
+        rows = []
+        for x, _ in batches:
+            hidden = model.forward_head(model.forward_features(x), pre_logits=True)  # type: ignore[operator]
+            rows.append(hidden.flatten(1).float().cpu())
+        return torch.cat(rows)
+
+    return halving("probe features", BATCH_SIZE, rows_in)
 
 
 def recall(fit: Tensor, labels: Tensor, tested: Tensor, tested_labels: Tensor) -> float:
