@@ -346,10 +346,14 @@ def test_files_that_a_node_does_not_have_reach_it_by_content(home: Path, tmp_pat
     assert home in copy.parents and ray_backend._here(here, b"two") == copy
 
 
-def test_no_cluster_is_one_line_that_says_how_to_start_one(cli: Any, tiny: Path) -> None:
-    ended = cli("run", tiny, "--backend", "ray", env={"RAY_ADDRESS": "127.0.0.1:1"})
-    assert ended.code == 2 and "no Ray cluster answers" in ended.error
-    assert "ray start --head" in ended.error
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+def test_no_cluster_is_one_line_that_says_how_to_start_one(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ConfigError, match=f"--address {address}: no Ray .*`ray start --head`"):
+        ray_backend.connect(address)
 
 
 def test_an_address_without_ray_is_refused(cli: Any, tiny: Path) -> None:

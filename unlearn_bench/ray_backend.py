@@ -14,6 +14,7 @@ driver takes home what it collects.
 import contextlib
 import hashlib
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -88,6 +89,7 @@ def connect(address: str) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        _knock(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # ray raises many kinds: connection, version, protocol
         reason = " ".join(str(error).split())[:200]
@@ -95,6 +97,13 @@ def connect(address: str) -> None:
             f"--address {address}: no Ray cluster answers ({reason}); start one by "
             "`ray start --head`, join it from other machines by `ray start --address=HOST:6379`"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens at ``HOST:PORT``: Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def cluster_has_gpus() -> bool:
