@@ -10,7 +10,7 @@ from unlearn_bench.context import Split
 from unlearn_bench.data.datasets import load
 from unlearn_bench.errors import MethodError
 from unlearn_bench.spec import Recipe
-from unlearn_bench.training import UpdateLog, train
+from unlearn_bench.training import LossWatch, UpdateLog, train
 
 CPU = torch.device("cpu")
 
@@ -165,3 +165,30 @@ def test_the_mean_loss_of_every_epoch_is_told():
     assert len(values) == 12 and not told[0].requires_grad
     # The first epoch starts near log(10), the loss of a guess, and it falls from there.
     assert 1.5 < values[0] < 2.6 and values[-1] < 0.5 * values[0]
+
+
+class Spoiled(torch.nn.Module):
+    """Says NaN from its n-th training batch on, and counts how often it is asked."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.inner, self.at, self.asked = net(), at, 0
+
+    def forward(self, x):
+        self.asked += 1
+        return self.inner(x) * (float("nan") if self.asked >= self.at else 1.0)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_at_once_and_is_placed():
+    model = Spoiled(at=10)
+    with pytest.raises(MethodError, match=r"the loss is nan in epoch 2, step 3; lower recipe\.lr"):
+        train(model, digits(), Recipe(epochs=9, batch_size=32), seed=0, step=lambda text: None)
+    assert model.asked == 10
+
+
+def test_losses_on_a_gpu_are_looked_at_now_and_then_and_placed_all_the_same():
+    watch = LossWatch(torch.device("cuda"), Recipe(), epoch=4)
+    for number in range(1, 50):
+        watch.see(torch.tensor(float("inf") if number == 31 else 0.5))
+    with pytest.raises(MethodError, match="the loss is inf in epoch 5, step 31"):
+        watch.see(torch.tensor(0.5))

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
-from unlearn_bench.backend import Event, Setup
+from unlearn_bench.backend import Event, Setup, parse_timeout
 from unlearn_bench.config import expand
+from unlearn_bench.errors import ConfigError
 from unlearn_bench.runner import Runner
 from unlearn_bench.spec import Suite
 from unlearn_bench.workers import Workers
@@ -57,6 +59,34 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
         *steps, last = answers(workers)
         assert last.result is not None and last.result.status == "ok"
         assert "evaluate" in {event.step for event in steps}
+
+
+def test_a_run_is_ended_when_its_time_is_up(home: Path) -> None:
+    suite = Suite.model_validate({
+        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "methods": "original", "threads": 1, "recipe": {"epochs": 5000},
+    })  # fmt: skip
+    spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")
+    with Workers(1, Setup(home, "cpu"), timeout=1.0) as workers:
+        workers.submit(3, spec, "key", {})
+        *steps, last = answers(workers)
+        assert last == Event(3, timed_out=True) and workers.takes(spec)
+        assert steps[-1].step.startswith("train original")
+    assert not list(home.rglob("tensors.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200), ("1.5 H", 5400), ("1d", 86400)],
+)
+def test_a_time_limit_is_read(text: str, seconds: float) -> None:
+    assert parse_timeout(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "soon", "3x", "", "1h30m"])
+def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--timeout .*: give a time above zero, such as 90s"):
+        parse_timeout(text)
 
 
 def test_workers_end_when_their_parent_is_killed(cli: Any, tiny: Path, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-MESSAGE = "interrupted: ending the workers; finished runs are kept. Ctrl-C again kills at once"
+MESSAGE = (
+    "interrupted: finished runs are kept, the same command goes on from here; "
+    "Ctrl-C again kills at once"
+)
 
 
 @contextlib.contextmanager
