@@ -82,12 +82,14 @@ class Backend(Protocol):
     Attributes:
         retries: How often a run is given out again when its worker died.
         timeout: Seconds that a run may take, or None.
-        at_a_time: Runs that go on side by side.
     """
 
     retries: int
     timeout: float | None
-    at_a_time: int
+
+    @property
+    def at_a_time(self) -> int:
+        """Runs that go on side by side."""
 
     def __enter__(self) -> Self: ...
 

@@ -28,13 +28,14 @@ import safetensors.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unlearn_bench import registry
+from unlearn_bench.artifacts import default_home
 from unlearn_bench.backend import Event, Setup, build_runner, model_of, perform
 from unlearn_bench.capacity import GpuShares
 from unlearn_bench.errors import ConfigError, UserError
 from unlearn_bench.files import write_atomically
 from unlearn_bench.runner import Runner
 from unlearn_bench.spec import OriginalFile, RunSpec
-from unlearn_bench.store import Artifact, Built, Store, default_home
+from unlearn_bench.store import Artifact, Built, Store
 
 RETRIES = 3
 # Runs given out beyond what the cluster holds, so that no worker waits for the driver.
@@ -284,6 +285,13 @@ class RayWorkers:
                 ray.cancel(task, force=True)
             ray.kill(self._office)
         (self._job.setup.home / self._job.token).unlink(missing_ok=True)
+
+    @property
+    def at_a_time(self) -> int:
+        """Runs that the cluster holds now, as far as they may be given out."""
+        threads = self._job.setup.threads or 1
+        room = max(1, int(ray.cluster_resources().get("GPU" if self._gpu else "CPU", 0) / threads))
+        return min(room, self._most) if self._most else room
 
     @property
     def busy(self) -> bool:

@@ -69,7 +69,7 @@ class Workers:
         self, count: int, setup: Setup, *, devices: Sequence[str] = (),
         timeout: float | None = None,
     ) -> None:  # fmt: skip
-        self.timeout, self.at_a_time = timeout, count
+        self.timeout = timeout
         self._count, self._setup = count, setup
         self._devices = tuple(devices) or (setup.device,)
         self._on_gpu = torch.device(setup.device).type == "cuda"
@@ -96,6 +96,11 @@ class Workers:
             worker.process.join()
             worker.pipe.close()
         self._workers.clear()
+
+    @property
+    def at_a_time(self) -> int:
+        """How many processes there are."""
+        return self._count
 
     @property
     def busy(self) -> bool:
