@@ -78,12 +78,6 @@ def realistic() -> Callable[..., list[RunResult]]:
     return realistic_runs
 
 
-@pytest.fixture
-def curves() -> Any:
-    """The curves of the realistic runs, three seeds."""
-    return stored_curves.table(realistic_runs())
-
-
 # Forget, retain, test-forget and test-retain accuracy, loss attack AUC, seconds; then their
 # spread over seeds. Typical of class unlearning on a small image set.
 PROFILES = {

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 import pandas
 import pytest
 
+from unlearn_bench import curves as stored_curves
 from unlearn_bench.report import figures
 from unlearn_bench.report.figures import canvas
 from unlearn_bench.report.figures.cost import pareto_front
@@ -30,15 +31,22 @@ def words(svg):
     return {"".join(node.itertext()) for node in ElementTree.fromstring(svg).iter(f"{SVG}text")}
 
 
-def test_every_measured_method_is_labelled_directly(realistic):
-    accuracy, cost = pick(realistic(), "accuracy", "cost")
+@pytest.fixture(scope="module")
+def all_drawn(invented):
+    """The figures of the realistic runs with their curves, by name; drawn once."""
+    found = drawn(invented(), stored_curves.table(invented()))
+    return {name: figure for some in found.values() for name, figure in some.items()}
+
+
+def test_every_measured_method_is_labelled_directly(realistic, all_drawn):
+    accuracy, cost = all_drawn["accuracy"], all_drawn["cost"]
     methods = {run.method for run in realistic()}
     assert methods <= words(accuracy.svg)
     assert methods - {"retrain", "original"} <= words(cost.svg)
 
 
-def test_title_states_the_finding_and_caption_the_seeds(realistic):
-    accuracy, cost = pick(realistic(), "accuracy", "cost")
+def test_title_states_the_finding_and_caption_the_seeds(all_drawn):
+    accuracy, cost = all_drawn["accuracy"], all_drawn["cost"]
     assert accuracy.title == "gradient_ascent lost retain accuracy; finetune forgot too little"
     assert cost.title.startswith("pbu, the nearest to retraining, took")
     assert all("n = 3" in figure.caption for figure in (accuracy, cost))
@@ -53,8 +61,8 @@ def test_hostile_labels_leave_the_file_well_formed(run):
         assert any('<script>$x_{$ & "q"' in word for word in words(figure.svg))
 
 
-def test_inlined_drawing_has_theme_colours_and_no_ids_of_groups(realistic):
-    page = figures.inline(pick(realistic(), "accuracy")[0].svg)
+def test_inlined_drawing_has_theme_colours_and_no_ids_of_groups(all_drawn):
+    page = figures.inline(all_drawn["accuracy"].svg)
     assert page.startswith('<svg role="img"')
     assert "var(--ink)" in page and canvas.INK not in page
     assert "http" not in page
@@ -144,11 +152,9 @@ def test_where_the_forget_class_goes_is_drawn_by_class(run):
     assert not any("forget_predicted_as" in column for column in section.table.columns)
 
 
-def test_every_figure_has_data_caption_with_n_and_print_form(realistic, curves):
-    found = drawn(realistic(), curves)
-    everything = {name: f for some in found.values() for name, f in some.items()}
-    assert set(everything) == {"cost", "accuracy", "roc", "phases", "training", "ranking"}
-    for name, figure in everything.items():
+def test_every_figure_has_data_caption_with_n_and_print_form(realistic, all_drawn):
+    assert set(all_drawn) == {"cost", "accuracy", "roc", "phases", "training", "ranking"}
+    for name, figure in all_drawn.items():
         assert "n = 3" in figure.caption, name
         assert figure.title in figure.svg.partition("<path")[0].replace("&apos;", "'"), name
         assert figure.pdf.startswith(b"%PDF") and b"CreationDate" not in figure.pdf, name
@@ -156,8 +162,8 @@ def test_every_figure_has_data_caption_with_n_and_print_form(realistic, curves):
         assert len(numbers) and set(numbers["method"]) <= {run.method for run in realistic()}, name
 
 
-def test_the_download_holds_what_is_drawn(realistic):
-    cost, phases = pick(realistic(), "cost", "phases")
+def test_the_download_holds_what_is_drawn(realistic, all_drawn):
+    cost, phases = all_drawn["cost"], all_drawn["phases"]
     numbers = pandas.read_csv(io.StringIO(cost.data))
     seeds = {(r.method, r.seed) for r in realistic() if r.kind == "method"}
     assert {(row.method, row.seed) for row in numbers.itertuples()} == seeds
@@ -216,17 +222,16 @@ def test_one_cell_or_one_method_is_not_ranked_and_the_reason_is_told(realistic):
     assert "fewer than two methods" in why_absent(alone)
 
 
-def test_the_roc_shades_what_is_resolved_and_names_the_stressed(realistic, curves):
-    (roc,) = (f for f in figures.draw(sections(table(realistic())), curves)[0] if f.name == "roc")
+def test_the_roc_shades_what_is_resolved_and_names_the_stressed(all_drawn):
+    roc = all_drawn["roc"]
     assert "from 10 % on" in roc.caption and "against 100 unseen" in roc.caption
     assert {"retrain", "original", "pbu", "guessing"} <= words(roc.svg)
     numbers = pandas.read_csv(io.StringIO(roc.data))
     assert numbers.groupby("method")["tpr"].last().eq(1).all()
 
 
-def test_training_curves_say_where_they_began_and_ended(realistic, curves):
-    (section,) = sections(table(realistic()))
-    (training,) = (f for f in figures.draw((section,), curves)[0] if f.name == "training")
+def test_training_curves_say_where_they_began_and_ended(all_drawn):
+    training = all_drawn["training"]
     assert any(word.startswith("loss 2 → 0.") for word in words(training.svg))
     assert training.title.startswith("7 of 7 logged quantities ended below")
 
@@ -247,8 +252,8 @@ def test_the_greatest_loss_of_a_class_is_in_the_title(run):
     assert {"50", "−1", "2"} <= words(damage.svg)
 
 
-def test_a_pointed_mark_says_whose_it_is(realistic):
-    (cost,) = pick(realistic(), "cost")
+def test_a_pointed_mark_says_whose_it_is(all_drawn):
+    cost = all_drawn["cost"]
     titles = {node.text for node in ElementTree.fromstring(cost.svg).iter(f"{SVG}title")}
     assert {"pbu", "finetune"} <= titles
     assert "<title>pbu</title>" in figures.inline(cost.svg)

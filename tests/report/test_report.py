@@ -66,7 +66,7 @@ def undrawn(place):
 
 
 def test_page_is_one_file_that_asks_nothing_of_the_network(folder, realistic):
-    page = write_report(folder(realistic(2, ("class:2", "class:6"))))
+    page = write_report(folder(realistic(2)))
     outline = parse(page)
     assert not {"link", "img", "iframe", "object"} & set(outline.tags)
     assert outline.tags.count("script") == 1

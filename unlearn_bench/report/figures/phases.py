@@ -31,8 +31,9 @@ def draw(section: Section, look: Look) -> Figure | None:
     once, total = seconds[_ONCE].fillna(0.0), seconds[_TOTAL]
     canvas, axes = new_canvas((5.0, 1.5 + 0.2 * len(seconds)))
     places = range(len(seconds))
-    axes.barh(places, once, color=PALETTE[1], height=0.66, label="once, before any request",
-              hatch="////", edgecolor=INK, linewidth=0.3)  # fmt: skip
+    # A bar of no length would still show its edge.
+    axes.barh(places, once.where(once > 0), color=PALETTE[1], height=0.66, hatch="////",
+              edgecolor=INK, linewidth=0.3, label="once, before any request")  # fmt: skip
     axes.barh(places, total - once, left=once, color=PALETTE[0], height=0.66,
               label="for each request")  # fmt: skip
     axes.set_yticks(list(places), list(seconds.index), fontsize=8.5)
