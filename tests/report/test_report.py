@@ -109,7 +109,7 @@ def test_rows_carry_what_is_known_of_the_methods(folder, realistic):
     page = undrawn(folder(realistic(1), methods=known)).read_text()
     (row,) = re.findall(r'<tr class="method[^>]*data-access="forget"[^>]*>', page)
     assert 'data-family="ascent"' in row and 'data-scenario="class:8"' in row
-    assert 'data-family="not recorded"' in page
+    assert 'data-family="unknown"' in page
 
 
 def test_an_older_folder_without_curves_says_what_is_missing(folder, realistic):

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _KINDS = {"reference": "Reference", "control": "Control", "method": "Method"}
-_UNKNOWN = "not recorded"
+_UNKNOWN = "unknown"
 _NO_CURVES = (
     "This folder has no curves.parquet, as it was made by an earlier version or cut short: the "
     "attack's ROC and training curves cannot be drawn. Running the suite's command again adds them."
