@@ -54,7 +54,7 @@ def test_title_states_the_finding_and_caption_the_seeds(all_drawn):
 
 def test_hostile_labels_leave_the_file_well_formed(run):
     accurate = {"forget_accuracy": 0.0, "retain_accuracy": 1.0, "wall_seconds": 1.0}
-    name = '<script>$x_{$ & "q" \x07'
+    name = '<script>$x_{$ & "q" \\1 \\d \x07'
     found = drawn([run("retrain", kind="reference", **accurate), run(name, **accurate)])[0]
     assert {"accuracy", "cost", "phases"} <= set(found)
     for figure in found.values():
