@@ -91,7 +91,8 @@ def _heat_map(
 ) -> Figure:
     """Draw one cell per method and class; strength is opacity, so any paper will do."""
     import numpy as np
-    from matplotlib.colors import to_rgb
+    import seaborn
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     columns = len(values.columns)
     everywhere = len(section.by_class["forget_predicted_as"].columns)
@@ -99,27 +100,29 @@ def _heat_map(
         words += f" Of {everywhere} classes the {columns} with the largest numbers are shown."
     size = (max(5.0, 1.8 + 0.34 * columns), 1.25 + 0.215 * len(values))
     canvas, axes = new_canvas(size)
-    strength = np.clip(np.nan_to_num(values.to_numpy()) / 100, -1, 1)
-    positive = to_rgb(LOSS if unit == "points_lost" else GAIN)
-    cells = np.empty((*strength.shape, 4))
-    cells[..., :3] = np.where(strength[..., None] > 0, positive, to_rgb(GAIN))
-    # The square root lets a loss of 4 points be seen, at a fifth of full strength.
-    cells[..., 3] = 0.85 * np.abs(strength) ** 0.5
-    cells[np.abs(strength) < 0.005, 3] = 0
-    axes.pcolormesh(cells, edgecolor=GRID, linewidth=0.5)
-    for (i, j), value in np.ndenumerate(values.to_numpy()):
-        if abs(value) >= 0.5:
-            text = f"{value:.0f}" if value > 0 else f"−{-value:.0f}"
-            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=7.5, color=INK)
-    axes.set_xticks([j + 0.5 for j in range(columns)], list(values.columns))
-    axes.set_yticks([i + 0.5 for i in range(len(values))], list(values.index), fontsize=8.5)
+    share = np.clip(np.nan_to_num(values.to_numpy()) / 100, -1, 1)
+    share[np.abs(share) < 0.005] = 0
+    positive, negative = to_rgb(LOSS if unit == "points_lost" else GAIN), to_rgb(GAIN)
+    shades = LinearSegmentedColormap.from_list("strength", [
+        (0.0, (*negative, 0.85)), (0.5, (*negative, 0.0)),
+        (0.5, (*positive, 0.0)), (1.0, (*positive, 0.85)),
+    ])  # fmt: skip
+    seaborn.heatmap(
+        # The square root lets a loss of 4 points be seen, at a fifth of full strength.
+        np.sign(share) * np.sqrt(np.abs(share)), vmin=-1, vmax=1, cmap=shades, cbar=False,
+        linewidths=0.5, linecolor=GRID, ax=axes,
+        annot=[[_points(value) for value in row] for row in values.to_numpy()], fmt="",
+        annot_kws={"fontsize": 7.5, "color": INK},
+    )  # fmt: skip
+    axes.set_xticks([j + 0.5 for j in range(columns)], list(values.columns), rotation=0)
+    axes.set_yticks([i + 0.5 for i in range(len(values))], list(values.index), fontsize=8.5,
+                    rotation=0)  # fmt: skip
     axes.tick_params(length=0)
     crowded = sum(map(len, values.columns)) > 8 * size[0]
     if crowded:
         axes.set_xticks(axes.get_xticks(), list(values.columns), rotation=45, ha="right",
                         rotation_mode="anchor")  # fmt: skip
     axes.grid(False)
-    axes.invert_yaxis()
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xlabel(axis, loc="left")
@@ -127,3 +130,10 @@ def _heat_map(
     data = values.rename_axis(index="method").reset_index()
     data = data.melt("method", var_name="class", value_name=unit).dropna()
     return finish(canvas, title, words, data, wide=columns > _NARROW)
+
+
+def _points(value: float) -> str:
+    """Return a whole number, empty where there is none or it is 0."""
+    if not abs(value) >= 0.5:
+        return ""
+    return f"{value:.0f}" if value > 0 else f"−{-value:.0f}"
