@@ -295,7 +295,8 @@ def _side_by_side(title: str, differences: Sequence[Difference], same_hardware: 
         ))  # fmt: skip
     seeds = [d.shared for d in differences if d.column == TIME] or [0]
     finding = "B − A with its 95 % interval" + (
-        f", paired over {min(seeds)} shared seeds." if min(seeds) > 1
+        f", paired over {' to '.join(map(str, sorted({min(seeds), max(seeds)})))} shared seeds."
+        if min(seeds) > 1
         else ": Welch's where seeds are not shared; one seed cannot be told from noise."
     )  # fmt: skip
     if not same_hardware:
