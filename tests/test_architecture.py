@@ -14,9 +14,9 @@ PACKAGE = "unlearn_bench"
 # From the ground up; a name is a module of the package, or a sub-package as a whole. Each may
 # import those of lower layers, and a sub-package its own modules.
 LAYERS: tuple[set[str], ...] = (
-    {"access", "errors", "interrupt", "keys", "locks", "memory", "outputs", "quantities", "seeds",
+    {"access", "errors", "interrupt", "keys", "locks", "memory", "outputs", "seeds",
      "small_nets", "statistics"},
-    {"capacity", "cost", "files", "mechanics", "spec", "yaml_source"},
+    {"capacity", "cost", "files", "mechanics", "quantities", "spec", "yaml_source"},
     {"artifacts", "data", "fisher", "registry", "results"},
     {"config", "context", "curves", "estimate", "evaluate", "metrics", "models", "observer",
      "store"},
