@@ -324,6 +324,7 @@ class StrawWorkers:
     """Two workers that answer in the wrong order, die some times, or take too long."""
 
     timeout = 90.0
+    at_a_time = 2
 
     def __init__(self, runner: Straw, *, dying: str = "", deaths: int = 1, slow: str = "",
                  retries: int = 0) -> None:  # fmt: skip
