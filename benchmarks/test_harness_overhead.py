@@ -37,6 +37,8 @@ from unlearn_bench.spec import RunSpec, Suite
 from unlearn_bench.store import Store
 from unlearn_bench.workers import Workers
 
+pytestmark = pytest.mark.timeout(1200)
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MNIST = (DATA / "MNIST").is_dir()
 ROUNDS = 2
