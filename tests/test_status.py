@@ -204,6 +204,7 @@ def test_a_folder_that_is_no_runs_is_refused(text: str | None, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("host", "pid", "alive"),
     [("here", os.getpid(), True), ("here", 2**22 + 1, False), ("elsewhere", 1, True)],
+    ids=["alive", "ended", "elsewhere"],
 )
 def test_without_locks_the_process_itself_is_asked_for(
     host: str, pid: int, alive: bool, out: Path, monkeypatch: pytest.MonkeyPatch
