@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from unlearn_bench import cli, registry
+from unlearn_bench import registry
+from unlearn_bench.cli.app import app
 from unlearn_bench.config import expand, load_suite
 from unlearn_bench.metrics import metrics
 from unlearn_bench.results import Record, RunResult, write_run
@@ -70,7 +71,7 @@ def answer(suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(sys, "argv", ["unlearn-bench", *argv])
     monkeypatch.setenv("UNLEARN_BENCH_HOME", str(suite / "home"))
     cpu, wall = time.process_time(), time.perf_counter()
-    cli.app(argv, standalone_mode=False)
+    app(argv, standalone_mode=False)
     return time.process_time() - cpu, time.perf_counter() - wall, capsys.readouterr().out
 
 

@@ -284,13 +284,13 @@ def test_show_prints_the_path_alone_where_there_is_no_display(results, cli):
 def test_show_opens_the_page_where_there_is_a_display(display, monkeypatch, capsys, tmp_path):
     import webbrowser
 
-    from unlearn_bench import cli
+    from unlearn_bench.cli import reporting
 
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", display)
-    cli._show(tmp_path / "report.html")
+    reporting._show(tmp_path / "report.html")
     assert opened == ([(tmp_path / "report.html").as_uri()] if display else [])
     assert capsys.readouterr().out.split() == [str(tmp_path / "report.html")]

@@ -1,0 +1,138 @@
+"""Commands ``list``, ``show``, ``check`` and ``fisher``: what there is, and whether it behaves."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from unlearn_bench.cli.app import Plugins, app, new_console
+from unlearn_bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="methods, controls, models, datasets, metrics or suites.")
+    ],
+    pattern: Annotated[str, typer.Argument(help="Shell pattern on the names.")] = "*",
+    access: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods for whoever has only this: forget, retain, validation, log; join by +.",
+            show_default=False,
+        ),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Methods of one family.", show_default=False)
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Bare names, one a line, for scripts.")
+    ] = False,
+    plugin: Plugins = None,
+) -> None:
+    """List what there is by name."""
+    from fnmatch import fnmatch
+
+    from unlearn_bench import catalogue, registry
+
+    for file in plugin or ():
+        registry.load_plugin(file)
+    listing = catalogue.listing(what, access, family)
+    rows = [row for row in listing.rows if fnmatch(row[0], pattern)]
+    if names:
+        for row in rows:
+            print(row[0])
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in listing.columns:
+        # A name that is broken in two cannot be copied.
+        table.add_column(heading, overflow="fold", no_wrap=heading == "name")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    new_console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A method or a metric.")],
+    plugin: Plugins = None,
+) -> None:
+    """Show a method's source, access and parameters, or a metric's definition."""
+    from unlearn_bench import catalogue, registry
+
+    for file in plugin or ():
+        registry.load_plugin(file)
+    console = new_console()
+    for heading, text in catalogue.describe(name):
+        if isinstance(text, str):
+            console.print(f"[bold]{heading}[/bold]  ", end="")
+            console.print(text, markup=False)
+            continue
+        table = Table(title=heading, title_justify="left", title_style="bold", box=None)
+        for column in text.columns:
+            table.add_column(column, overflow="fold")
+        for row in text.rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+
+
+@app.command()
+def check(
+    method: Annotated[
+        str | None,
+        typer.Argument(help="A name, or `all`. Default: those of --plugin.", show_default=False),
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Check how a method behaves on a tiny task: what it reads, moves, repeats and gives back."""
+    from unlearn_bench import registry
+
+    own = [name for file in plugin or () for name in registry.load_plugin(file)]
+    if method is None and not own:
+        raise ConfigError("check which method? Give a name, `all`, or --plugin FILE")
+    chosen = own if method is None else [*registry.methods()] if method == "all" else [method]
+    entries = [registry.get(name) for name in chosen]
+    console = new_console()
+    with console.status("loading torch and timm"):
+        from unlearn_bench.conformance import examine
+
+    failed = []
+    for entry in entries:
+        console.print(f"[bold]{entry.name}[/bold]")
+        counts = {"passed": 0, "failed": 0, "skipped": 0}
+        for finding in examine(entry):
+            counts[finding.status] += 1
+            word, style = _STATUS[finding.status]
+            console.print(Text.assemble(
+                "  ", (f"{word:7}", style), (finding.check, "bold"), f": {finding.seen}",
+                (f" ({finding.why})", "dim"),
+            ), soft_wrap=True)  # fmt: skip
+        console.print("  " + ", ".join(f"{count} {word}" for word, count in counts.items()))
+        failed += [entry.name] if counts["failed"] else []
+    if failed:
+        console.print(f"failed: {', '.join(failed)}", style="red", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+_STATUS = {"passed": ("passed", "green"), "failed": ("FAILED", "red"), "skipped": ("n/a", "dim")}
+
+
+@app.command()
+def fisher(
+    model: Annotated[
+        str, typer.Option(help="Any timm architecture that takes 32 x 32 images.")
+    ] = "resnet18",
+    kind: Annotated[
+        Literal["true", "empirical", "monte_carlo", "batch"], typer.Option(help="Which Fisher.")
+    ] = "true",
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs to take the median of.")] = 5,
+) -> None:
+    """Time the exact Fisher diagonal of a model here, beside a plain forward and backward pass."""
+    from unlearn_bench.fisher.cli import describe
+
+    new_console().print(describe(model, kind, rounds), markup=False, soft_wrap=True)

@@ -1,0 +1,127 @@
+"""Commands ``report`` and ``verify``: pages, comparisons and bundles of what was run."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from unlearn_bench.cli.app import app, new_console, print_table
+from unlearn_bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Results folder of a run.")],
+    other: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A second one: compare it with the first instead of writing a report.",
+            show_default=False,
+        ),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Open the page, or print its path without a display.")
+    ] = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Write an audit bundle for `unlearn-bench verify`.")
+    ] = False,
+    fail_if_worse: Annotated[
+        bool,
+        typer.Option("--fail-if-worse", help="Exit with 1 if the second is worse; says why."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The bundle's file (default: FOLDER/bundle.zip), or a folder for the comparison.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a results folder again, or compare two of them."""
+    _check_report_flags(other, show=show, bundle=bundle, fail_if_worse=fail_if_worse, out=out)
+    if other is not None:
+        _compare(folder, other, fail_if_worse, out)
+        return
+    from unlearn_bench.report import summary, write_report
+
+    page = write_report(folder)
+    console = new_console()
+    if show:
+        _show(page)
+        return
+    for table in summary(folder):
+        print_table(console, table)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    if bundle:
+        from unlearn_bench.bundle import write_bundle
+
+        target = out or folder / "bundle.zip"
+        written = write_bundle(folder, target)
+        console.print(
+            f"bundle: {target} ({written.files} files, manifest SHA-256 {written.manifest})",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _check_report_flags(
+    other: Path | None, *, show: bool, bundle: bool, fail_if_worse: bool, out: Path | None
+) -> None:
+    if other is not None and (show or bundle):
+        raise ConfigError("--show and --bundle are for one results folder, not for a comparison")
+    if other is None and fail_if_worse:
+        raise ConfigError("--fail-if-worse compares two results folders: give the second as well")
+    if other is None and out is not None and not bundle:
+        raise ConfigError("--out names the file of --bundle, or a folder for a comparison of two")
+
+
+def _show(page: Path) -> None:
+    """Open the page where somebody can see it; else, and for scripts, print where it is."""
+    import webbrowser
+
+    display = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    print(page.resolve())
+    if display:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _compare(first: Path, second: Path, fail_if_worse: bool, out: Path | None) -> None:
+    from unlearn_bench.report.compare import compare, write_comparison
+
+    found = compare(first, second)
+    console = new_console()
+    for table in found.tables:
+        print_table(console, table)
+    if out is not None:
+        console.print(f"comparison: {write_comparison(found, out)}", markup=False, soft_wrap=True)
+    for reason in found.worse:
+        console.print(Text(f"worse: {reason}", style="red"), soft_wrap=True)
+    if fail_if_worse and found.worse:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or the folder unpacked.")],
+) -> None:
+    """Check that a bundle is unchanged and that its tables follow from its runs."""
+    from unlearn_bench.bundle import verify
+
+    found = verify(bundle)
+    console = new_console()
+    for problem in found.problems:
+        console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
+    if found.problems:
+        raise typer.Exit(1)
+    console.print(
+        f"verified: {found.files} files as listed, records.csv follows from {found.runs} runs; "
+        f"manifest SHA-256 {found.manifest}",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
