@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from unlearn_bench.errors import OutputError
-from unlearn_bench.files import write_atomically
+from unlearn_bench.files import write_if_changed
 from unlearn_bench.results import Curve, RunResult
 
 FILE = "curves.parquet"
@@ -68,7 +68,7 @@ def write_curves(folder: Path, results: Iterable[RunResult]) -> Path:
     texts = dict.fromkeys(set(COLUMNS) - set(types), "str")
     buffer = io.BytesIO()
     table(results).astype(types | texts).to_parquet(buffer, index=False, compression="zstd")
-    write_atomically(path, buffer.getvalue())
+    write_if_changed(path, buffer.getvalue())
     return path
 
 

@@ -54,6 +54,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         sync_folder(path.parent)
 
 
+def write_if_changed(path: Path, content: bytes | str) -> None:
+    """Write ``content`` as :func:`write_atomically` does, unless the file has it already.
+
+    Raises:
+        OutputError: If the file system refuses.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        pass  # it is not there, or writing will say what is wrong
+    write_atomically(path, data)
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file and flush it to disk; not atomic: for files of a folder not yet in its place."""
     with path.open("wb") as stream:

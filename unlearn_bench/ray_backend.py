@@ -366,11 +366,11 @@ class RayWorkers:
             flight = flights.get(what.pop("attempt"))
             if flight is None:
                 continue  # of a run that was given up meanwhile
-            if what.pop("started", False):
-                if self.timeout is not None:
-                    flight.deadline = time.monotonic() + self.timeout
-                continue
-            yield Event(flight.position, **what)
+            # Messages may overtake each other: the first to come says that the run has begun.
+            if self.timeout is not None and flight.deadline is None:
+                flight.deadline = time.monotonic() + self.timeout
+            if not what.pop("started", False):
+                yield Event(flight.position, **what)
 
     def _landed(self, task: Any) -> Event:
         """Return the event that ends a run: its answer, or how its worker died."""

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from unlearn_bench.errors import OutputError
-from unlearn_bench.files import readable_os_errors, write_atomically
+from unlearn_bench.files import readable_os_errors, write_atomically, write_if_changed
 from unlearn_bench.keys import content_key
 
 COLUMNS = (
@@ -252,13 +252,7 @@ def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
     A file that has the very content already is left alone: see :func:`is_made_from`.
     """
     path = folder / "records.csv"
-    text = as_csv(results)
-    try:
-        if path.read_bytes() == text.encode():
-            return path
-    except OSError:
-        pass  # it is not there, or writing will say what is wrong
-    write_atomically(path, text)
+    write_if_changed(path, as_csv(results))
     return path
 
 
