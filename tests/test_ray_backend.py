@@ -73,6 +73,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
+        # Ray's workers stand back behind all else by default: other tests would starve them.
+        patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("UNLEARN_BENCH_HOME", str(homes))
         made = cluster_utils.Cluster(
             initialize_head=True,
