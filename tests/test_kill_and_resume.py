@@ -1,5 +1,6 @@
 """Killed at any moment and started again, a suite ends as if nothing had happened."""
 
+import os
 import random
 import time
 from dataclasses import dataclass, field
@@ -54,7 +55,9 @@ class Toll:
 
 
 def everything(*folders: Path) -> set[Path]:
-    return {path for folder in folders for path in folder.rglob("*")}
+    # Not rglob, which raises when a folder goes away while it looks.
+    walked = (step for folder in folders for step in os.walk(folder))
+    return {Path(root, name) for root, inner, files in walked for name in inner + files}
 
 
 def wait_for_a_moment(chance: random.Random, running: Any, took: float, *watched: Path) -> None:
