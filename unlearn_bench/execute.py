@@ -37,6 +37,8 @@ from unlearn_bench.results import (
 from unlearn_bench.runner import TRAINING, RunFailedError, Runner
 from unlearn_bench.spec import RunSpec
 
+# What lies in a results folder beside files.
+FOLDERS = ("runs", "plugins", "figures")
 # Attempts to get the folder's lock before it counts as taken.
 PATIENCE = 5
 
@@ -278,8 +280,9 @@ def _owned(out: Path, observer: Observer) -> Iterator[None]:
                 f"another process is running a suite in {out}; wait for it or choose another --out"
             )
         if held.sure:
-            for left in (*out.glob(".*.tmp"), *(out / "runs").glob(".*.tmp")):
-                left.unlink(missing_ok=True)  # what a killed process was writing
+            for folder in (out, *(out / name for name in FOLDERS)):
+                for left in folder.glob(".*.tmp"):
+                    left.unlink(missing_ok=True)  # what a killed process was writing
         else:
             observer.notice(
                 f"the file system of {out} has no locks: see to it yourself that only one command "
