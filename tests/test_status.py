@@ -250,10 +250,14 @@ def test_the_file_is_not_written_more_than_once_a_second(
 def test_a_disk_that_is_full_does_not_end_the_suite_here(
     out: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tried: list[Path] = []
+
     def full(path: Path, text: str) -> None:
+        tried.append(path)
         raise OutputError("full")
 
     monkeypatch.setattr(heartbeat, "write_atomically", full)
     with at_work(out) as beat:
         beat.run_started(0, spec)
         beat._write()
+    assert out / "progress.json" in tried
