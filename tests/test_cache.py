@@ -232,21 +232,24 @@ def test_a_mistaken_limit_removes_nothing(flags: list[str], store: Store, cli: A
     assert seeds(store) == [0, 1, 2]
 
 
-def build_again_and_again(home: Path) -> None:
+def build_until(ended: Any, home: Path) -> None:
     store = Store(home)
-    for _ in range(100):
+    while not ended.is_set():
         artifact = store.get_or_build("original", identity(0), built)
         assert torch.equal(artifact.tensors["w"], torch.zeros(250))
 
 
 def test_removing_under_readers_hurts_none_of_them(store: Store) -> None:
-    readers = [FORK.Process(target=build_again_and_again, args=(store.home,)) for _ in range(3)]
+    ended = FORK.Event()
+    readers = [FORK.Process(target=build_until, args=(ended, store.home)) for _ in range(3)]
     for reader in readers:
         reader.start()
     removed = 0
-    while any(reader.is_alive() for reader in readers):
+    # However the machine shares its time out: until enough was removed, or a reader was hurt.
+    while removed < 20 and all(reader.is_alive() for reader in readers):
         removed += len(cache.collect(store.home, max_size=0)[0])
+    ended.set()
     for reader in readers:
         reader.join()
-    assert [reader.exitcode for reader in readers] == [0, 0, 0] and removed > 3
+    assert [reader.exitcode for reader in readers] == [0, 0, 0]
     assert not (store.home / "damaged").exists()
