@@ -21,6 +21,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 SERVER = Path(__file__).with_name("warm_cli.py")
 CHECKOUT = Path(__file__).parents[1]
 
+# Long files begin first: one left for the end would keep one core at work and the others idle.
+LONG_FILES = (
+    "test_ray_backend.py",
+    "test_real_data.py",
+    "test_workers.py",
+    "test_kill_and_resume.py",
+    "test_cli.py",
+    "test_references.py",
+    "test_conformance.py",
+)
+
 # One epoch of timm's smallest ResNet on scikit-learn's digits: a run takes half a second.
 TINY = """\
 datasets: digits
@@ -141,6 +152,11 @@ class WarmCli:
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; pytest-xdist hands them out in this order, as pyproject.toml asks."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture(scope="session")
