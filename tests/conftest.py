@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,3 +239,10 @@ def finished(_server: WarmCli, tmp_path_factory: pytest.TempPathFactory) -> Fini
     )  # fmt: skip
     assert ended.code == 0, ended.err
     return Finished(suite, plugin, folder / "out", home, ended)
+
+
+@pytest.fixture
+def trained(finished: Finished, home: Path) -> Path:
+    """The test's store, with the tiny suite's models in it, for tests of what comes after."""
+    shutil.copytree(finished.home, home, dirs_exist_ok=True)
+    return home

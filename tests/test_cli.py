@@ -213,7 +213,7 @@ ALWAYS = sum(entry.kind != "method" for entry in registry.methods().values())
 
 
 def test_methods_that_misbehave_fail_alone(
-    cli: Any, tiny: Path, write: Write, tmp_path: Path
+    cli: Any, tiny: Path, trained: Path, write: Write, tmp_path: Path
 ) -> None:
     culprits = write("culprits.py", CULPRITS)
     argv = ["run", tiny, "--plugin", culprits, "--out", tmp_path / "out",
@@ -455,7 +455,7 @@ def test_the_report_can_be_written_again(cli: Any, finished: Any) -> None:
 
 
 def test_paths_and_labels_with_brackets_are_printed_as_they_are(
-    cli: Any, tiny: Path, tmp_path: Path
+    cli: Any, tiny: Path, trained: Path, tmp_path: Path
 ) -> None:
     label = "{name: original, label: '[/b] [x]'}"
     tiny.write_text(tiny.read_text().replace(TINY_METHODS, f"methods: {label}\n"))

@@ -32,17 +32,27 @@ def value(records: pd.DataFrame, method: str, metric: str) -> float:
     return float(rows["value"].mean())
 
 
+# A fifth of the images: what is held out for validation is not trained on.
+EIGHT = """\
+datasets: mnist
+models: lenet
+scenarios: class:8
+methods: {name: pbu, params: {gamma: 3.0, lr: 1.0e-4}}
+threads: 1
+validation: 0.8
+recipe: {epochs: 2, batch_size: 64}
+"""
+
+
 @needs["MNIST"]
-def test_lenet_forgets_an_eight_of_real_mnist(tmp_path):
-    records = run(
-        tmp_path, "--dataset", "mnist", "--model", "lenet", "--epochs", "1", "--forget", "class:8",
-        "--methods", "pbu", "--seeds", "1", "--set", "pbu.gamma=1", "--set", "pbu.lr=5e-4",
-    )  # fmt: skip
-    assert value(records, "original", "test_forget_accuracy") > 0.9
-    assert value(records, "original", "test_retain_accuracy") > 0.95
+def test_lenet_forgets_an_eight_of_real_mnist(write, tmp_path):
+    records = run(tmp_path / "out", str(write("eight.yaml", EIGHT)), "--workers", "1")
+    assert value(records, "original", "test_forget_accuracy") > 0.85
+    assert value(records, "original", "test_retain_accuracy") > 0.9
     assert value(records, "retrain", "test_forget_accuracy") == 0
-    assert value(records, "pbu", "test_forget_accuracy") < 0.2
-    assert value(records, "pbu", "test_retain_accuracy") > 0.75
+    # Over two seeds: at most 0.9 % of the eights left, 93.6 % of the others kept.
+    assert value(records, "pbu", "test_forget_accuracy") < 0.05
+    assert value(records, "pbu", "test_retain_accuracy") > 0.9
     assert value(records, "pbu", "time_ratio_to_retrain") > 0
 
 
