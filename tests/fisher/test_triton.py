@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
 SCRIPT = Path(__file__).with_name("triton_check.py")
 
@@ -34,7 +36,9 @@ def check(found: dict[str, float]) -> None:
 
 
 def test_interpreted_kernel_equals_a_plain_product() -> None:
-    pytest.importorskip("triton")
+    triton = pytest.importorskip("triton")
+    if Version(triton.__version__) < Version("3.7") and Version(np.__version__) >= Version("2.5"):
+        pytest.skip("Triton 3.6's interpreter asks of NumPy what 2.5 no longer does")
     check(errors("cpu", TRITON_INTERPRET="1"))
 
 
