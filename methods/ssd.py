@@ -11,9 +11,12 @@ ASSD sets alpha itself, to the p-th percentile of I_F / I_D over all weights wit
 p = 100 - ln(1 + 100 n_F / n_D): the larger F, the more weights are dampened.
 
 Since F is part of D, the mean over examples gives I_F / I_D <= n_D / n_F for every weight: with
-one of ten classes the ratio never exceeds 10, and the published alpha = 10 would select nothing.
-SSD's official code has no such bound, as it squares the gradients of batch means
-(``importance="batch"``), which depends on the order and size of the batches.
+one of ten classes the ratio never exceeds 10, and the published alpha = 10 selects nothing, with
+two of ten not even alpha = 5 does. By default alpha is therefore the published value or half of
+that bound, whichever is less. SSD's official code squares the gradients of batch means
+(``importance="batch"``), LFSSD takes their absolute values: D contains F there as well, so that the
+same bound holds for them but for the batches at the edges of F, and what they find depends on the
+order and size of the batches.
 
 Source: Foster, Schoepf and Brintrup, AAAI 2024, arXiv:2308.07707 (SSD); Foster et al. 2024,
 arXiv:2402.19308 (LFSSD); Schoepf, Foster and Brintrup 2024, arXiv:2402.10098 (ASSD).
@@ -29,6 +32,7 @@ from torch import Tensor, nn
 from unlearn_bench.api import (
     Access,
     Context,
+    MethodError,
     PositiveFloat,
     PositiveInt,
     Probe,
@@ -40,6 +44,8 @@ from unlearn_bench.fisher import fisher_diagonal
 
 Importance = Literal["fisher", "batch"]
 
+PUBLISHED_ALPHA = 10.0
+
 
 @method(
     "ssd", access=Access.BOTH, source="arXiv:2308.07707", family="editing", year=2024,
@@ -50,7 +56,7 @@ def ssd(
     model: nn.Module,
     ctx: Context,
     *,
-    alpha: PositiveFloat = 5.0,
+    alpha: PositiveFloat | None = None,
     dampening: PositiveFloat = 1.0,
     importance: Importance = "fisher",
     batch_size: PositiveInt = 64,
@@ -58,20 +64,23 @@ def ssd(
     """Dampen by the diagonal of the Fisher information.
 
     Args:
-        alpha: How many times more a weight must matter to F. Official code: 10 for ResNet-18 and
-            5 for ViT, with batch gradients. Ours: 5 for all, as 10 selects nothing where F is
-            a tenth of the data.
+        alpha: How many times more a weight must matter to F; at n_D / n_F and above no weight
+            does. None: 10, or half of that bound if less. Official code: 10 for ResNet-18, 5 for
+            ViT; the cap is ours.
         dampening: The paper's lambda; smaller dampens more. Paper: 1.
         importance: ``fisher`` squares the gradient of each example (paper); ``batch`` that of
-            each batch's mean loss, which is no Fisher information (official code).
+            each batch's mean loss, which is no Fisher information, over R and then F and, where
+            whole classes are forgotten, class by class (official code).
         batch_size: Examples per pass; matters to ``batch`` alone. Official code: 64.
     """
+    chosen = threshold(ctx, alpha, exact=importance == "fisher")
     with ctx.precompute():
+        forget, retain = _ordered(ctx, importance)
         ratio = _ratio(
-            _fisher(model, ctx.forget, importance, batch_size),
-            _fisher(model, ctx.forget + ctx.retain, importance, batch_size),
+            _fisher(model, forget, importance, batch_size),
+            _fisher(model, retain + forget, importance, batch_size),
         )
-    dampen(model, ctx, ratio, alpha, dampening)
+    dampen(model, ctx, ratio, chosen, dampening)
     return model
 
 
@@ -84,27 +93,30 @@ def lfssd(
     model: nn.Module,
     ctx: Context,
     *,
-    alpha: PositiveFloat = 10.0,
+    alpha: PositiveFloat | None = None,
     dampening: PositiveFloat = 1.0,
     batch_size: PositiveInt = 64,
 ) -> nn.Module:
     """Dampen by the sensitivity of the outputs' squared norm; labels are never looked at.
 
     Args:
-        alpha: How many times more a weight must matter to F; its own published values were not
-            read. Official code of SSD: 10.
+        alpha: How many times more a weight must matter to F; at n_D / n_F and above hardly any
+            does, which the log's ``bound`` tells. None: 10, or half of that bound if less; its
+            own published values were not read. Official code of SSD: 10; the cap is ours.
         dampening: The paper's lambda; smaller dampens more. Paper: 1.
         batch_size: Examples whose gradients are averaged before the absolute value is taken. The
             classes of a mixed batch cancel each other, which inflates I_F / I_D where F is one
             class; 1, the sensitivity of single examples, is slow and has not that fault (take
-            alpha 2 then). Official code: 64.
+            alpha 2 then). Batches are in stored order, as no label is read; the lists of SSD's
+            official code happen to be sorted by class. Official code: 64.
     """
+    chosen = threshold(ctx, alpha, exact=False)
     with ctx.precompute():
         ratio = _ratio(
             _sensitivity(model, ctx.forget.batches(batch_size)),
             _sensitivity(model, (ctx.forget + ctx.retain).batches(batch_size)),
         )
-    dampen(model, ctx, ratio, alpha, dampening)
+    dampen(model, ctx, ratio, chosen, dampening)
     return model
 
 
@@ -132,16 +144,42 @@ def assd(
         importance: As for SSD: ``fisher`` (paper) or ``batch`` (official code).
         batch_size: Examples per pass; matters to ``batch`` alone. Official code of SSD: 64.
     """
-    everything = ctx.forget + ctx.retain
     with ctx.precompute():
+        forget, retain = _ordered(ctx, importance)
+        other = retain + forget if denominator == "all" else retain
         ratio = _ratio(
-            _fisher(model, ctx.forget, importance, batch_size),
-            _fisher(model, everything if denominator == "all" else ctx.retain, importance,
-                    batch_size),
-        )  # fmt: skip
-    alpha = adaptive_alpha(ratio.values(), len(ctx.forget) / len(everything))
+            _fisher(model, forget, importance, batch_size),
+            _fisher(model, other, importance, batch_size),
+        )
+    alpha = adaptive_alpha(ratio.values(), len(forget) / (len(forget) + len(retain)))
     dampen(model, ctx, ratio, alpha, dampening)
     return model
+
+
+def threshold(ctx: Context, alpha: float | None, *, exact: bool) -> float:
+    """Return alpha, by default the published one as far as it can select anything.
+
+    Args:
+        ctx: For the sizes of F and D; the bound n_D / n_F on I_F / I_D is logged.
+        alpha: As given.
+        exact: Whether no ratio can exceed the bound, as with means over examples; with means over
+            batches a few may.
+
+    Raises:
+        MethodError: If the alpha given would leave every weight as it is.
+    """
+    bound = (len(ctx.forget) + len(ctx.retain)) / len(ctx.forget)
+    ctx.log(bound=bound)
+    if alpha is None:
+        return min(PUBLISHED_ALPHA, bound / 2)
+    # Where F is everything all ratios are 1, and nothing is to change whatever alpha says.
+    if exact and len(ctx.retain) and alpha >= bound:
+        raise MethodError(
+            f"ssd.alpha is {alpha:g}, but no weight can matter to F more than n_D / n_F = "
+            f"{bound:.4g} times as much as to all data, of which F is a part: the model would stay "
+            "as it is. Give less, or leave ssd.alpha out for half of that"
+        )
+    return alpha
 
 
 def dampen(
@@ -175,6 +213,17 @@ def adaptive_alpha(ratios: Iterable[Tensor], share: float) -> float:
 def _ratio(forget: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """I_F / I_D by parameter; NaN where both are 0, and then never above any alpha."""
     return {name: forget[name] / other[name] for name in forget}
+
+
+def _ordered(ctx: Context, importance: Importance) -> tuple[Split, Split]:
+    """Return F and R, class by class where batches matter and the official code has them so."""
+    if importance == "fisher" or not ctx.forget_classes:
+        return ctx.forget, ctx.retain
+    return _by_class(ctx.forget), _by_class(ctx.retain)
+
+
+def _by_class(split: Split) -> Split:
+    return split.at(split.labels.argsort(stable=True))
 
 
 def _fisher(

@@ -2,11 +2,13 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from unlearn_bench import registry
+from unlearn_bench.errors import MethodError
 
 PARTS = registry.get("ssd").function.__globals__
 NAMES = ["ssd", "lfssd", "assd"]
@@ -41,9 +43,18 @@ def test_weights_are_dampened_by_the_ratio_of_per_example_importances(class_worl
     assert (found != flat(model)).float().mean() > 0.01
 
 
-@pytest.mark.parametrize("name", ["ssd", "lfssd"])
-def test_an_alpha_that_none_exceeds_changes_nothing(class_world, name):
-    assert torch.equal(flat(class_world.unlearn(name, alpha=1e30)), flat(class_world.original))
+def bound(world):
+    """How many times more a weight can matter to F than to all, by their sizes."""
+    return 1 + len(world.indices.retain) / len(world.indices.forget)
+
+
+BY_BATCHES = [("ssd", {"importance": "batch"}), ("lfssd", {})]
+
+
+@pytest.mark.parametrize(("name", "params"), BY_BATCHES)
+def test_an_alpha_that_none_exceeds_changes_nothing(class_world, name, params):
+    model = class_world.unlearn(name, alpha=1e30, **params)
+    assert torch.equal(flat(model), flat(class_world.original))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,12 +63,82 @@ def test_a_large_lambda_changes_nothing(class_world, name):
     assert torch.equal(flat(model), flat(class_world.original))
 
 
-def test_no_weight_matters_more_to_a_tenth_than_ten_times_as_much_as_to_all(class_world):
-    share = len(class_world.indices.forget) / (
-        len(class_world.indices.forget) + len(class_world.indices.retain)
-    )
-    at_bound = class_world.unlearn("ssd", alpha=1.001 / share)
-    assert torch.equal(flat(at_bound), flat(class_world.original))
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("ssd", {}), ("ssd", {"importance": "batch", "batch_size": 5}), ("lfssd", {"batch_size": 5})],
+)
+def test_no_weight_matters_more_to_a_tenth_than_ten_times_as_much_as_to_all(
+    class_world, monkeypatch, name, params
+):
+    # F has 25 examples and R 245: batches of five divide both.
+    assert len(class_world.indices.forget) % 5 == len(class_world.indices.retain) % 5 == 0
+    seen = []
+    monkeypatch.setitem(PARTS, "dampen", lambda model, ctx, ratio, *rest: seen.append(ratio))
+    class_world.unlearn(name, **params)
+    ratios = torch.cat([ratio.flatten() for ratio in seen[0].values()])
+    largest = ratios[ratios.isfinite()].max()
+    assert 0.5 * bound(class_world) < largest <= 1.001 * bound(class_world)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1e30])
+def test_an_alpha_out_of_reach_is_refused(class_world, alpha):
+    with pytest.raises(MethodError, match="no weight can matter to F more than n_D / n_F = 10.8"):
+        class_world.unlearn("ssd", alpha=alpha * bound(class_world))
+
+
+@pytest.mark.parametrize(("name", "params"), BY_BATCHES)
+def test_the_bound_is_logged_where_batches_may_pass_it(class_world, name, params):
+    method = registry.get(name)
+    ctx = class_world.context(method)
+    model = copy.deepcopy(class_world.original)
+    method.function(model, ctx, **method.resolve({"alpha": 20, **params}))
+    log = {name: float(value) for entry in ctx.log_entries for name, value in entry.items()}
+    assert log["bound"] == pytest.approx(bound(class_world)) and log["alpha"] == 20
+
+
+@pytest.mark.parametrize("world", ["class_world", "classes_world", "random_world"])
+@pytest.mark.parametrize("name", ["ssd", "lfssd"])
+def test_alpha_is_the_published_one_as_far_as_it_can_select_anything(request, world, name):
+    world = request.getfixturevalue(world)
+    ctx = world.context(registry.get(name))
+    chosen = PARTS["threshold"](ctx, None, exact=True)
+    assert chosen == pytest.approx(min(10, bound(world) / 2))
+    hundredth = SimpleNamespace(forget=range(1), retain=range(99), log=lambda **scalars: None)
+    assert PARTS["threshold"](hundredth, None, exact=True) == 10
+
+
+@pytest.mark.parametrize(("name", "params"), [("ssd", {}), *BY_BATCHES])
+def test_two_classes_of_ten_are_dampened_by_default(classes_world, name, params):
+    model = classes_world.unlearn(name, **params)
+    assert not torch.equal(flat(model), flat(classes_world.original))
+
+
+def test_any_alpha_is_taken_where_the_forget_set_is_everything():
+    everything = SimpleNamespace(forget=range(9), retain=(), log=lambda **scalars: None)
+    assert PARTS["threshold"](everything, 10.0, exact=True) == 10
+
+
+def test_batches_go_class_by_class_where_whole_classes_are_forgotten(
+    classes_world, random_world, monkeypatch
+):
+    seen = []
+
+    def watched(model, split, importance, batch_size):
+        seen.append(split)
+        return {name: torch.ones_like(p) for name, p in model.named_parameters()}
+
+    monkeypatch.setitem(PARTS, "_fisher", watched)
+    classes_world.unlearn("ssd", importance="batch")
+    forget, everything = seen
+    labels = forget.labels.tolist()
+    assert labels == sorted(labels) and set(labels) == {1, 7}
+    retain = everything.labels[: -len(forget)].tolist()
+    assert retain == sorted(retain) and everything.labels[-len(forget) :].tolist() == labels
+    same = everything.indices[everything.labels == 3]
+    assert torch.equal(same, same.sort().values), "the sort is not stable"
+    seen.clear()
+    random_world.unlearn("ssd", importance="batch")
+    assert torch.equal(seen[0].indices, random_world.indices.forget)
 
 
 @pytest.mark.parametrize("name", NAMES)
