@@ -21,7 +21,7 @@ def same(a, b):
 
 
 def test_staying_with_the_original_alone_changes_nothing(class_world):
-    model, _ = run(class_world, msteps=0, gamma=0, alpha=1, batch_norm="eval")
+    model, _ = run(class_world, msteps=0, gamma=0, alpha=1, weight_decay=0, batch_norm="eval")
     for ours, theirs in zip(model.parameters(), class_world.original.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-7)
     for ours, theirs in zip(model.buffers(), class_world.original.buffers(), strict=True):
@@ -30,11 +30,19 @@ def test_staying_with_the_original_alone_changes_nothing(class_world):
 
 @pytest.mark.parametrize("msteps", [0, 1, 2, 5])
 def test_the_forget_set_is_passed_over_in_the_first_msteps_epochs(class_world, msteps):
-    _, log = run(class_world, epochs=3, msteps=msteps, forget_batch_size=25)
+    _, log = run(class_world, epochs=3, msteps=msteps, forget_batch_size=25, batch_size=128)
     kinds = ["forget" if "forget_distance" in entry else "retain" for entry in log]
     epoch = ["retain"] * 2
     passes = min(msteps, 3)
     assert kinds == (["forget"] + epoch) * passes + epoch * (3 - passes)
+
+
+@pytest.mark.parametrize("name", ["scrub", "scrub_r"])
+def test_by_default_batches_and_decay_are_those_the_official_notebook_trains_with(name):
+    # It also names batches of 128 and 32, which are read nowhere.
+    defaults = registry.get(name).resolve({})
+    expected = {"batch_size": 256, "forget_batch_size": 512, "weight_decay": 5e-4}
+    assert expected.items() <= defaults.items()
 
 
 def test_distances_carry_the_squared_temperature(class_world):
