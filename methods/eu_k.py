@@ -2,7 +2,8 @@
 
 Gives the last k blocks, the final norm and the head a fresh initialisation, their BatchNorm
 statistics included, and trains them on R by the very recipe of the original. Exact in these
-layers only: what the frozen ones know of F they keep. Over all layers it is retraining.
+layers only: what the frozen ones know of F they keep. Over all layers it is retraining, so that
+where the recipe begins with pre-trained weights the renewed layers begin with those too.
 
 The official code keeps the BatchNorm statistics, which hold F, and a ResNet's head; neither is
 offered.

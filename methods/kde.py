@@ -1,6 +1,7 @@
 """KDE: reset the first and the last layer, then distil the original on data of neither set.
 
-Gives stem and head a fresh initialisation. Minimises first ``KL_5(f0 || f)`` on the validation
+Gives stem and head a fresh initialisation, also where the recipe begins with pre-trained weights.
+Minimises first ``KL_5(f0 || f)`` on the validation
 split, then on R
 
     CE(f(x), y) + softCE_5(f0(x), f(x)) + KL_5(f0(x) || f(x)),
@@ -74,7 +75,7 @@ def kde(
         batch_size: Examples per step. Official code.
     """
     teacher = frozen_copy(model)
-    renew(model, ctx.new_model(), [stem(model), *heads(model)])
+    renew(model, ctx.new_model(pretrained=False), [stem(model), *heads(model)])
 
     def taught(x: Tensor) -> Tensor:
         with torch.no_grad():

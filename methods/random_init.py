@@ -11,4 +11,4 @@ from unlearn_bench.api import Access, Context, method
 @method("random_init", access=Access.NONE, kind="control", family="bound")
 def random_init(model: nn.Module, ctx: Context) -> nn.Module:
     """Return a new model of the same architecture, untrained."""
-    return ctx.new_model()
+    return ctx.new_model(pretrained=False)

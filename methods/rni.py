@@ -1,10 +1,10 @@
 """RNI: a new head, then noise on a few layers drawn in each pass and training of those alone.
 
-Gives the head a fresh initialisation, then minimises ``CE(retain)`` for nine passes. In each
-of the first five, nine tensors are drawn: they and all normalisation layers are trained, the
-rest stands still. From the second pass on six of the nine first get N(0, 0.04^2), except those
-that an earlier pass drew. The last four passes train everything. Every pass has an optimiser of
-its own, without old momentum.
+Gives the head a fresh initialisation, also where the recipe begins with pre-trained weights, then
+minimises ``CE(retain)`` for nine passes. In each of the first five, nine tensors are drawn: they
+and all normalisation layers are trained, the rest stands still. From the second pass on six of
+the nine first get N(0, 0.04^2), except those that an earlier pass drew. The last four passes train
+everything. Every pass has an optimiser of its own, without old momentum.
 
 Seventh place of the NeurIPS 2023 unlearning challenge. Only a re-implementation of the entry was
 read: it takes for a normalisation layer what has "bn" in its name, which misses those of
@@ -71,7 +71,7 @@ def rni(
         weight_decay: L2 penalty. Official code.
         batch_size: Examples per step. Official code.
     """
-    renew(model, ctx.new_model(), heads(model))
+    renew(model, ctx.new_model(pretrained=False), heads(model))
     of_norms = [p for norm in norms(model) for p in norm.parameters(recurse=False)]
     ids = {id(p) for p in of_norms}
     others = [p for p in model.parameters() if id(p) not in ids]

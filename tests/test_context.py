@@ -33,7 +33,7 @@ def examples(batches):
 def context(access, **splits):
     return Context(
         "mine", access, splits, device=CPU, seed=0, num_classes=5, forget_classes=(1,),
-        build=lambda seed: torch.nn.Linear(1, 1), trainer=lambda model, split: None,
+        build=lambda seed, pretrained: torch.nn.Linear(1, 1), trainer=lambda model, split: None,
         clock=Clock(CPU), pixels=Pixels(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)),
         training_log=TrainingLog({}, 1, 2),
     )  # fmt: skip
@@ -168,10 +168,10 @@ def test_every_example_read_is_counted():
 def test_new_models_differ_from_each_other_but_repeat_by_seed():
     seeds = []
     ctx = context(Access.NONE)
-    ctx._build = lambda seed: seeds.append(seed) or torch.nn.Linear(1, 1)
+    ctx._build = lambda seed, _: seeds.append(seed) or torch.nn.Linear(1, 1)
     ctx.new_model(), ctx.new_model()
     again = context(Access.NONE)
-    again._build = lambda seed: seeds.append(seed) or torch.nn.Linear(1, 1)
+    again._build = lambda seed, _: seeds.append(seed) or torch.nn.Linear(1, 1)
     again.new_model()
     assert seeds[0] != seeds[1] and seeds[2] == seeds[0]
 

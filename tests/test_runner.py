@@ -14,7 +14,7 @@ from unlearn_bench.config import expand
 from unlearn_bench.context import MAX_LOG_ENTRIES
 from unlearn_bench.errors import DataError, MethodError, ModelError
 from unlearn_bench.runner import RunFailedError, Runner, check_model, stored_log
-from unlearn_bench.spec import RunSpec, Suite
+from unlearn_bench.spec import ModelSpec, RunSpec, Suite
 from unlearn_bench.store import Store
 
 Write = Callable[[str, str], Path]
@@ -114,6 +114,28 @@ def test_a_method_gets_a_private_copy_in_eval_mode(
     fresh = Runner(harness._store, torch.device("cpu"))
     after = values(fresh.run(spec_of("original"), silent))
     assert after["retain_accuracy", "retain"] == before["retain_accuracy", "retain"]
+
+
+def test_a_new_model_begins_as_the_recipe_does_or_from_scratch(
+    harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = runner.models.build
+
+    def build(spec: ModelSpec, **options: Any) -> nn.Module:
+        model = built(spec.model_copy(update={"pretrained": False}), **options)
+        if spec.pretrained:  # stands in for weights that would be downloaded
+            nn.init.constant_(model.get_submodule("conv1.0").weight, 0.5)
+        return model
+
+    monkeypatch.setattr(runner.models, "build", build)
+    body = """
+begun = [bool((m.conv1[0].weight == 0.5).all())
+         for m in (ctx.new_model(), ctx.new_model(pretrained=False))]
+if begun != [True, False]:
+    raise MethodError(str(begun))
+return model
+"""
+    harness.run(spec_for(body, models={"name": "test_resnet", "pretrained": True}), silent)
 
 
 def test_what_is_stored_is_not_computed_again(

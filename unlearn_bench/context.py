@@ -236,7 +236,7 @@ class Context:
         seed: int,
         num_classes: int,
         forget_classes: tuple[int, ...],
-        build: Callable[[int], nn.Module],
+        build: Callable[[int, bool], nn.Module],
         trainer: Trainer,
         clock: Clock,
         pixels: Pixels,
@@ -296,13 +296,17 @@ class Context:
             )
         return self._training_log
 
-    def new_model(self) -> nn.Module:
-        """Return a freshly initialised model of the same architecture, on the run's device.
+    def new_model(self, pretrained: bool = True) -> nn.Module:
+        """Return a model as the recipe begins with it, on the run's device.
 
-        Its weights come from the run's seed; a second call gives other weights.
+        Its weights are freshly initialised from the run's seed; a second call gives others.
+
+        Args:
+            pretrained: Where the recipe begins with pre-trained weights, take those and draw only
+                what they leave open, as retraining does. With false all of it is drawn.
         """
         seed = derive(self._seed, "new_model", next(self._models_built))
-        return self._build(seed).to(self.device)
+        return self._build(seed, pretrained).to(self.device)
 
     def train(
         self, model: nn.Module, split: Split, only: Sequence[nn.Module] | None = None

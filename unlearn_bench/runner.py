@@ -166,10 +166,11 @@ class Runner:
             validation=spec.validation, seed=spec.seed,
         )  # fmt: skip
 
-    def _build(self, spec: RunSpec, seed: int) -> nn.Module:
+    def _build(self, spec: RunSpec, seed: int, pretrained: bool = True) -> nn.Module:
         data = self.dataset(spec)
+        model = spec.model if pretrained else spec.model.model_copy(update={"pretrained": False})
         return models.build(
-            spec.model, channels=data.channels, image_size=data.image_size,
+            model, channels=data.channels, image_size=data.image_size,
             num_classes=data.num_classes, seed=seed,
         )  # fmt: skip
 
@@ -430,7 +431,9 @@ class Runner:
         context = Context(
             spec.method, method.access, handed_over, device=self._device, seed=seed,
             num_classes=data.num_classes, forget_classes=indices.forget_classes,
-            build=lambda model_seed: passes.watch(self._build(spec, model_seed)),
+            build=lambda model_seed, pretrained: passes.watch(
+                self._build(spec, model_seed, pretrained)
+            ),
             trainer=retrain, clock=clock,
             pixels=Pixels(*(torch.tensor(values, device=self._device).view(-1, 1, 1)
                             for values in (data.mean, data.std))),

@@ -120,6 +120,19 @@ def test_msg_draws_exactly_its_share_of_each_tensor_anew(class_world, targets):
     assert changed(model, class_world.original) == set(before)
 
 
+def test_msg_draws_from_the_initialisation_of_the_architecture(class_world):
+    depthwise = copy.copy(class_world)
+    depthwise.architecture = "mobilenetv3_small_050"
+    depthwise.original = depthwise.build(1)
+    model = depthwise.unlearn("msg", epochs=1, **STILL)
+    fresh = matrices(depthwise.context(registry.get("msg")).new_model(), "conv")
+    before = matrices(depthwise.original, "conv")
+    assert any(m.groups > 1 for m in model.modules() if isinstance(m, nn.Conv2d))
+    for name, weight in matrices(model, "conv").items():
+        drawn = weight != before[name]
+        assert torch.equal(weight[drawn], fresh[name][drawn]), name
+
+
 def test_msg_draws_anew_what_tells_forget_from_retain_the_least(class_world):
     method, model = registry.get("msg"), frozen_copy(class_world.original).requires_grad_()
     masks = inside("msg", "least_telling")(model, class_world.context(method), "conv", 0.3)

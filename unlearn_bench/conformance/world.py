@@ -114,7 +114,7 @@ class World:
         return context_type(
             method.name, access, readable, device=CPU, seed=seed,
             num_classes=self.data.num_classes, forget_classes=self.indices.forget_classes,
-            build=self.build, clock=Clock(CPU),
+            build=lambda seed, _pretrained: self.build(seed), clock=Clock(CPU),
             trainer=lambda model, split, only: train(
                 model, split, self.recipe, seed=seed, step=_silent, only=only
             ),

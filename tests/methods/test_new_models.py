@@ -1,0 +1,48 @@
+"""Where the recipe begins with pre-trained weights, what is drawn anew holds none of them."""
+
+import copy
+
+import pytest
+from torch import nn
+
+from unlearn_bench import registry
+from unlearn_bench.api import heads
+
+# Steps of such length leave every weight as it is.
+STILL = {"epochs": 1, "lr": 1e-30, "weight_decay": 0.0, "momentum": 0.0}
+PUBLISHED = 7.0  # every weight of what stands in for a download
+
+
+@pytest.fixture
+def unlearn(class_world):
+    """Run a method where new models are pre-trained and training does nothing."""
+
+    def build(seed, pretrained):
+        model = class_world.build(seed)
+        for parameter in model.parameters() if pretrained else ():
+            nn.init.constant_(parameter, PUBLISHED)
+        return model
+
+    def go(name, **params):
+        method = registry.get(name)
+        context = class_world.context(method)
+        context._build, context._trainer = build, lambda model, split, only: None
+        model = copy.deepcopy(class_world.original)
+        return method.function(model, context, **method.resolve(params))
+
+    return go
+
+
+@pytest.mark.parametrize(("name", "params"), [
+    ("kde", {"warmup_epochs": 0, **STILL}),
+    ("rni", {"fine_epochs": 0, "drawn": 1, **STILL}),
+    ("msg", {"targets": "matrix", **STILL}),
+    ("random_init", {}),
+])  # fmt: skip
+def test_a_fresh_initialisation_holds_no_pretrained_weights(unlearn, name, params):
+    assert not any((p == PUBLISHED).any() for p in unlearn(name, **params).parameters())
+
+
+@pytest.mark.parametrize("name", ["retrain", "retrain_other_seed", "eu_k"])
+def test_what_follows_the_recipe_begins_with_its_pretrained_weights(unlearn, name):
+    assert (heads(unlearn(name))[0].weight == PUBLISHED).all()
