@@ -6,7 +6,8 @@ which carry what the model knows beside it. The order matters: ``KL(f || q)`` is
 
 On random examples it drives accuracy on F to 0, below that of a retrained model.
 
-Source: Zhou et al., CVPR 2025, arXiv:2503.23751.
+Source: Zhou et al., CVPR 2025, arXiv:2503.23751; particulars as the official code has them; the
+paper itself was not read.
 """
 
 import math

@@ -63,8 +63,8 @@ def uam(
         rho: Distance from theta to that point. Ours: the authors' library gives none.
         schedule: Keep ``rho`` constant or let it fall to 0 along a cosine, step by step; the
             library has both. Ours: constant.
-        orthogonal: Take from g_F its part along the retain gradient first (ROSU). Paper of UAM:
-            false.
+        orthogonal: Take from g_F its part along the retain gradient first (ROSU). Official code,
+            the library: not there.
         epochs: Passes over R; F repeats alongside. Official code's example.
         lr: SGD step size. Official code's example.
         momentum: Of SGD. Official code's example.
@@ -83,10 +83,10 @@ def uam(
                 with training(model, "batch"):
                     logits = model(torch.cat([x_forget, x])).split([len(x_forget), len(x)])
                 lose = cross_entropy(logits[0], y_forget)
-                ascent = list(torch.autograd.grad(lose, moving, retain_graph=orthogonal))
+                ascent = gradients(lose, moving, retain_graph=orthogonal)
                 if orthogonal:
-                    along = torch.autograd.grad(cross_entropy(logits[1], y), moving)
-                    ascent = without(ascent, list(along))
+                    along = gradients(cross_entropy(logits[1], y), moving)
+                    ascent = without(ascent, along)
                 fall = (1 + math.cos(math.pi * done / steps)) / 2 if schedule == "cosine" else 1.0
                 start = [p.detach().clone() for p in moving]
                 move(moving, ascent, rho * fall)
@@ -99,6 +99,14 @@ def uam(
                 ctx.log(retain_loss=keep, forget_loss=lose)
             check_finite(keep, "lower uam.rho or uam.lr")
     return model
+
+
+def gradients(
+    loss: Tensor, parameters: list[nn.Parameter], retain_graph: bool = False
+) -> list[Tensor]:
+    """Return a loss's gradients by the parameters, 0 by those that it does not depend on."""
+    found = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
 @torch.no_grad()

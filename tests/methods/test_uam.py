@@ -1,5 +1,8 @@
 """UAM: where the gradient is taken, that theta comes back, and what rho = 0 is."""
 
+import copy
+
+import pytest
 import torch
 from torch import nn
 
@@ -61,6 +64,17 @@ def test_statistics_follow_the_retain_set_once_a_step(class_world):
     moved = class_world.unlearn("uam", **SHORT).state_dict()
     counts = [name for name in plain if name.endswith("num_batches_tracked")]
     assert counts and all(plain[name] == moved[name] for name in counts)
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_a_parameter_that_nothing_depends_on_stays(class_world, orthogonal):
+    method = registry.get("uam")
+    model = copy.deepcopy(class_world.original)
+    model.spare = nn.Parameter(torch.ones(3))
+    params = {"orthogonal": orthogonal, "epochs": 1, "batch_size": 64}
+    method.function(model, class_world.context(method), **method.resolve(params))
+    assert torch.equal(model.spare, torch.ones(3))
+    assert not torch.equal(model.fc.weight, class_world.original.fc.weight)
 
 
 def test_a_radius_raises_the_forget_loss(class_world):
