@@ -13,8 +13,11 @@ restriction stands beside it, commented out. With f(x + e) held fixed and symmet
 linear f has a mean gradient of zero, so that only curvature acts. Which of the two the paper's
 results use is unknown to us; ``detach`` chooses.
 
+Dropout and stochastic depth are off: f(x) and f(x + e) would drop different units, and for small
+sigma the loss would be little else.
+
 Source: Foster et al. 2024, Zero-Shot Machine Unlearning at Scale via Lipschitz Regularization,
-arXiv:2402.01401.
+arXiv:2402.01401; particulars as the official code has them; the paper itself was not read.
 """
 
 import torch
@@ -54,20 +57,22 @@ def jit(
 
     Args:
         sigma: Standard deviation of the noise, of normalised inputs. Official code: 0.5 for a
-            whole class with VGG16 and 0.8 with ViT; 0.01 and 0.5 for random examples.
-        lr: SGD step size. Official code: 3e-4 for VGG16, 1.5 for ViT; 0.1 for random examples
+            whole class with VGG16 and 0.8 with ViT; 0.01 and 0.5 for random examples. What it
+            calls VGG16 is a VGG11, as the authors note.
+        lr: SGD step size. Official code: 3e-4 for that VGG, 1.5 for ViT; 0.1 for random examples
             with ViT.
         perturbations: Noisy copies of each image, K. Official code: 25.
-        epochs: Passes over F. Paper: 1.
+        epochs: Passes over F. Official code: 1.
         batch_size: Images per step, of a loss that sums over them. Official code: 128.
         detach: Take no gradient through the noisy copies (official code).
         accumulate: Never clear the gradients, so that each step repeats all earlier ones
             (official code, where it seems to be an oversight). Ours: false.
-        batch_norm: What BatchNorm does with the batches' statistics. Ours: eval; the official
-            code leaves the mode to the caller.
+        batch_norm: What BatchNorm does with the batches' statistics. Ours: eval, with which the
+            whole model is in eval mode; the official code never leaves the train mode that a
+            network is built in.
     """
     optimizer = SGD(model.parameters(), lr=lr)
-    with training(model, batch_norm):
+    with training(model, batch_norm, dropout=False):
         for _ in range(epochs):
             for x, _ in ctx.forget.epochs(1, batch_size, augment=False):
                 loss = lipschitz(model, x, sigma, perturbations, ctx.rng, detach=detach)

@@ -27,6 +27,7 @@ from unlearn_bench.api import (
     stem,
     summed_gradient,
     tail,
+    training,
     twice_differentiable,
 )
 from unlearn_bench.spec import ModelSpec
@@ -161,6 +162,18 @@ def test_l2_attacks_stay_in_their_ball_and_reach_their_target():
     radii = torch.linspace(0.1, 1, 6)
     near = l2_pgd(model, x, model(x).argmax(1), SPACE, radius=radii, step=radii, iterations=3)
     assert ((SPACE.of(near) - pixels).flatten(1).norm(dim=1) <= radii + 1e-5).all()
+
+
+@pytest.mark.parametrize("batch_norm", ["train", "batch", "eval"])
+def test_without_dropout_only_batchnorm_trains_and_every_mode_comes_back(batch_norm):
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).eval()
+    model[2].train()
+    with training(model, batch_norm, dropout=False):
+        assert [m.training for m in model] == [False, batch_norm != "eval", False]
+        assert model[1].track_running_stats is (batch_norm != "batch")
+    assert [m.training for m in model] == [False, False, True] and model[1].track_running_stats
+    with training(model, batch_norm):
+        assert [m.training for m in model] == [True, batch_norm != "eval", True]
 
 
 def test_blocks_are_found_by_structure_and_lie_between_stem_and_head(net):

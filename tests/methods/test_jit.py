@@ -72,6 +72,31 @@ def test_clamped_images_that_do_not_move_are_no_division_by_zero():
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("batch_norm", ["eval", "batch", "train"])
+def test_dropout_is_off(class_world, batch_norm):
+    """f(x) and f(x + e) would lose different units, which is no slope of f."""
+    method = registry.get("jit")
+    params = {"perturbations": 2, "batch_size": 64, "batch_norm": batch_norm, "sigma": 0.01}
+    losses = []
+    for extra in (nn.Dropout(0.5), nn.Identity()):
+        context, model = class_world.context(method), copy.deepcopy(class_world.original)
+        model.fc = nn.Sequential(extra, model.fc)
+        method.function(model, context, **method.resolve(params))
+        losses.append([float(entry["lipschitz"]) for entry in context.log_entries])
+    assert losses[0] == losses[1] and losses[0][0] > 0
+
+
+def test_the_loss_is_that_of_eval_mode(class_world):
+    method = registry.get("jit")
+    context, twin = class_world.context(method), class_world.context(method)
+    model = copy.deepcopy(class_world.original)
+    params = method.resolve({"perturbations": 2, "batch_size": 64})
+    method.function(model, context, **params)
+    x, _ = next(twin.forget.epochs(1, 64, augment=False))
+    expected = lipschitz(class_world.original.eval(), x, 0.5, 2, twin.rng, detach=True) / len(x)
+    assert context.log_entries[0]["lipschitz"] == expected
+
+
 def test_accumulated_gradients_repeat_earlier_steps(class_world):
     params = {"perturbations": 2, "batch_size": 8, "lr": 1e-4}
     plain = class_world.unlearn("jit", **params)

@@ -44,6 +44,31 @@ def test_the_difference_falls(class_world):
     assert difference[-1] < difference[0] - 0.3
 
 
+def test_other_classes_are_none_of_the_forgotten(classes_world, monkeypatch):
+    method, drawn = registry.get("mu_mis"), []
+    measured = PARTS["sensitivities"]
+
+    def watched(model, x, own, other):
+        drawn.append(other)
+        return measured(model, x, own, other)
+
+    monkeypatch.setitem(PARTS, "sensitivities", watched)
+    params = method.resolve({"rebound": None, "lr": 1e-6})
+    method.function(copy.deepcopy(classes_world.original), classes_world.context(method), **params)
+    kept = set(range(10)) - set(classes_world.indices.forget_classes)
+    assert set(torch.cat(drawn).tolist()) == kept
+
+
+def test_dropout_is_off(class_world):
+    method, seen = registry.get("mu_mis"), []
+    for extra in (nn.Dropout(0.5), nn.Identity()):
+        context, model = class_world.context(method), copy.deepcopy(class_world.original)
+        model.fc = nn.Sequential(extra, model.fc)
+        method.function(model, context, **method.resolve({"epochs": 2}))
+        seen.append([float(entry["others"]) for entry in context.log_entries])
+    assert seen[0] == seen[1]
+
+
 def test_it_stops_once_the_others_sensitivity_fell_and_came_back():
     rebounded = PARTS["rebounded"]
     assert not rebounded([1.0], 1.0)

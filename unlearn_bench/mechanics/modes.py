@@ -33,7 +33,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training(model: nn.Module, batch_norm: BatchNormMode = "train") -> Iterator[None]:
+def training(
+    model: nn.Module, batch_norm: BatchNormMode = "train", *, dropout: bool = True
+) -> Iterator[None]:
     """Put the model in train mode for the block and restore every module after.
 
     Args:
@@ -41,6 +43,8 @@ def training(model: nn.Module, batch_norm: BatchNormMode = "train") -> Iterator[
         batch_norm: ``train``: normalise by the batch and update the running statistics, which
             drift towards the batches' classes; ``batch``: normalise by the batch, leave the
             running statistics alone; ``eval``: normalise by the running statistics.
+        dropout: Whether dropout, stochastic depth and whatever else draws at random does so.
+            Where two passes are compared, it is mostly this that they would differ by.
 
     Raises:
         MethodError: If the block trains BatchNorm on a batch of a single value per channel.
@@ -48,12 +52,12 @@ def training(model: nn.Module, batch_norm: BatchNormMode = "train") -> Iterator[
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     tracking = [norm.track_running_stats for norm in norms]
     with _modes_kept(model):
-        model.train()
+        # All but BatchNorm in eval mode, since attention calls dropout without a module for it.
+        model.train(dropout)
         for norm in norms:
+            norm.train(batch_norm != "eval")
             if batch_norm == "batch":
                 norm.track_running_stats = False
-            elif batch_norm == "eval":
-                norm.eval()
         try:
             yield
         except ValueError as error:
