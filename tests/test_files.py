@@ -56,6 +56,14 @@ def test_a_full_disk_leaves_the_old_content_and_no_temporary_file(
     assert names(folder) == ["file"]
 
 
+def test_what_is_not_there_is_no_matter_of_space(folder: Path) -> None:
+    path = folder / "none"
+    with pytest.raises(OutputError, match="No such file or directory; check the path") as caught:
+        with readable_os_errors("read", path):
+            path.read_bytes()
+    assert "free space" not in str(caught.value)
+
+
 def test_an_interrupted_write_leaves_the_old_content_and_no_temporary_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

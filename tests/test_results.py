@@ -166,6 +166,10 @@ def test_without_a_finished_reference_there_is_no_ratio() -> None:
         ("", "is not a table of records"),
         ('a,b\n"1', "is not a table of records"),
         ("method,value\nx,1\n", "lacks the columns dataset, model, scenario"),
+        (
+            ",".join(COLUMNS) + "\n" + "," * 4 + "0" + "," * 10 + "\n" + "," * 4 + "one" + "," * 10,
+            r"records.csv:3: the seed is 'one', and has to be a whole number",
+        ),
     ],
 )
 def test_a_folder_without_a_table_is_named(text: str | None, message: str, tmp_path: Path) -> None:

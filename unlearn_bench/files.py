@@ -23,9 +23,14 @@ def readable_os_errors(action: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        # Space is no remedy where there is nothing, or a file in the place of a folder.
+        advice = (
+            "check the path"
+            if isinstance(error, FileNotFoundError | NotADirectoryError)
+            else "free space or choose another place"
+        )
         raise OutputError(
-            f"cannot {action} {path}: {reason}; free space or choose another place, "
-            "then run the same command again"
+            f"cannot {action} {path}: {reason}; {advice}, then run the same command again"
         ) from error
 
 

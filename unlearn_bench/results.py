@@ -17,6 +17,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -282,7 +283,8 @@ def read_records(folder: Path) -> pd.DataFrame:
     """Read ``records.csv`` of a results folder, columns as in :data:`COLUMNS`.
 
     Raises:
-        OutputError: If the folder has none, or it lacks a column.
+        OutputError: If the folder has none that can be read, it lacks a column, or a seed is no
+            whole number.
     """
     path = folder / "records.csv"
     try:
@@ -294,11 +296,20 @@ def read_records(folder: Path) -> pd.DataFrame:
         raise OutputError(
             f"{folder} holds no records.csv; give the folder that `unlearn-bench run` wrote"
         ) from None
+    except NotADirectoryError:
+        raise OutputError(
+            f"{folder} is a file; give the folder that `unlearn-bench run` wrote"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise OutputError(f"{path} is not a table of records: {error}") from error
     missing = [column for column in COLUMNS if column not in records.columns]
     if missing:
         raise OutputError(f"{path} lacks the columns {', '.join(missing)}")
+    for line, seed in enumerate(records["seed"].astype(str), 2):
+        if re.fullmatch(r"-?\d{1,18}", seed) is None:
+            raise OutputError(f"{path}:{line}: the seed is {seed!r}, and has to be a whole number")
     return records
 
 

@@ -274,6 +274,16 @@ def test_flags_that_do_not_go_together_are_refused(flags, message, results, cli)
     assert ended.code == 2 and message in ended.error
 
 
+@pytest.mark.parametrize("flags", [[], ["--fail-if-worse"]])
+def test_a_file_instead_of_a_folder_is_no_worse_result_but_a_mistake(flags, results, cli):
+    a = results("a", {"pbu": NEAR})
+    page = a / "report.html"
+    page.write_text("a page")
+    ended = cli("report", *([a, page, *flags] if flags else [page]))
+    assert ended.code == 2
+    assert f"{page} is a file; give the folder that `unlearn-bench run` wrote" in ended.error
+
+
 def test_show_prints_the_path_alone_where_there_is_no_display(results, cli):
     a = results("a", {"pbu": NEAR})
     ended = cli("report", a, "--show", env={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
