@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from unlearn_bench import registry
+from unlearn_bench import artifacts, registry
 from unlearn_bench.backend import Event, Setup, model_of
 from unlearn_bench.capacity import GIB
 from unlearn_bench.config import Plan, expand
@@ -334,9 +335,94 @@ def test_an_office_away_from_the_driver_tells_it_what_to_take_home(
         made = Store(tmp_path / "node").get_or_build("original", {"seed": 1}, lambda: (tensors, {}))
         await office.keep("original", {"seed": 1}, ray_backend._pack(made))
         assert await office.fetch("original", {"seed": 1}) == ray_backend._pack(made)
+        await office.keep("original", {"seed": 1}, ray_backend._pack(made))
         return await office.news()
 
     assert asyncio.run(hand_in()) == [{"artifact": ("original", {"seed": 1})}]
+
+
+class Remote:
+    """Looks like the handle of an actor, whose coroutines run on ``loop``; notes the calls."""
+
+    def __init__(self, actor: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._actor, self._loop, self.calls = actor, loop, []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._actor, name)
+
+        def remote(*arguments: Any) -> Any:
+            self.calls.append(name)
+            return asyncio.run_coroutine_threadsafe(method(*arguments), self._loop)
+
+        return SimpleNamespace(remote=remote)
+
+
+@pytest.fixture
+def office_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Opens an office for a job, at work in a thread as an actor is in a process."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    monkeypatch.setattr(ray_backend.ray, "get", lambda answer: answer.result(timeout=20))
+
+    async def opened(job: Any) -> Any:
+        return ray_backend.Office(job)
+
+    yield lambda job: Remote(asyncio.run_coroutine_threadsafe(opened(job), loop).result(), loop)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def built() -> Any:
+    return {"w": torch.arange(3.0)}, {}
+
+
+def never() -> Any:
+    raise AssertionError("made again")
+
+
+def told(office: Any) -> list[dict[str, Any]]:
+    office.end_news.remote().result()
+    return list(office.news.remote().result())
+
+
+def test_a_worker_may_share_the_office_s_store_where_the_driver_s_is_out_of_sight(
+    home: Path, tmp_path: Path, office_of: Any
+) -> None:
+    office = office_of(job(tmp_path / "elsewhere"))
+    worker = ray_backend.RemoteStore(home, print, office)
+    # The worker has the key locked while it asks, and the office's store is the same folder.
+    assert not worker.get_or_build("original", {"seed": 1}, built).reused
+    assert worker.get_or_build("original", {"seed": 1}, never).reused
+    assert told(office) == [{"artifact": ("original", {"seed": 1})}]
+
+
+def test_an_office_that_waits_for_a_lock_answers_others_meanwhile(
+    home: Path, tmp_path: Path, office_of: Any
+) -> None:
+    office = office_of(job(tmp_path / "elsewhere"))
+    made = Store(tmp_path / "node").get_or_build("original", {"seed": 1}, built)
+    with artifacts.lock(home, made.key, wait=False):  # type: ignore[union-attr]
+        kept = office.keep.remote("original", {"seed": 1}, ray_backend._pack(made))
+        assert office.fetch.remote("original", {"seed": 1}).result(timeout=20) is None
+        assert not kept.done()
+    kept.result(timeout=20)
+    assert artifacts.holds(home, "original", {"seed": 1})
+
+
+def test_what_a_node_has_already_reaches_the_others_and_what_it_got_is_not_sent_back(
+    home: Path, tmp_path: Path, office_of: Any
+) -> None:
+    office = office_of(job(home, shared=False))
+    Store(tmp_path / "one").get_or_build("original", {"seed": 1}, built)  # by an earlier suite
+    one, two = (ray_backend.RemoteStore(tmp_path / n, print, office) for n in ("one", "two"))
+    assert one.get_or_build("original", {"seed": 1}, never).reused
+    assert office.calls == ["lacks", "keep"]
+    assert not two.get_or_build("original", {"seed": 1}, never).reused
+    two.get_or_build("original", {"seed": 1}, never)
+    one.get_or_build("original", {"seed": 1}, never)
+    assert office.calls == ["lacks", "keep", "fetch"]
 
 
 def test_files_that_a_node_does_not_have_reach_it_by_content(home: Path, tmp_path: Path) -> None:

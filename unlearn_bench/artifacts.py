@@ -165,6 +165,16 @@ def read_whole(folder: Path) -> Stored:
     return Stored(stored["identity"], stored["sha256"], stored["notes"], data)
 
 
+def holds(home: Path, kind: str, identity: Mapping[str, Any]) -> bool:
+    """Say whether an artifact is there, its tensors unread."""
+    folder = folder_of(home, kind, key_of(kind, identity)[1])
+    try:
+        read_spec(folder)
+        return (folder / TENSORS).is_file()
+    except (DamagedError, OSError):
+        return False
+
+
 def mark_used(folder: Path) -> None:
     """Note that the artifact was used now; where nothing can be written, do without."""
     with contextlib.suppress(OSError):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_bench import artifacts, probes
-from unlearn_bench.artifacts import DamagedError
 from unlearn_bench.config import Plan
 from unlearn_bench.errors import OutputError
 from unlearn_bench.estimate import Durations, variants
@@ -101,7 +100,7 @@ def forecast(plan: Plan, runner: Runner, home: Path, out: Path, at_a_time: int =
         name = f"{spec.dataset} · {spec.model.label} · {spec.forget.name}"
         group = groups.setdefault(name, Group(name))
         identities = runner.identities(spec)
-        original, unlearned = (_holds(home, kind, identities[kind])
+        original, unlearned = (artifacts.holds(home, kind, identities[kind])
                                for kind in ("original", "unlearned"))  # fmt: skip
         first = spec.seed not in group.originals and watch.is_new(identities["original"])
         group.originals[spec.seed] = original
@@ -232,16 +231,6 @@ def _finished(out: Path, key: str) -> RunResult | None:
     except OutputError:
         return None
     return result if result is not None and result.status == "ok" and not result.error else None
-
-
-def _holds(home: Path, kind: str, identity: Mapping[str, Any]) -> bool:
-    _, key = artifacts.key_of(kind, identity)
-    folder = artifacts.folder_of(home, kind, key)
-    try:
-        artifacts.read_spec(folder)
-        return (folder / artifacts.TENSORS).is_file()
-    except (DamagedError, OSError):
-        return False
 
 
 def _existing(path: Path) -> Path:

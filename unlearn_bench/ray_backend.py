@@ -11,6 +11,7 @@ Ray's object store, as safetensors. With ``ray://`` the office runs on the clust
 driver takes home what it collects.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -27,7 +28,7 @@ import ray
 import safetensors.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from unlearn_bench import registry
+from unlearn_bench import artifacts, registry
 from unlearn_bench.artifacts import default_home
 from unlearn_bench.backend import Event, Setup, build_runner, model_of, perform
 from unlearn_bench.capacity import GpuShares
@@ -124,21 +125,28 @@ class RemoteStore(Store):
     def __init__(self, home: Path, notify: Callable[[str], None], office: Any) -> None:
         super().__init__(home, notify)
         self._office = office
+        self._handed_in: set[str] = set()
 
     def get_or_build(
         self, kind: str, identity: Mapping[str, Any], build: Callable[[], Built]
     ) -> Artifact:
-        """Return the artifact from here, from the office, or built and handed in there."""
+        """Return the artifact from here, from the office, or built; the office gets it as well."""
+        named = kind, dict(identity)
 
         def fetch_or_build() -> Built:
-            packed: Packed | None = ray.get(self._office.fetch.remote(kind, dict(identity)))
-            if packed is not None:
-                return safetensors.torch.load(packed[0]), packed[1]
-            return build()
+            packed: Packed | None = ray.get(self._office.fetch.remote(*named))
+            if packed is None:
+                return build()
+            self._handed_in.add(artifacts.key_of(*named)[1])
+            return safetensors.torch.load(packed[0]), packed[1]
 
         artifact = super().get_or_build(kind, identity, fetch_or_build)
-        if not artifact.reused:
-            ray.get(self._office.keep.remote(kind, dict(identity), _pack(artifact)))
+        # What an earlier suite left on this node, the other nodes would have to make again.
+        if artifact.key not in self._handed_in:
+            # Only now, when the key is unlocked: the office's store may be this very folder.
+            if not artifact.reused or ray.get(self._office.lacks.remote(*named)):
+                ray.get(self._office.keep.remote(*named, _pack(artifact)))
+            self._handed_in.add(artifact.key)
         return artifact
 
 
@@ -148,40 +156,51 @@ def _pack(artifact: Artifact) -> Packed:
     return safetensors.torch.save(tensors), dict(artifact.notes)
 
 
-class _AbsentError(Exception):
-    """An artifact is not in the office's store."""
-
-
 class Office:
     """An actor that hands artifacts from one node to another and tells the driver what goes on.
+
+    It serves all workers from one thread: what may take long is done in others.
 
     Args:
         job: Of the suite.
     """
 
     def __init__(self, job: Job) -> None:
-        import asyncio
-
         self._at_home = job.sees_the_store() or job.shared is False
         self._store = Store(job.setup.home if self._at_home else default_home())
         self._told: list[dict[str, Any]] = []
+        self._collected: set[str] = set()
         self._news = asyncio.Event()
 
     async def fetch(self, kind: str, identity: Mapping[str, Any]) -> Packed | None:
-        """Return an artifact if it is there."""
+        """Return an artifact if it is there.
 
-        def absent() -> Built:
-            raise _AbsentError
+        Who asks has it locked, perhaps in this very store: waiting for that lock would never end.
+        """
 
-        try:
-            return _pack(self._store.get_or_build(kind, identity, absent))
-        except _AbsentError:
-            return None
+        def packed() -> Packed | None:
+            found = self._store.find(kind, identity)
+            return None if found is None else _pack(found)
+
+        return await asyncio.to_thread(packed)
+
+    async def lacks(self, kind: str, identity: Mapping[str, Any]) -> bool:
+        """Say whether an artifact is yet to be handed in."""
+        if not artifacts.holds(self._store.home, kind, identity):
+            return True
+        self._collect(kind, identity)
+        return False
 
     async def keep(self, kind: str, identity: Mapping[str, Any], packed: Packed) -> None:
-        """Store an artifact; a driver that does not see this store is told to take it home."""
-        _unpack_into(self._store, kind, identity, packed)
-        if not self._at_home:
+        """Store an artifact."""
+        await asyncio.to_thread(_unpack_into, self._store, kind, identity, packed)
+        self._collect(kind, identity)
+
+    def _collect(self, kind: str, identity: Mapping[str, Any]) -> None:
+        """Tell a driver that does not see this store to take an artifact home, once."""
+        key = artifacts.key_of(kind, identity)[1]
+        if not self._at_home and key not in self._collected:
+            self._collected.add(key)
             self._tell({"artifact": (kind, dict(identity))})
 
     async def tell(self, what: dict[str, Any]) -> None:
@@ -198,6 +217,10 @@ class Office:
         self._news.clear()
         told, self._told = self._told, []
         return told
+
+    async def end_news(self) -> None:
+        """Let :meth:`news` return at once, with nothing if nothing was told."""
+        self._news.set()
 
 
 def _unpack_into(store: Store, kind: str, identity: Mapping[str, Any], packed: Packed) -> None:
@@ -283,6 +306,10 @@ class RayWorkers:
                 _, left = ray.wait(left, num_returns=len(left), timeout=PATIENCE)
             for task in left:
                 ray.cancel(task, force=True)
+            # What was handed in last is still to be taken home.
+            ray.get(self._office.end_news.remote(), timeout=PATIENCE)
+            list(self._read_news(ray.get(self._news, timeout=PATIENCE)))
+        with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(self._office)
         (self._job.setup.home / self._job.token).unlink(missing_ok=True)
 
@@ -359,6 +386,8 @@ class RayWorkers:
         for what in told:
             if "artifact" in what:
                 kind, identity = what["artifact"]
+                if artifacts.holds(self._store.home, kind, identity):
+                    continue
                 packed = ray.get(self._office.fetch.remote(kind, identity))
                 if packed is not None:
                     _unpack_into(self._store, kind, identity, packed)

@@ -80,14 +80,11 @@ class Store:
         Raises:
             OutputError: If the store cannot be read or written, or a later version wrote it.
         """
-        if not self._layout_checked:
-            artifacts.check_layout(self.home)
-            self._layout_checked = True
-        identity, key = artifacts.key_of(kind, identity)
-        folder = artifacts.folder_of(self.home, kind, key)
-        found = self._read(folder, key, mend=False)
+        found = self.find(kind, identity)
         if found is not None:
             return found
+        identity, key = artifacts.key_of(kind, identity)
+        folder = artifacts.folder_of(self.home, kind, key)
         with self._lock(key) as alone:
             # Another process may have built it while this one waited.
             found = self._read(folder, key, mend=True)
@@ -97,6 +94,18 @@ class Store:
             tensors, notes = build()
             seconds = time.perf_counter() - start
             return self._write(folder, key, identity, tensors, notes, seconds, alone=alone)
+
+    def find(self, kind: str, identity: Mapping[str, Any]) -> Artifact | None:
+        """Return the artifact that ``identity`` determines if it is there; waits for no lock.
+
+        Raises:
+            OutputError: If the store cannot be read, or a later version wrote it.
+        """
+        if not self._layout_checked:
+            artifacts.check_layout(self.home)
+            self._layout_checked = True
+        key = artifacts.key_of(kind, identity)[1]
+        return self._read(artifacts.folder_of(self.home, kind, key), key, mend=False)
 
     @contextlib.contextmanager
     def _lock(self, key: str) -> Iterator[bool]:
