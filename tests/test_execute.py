@@ -329,7 +329,7 @@ class StrawWorkers:
     def __init__(self, runner: Straw, *, dying: str = "", deaths: int = 1, slow: str = "",
                  retries: int = 0) -> None:  # fmt: skip
         self._runner, self._dying, self._slow = runner, dying, slow
-        self._deaths = deaths
+        self._deaths, self.slow_at = deaths, "train original: epoch 1/9"
         self.retries = retries
         self._busy: list[tuple[int, RunSpec]] = []
         self.known: dict[str, dict[str, str]] = {}
@@ -358,7 +358,7 @@ class StrawWorkers:
         position, spec = self._busy.pop()
         name = f"{spec.label} {spec.seed}"
         if name == self._slow:
-            yield Event(position, step="train original: epoch 1/9")
+            yield Event(position, step=self.slow_at)
             yield Event(position, timed_out=True)
             return
         yield Event(position, step="work")
@@ -408,7 +408,8 @@ def test_workers_are_told_what_failed_elsewhere(out: Path) -> None:
     workers = StrawWorkers(runner)
     results = several(runner, out, workers, watcher)
     assert [r.status for r in results].count("failed") == 1 and watcher.traces == ["trace"]
-    assert sorted(workers.known["finetune 0"].values()) == ["boom", "melted"]
+    # The run itself may have failed where it does not matter to others: in its evaluation.
+    assert workers.known["finetune 0"] == {"original": "melted"}
 
 
 def test_a_worker_that_dies_takes_only_its_own_run_with_it(out: Path) -> None:
@@ -443,6 +444,20 @@ def test_a_run_that_takes_too_long_fails_and_its_original_is_not_tried_again(out
         failed.key: failed.error, "original of seed 0": failed.error,
     }  # fmt: skip
     assert workers.known["retrain 1"] == {}
+
+
+@pytest.mark.parametrize(
+    ("step", "lost"), [("retrain: epoch 3/9", 1), ("record training log: epoch 1/9", 1),
+                       ("evaluate", 0)],
+)  # fmt: skip
+def test_a_run_ended_in_its_evaluation_made_what_others_need(
+    step: str, lost: int, out: Path
+) -> None:
+    runner = Straw()
+    workers = StrawWorkers(runner, slow="retrain 0")
+    workers.slow_at = step
+    [failed] = [r for r in several(runner, out, workers) if r.status == "failed"]
+    assert workers.known["finetune 0"] == dict([(failed.key, failed.error)][:lost])
 
 
 def test_what_makes_the_suite_impossible_ends_it_with_the_rest_recorded(out: Path) -> None:

@@ -13,7 +13,7 @@ from unlearn_bench import registry, runner
 from unlearn_bench.config import expand
 from unlearn_bench.context import MAX_LOG_ENTRIES
 from unlearn_bench.errors import DataError, MethodError, ModelError
-from unlearn_bench.runner import RunFailedError, Runner, check_model, stored_log
+from unlearn_bench.runner import TRAINING, RunFailedError, Runner, check_model, stored_log
 from unlearn_bench.spec import ModelSpec, RunSpec, Suite
 from unlearn_bench.store import Store
 
@@ -208,6 +208,73 @@ def test_a_method_that_fails_fails_its_run_with_one_line(
     assert caught.value.__cause__ is not None
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["runner.on_device", "runner.models._create", "runner.copy.deepcopy", "runner.nn.Module.to",
+     "store.save"],
+)  # fmt: skip
+def test_memory_that_runs_out_anywhere_fails_the_run_with_advice(
+    place: str, shared: Store, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_for(f"return model  # {place}")
+    harness = Runner(shared, torch.device("cpu"))
+    harness._original(spec_of("original"), silent)
+    harness._dataset.cache_clear()
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise FULL
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"unlearn_bench.{place}", full)
+        with pytest.raises(RunFailedError, match=r"2.00 GiB; the machine's memory does not hold"):
+            harness.run(spec, silent)
+        # What is recorded of the failure needs no memory of that kind.
+        assert harness.result(spec, "failed", error="e").hashes["data"]
+
+
+def test_a_model_that_memory_does_not_even_build_is_refused_before_anything_runs(
+    harness: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(runner.models, "_create", full)
+    with pytest.raises(ModelError, match="MemoryError: the machine's memory does not hold"):
+        harness.check_model(spec_of("original"))
+
+
+def test_what_failed_is_not_tried_again_but_what_is_in_the_store_is_used(
+    harness: Runner, spec_for: Callable[..., RunSpec], shared: Store, tmp_path: Path
+) -> None:
+    spec, retrain = spec_for("return model"), spec_of("retrain")
+    failed = {harness.original_key(spec): "too long", harness.key(retrain): "too dear"}
+    harness.run(retrain, silent)
+    harness.remember(failed)
+    assert harness.run(spec, silent).error == ""
+
+    empty = Runner(Store(tmp_path / "empty"), torch.device("cpu"))
+    empty.remember(failed)
+    for _ in range(2):
+        with pytest.raises(RunFailedError, match="^training the original failed: too long$"):
+            empty.run(spec, silent)
+    assert empty.failed == failed
+    del empty._failed[empty.original_key(spec)]
+    assert empty.run(spec, silent).error == "retraining failed: too dear"
+
+
+def test_whatever_an_error_says_is_kept_as_text_that_any_file_takes(
+    harness: Runner, spec_for: Callable[..., RunSpec]
+) -> None:
+    spec = spec_for("raise OSError('no \\udcff.bin \\x1b[2J or ünïcödé\\r')")
+    with pytest.raises(RunFailedError) as caught:
+        harness.run(spec, silent)
+    assert str(caught.value) == r"OSError: no \udcff.bin \x1b[2J or ünïcödé"
+    assert stored_log([{"a\udcff": 1.0}]) == [{"step": 0.0, r"a\udcff": 1.0}]
+
+
 @pytest.mark.parametrize(
     ("access", "split", "flag"),
     [
@@ -258,7 +325,10 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
     batches = -(-len(indices.train) // spec.recipe.batch_size)
     # Every batch of 128 holds one of the forgotten class: nothing is left but the start.
     assert entry["hits"] == entry["steps"] == batches
-    assert "record training log" in steps
+    # A run ended in the midst of it did not fail for want of an original.
+    logging = [step for step in steps if step.startswith("record training log")]
+    assert len(logging) > 1
+    assert not any(step.startswith(TRAINING) for step in steps[steps.index(logging[0]) :])
 
     original = harness._original(spec, silent)
     unlearned = harness._unlearned(spec, data, indices, original, silent)

@@ -49,6 +49,15 @@ class OutputError(UserError):
     """A results folder or artifact store that cannot be written or read."""
 
 
+def one_line(text: str) -> str:
+    """Return the first line of a text that anybody may have written, fit for files and terminals.
+
+    Control characters, and bytes of a file name that are no text, come out as escapes.
+    """
+    line = text.strip().partition("\n")[0]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
 def suggestion(given: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``allowed``, or ``""``."""
     by_lower = {name.lower(): name for name in allowed}

@@ -34,7 +34,7 @@ from unlearn_bench.results import (
     write_records,
     write_run,
 )
-from unlearn_bench.runner import TRAINING, RunFailedError, Runner
+from unlearn_bench.runner import EVALUATING, TRAINING, RunFailedError, Runner
 from unlearn_bench.spec import RunSpec
 
 # What lies in a results folder beside files.
@@ -185,6 +185,7 @@ def _several(
                     observer.notice(event.notice)
                 if event.died and deaths[position] < workers.retries:
                     deaths[position] += 1
+                    steps.pop(position, None)
                     observer.notice(
                         f"{spec.label} (seed {spec.seed}): {event.died}; it is tried again, "
                         f"{deaths[position]} of {workers.retries}"
@@ -198,8 +199,12 @@ def _several(
                     if step.startswith(TRAINING):
                         failed[runner.original_key(spec)] = result.error
                 if result is not None:
+                    failed |= event.failed
+                    # A worker that ended tells nothing of what it was making.
+                    ended = event.died or event.timed_out
+                    if ended and steps.get(position) != EVALUATING:
+                        failed[result.key] = result.error
                     if result.status == "failed":
-                        failed |= {**event.failed, result.key: result.error}
                         observer.run_failed(event.trace)
                     done.add(position)
                     yield position, result

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unlearn_bench import small_nets
 from unlearn_bench.errors import ModelError, unknown_name
+from unlearn_bench.memory import is_out_of_memory
 from unlearn_bench.seeds import seed_everything
 from unlearn_bench.spec import ModelSpec
 
@@ -54,6 +55,8 @@ def build(
         with torch.no_grad():
             logits = model(torch.zeros(2, channels, *image_size))
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if spec.pretrained:
             reason += " (pre-trained weights are downloaded when first used)"

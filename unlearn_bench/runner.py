@@ -21,7 +21,14 @@ from unlearn_bench.context import MAX_LOG_ENTRIES, Context, Split, TrainingLog
 from unlearn_bench.cost import Clock, Passes, PeakMemory, environment
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load, on_device
-from unlearn_bench.errors import DataError, MethodError, ModelError, OutputError, UserError
+from unlearn_bench.errors import (
+    DataError,
+    MethodError,
+    ModelError,
+    OutputError,
+    UserError,
+    one_line,
+)
 from unlearn_bench.keys import content_key, file_hash
 from unlearn_bench.mechanics.attacks import Pixels
 from unlearn_bench.memory import is_out_of_memory, noting_halved, release
@@ -42,8 +49,10 @@ T = TypeVar("T")
 RETRAIN = "retrain"
 
 
-# How the steps begin that are told of while an original is trained.
+# How the steps begin that are told of while an original is trained; what is told of when models
+# are made and only looked at any more. A run that is ended there tells what others may rely on.
 TRAINING = "train original"
+EVALUATING = "evaluate"
 
 
 class RunFailedError(Exception):
@@ -82,13 +91,13 @@ class Runner:
         torch.backends.cudnn.benchmark = False
         self._dataset = lru_cache(maxsize=2)(self._load_dataset)
         self._failed: dict[str, str] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints: dict[tuple[str, int | None], str] = {}
         self.data_root, self.download = data_root, download
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
         """Fingerprint of every dataset loaded so far, by name."""
-        return self._fingerprints
+        return {name: fingerprint for (name, _), fingerprint in self._fingerprints.items()}
 
     @property
     def device(self) -> torch.device:
@@ -110,12 +119,17 @@ class Runner:
 
     def _load_dataset(self, name: str, image_size: int | None) -> Dataset:
         data = load(name, root=self.data_root, image_size=image_size, download=self.download)
-        self._fingerprints[name] = data.fingerprint
+        self._fingerprints[name, image_size] = data.fingerprint
         return on_device(data, self._device)
 
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset; the last two stay in memory."""
         return self._dataset(spec.dataset, spec.image_size)
+
+    def _fingerprint(self, spec: RunSpec) -> str:
+        # Known of what was loaded once, also where the device then had no room for it.
+        known = self._fingerprints.get((spec.dataset, spec.image_size))
+        return known or self.dataset(spec).fingerprint
 
     def remember(self, failed: Mapping[str, str]) -> None:
         """Take over what failed elsewhere, by key with the reason, not to try it again."""
@@ -126,8 +140,9 @@ class Runner:
 
         Raises:
             DataError: If it does not, or the data are missing.
+            ModelError: If memory does not hold them.
         """
-        return self._split(spec)
+        return self._look(lambda: self._split(spec))
 
     def check_model(self, spec: RunSpec) -> nn.Module:
         """Find out before anything is trained whether the model fits the data, and return it.
@@ -135,10 +150,23 @@ class Runner:
         Raises:
             UserError: If it cannot be built, or the given weights do not fit it.
         """
-        model = self._build(spec, seed=0)
-        if spec.original is not None:
-            models.load_weights(model, spec.original.path)
-        return model
+
+        def build() -> nn.Module:
+            model = self._build(spec, seed=0)
+            if spec.original is not None:
+                models.load_weights(model, spec.original.path)
+            return model
+
+        return self._look(build)
+
+    def _look(self, look: Callable[[], T]) -> T:
+        """Refuse the whole suite where memory does not even suffice for a look at what it needs."""
+        try:
+            return look()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(f"{type(error).__name__}: {self._memory_reason(error)}") from error
 
     def identities(self, spec: RunSpec) -> dict[str, dict[str, Any]]:
         """Return what determines the run's models in the store, by kind of artifact."""
@@ -153,11 +181,11 @@ class Runner:
         return content_key(self._original_identity(spec))
 
     def _original_identity(self, spec: RunSpec) -> dict[str, Any]:
-        return spec.training_identity() | {"data": self.dataset(spec).fingerprint}
+        return spec.training_identity() | {"data": self._fingerprint(spec)}
 
     def _identity(self, spec: RunSpec) -> dict[str, Any]:
         method = registry.get(spec.method)
-        return spec.identity() | {"data": self.dataset(spec).fingerprint, "code": method.code_key}
+        return spec.identity() | {"data": self._fingerprint(spec), "code": method.code_key}
 
     def _split(self, spec: RunSpec) -> splits.Indices:
         data = self.dataset(spec)
@@ -190,12 +218,13 @@ class Runner:
         """
         # More threads than small tensors can feed only wait for each other.
         torch.set_num_threads(spec.threads or self._threads)
-        data, indices = self.dataset(spec), self._split(spec)
+        data = self._guard(lambda: self.dataset(spec))
+        indices = self._split(spec)
         original = self._original(spec, step)
         unlearned = self._unlearned(spec, data, indices, original, step)
         retrained, missing = self._retrained(spec, data, indices, original, step)
         notes = unlearned.notes
-        step("evaluate")
+        step(EVALUATING)
         clock = Clock(self._device)
         with noting_halved() as halved, clock.phase("evaluate"):
             evaluation = self._guard(
@@ -226,14 +255,32 @@ class Runner:
         self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
     ) -> Artifact:
         """Return what the method of ``spec`` made of the original."""
+        return self._made(
+            "unlearned", self._identity(spec), self.key(spec),
+            lambda: self._unlearn(spec, data, indices, original, step),
+        )  # fmt: skip
+
+    def _made(
+        self, kind: str, identity: Mapping[str, Any], key: str, build: Callable[[], Built]
+    ) -> Artifact:
+        """Return an artifact, built unless it is there or building it failed before.
+
+        Raises:
+            RunFailedError: If building fails or failed, which is noted under ``key``.
+        """
+
+        def build_unless_failed() -> Built:
+            # Only here: what was made after all, by another process or run, is as good as any.
+            if key in self._failed:
+                raise RunFailedError(self._failed[key])
+            return build()
+
         try:
-            return self._store.get_or_build(
-                "unlearned",
-                self._identity(spec),
-                lambda: self._unlearn(spec, data, indices, original, step),
+            return self._guard(
+                lambda: self._store.get_or_build(kind, identity, build_unless_failed)
             )
         except RunFailedError as failure:
-            self._failed[self.key(spec)] = str(failure)
+            self._failed.setdefault(key, str(failure))
             raise
 
     def _retrained(
@@ -245,21 +292,17 @@ class Runner:
                 "method": RETRAIN, "label": RETRAIN, "params": registry.get(RETRAIN).resolve({}),
             }
         )  # fmt: skip
-        # What failed is not tried again for every other run of the scenario.
-        failure = self._failed.get(self.key(retrain))
-        if failure is None:
-            try:
-                return self._unlearned(retrain, data, indices, original, step), ""
-            except RunFailedError as now:
-                failure = str(now)
-        return None, f"retraining failed: {failure}"
+        try:
+            return self._unlearned(retrain, data, indices, original, step), ""
+        except RunFailedError as failure:
+            return None, f"retraining failed: {failure}"
 
     def result(
         self, spec: RunSpec, status: Any, *, hashes: Mapping[str, str] | None = None, **rest: Any
     ) -> RunResult:
         """Return a result for ``spec`` with everything filled in that the specification says."""
         known = {
-            "data": self.dataset(spec).fingerprint,
+            "data": self._fingerprint(spec),
             "method_file": file_hash(registry.get(spec.method).file),
         }
         return RunResult(
@@ -272,9 +315,6 @@ class Runner:
     def _original(self, spec: RunSpec, step: Step) -> Artifact:
         """Return the original model: trained by the recipe, or the user's own weights."""
         data = self.dataset(spec)
-        key = self.original_key(spec)
-        if key in self._failed:  # as it would for every other run that starts from it
-            raise RunFailedError(f"training the original failed: {self._failed[key]}")
 
         def build() -> Built:
             if spec.original is not None:
@@ -293,25 +333,27 @@ class Runner:
             }
 
         step("load original")
-        identity = self._original_identity(spec)
+        identity, key = self._original_identity(spec), self.original_key(spec)
+        before = key in self._failed
         try:
-            return self._guard(lambda: self._store.get_or_build("original", identity, build))
+            return self._made("original", identity, key, build)
         except RunFailedError as failure:
-            self._failed[key] = str(failure)
+            if before:  # in another run, which the reader may not have in mind
+                raise RunFailedError(f"training the original failed: {failure}") from failure
             raise
 
     def _new_original(self, spec: RunSpec) -> nn.Module:
         return self._build(spec, seed=derive(spec.seed, "original")).to(self._device)
 
     def _train_original(
-        self, spec: RunSpec, data: Dataset, model: nn.Module, step: Step,
+        self, spec: RunSpec, data: Dataset, model: nn.Module, step: Step, what: str = TRAINING,
         log: UpdateLog | None = None,
     ) -> None:  # fmt: skip
         everyone = self._as_split(
             spec, "train", self._split(spec).train, data, "original", Counter()
         )
         train(model, everyone, spec.recipe, seed=derive(spec.seed, "original"), log=log,
-              step=lambda text: step(f"{TRAINING}: {text}"))  # fmt: skip
+              step=lambda text: step(f"{what}: {text}"))  # fmt: skip
 
     def _training_log(
         self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
@@ -324,10 +366,12 @@ class Runner:
         """
 
         def build() -> Built:
-            step("record training log")
+            # Another step than the original's training: that is in the store already.
+            what = "record training log"
+            step(what)
             model = self._new_original(spec)
             updates = UpdateLog(model, indices.forget)
-            self._train_original(spec, data, model, step, updates)
+            self._train_original(spec, data, model, step, what, updates)
             for name, tensor in model.state_dict().items():
                 if not torch.equal(tensor.cpu(), original.tensors[name]):
                     raise MethodError(
@@ -339,7 +383,7 @@ class Runner:
         identity = spec.training_identity() | {
             "data": data.fingerprint, "forget": spec.forget.model_dump(mode="json"),
         }  # fmt: skip
-        stored = self._guard(lambda: self._store.get_or_build("training_log", identity, build))
+        stored = self._store.get_or_build("training_log", identity, build)
         change = {name: tensor.to(self._device) for name, tensor in stored.tensors.items()}
         return TrainingLog(change, stored.notes["hits"], stored.notes["steps"])
 
@@ -388,10 +432,10 @@ class Runner:
         # What a method leaves switched off must not fail the next one.
         with noting_halved() as halved, clock.phase("unlearn"), torch.enable_grad():
             passes.watch(model)
-            returned = self._guard(lambda: method.function(model, context, **spec.params))
+            returned = method.function(model, context, **spec.params)
             passes.stop()
         peak = memory.growth()
-        self._guard(lambda: check_model(returned, expected))
+        check_model(returned, expected)
         return returned.state_dict(), {
             "cost": {
                 "seconds": {name: asdict(spent) for name, spent in clock.phases.items()},
@@ -399,7 +443,7 @@ class Runner:
                 "examples": dict(ledger),
                 "passes": passes.examples,
             },
-            "log": self._guard(lambda: stored_log(context.log_entries)),
+            "log": stored_log(context.log_entries),
             "environment": _with_halved(self._environment_of(spec), halved),
         }
 
@@ -471,18 +515,18 @@ class Runner:
         except (RunFailedError, DataError, ModelError, OutputError):
             raise
         except UserError as error:
-            raise RunFailedError(str(error)) from error
+            raise RunFailedError(one_line(str(error))) from error
         except (Exception, SystemExit) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = one_line(str(error))
             if is_out_of_memory(error):
                 release()
-                reason = f"{reason[:200].rstrip('. ')}; {self._memory_advice}"
+                reason = self._memory_reason(error)
             raise RunFailedError(f"{type(error).__name__}: {reason}") from error
 
-    @property
-    def _memory_advice(self) -> str:
+    def _memory_reason(self, error: BaseException) -> str:
         what = "the GPU's" if self._device.type == "cuda" else "the machine's"
-        return (
+        said = one_line(str(error))[:200].rstrip(". ")
+        return f"{said}; " * bool(said) + (
             f"{what} memory does not hold this run: use fewer --workers, a smaller "
             "recipe.batch_size, --set METHOD.batch_size=... where the method has one, or a "
             "smaller model or image_size"
@@ -551,7 +595,8 @@ def stored_log(entries: list[dict[str, Tensor | float]]) -> list[dict[str, float
     kept = {*range(0, len(entries), stride), len(entries) - 1} if entries else set()
     log = []
     for position in sorted(kept):
-        values = {name: _number(name, value) for name, value in entries[position].items()}
+        entry = entries[position].items()
+        values = {one_line(name): _number(name, value) for name, value in entry}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         log.append({"step": float(position), **finite})
     return log
