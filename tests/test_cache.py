@@ -181,12 +181,37 @@ def test_nothing_is_removed_through_a_link_and_nothing_foreign(
     (originals / ("b" * 32)).symlink_to(mine)
     (store.home / "artifacts" / "kind").symlink_to(mine)
     (originals / f".{'c' * 32}.d").symlink_to(mine)
-    (store.home / "damaged").mkdir()
-    (store.home / "damaged" / "link").symlink_to(mine)
+    (store.home / "damaged" / "photos").mkdir(parents=True)
+    (store.home / "damaged" / f"original-{'d' * 32}-1").symlink_to(mine)
+    (store.home / "locks" / "poetry.lock").touch()
     (originals / "notes").mkdir()
     cache.collect(store.home, max_size=0)
     assert (mine / "thesis.tex").read_text() == "years" and (originals / "notes").exists()
-    assert not (store.home / "damaged" / "link").is_symlink()
+    assert (store.home / "damaged" / "photos").is_dir()
+    assert [path.name for path in (store.home / "locks").iterdir()] == ["poetry.lock"]
+
+
+def test_nothing_is_removed_in_a_folder_that_is_linked_elsewhere(
+    home: Path, tmp_path: Path
+) -> None:
+    theirs = {"damaged": f"original-{'a' * 32}-1", "locks": f"{'a' * 32}.lock"}
+    home.mkdir()
+    for name, inside in theirs.items():
+        (tmp_path / name / inside).mkdir(parents=True)
+        (home / name).symlink_to(tmp_path / name)
+    assert cache.collect(home, max_size=0) == ([], [])
+    assert all((tmp_path / name / inside).is_dir() for name, inside in theirs.items())
+
+
+def test_two_at_once_do_not_stumble_over_what_the_other_removed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (store.home / "damaged" / f"original-{'a' * 32}-{number}" / "in").mkdir(parents=True)
+    listed = cache.rubbish(store.home)
+    monkeypatch.setattr(cache, "rubbish", lambda home: listed)  # each sees what there is now
+    assert [len(cache.collect(store.home)[0]) for _ in range(2)] == [3, 3]
+    assert list((store.home / "damaged").iterdir()) == []
 
 
 def test_damage_is_found_put_aside_and_told_with_code_1(store: Store, cli: Any) -> None:

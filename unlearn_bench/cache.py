@@ -1,9 +1,12 @@
 """What lies in the artifact store, what of it may go, and whether it is whole.
 
 Everything removed here is made again when it is needed: at worst a removal costs time. What a
-living process holds locked is never touched, and nothing is followed through a link.
+living process holds locked is never touched, nothing is followed through a link, and what bears
+no name that the store gives is not the store's to remove.
 """
 
+import contextlib
+import re
 import shutil
 import time
 import uuid
@@ -17,6 +20,9 @@ from unlearn_bench.artifacts import SCHEMA, DamagedError
 from unlearn_bench.errors import OutputError
 from unlearn_bench.files import readable_os_errors
 from unlearn_bench.spec import Forget, ModelSpec
+
+_DAMAGED = re.compile(r"[a-z_]+-[0-9a-f]{32}-\d+")
+_LOCK = re.compile(r"[0-9a-f]{32}\.lock")
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def rubbish(home: Path) -> list[Removal]:
     for folder in artifacts.folders(home):
         if folder.name.startswith("."):
             found.append(Removal(folder, "", "left by a killed process", _size(folder)))
-    for path in sorted((home / "damaged").glob("*")):
+    for path in _named(home / "damaged", _DAMAGED):
         found.append(Removal(path, "", "damaged", _size(path)))
     return found
 
@@ -217,17 +223,24 @@ def _remove(home: Path, folder: Path, key: str, dry_run: bool, unfinished: bool 
     return True
 
 
-def _delete(path: Path) -> None:
-    with readable_os_errors("remove", path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _named(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    """Return what the store itself put into one of its folders: links it makes none."""
+    if folder.is_symlink():
+        return []
+    paths = sorted(folder.glob("*"))
+    return [path for path in paths if name.fullmatch(path.name) and not path.is_symlink()]
+
+
+def _delete(folder: Path) -> None:
+    with readable_os_errors("remove", folder):
+        while folder.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process is at the same
+                shutil.rmtree(folder)
 
 
 def _remove_idle_locks(home: Path, kept: set[str]) -> None:
-    for path in (home / "locks").glob("*.lock"):
-        if path.stem in kept or path.is_symlink():
+    for path in _named(home / "locks", _LOCK):
+        if path.stem in kept:
             continue
         held = artifacts.lock(home, path.stem, wait=False)
         if held is not None and held.sure:
