@@ -109,6 +109,9 @@ class Running:
     def output(self) -> str:
         return self._out.read_text() if self._out.exists() else ""
 
+    def errors(self) -> str:
+        return self._err.read_text() if self._err.exists() else ""
+
     def wait(self) -> Ended:
         code = self._read()["code"]
         return Ended(code, self._out.read_text(), self._err.read_text())

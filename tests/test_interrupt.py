@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from unlearn_bench.interrupt import first_in_good_order
+
 # Finishes one kind of run quickly and keeps the other busy; deaf to being asked to end.
 SLOW = '''\
 """Do nothing, for long."""
@@ -70,6 +72,55 @@ def test_the_first_ctrl_c_ends_in_good_order(
         path.stem for path in finished
     }
     assert hidden(out) == hidden(home) == []
+
+
+def test_ctrl_c_while_workers_are_loaded_ends_in_good_order(
+    cli: Any, tiny: Path, tmp_path: Path
+) -> None:
+    running = cli.start("run", tiny, "--workers", 2, "--out", tmp_path / "out")
+    server: list[str] = []
+    while not server:
+        server = [
+            pid.name for pid in Path("/proc").glob("[0-9]*") if is_fork_server(pid, running.pid)
+        ]
+    loading = Path(f"/proc/{server[0]}/maps")
+    while "libtorch" not in loading.read_text():
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)
+    ended = running.wait()
+    while loading.exists():
+        time.sleep(0.05)
+    assert ended.code == 130 and "interrupted:" in ended.out
+    assert "Traceback" not in running.output() + running.errors()
+
+
+def is_fork_server(process: Path, parent: int) -> bool:
+    try:
+        words = (process / "stat").read_text().rpartition(")")[2].split()
+        return words[1] == str(parent) and "forkserver" in (process / "cmdline").read_text()
+    except OSError:
+        return False
+
+
+def test_a_request_to_end_is_like_the_first_ctrl_c_and_a_disturbed_line_does_no_harm() -> None:
+    told: list[str] = []
+
+    def disturbed(text: str) -> None:
+        told.append(text)
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(KeyboardInterrupt), first_in_good_order(disturbed):
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        assert signal.getsignal(number) is signal.SIG_DFL
+        for other, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(other, handler)
+    assert len(told) == 2 and "the same command goes on from here" in told[0]
+    with first_in_good_order(told.append):
+        pass
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.heavy

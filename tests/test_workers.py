@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -41,6 +42,41 @@ def answers(workers: Workers) -> list[Event]:
     return seen
 
 
+def until_begun(workers: Workers) -> None:
+    while not any(event.step for event in workers.events()):
+        pass
+
+
+def kill(workers: Workers) -> None:
+    (worker,) = workers._workers
+    os.kill(worker.process.pid or 0, signal.SIGKILL)
+    worker.process.join()
+
+
+def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
+    suite = Suite.model_validate({
+        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "methods": "original", "threads": 1, "recipe": {"epochs": 1},
+    })  # fmt: skip
+    first, second, *_ = expand(suite, device="cpu").runs
+    with Workers(1, Setup(home, "cpu")) as workers:
+        workers.submit(0, first, "key", {})
+        kill(workers)  # it has been sent a run, but has not begun
+        assert answers(workers)[-1].result is not None
+        kill(workers)
+        workers.submit(1, second, "key", {})
+        (event,) = (event for event in answers(workers) if event.last)
+        assert event.result is not None and event.position == 1
+
+        kill(workers)
+        workers.submit(2, second, "key", {})
+        kill(workers)
+        while not workers._workers or not workers._workers[0].again:
+            assert not list(workers.events())
+        kill(workers)  # twice in a row is no accident
+        assert "signal 9" in answers(workers)[-1].died and not workers.busy
+
+
 def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
     suite = Suite.model_validate({
         "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
@@ -50,6 +86,7 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
     with Workers(1, Setup(home, "cpu")) as workers:
         workers.submit(0, spec, "key", {})
         assert workers.busy and not workers.takes(spec)
+        until_begun(workers)
         (worker,) = workers._workers
         os.kill(worker.process.pid or 0, signal.SIGKILL)
         *_, last = answers(workers)
@@ -77,16 +114,35 @@ def test_a_run_is_ended_when_its_time_is_up(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200), ("1.5 H", 5400), ("1d", 86400)],
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("10m", 600),
+        ("2h", 7200),
+        ("1.5 H", 5400),
+        ("1d", 86400),
+        ("365d", 31536000),
+    ],
 )
 def test_a_time_limit_is_read(text: str, seconds: float) -> None:
     assert parse_timeout(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "soon", "3x", "", "1h30m"])
+@pytest.mark.parametrize("text", ["0", "-3", "soon", "3x", "", "1h30m", "366d", "9" * 400])
 def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--timeout .*: give a time above zero, such as 90s"):
         parse_timeout(text)
+
+
+def test_a_limit_beyond_what_the_system_can_wait_for_is_waited_for_in_turns(home: Path) -> None:
+    workers = Workers(1, Setup(home, "cpu"), timeout=parse_timeout("30d"))
+    assert workers._until_deadline() is None
+    ends = time.monotonic() + parse_timeout("30d")
+    workers._workers.append(SimpleNamespace(deadline=ends))  # type: ignore[arg-type]
+    assert workers._until_deadline() == 3600.0
+    workers._workers[0].deadline = time.monotonic() + 60
+    assert 50 < (workers._until_deadline() or 0) <= 60
+    workers._workers.clear()
 
 
 def test_workers_end_when_their_parent_is_killed(cli: Any, tiny: Path, tmp_path: Path) -> None:

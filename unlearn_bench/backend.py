@@ -170,6 +170,7 @@ def model_of(spec: RunSpec) -> str:
     return f"{spec.dataset} {size} {spec.model.label} {spec.recipe.batch_size}"
 
 
+LONGEST = 365 * 86400.0
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -181,6 +182,8 @@ def parse_timeout(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not seconds:
-        raise ConfigError(f"--timeout {text}: give a time above zero, such as 90s, 10m or 2h")
+    if not 0 < seconds <= LONGEST:
+        raise ConfigError(
+            f"--timeout {text}: give a time above zero, such as 90s, 10m or 2h, and 365d at most"
+        )
     return seconds

@@ -1,4 +1,7 @@
-"""Ctrl-C: the first ends a suite in good order, the second at once."""
+"""Ctrl-C: the first ends a suite in good order, the second at once.
+
+A request to end, as batch systems and container hosts send it before they kill, is as good.
+"""
 
 import contextlib
 import signal
@@ -14,7 +17,7 @@ MESSAGE = (
 
 @contextlib.contextmanager
 def first_in_good_order(notify: Callable[[str], None]) -> Iterator[None]:
-    """Raise KeyboardInterrupt on the first Ctrl-C within the block, and tell what a second does.
+    """Raise KeyboardInterrupt on the first Ctrl-C or SIGTERM within the block, and tell of it.
 
     The second one is left to the system, which ends the process wherever it is; workers end with
     their parent.
@@ -27,13 +30,18 @@ def first_in_good_order(notify: Callable[[str], None]) -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        notify(MESSAGE)
+        for either in before:
+            signal.signal(either, signal.SIG_DFL)
+        with contextlib.suppress(RuntimeError):  # it came in the midst of printing
+            notify(MESSAGE)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {either: signal.getsignal(either) for either in (signal.SIGINT, signal.SIGTERM)}
+    for either in before:
+        signal.signal(either, interrupt)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, before)
+        for either, handler in before.items():
+            if signal.getsignal(either) is interrupt:
+                signal.signal(either, handler)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import TracebackType
@@ -31,6 +32,7 @@ from unlearn_bench.store import Store
 
 # To tidy up in after being told to end; a worker that takes longer is killed.
 PATIENCE = 5.0
+TURN = 3600.0
 
 
 @dataclass
@@ -42,6 +44,9 @@ class _Worker:
         share: How much of a GPU its run takes.
         position: Of its run in the plan, None when idle.
         deadline: When its run is ended, on the monotonic clock.
+        job: What it was sent.
+        begun: Whether it took that up.
+        again: Whether another worker died without taking it up.
     """
 
     process: ForkServerProcess
@@ -51,6 +56,9 @@ class _Worker:
     position: int | None = None
     model: str = ""
     deadline: float | None = None
+    job: tuple[RunSpec, dict[str, str]] | None = None
+    begun: bool = False
+    again: bool = False
 
 
 class Workers:
@@ -79,6 +87,7 @@ class Workers:
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
+        _start_fork_server()
         return self
 
     def __exit__(
@@ -130,12 +139,21 @@ class Workers:
         """Give a run to an idle worker, started if need be."""
         device = self._place(spec)
         assert device is not None
+        for worker in self._workers.copy():
+            if worker.position is None and not worker.process.is_alive():
+                self._bury(worker)
+        self._hand(position, (spec, dict(failed)), device)
+
+    def _hand(
+        self, position: int, job: tuple[RunSpec, dict[str, str]], device: str, again: bool = False
+    ) -> None:
         idle = [w for w in self._workers if w.position is None and w.device == device]
         worker = idle[0] if idle else self._start(device)
-        worker.position, worker.model = position, model_of(spec)
-        worker.share = self._share(spec)
-        with contextlib.suppress(OSError):  # it died while idle: the next event tells
-            worker.pipe.send((spec, dict(failed)))
+        worker.position, worker.model = position, model_of(job[0])
+        worker.share = self._share(job[0])
+        worker.job, worker.begun, worker.again = job, False, again
+        with contextlib.suppress(OSError):  # it died just now: the next event tells
+            worker.pipe.send(job)
 
     def events(self) -> Iterator[Event]:
         """Wait until a worker has something to tell, and yield all that is there by then."""
@@ -147,10 +165,16 @@ class Workers:
                 told: dict[str, Any] = worker.pipe.recv()
             except (EOFError, OSError):
                 died = _obituary(self._bury(worker))
-                yield Event(worker.position, died=died)
+                if not worker.begun and not worker.again and worker.job is not None:
+                    # Whatever it died of, it was not this run.
+                    self._hand(worker.position, worker.job, worker.device, again=True)
+                else:
+                    yield Event(worker.position, died=died)
                 continue
-            if told.pop("started", False) and self.timeout is not None:
-                worker.deadline = time.monotonic() + self.timeout
+            if told.pop("started", False):
+                worker.begun = True
+                if self.timeout is not None:
+                    worker.deadline = time.monotonic() + self.timeout
             if measured := told.pop("gpu", None):
                 self._shares.measured(worker.model, *measured)
             event = Event(worker.position, **told)
@@ -166,7 +190,8 @@ class Workers:
 
     def _until_deadline(self) -> float | None:
         ends = [worker.deadline for worker in self._workers if worker.deadline is not None]
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
+        # In turns: the system cannot wait for longer than 24 days at a time.
+        return min(TURN, max(0.0, min(ends) - time.monotonic())) if ends else None
 
     def _bury(self, worker: _Worker) -> int:
         """Forget a dead worker and return its exit code."""
@@ -188,6 +213,19 @@ class Workers:
         theirs.close()
         self._workers.append(worker := _Worker(process, ours, device))
         return worker
+
+
+def _start_fork_server() -> None:
+    """Start what workers are forked from, deaf to Ctrl-C from its first moment on, as they are.
+
+    It would say with a traceback that it was interrupted while it loads torch.
+    """
+    resource_tracker.ensure_running()  # first, as that lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _obituary(code: int) -> str:
