@@ -1,5 +1,7 @@
 """Before a suite runs: what it would do, what is there already, how long it takes, what space."""
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +121,38 @@ def test_a_failed_or_damaged_run_is_left_to_do(finished: Any, tmp_path: Path) ->
     found = look(finished.suite, finished.home, out)
     assert found.groups[0].done["original"] == 0 and found.groups[0].done["retrain"] == 1
     assert "finished runs in the results folder" in found.basis
+
+
+def test_what_finished_runs_needed_is_made_again_where_the_store_lost_it(
+    finished: Any, tmp_path: Path
+) -> None:
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    shutil.copytree(finished.out / "runs", out / "runs")
+    runs = {path: json.loads(path.read_text()) for path in (out / "runs").iterdir()}
+    [left] = [path for path, run in runs.items() if run["method"] == "finetune"]
+    [retrain] = [run for run in runs.values() if run["method"] == "retrain"]
+    spent = {record["metric"]: record["value"] for record in retrain["records"]}
+    all_done = look(finished.suite, empty, out)
+    assert all_done.seconds == sum(all_done.disk.values()) == 0
+    left.unlink()
+    found, stored = (look(finished.suite, home, out) for home in (empty, finished.home))
+    assert found.unknown == {"finetune": 1} and stored.unknown == {}
+    assert found.seconds > spent["wall_seconds"] + 0.5 * spent["wall_seconds_original"]
+    assert stored.seconds < found.seconds
+    new = look(finished.suite, empty, tmp_path / "new")
+    assert found.disk["models"] == new.disk["models"] / (ALWAYS + 2) * 3, "O, G and U"
+
+
+def test_the_log_of_a_training_counts_once(finished: Any, tmp_path: Path) -> None:
+    amnesiac = tuple(
+        MethodSpec(name="amnesiac", label=label, params={"lr": lr})
+        for label, lr in (("a", 0.1), ("b", 0.2))
+    )
+    none, one, two = (
+        look(finished.suite, tmp_path / "empty", tmp_path / "new", methods=amnesiac[:count]).disk
+        for count in range(3)
+    )
+    assert one["models"] - none["models"] == 3 * (two["models"] - one["models"])
 
 
 @pytest.mark.parametrize(

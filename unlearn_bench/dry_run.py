@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unlearn_bench import artifacts, probes
+from unlearn_bench import artifacts, probes, registry
 from unlearn_bench.config import Plan
 from unlearn_bench.errors import OutputError
 from unlearn_bench.estimate import Durations, variants
@@ -20,12 +20,14 @@ from unlearn_bench.execute import check_plan, refuse_another_suite
 from unlearn_bench.keys import canonical_json
 from unlearn_bench.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.results import RunResult, read_run
-from unlearn_bench.runner import RETRAIN, Runner
+from unlearn_bench.runner import RETRAIN, Runner, reference
 from unlearn_bench.seeds import derive
 from unlearn_bench.spec import RunSpec
 
 # A run's JSON with its log, and its rows in records.csv; a log of a thousand entries takes more.
 RESULT_BYTES = 50_000
+# The log of a training keeps the changes in float64.
+LOG_PER_MODEL = 2
 ORIGINAL = "the original's training"
 
 
@@ -102,18 +104,39 @@ def forecast(plan: Plan, runner: Runner, home: Path, out: Path, at_a_time: int =
         identities = runner.identities(spec)
         original, unlearned = (artifacts.holds(home, kind, identities[kind])
                                for kind in ("original", "unlearned"))  # fmt: skip
-        first = spec.seed not in group.originals and watch.is_new(identities["original"])
         group.originals[spec.seed] = original
         group.planned[spec.label] += 1
         if result is not None:
             group.done[spec.label] += 1
             continue
         group.stored[spec.label] += unlearned
-        new_models = (not unlearned) + (first and not original)
-        disk["models"] += new_models * sizes.model(spec)
-        disk["logits and features"] += (1 + (first and not original)) * sizes.views(spec)
         disk["results"] += RESULT_BYTES
-        if first and not original and spec.original is None:
+        # What a finished run needed may have been removed from the store since.
+        looked_at = 1
+        if not original and watch.is_new(identities["original"]):
+            looked_at += 1
+            disk["models"] += sizes.model(spec)
+            if spec.original is None:
+                watch.train(spec)
+        retrain = reference(spec)
+        retrained = runner.identities(retrain)["unlearned"]
+        if (
+            retrained != identities["unlearned"]
+            and not artifacts.holds(home, "unlearned", retrained)
+            and watch.is_new(retrained)
+        ):
+            looked_at += 1
+            disk["models"] += sizes.model(spec)
+            watch.run(retrain, unlearned=False)
+        unlearned = unlearned or not watch.is_new(identities["unlearned"])
+        disk["models"] += 0 if unlearned else sizes.model(spec)
+        disk["logits and features"] += looked_at * sizes.views(spec)
+        log = identities["training_log"]
+        if (
+            registry.get(spec.method).access.log and not unlearned
+            and not artifacts.holds(home, "training_log", log) and watch.is_new(log)
+        ):  # fmt: skip
+            disk["models"] += LOG_PER_MODEL * sizes.model(spec)
             watch.train(spec)
         watch.run(spec, unlearned)
     need = {home: disk["models"] + disk["logits and features"], out: disk["results"]}
@@ -156,7 +179,7 @@ class _Watch:
         return new
 
     def train(self, spec: RunSpec) -> None:
-        """Add the training of an original."""
+        """Add the training of an original, or its repetition for a log of it."""
         where = (spec.dataset, spec.model.label)
         seconds = self._durations.original(where, spec.recipe.epochs)
         if seconds is None:

@@ -169,8 +169,13 @@ class Runner:
             raise ModelError(f"{type(error).__name__}: {self._memory_reason(error)}") from error
 
     def identities(self, spec: RunSpec) -> dict[str, dict[str, Any]]:
-        """Return what determines the run's models in the store, by kind of artifact."""
-        return {"original": self._original_identity(spec), "unlearned": self._identity(spec)}
+        """Return what determines what the run keeps of its models in the store, by kind."""
+        original = self._original_identity(spec)
+        return {
+            "original": original,
+            "unlearned": self._identity(spec),
+            "training_log": original | {"forget": spec.forget.model_dump(mode="json")},
+        }
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result: specification, data and method code."""
@@ -287,13 +292,8 @@ class Runner:
         self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
     ) -> tuple[Artifact | None, str]:
         """Return G, the retrained model of the same seed, or None and why there is none."""
-        retrain = spec.model_copy(
-            update={
-                "method": RETRAIN, "label": RETRAIN, "params": registry.get(RETRAIN).resolve({}),
-            }
-        )  # fmt: skip
         try:
-            return self._unlearned(retrain, data, indices, original, step), ""
+            return self._unlearned(reference(spec), data, indices, original, step), ""
         except RunFailedError as failure:
             return None, f"retraining failed: {failure}"
 
@@ -380,9 +380,7 @@ class Runner:
                     )
             return updates.change, {"hits": updates.hits, "steps": updates.steps}
 
-        identity = spec.training_identity() | {
-            "data": data.fingerprint, "forget": spec.forget.model_dump(mode="json"),
-        }  # fmt: skip
+        identity = self.identities(spec)["training_log"]
         stored = self._store.get_or_build("training_log", identity, build)
         change = {name: tensor.to(self._device) for name, tensor in stored.tensors.items()}
         return TrainingLog(change, stored.notes["hits"], stored.notes["steps"])
@@ -531,6 +529,12 @@ class Runner:
             "recipe.batch_size, --set METHOD.batch_size=... where the method has one, or a "
             "smaller model or image_size"
         )
+
+
+def reference(spec: RunSpec) -> RunSpec:
+    """Return the run that makes G, which the metrics of ``spec`` compare with."""
+    params = registry.get(RETRAIN).resolve({})
+    return spec.model_copy(update={"method": RETRAIN, "label": RETRAIN, "params": params})
 
 
 def check_model(returned: object, expected: Mapping[str, Tensor]) -> None:
