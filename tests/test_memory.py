@@ -161,5 +161,19 @@ def test_the_quota_of_cores_is_read_in_either_version(cgroups) -> None:
     assert cpu_quota() == 1.5
     cgroups("cpu.max", "max 100000")
     assert cpu_quota() == 1.5
-    cgroups("cpu.max", "300000 100000")
-    assert cpu_quota() == 3.0
+    cgroups("cpu.max", "130000 100000")
+    assert cpu_quota() == 1.3
+
+
+def test_the_smallest_quota_of_all_groups_around_counts(cgroups) -> None:
+    cgroups("own", "0::/slurm/job_7\n3:cpu,cpuacct:/docker/abc")
+    cgroups("slurm/cpu.max", "400000 100000")
+    assert cpu_quota() == 4.0
+    cgroups("slurm/job_7/cpu.max", "max 100000")
+    assert cpu_quota() == 4.0
+    cgroups("cpu.max", "600000 100000")
+    cgroups("slurm/job_7/cpu.max", "200000 100000")
+    assert cpu_quota() == 2.0
+    cgroups("cpu/docker/abc/cpu.cfs_quota_us", "50000")
+    cgroups("cpu/docker/abc/cpu.cfs_period_us", "100000")
+    assert cpu_quota() == 0.5

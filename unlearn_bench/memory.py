@@ -91,7 +91,11 @@ def available_memory() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    for folder, limit_name, used_name in _memory_groups():
+    for folder, version in _groups("memory"):
+        limit_name, used_name = (
+            ("memory.max", "memory.current") if version == 2
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        )  # fmt: skip
         limit, used = _number(folder / limit_name), _number(folder / used_name)
         if limit is not None:
             # What caches hold counts as used and is given back when asked for: at least a tenth.
@@ -99,38 +103,40 @@ def available_memory() -> int:
     return free
 
 
-def _memory_groups() -> Iterator[tuple[Path, str, str]]:
-    """Yield the control groups that this process is in, outermost last, of either version."""
+def _groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """Yield the control groups that this process is in, outermost last, and their version."""
     try:
         lines = OWN_CGROUP.read_text().splitlines()
     except OSError:
         lines = []
-    places = {"": "/", "memory": "/"}
+    places = {"": "/", controller: "/"}
     for line in lines:
         _, names, path = line.split(":", 2)
         places |= dict.fromkeys(names.split(","), path)
-    for name, root, limit, used in (
-        ("", CGROUPS, "memory.max", "memory.current"),
-        ("memory", CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
+    for name, root, version in (("", CGROUPS, 2), (controller, CGROUPS / controller, 1)):
         inner = root / places[name].lstrip("/")
         # Within a container the path may be the host's: then only the root is there.
         for folder in (inner, *inner.parents):
             if folder == root or root in folder.parents:
-                yield folder, limit, used
+                yield folder, version
 
 
 def cpu_quota() -> float | None:
-    """Return how many cores' time the container may use, or None where there is no such limit."""
+    """Return how many cores' time this process may use, or None where there is no such limit."""
+    quotas = [_quota(folder, version) for folder, version in _groups("cpu")]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(folder: Path, version: int) -> float | None:
+    if version == 1:
+        quota, period = (_number(folder / f"cpu.cfs_{what}_us") for what in ("quota", "period"))
+        return quota / period if quota and period else None
     try:
-        words = (CGROUPS / "cpu.max").read_text().split()
+        words = (folder / "cpu.max").read_text().split()
     except OSError:
         words = []
-    if len(words) == 2 and words[0].isdigit():
-        return int(words[0]) / int(words[1])
-    quota = _number(CGROUPS / "cpu" / "cpu.cfs_quota_us")
-    period = _number(CGROUPS / "cpu" / "cpu.cfs_period_us")
-    return quota / period if quota and period else None
+    limited = len(words) == 2 and words[0].isdigit()
+    return int(words[0]) / int(words[1]) if limited else None
 
 
 def _number(path: Path) -> int | None:
