@@ -192,8 +192,10 @@ def test_a_folder_from_before_suites_named_their_runs_is_read(out: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text", [None, "{", "[]", "{}", '{"plan": 3}', '{"plan": [], "format": 9}']
-)
+    "text",
+    [None, "{", "[]", "{}", '{"plan": 3}', '{"plan": [], "format": 9}', '{"plan": ["../../x"]}',
+     '{"plan": [7]}', '{"plan": ["a"], "runs": [7]}', '{"plan": ["a"], "runs": [{"seed": 1}]}'],
+)  # fmt: skip
 def test_a_folder_that_is_no_runs_is_refused(text: str | None, tmp_path: Path, cli: Any) -> None:
     if text is not None:
         (tmp_path / "suite.json").write_text(text)
@@ -202,9 +204,33 @@ def test_a_folder_that_is_no_runs_is_refused(text: str | None, tmp_path: Path, c
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{"running": [{"step": "x"}]}, {"running": [7]}, {"running": 7}, {"workers": None},
+     {"ended": ["x"]}, {"clock": float("nan")}, {"pid": float("inf")}],
+    ids=str,
+)  # fmt: skip
+def test_a_file_of_progress_that_nobody_wrote_so_is_not_believed(
+    changes: dict[str, Any], out: Path, spec: RunSpec
+) -> None:
+    with at_work(out) as beat:
+        beat.run_started(1, spec)
+        beat._write()
+        assert len(read_status(out).running) == 1
+        told = json.loads((out / "progress.json").read_text())
+        (out / "progress.json").write_text(json.dumps(told | changes))
+        found = read_status(out)
+    assert (found.state, found.running, found.left) == ("running", (), 4)
+
+
+@pytest.mark.parametrize(
     ("host", "pid", "alive"),
-    [("here", os.getpid(), True), ("here", 2**22 + 1, False), ("elsewhere", 1, True)],
-    ids=["alive", "ended", "elsewhere"],
+    [
+        ("here", os.getpid(), True),
+        ("here", 2**22 + 1, False),
+        ("here", 2**99, False),
+        ("elsewhere", 1, True),
+    ],
+    ids=["alive", "ended", "never", "elsewhere"],
 )
 def test_without_locks_the_process_itself_is_asked_for(
     host: str, pid: int, alive: bool, out: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ that was killed. It is rewritten at most once a second, and only when something 
 """
 
 import json
+import math
 import os
 import socket
 import threading
@@ -134,9 +135,24 @@ def boot() -> str:
 
 
 def read(out: Path) -> dict[str, Any] | None:
-    """Return what the file says, None where there is none that could be read."""
+    """Return what the file says; None where there is none that :class:`Heartbeat` wrote."""
     try:
         stored = json.loads((out / NAME).read_bytes())
-    except (OSError, ValueError):
+        return {
+            "pid": int(stored["pid"]), "host": str(stored["host"]),
+            "boot": str(stored.get("boot", "")), "clock": _finite(stored.get("clock", 0)),
+            "workers": int(stored["workers"]), "ended": [int(p) for p in stored["ended"]],
+            "running": [
+                {"position": int(run["position"]), "step": str(run["step"]),
+                 "seconds": _finite(run["seconds"])}
+                for run in stored["running"]
+            ],
+        }  # fmt: skip
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
-    return stored if isinstance(stored, dict) else None
+
+
+def _finite(number: Any) -> float:
+    if not math.isfinite(number):
+        raise ValueError(f"{number} seconds")
+    return float(number)

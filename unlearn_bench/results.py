@@ -44,6 +44,9 @@ EVALUATION = 3
 FORMAT = 1
 
 
+_KEY = re.compile(r"[A-Za-z0-9][\w:.-]*")
+
+
 class DamagedResultError(OutputError):
     """A run's file that is not what was written."""
 
@@ -338,4 +341,11 @@ def read_suite(folder: Path) -> dict[str, Any]:
             f"{path} is of format {found}, this version reads {FORMAT}: upgrade unlearn-bench, or "
             "choose another --out"
         )
+    plan = stored.get("plan")
+    # The keys name files: one that led out of the folder would have others read.
+    for key in plan if isinstance(plan, list) else ():
+        if not _KEY.fullmatch(str(key)):
+            raise OutputError(
+                f"{path} is damaged: {key!r} is not the key of a run; choose another --out"
+            )
     return stored

@@ -80,15 +80,14 @@ def read_status(out: Path) -> Status:
         result = _result(out, key)
         if result is not None:
             results[position] = result
-    cells = _cells(suite, keys, results)
+    cells = _cells(out / "suite.json", suite, keys, results)
 
     running: dict[int, UnderWay] = {}
     if alive:
         passed = _since(beat)
         for run in beat.get("running", ()):
-            position = int(run["position"])
-            seconds = float(run["seconds"]) + passed
-            running[position] = UnderWay(_name(cells.get(position)), str(run["step"]), seconds)
+            name = _name(cells.get(run["position"]))
+            running[run["position"]] = UnderWay(name, run["step"], run["seconds"] + passed)
         # What failed before this process began is tried again.
         ended = set(beat.get("ended", ()))
         for position, result in list(results.items()):
@@ -98,7 +97,7 @@ def read_status(out: Path) -> Status:
     failed = {p: r for p, r in results.items() if r.status != "ok"}
     left = [p for p in range(len(keys)) if p not in results and p not in running]
     state: State = "running" if alive else "stopped" if left else "failed" if failed else "finished"
-    seconds_left, basis = _left(cells, results, running, left, int(beat.get("workers", 1)))
+    seconds_left, basis = _left(cells, results, running, left, beat.get("workers", 1))
     return Status(
         state, len(keys), len(results) - len(failed),
         tuple((_name(cells.get(p)), result.error) for p, result in failed.items()),
@@ -116,13 +115,28 @@ class _Cell:
     method: str
 
 
+_TEXTS = ("dataset", "model", "scenario", "method")
+
+
 def _cells(
-    suite: Mapping[str, Any], keys: Sequence[str], results: Mapping[int, RunResult]
+    path: Path, suite: Mapping[str, Any], keys: Sequence[str], results: Mapping[int, RunResult]
 ) -> dict[int, _Cell]:
-    """Say what each run is; of folders from before suites said so, the finished ones."""
+    """Say what each run is; of folders from before suites said so, the finished ones.
+
+    Raises:
+        OutputError: If the suite's file says it in no way that a suite does.
+    """
     names = suite.get("runs")
     if isinstance(names, list) and len(names) == len(keys):
-        return {p: _Cell(**name) for p, name in enumerate(names)}
+        try:
+            return {
+                p: _Cell(seed=int(name["seed"]), **{part: str(name[part]) for part in _TEXTS})
+                for p, name in enumerate(names)
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise OutputError(
+                f"{path} is damaged: it does not say what its runs are ({error!r})"
+            ) from None
     return {
         p: _Cell(r.dataset, r.model, r.scenario, r.seed, r.method) for p, r in results.items()
     }  # fmt: skip
@@ -153,8 +167,8 @@ def _is_alive(out: Path, beat: Mapping[str, Any]) -> bool:
     if beat.get("host") != socket.gethostname():
         return True
     try:
-        os.kill(int(beat.get("pid", 0)), 0)
-    except ProcessLookupError:
+        os.kill(beat["pid"], 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
