@@ -1,5 +1,6 @@
 """Every dataset of torchvision, on small made-up files in its real layout."""
 
+import errno
 import hashlib
 import json
 import pickle
@@ -11,6 +12,7 @@ import torch
 import torchvision.datasets as reference
 from scipy.io import savemat
 
+from unlearn_bench import locks
 from unlearn_bench.data import datasets, torchvision_sources
 from unlearn_bench.errors import DataError
 
@@ -312,3 +314,27 @@ def test_food101_downloads_through_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.food101.download_and_extract_archive", arrive)
     with pytest.raises(DataError, match="cannot download food101 to .*food-101.tar.gz"):
         datasets.load("food101", root=tmp_path, download=True)
+
+
+def test_one_process_downloads_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool | None] = []
+
+    def note(name: str, root: Path, download: bool) -> None:
+        held.append(locks.is_held(root / ".download.lock"))
+
+    monkeypatch.setattr(torchvision_sources, "_load", note)
+    torchvision_sources.load("mnist", tmp_path / "data", download=True)
+    torchvision_sources.load("mnist", tmp_path / "data", download=False)
+    assert held == [True, False]
+
+
+def test_where_nothing_can_be_written_what_is_there_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchvision_sources, "_load", lambda *args: args)
+
+    def readonly(*args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(locks, "take", readonly)
+    assert torchvision_sources.load("mnist", tmp_path, download=True) == ("mnist", tmp_path, True)

@@ -5,6 +5,7 @@ turns their arrays into uint8 tensors, and turns their exceptions into one line 
 file at fault. CIFAR's pickles are only opened after torchvision has checked their digests.
 """
 
+import contextlib
 import http.client
 import json
 import pickle
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlearn_bench import locks
 from unlearn_bench.data import parquet
 from unlearn_bench.data.encoded import EncodedFiles, header_shape
 from unlearn_bench.data.images import Shape, TensorImages
@@ -66,6 +68,21 @@ def load(name: str, root: Path, download: bool) -> Raw:
     Raises:
         DataError: If the files are missing, damaged or of another dataset.
     """
+    with _alone(root) if download else contextlib.nullcontext():
+        return _load(name, root, download)
+
+
+def _alone(root: Path) -> contextlib.AbstractContextManager[object]:
+    """Keep other processes from downloading there at the same time, or reading half a download."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        held = locks.take(root / ".download.lock", wait=True)
+    except OSError:
+        held = None  # nothing can be written here: the files are there already, or cannot be had
+    return held or contextlib.nullcontext()
+
+
+def _load(name: str, root: Path, download: bool) -> Raw:
     known = KNOWN[name]
     dataset_class = _dataset_class(known)
     files = known.files(dataset_class)
