@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
-from unlearn_bench.backend import Event, Setup, parse_timeout
+from unlearn_bench.backend import Event, Setup, parse_timeout, perform
 from unlearn_bench.config import expand
 from unlearn_bench.errors import ConfigError
 from unlearn_bench.runner import Runner
@@ -184,3 +185,27 @@ def workers_of(pid: int) -> set[str]:
         return found
 
     return set().union(*(children(child) for child in children(str(pid))))
+
+
+def test_what_a_run_held_of_a_gpu_is_its_peak_though_the_mark_is_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = {"most": 0}
+    total = SimpleNamespace(total_memory=100)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: held.update(most=0))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: held["most"])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: total)
+    told: list[dict[str, Any]] = []
+
+    class Straw:
+        device = torch.device("cuda")
+
+        def remember(self, failed: object) -> None: ...
+
+        def run(self, spec: object, step: Any) -> None:
+            held["most"] = 40
+            step("finetune")
+            held["most"] = 30
+
+    perform(Straw(), None, {}, lambda **what: told.append(what))  # type: ignore[arg-type]
+    assert told == [{"step": "finetune"}, {"result": None, "gpu": (40, 100)}]

@@ -138,13 +138,19 @@ def perform(runner: Runner, spec: RunSpec, failed: Mapping[str, str], tell: Tell
         runner: Of this process.
         spec: What to run.
         failed: Keys and reasons of what failed elsewhere.
-        tell: Called with the fields of an event; with a result also with ``gpu``, see
-            :func:`gpu_memory`.
+        tell: Called with the fields of an event; with a result also with ``gpu``: the bytes that
+            torch held of a GPU at most and those of the GPU, None on a CPU.
     """
     runner.remember(failed)
-    release()  # of what the run before held on a GPU: what is held at the end is this one's
+    release()  # of what the run before held on a GPU
+    held = _Held(runner.device)
+
+    def step(text: str) -> None:
+        held.look()
+        tell(step=text)
+
     try:
-        tell(result=runner.run(spec, lambda text: tell(step=text)), gpu=gpu_memory(runner.device))
+        tell(result=runner.run(spec, step), gpu=held.look())
     except RunFailedError as failure:
         cause = failure.__cause__
         trace = "".join(traceback.format_exception(cause)) if cause else ""
@@ -154,14 +160,24 @@ def perform(runner: Runner, spec: RunSpec, failed: Mapping[str, str], tell: Tell
         tell(error=error)
 
 
-def gpu_memory(device: torch.device) -> tuple[int, int] | None:
-    """Return the bytes that torch holds of a GPU, and the GPU's; None on a CPU."""
-    if device.type != "cuda":
-        return None
-    return (
-        torch.cuda.memory_reserved(device),
-        torch.cuda.get_device_properties(device).total_memory,
-    )
+class _Held:
+    """The most that torch held of a GPU since this was made.
+
+    Torch's own mark is set back where unlearning begins, to measure that alone: it is looked at
+    with every step as well.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._most = device, 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def look(self) -> tuple[int, int] | None:
+        """Return the bytes held at most so far, and the GPU's; None on a CPU."""
+        if self._device.type != "cuda":
+            return None
+        self._most = max(self._most, torch.cuda.max_memory_reserved(self._device))
+        return self._most, torch.cuda.get_device_properties(self._device).total_memory
 
 
 def model_of(spec: RunSpec) -> str:
