@@ -28,12 +28,19 @@ def test_text_and_bytes_are_written_and_the_folder_is_made(folder: Path) -> None
     assert (folder / "bytes").read_bytes() == b"\x00\xff"
 
 
-def test_a_file_is_replaced_and_readable_by_others(folder: Path) -> None:
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_is_replaced_and_readable_by_whom_the_umask_lets(
+    umask: int, mode: int, folder: Path
+) -> None:
     path = folder / "file"
     path.write_text("a longer old content")
-    write_atomically(path, "new")
+    before = os.umask(umask)
+    try:
+        write_atomically(path, "new")
+    finally:
+        os.umask(before)
     assert path.read_text() == "new"
-    assert path.stat().st_mode & 0o444 == 0o444
+    assert path.stat().st_mode & 0o777 == mode
     assert names(folder) == ["file"]
 
 
