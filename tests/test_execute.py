@@ -174,6 +174,20 @@ def test_only_a_failed_run_is_tried_again(out: Path) -> None:
     assert set(read_records(out)["status"]) == {"ok"} and recorded(out) == ALL
 
 
+def test_runs_that_are_tried_again_are_of_the_code_that_does_it(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = iter(["one", "two", "three"])
+    monkeypatch.setattr("unlearn_bench.execute.origin", lambda *args: {"commit": next(code)})
+    runner = Straw()
+    runner.hook = failing("finetune 0", error=RunFailedError("boom"))
+    commits = []
+    for each in (runner, Straw(), Straw()):
+        go(each, out)
+        commits.append(read_suite(out)["origin"]["commit"])
+    assert commits == ["one", "two", "two"]
+
+
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), OutputError("disk full"), ValueError("bug")]
 )

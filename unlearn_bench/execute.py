@@ -68,15 +68,16 @@ def execute(
         _owned(out, observer),
         Heartbeat(out, observer, workers.at_a_time if workers else 1) as observer,
     ):
-        _claim(plan, runner, keys, out, command)
+        there = {key: found for key in keys if (found := _readable(out, key)) is not None}
+        _claim(plan, runner, keys, there, out, command)
         results: dict[str, RunResult] = {}
         try:
             todo = {}
             for position, (spec, key) in enumerate(zip(plan.runs, keys, strict=True)):
                 if workers is None:
-                    results[key] = _one(position, spec, key, runner, out, observer)
-                elif (there := _reused(position, spec, key, out, observer)) is not None:
-                    results[key] = there
+                    results[key] = _one(position, spec, key, runner, there, out, observer)
+                elif (old := _reused(position, spec, key, there, out, observer)) is not None:
+                    results[key] = old
                 else:
                     todo[position] = spec
             if workers is not None and todo:
@@ -87,9 +88,9 @@ def execute(
         finally:
             # An earlier process may have finished runs that this one did not come to.
             for key in keys:
-                there = results.get(key) or _readable(out, key)
-                if there is not None:
-                    results[key] = there
+                known = results.get(key) or _readable(out, key)
+                if known is not None:
+                    results[key] = known
             finished = [results[key] for key in keys if key in results]
             _insistently(lambda: write_records(out, finished))
             _insistently(lambda: write_curves(out, finished))
@@ -112,17 +113,23 @@ def _readable(out: Path, key: str) -> RunResult | None:
         return None
 
 
+def _stands(result: RunResult | None) -> bool:
+    """Whether a run need not be repeated."""
+    return result is not None and result.status == "ok" and not result.error
+
+
 def _reused(
-    position: int, spec: RunSpec, key: str, out: Path, observer: Observer
-) -> RunResult | None:
+    position: int, spec: RunSpec, key: str, there: Mapping[str, RunResult], out: Path,
+    observer: Observer,
+) -> RunResult | None:  # fmt: skip
     """Return the result on disk if the run need not be repeated; a damaged one is put aside."""
     try:
-        result = read_run(out, key)
+        result = there.get(key) or read_run(out, key)
     except DamagedResultError as error:
         observer.notice(f"{error.args[0]}".partition("; ")[0]
                         + f": kept as {put_run_aside(out, key)}, made again")  # fmt: skip
         return None
-    if result is None or result.status != "ok" or result.error:
+    if result is None or not _stands(result):
         return None
     observer.run_started(position, spec)
     observer.run_finished(position, result, reused=True)
@@ -130,12 +137,13 @@ def _reused(
 
 
 def _one(
-    position: int, spec: RunSpec, key: str, runner: Runner, out: Path, observer: Observer
-) -> RunResult:
+    position: int, spec: RunSpec, key: str, runner: Runner, there: Mapping[str, RunResult],
+    out: Path, observer: Observer,
+) -> RunResult:  # fmt: skip
     """Return the result on disk, or execute the run in this process."""
-    there = _reused(position, spec, key, out, observer)
-    if there is not None:
-        return there
+    old = _reused(position, spec, key, there, out, observer)
+    if old is not None:
+        return old
     observer.run_started(position, spec)
     try:
         result = runner.run(spec, lambda text: observer.step(position, text))
@@ -214,7 +222,8 @@ def _overdue(limit: float | None, step: str) -> str:
     where = f" at {step!r}" if step else ""
     return (
         f"ended after {limit:g} s, the --timeout of a run,{where}; give more time (what a run has "
-        "to train first counts as well; what is finished is kept) or take fewer epochs"
+        "to train first, or waits for another process to train, counts as well; what is finished "
+        "is kept) or take fewer epochs"
     )
 
 
@@ -329,7 +338,10 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
     return asked
 
 
-def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str) -> None:
+def _claim(
+    plan: Plan, runner: Runner, keys: list[str], there: Mapping[str, RunResult], out: Path,
+    command: str,
+) -> None:  # fmt: skip
     """Write ``suite.json``, or refuse a folder that holds another suite's results."""
     asked = refuse_another_suite(plan, out)
     stored = asked | {
@@ -354,21 +366,20 @@ def _claim(plan: Plan, runner: Runner, keys: list[str], out: Path, command: str)
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "origin": origin(plan, keys, runner),
     }
-    if _is_finished(out, stored):
+    if all(_stands(there.get(key)) for key in keys) and _is_of(out, stored):
         return  # who only looks at results made none: the file keeps saying who did
     keep_sources(plan, out)
     write_atomically(out / "suite.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 
-def _is_finished(out: Path, asked: Mapping[str, Any]) -> bool:
-    """Say whether the folder has the results of this very plan, and says so."""
+def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:
+    """Say whether the folder says that it is of this very plan."""
     try:
         there = read_suite(out)
     except OutputError:
         return False
     telling = ("format", "suite", "device", "original", "plan", "runs", "notes")
-    same = not any(_differs(asked[name], there.get(name)) for name in telling)
-    return same and all((out / "runs" / f"{key}.json").is_file() for key in asked["plan"])
+    return not any(_differs(asked[name], there.get(name)) for name in telling)
 
 
 def _facts(method: str) -> dict[str, Any]:
