@@ -56,6 +56,10 @@ TINY_METHODS = "methods: {name: finetune, params: {epochs: 1}}\n"
         ("--epoch 1", "No such option: --epoch"),
         ("--device gpu", "--device gpu: not a device; use auto, cpu, cuda or cuda:N"),
         ("--device cuda:99", "--device cuda:99: "),
+        ("--mean 0.5", "--std is missing: give --mean and --std together, or neither"),
+        ("--mean 0.5 --std half", "--std half: give one number or one per channel"),
+        ("--mean 0.5 --std 0", "normalize.std.0: input should be greater than 0"),
+        ("--mean 0.5,0.5,0.5 --std 1", "normalize.mean has 3 values, the images of digits have 1"),
         ("--original none.safetensors", "--original: no file "),
         ("--plugin none.py", "no plug-in file "),
         ("--dataset mnist --data-root none", "dataset mnist is not in none: wanted MNIST/raw/"),
@@ -292,7 +296,10 @@ def test_the_right_weights_may_follow_the_wrong_ones_into_the_same_folder(
     save_file(weights | {"fc.weight": torch.zeros(10, 96), "fc.bias": torch.zeros(10)}, own)
     assert cli(*argv).code == 2
     save_file(weights, own)
-    assert cli(*argv).code == 0
+    right = cli(*argv)
+    assert right.code == 0
+    told = re.search(r"given weights classify (\S+)% of the digits test images", right.out)
+    assert told and 20 < float(told[1]) < 100
     save_file(weights | {"fc.bias": weights["fc.bias"] + 0.01}, own)
     assert "holds the results of another suite (it differs in: original)" in cli(*argv).error
 

@@ -25,6 +25,7 @@ class Straw:
 
     environment = {"torch": "2"}
     fingerprints = {"digits": "0123"}
+    inputs: Mapping[str, Any] = {}
     data_root, download = None, False
 
     def __init__(self) -> None:

@@ -416,6 +416,21 @@ def test_given_weights_are_the_original(
     assert (values(harness.run(spec, silent))["retain_accuracy", "retain"] or 0) > 0.8
 
 
+def test_given_weights_are_judged_under_the_constants_that_are_given(
+    weights: dict[str, Tensor], harness: Runner, tmp_path: Path
+) -> None:
+    path = saved(weights, tmp_path)
+    own, other = (
+        spec_of("original", original=path, normalize=normalize)
+        for normalize in (None, {"mean": 0.6, "std": 0.5})
+    )
+    assert harness.given_accuracy(own) > 0.8
+    # Equal weights: what was seen of them under other constants must not be taken for this.
+    seen = [values(harness.run(spec, silent))["retain_accuracy", "retain"] for spec in (own, other)]
+    assert harness.given_accuracy(other) < harness.given_accuracy(own) - 0.05
+    assert (seen[1] or 0) < (seen[0] or 0) - 0.05
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -181,3 +181,12 @@ def test_names_and_places_are_part_of_no_identity() -> None:
         run_spec(original=OriginalFile(path=Path(place), sha256="0")) for place in ("a", "b")
     )
     assert here.identity() == there.identity()
+
+
+def test_given_constants_make_another_run_and_none_leave_the_old_key() -> None:
+    plain, given = run_spec(), run_spec(normalize={"mean": [0.5], "std": [0.25]})
+    assert "normalize" not in plain.identity()
+    assert given.identity() == plain.identity() | {"normalize": {"mean": [0.5], "std": [0.25]}}
+    assert "normalize" not in Suite.model_validate(SUITE).model_dump()
+    kept = Suite.model_validate(SUITE | {"normalize": {"mean": 0.5, "std": 0.25}})
+    assert Suite.model_validate(kept.model_dump(mode="json")) == kept

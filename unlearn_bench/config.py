@@ -17,6 +17,7 @@ from unlearn_bench.spec import (
     Forget,
     MethodSpec,
     ModelSpec,
+    Normalize,
     OriginalFile,
     Recipe,
     RunSpec,
@@ -42,6 +43,7 @@ _KEYS: dict[str, Sequence[str]] = {
     "methods": list(MethodSpec.model_fields),
     "scenarios": list(Scenario.model_fields),
     "forget": list(Forget.model_fields),
+    "normalize": list(Normalize.model_fields),
 }
 
 
@@ -60,6 +62,8 @@ class Overrides:
     epochs: int | None = None
     settings: Sequence[str] = ()
     original: Path | None = None
+    mean: str | None = None
+    std: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,8 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["seeds"] = flags.seeds
     if flags.image_size is not None:
         changes["image_size"] = flags.image_size
+    if flags.mean is not None or flags.std is not None:
+        changes["normalize"] = _normalize(flags.mean, flags.std)
     recipe = suite.recipe.model_dump()
     dataset, model = flags.dataset or suite.datasets[0], flags.model or suite.models[0].name
     if name is None and (dataset, model) != (suite.datasets[0], suite.models[0].name):
@@ -183,6 +189,21 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         return Suite.model_validate(dumped | changes)
     except ValidationError as error:
         raise ConfigError(describe(error, _KEYS, None)) from None
+
+
+def _normalize(mean: str | None, std: str | None) -> dict[str, list[float]]:
+    """Return the constants that ``--mean`` and ``--std`` give."""
+    constants = {}
+    for name, text in (("mean", mean), ("std", std)):
+        if text is None:
+            raise ConfigError(f"--{name} is missing: give --mean and --std together, or neither")
+        try:
+            constants[name] = [float(word) for word in text.split(",")]
+        except ValueError:
+            raise ConfigError(
+                f"--{name} {text}: give one number or one per channel, such as 0.485,0.456,0.406"
+            ) from None
+    return constants
 
 
 def _scenario(text: str, suite: Suite) -> Scenario | str:
@@ -287,7 +308,7 @@ def expand(
                             threads=suite.threads,
                             seed=seed, method=spec.name, label=spec.label or spec.name,
                             params=_resolve_params(suite, spec, scenario), device=device,
-                            original=weights,
+                            original=weights, normalize=suite.normalize,
                         ))  # fmt: skip
     return Plan(suite, tuple(runs), tuple(notes), source)
 

@@ -24,6 +24,7 @@ from unlearn_bench.heartbeat import Heartbeat
 from unlearn_bench.keys import canonical_json
 from unlearn_bench.observer import Observer
 from unlearn_bench.origin import keep_sources, origin
+from unlearn_bench.quantities import in_order
 from unlearn_bench.results import (
     FORMAT,
     DamagedResultError,
@@ -70,6 +71,7 @@ def execute(
     ):
         there = {key: found for key in keys if (found := _readable(out, key)) is not None}
         _claim(plan, runner, keys, there, out, command)
+        _tell_of_given(plan, runner, observer)
         results: dict[str, RunResult] = {}
         try:
             todo = {}
@@ -370,6 +372,23 @@ def _claim(
         return  # who only looks at results made none: the file keeps saying who did
     keep_sources(plan, out)
     write_atomically(out / "suite.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+def _tell_of_given(plan: Plan, runner: Runner, observer: Observer) -> None:
+    """Say how well the user's own weights do here, who alone knows how well they should."""
+    firsts = {(spec.dataset, spec.model.label): spec for spec in reversed(plan.runs)}
+    for spec in [spec for spec in firsts.values() if spec.original is not None]:
+        try:
+            right = runner.given_accuracy(spec)
+        except RunFailedError:
+            continue  # so will the runs, each with the reason
+        data = runner.dataset(spec)
+        observer.notice(
+            f"the given weights classify {right:.1%} of the {spec.dataset} test images; inputs "
+            f"are {data.normalization}, classes in the order {in_order(data.classes)}. If that is "
+            "less than you know of them, --mean/--std, --image-size or the order of the classes "
+            "differ"
+        )
 
 
 def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:

@@ -48,6 +48,7 @@ def origin(plan: Plan, keys: Sequence[str], runner: Runner) -> dict[str, Any]:
         "method_files": {name: file_hash(method.file) for name, method in methods.items()},
         "plugins": {name: file_hash(file) for name, file in plugin_files(plan).items()},
         "data": dict(runner.fingerprints),
+        "inputs": dict(runner.inputs),
         "planned": {
             key: [spec.dataset, spec.model.label, spec.forget.name, spec.label, spec.seed]
             for key, spec in zip(keys, plan.runs, strict=True)

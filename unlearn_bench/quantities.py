@@ -1,6 +1,7 @@
-"""Sizes and times as people write and read them: ``10GB``, ``30d``, ``1.2 GB``, ``3 h``."""
+"""Sizes, times and lists as people write and read them: ``10GB``, ``30d``, ``3 h``."""
 
 import re
+from collections.abc import Sequence
 
 from unlearn_bench.errors import ConfigError
 
@@ -60,3 +61,9 @@ def time_text(seconds: float) -> str:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days, hours = divmod(round(seconds / 3600), 24)
     return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def in_order(names: Sequence[str], most: int = 20) -> str:
+    """Return names in their order, a long list cut short with how many there are in all."""
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

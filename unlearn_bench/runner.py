@@ -38,7 +38,7 @@ from unlearn_bench.observe import Lab
 from unlearn_bench.outputs import Evaluation
 from unlearn_bench.results import EVALUATION, RunResult
 from unlearn_bench.seeds import derive, seed_everything
-from unlearn_bench.spec import RunSpec
+from unlearn_bench.spec import Normalize, RunSpec
 from unlearn_bench.store import SCHEMA, Artifact, Built, Store
 from unlearn_bench.training import UpdateLog, train
 
@@ -92,12 +92,18 @@ class Runner:
         self._dataset = lru_cache(maxsize=2)(self._load_dataset)
         self._failed: dict[str, str] = {}
         self._fingerprints: dict[tuple[str, int | None], str] = {}
+        self._inputs: dict[str, dict[str, Any]] = {}
         self.data_root, self.download = data_root, download
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
         """Fingerprint of every dataset loaded so far, by name."""
         return {name: fingerprint for (name, _), fingerprint in self._fingerprints.items()}
+
+    @property
+    def inputs(self) -> Mapping[str, Mapping[str, Any]]:
+        """Of every dataset loaded so far: how pixels become inputs, and the order of classes."""
+        return self._inputs
 
     @property
     def device(self) -> torch.device:
@@ -117,14 +123,18 @@ class Runner:
     def _environment_of(self, spec: RunSpec) -> dict[str, Any]:
         return self._environment | {"threads": spec.threads or self._threads}
 
-    def _load_dataset(self, name: str, image_size: int | None) -> Dataset:
-        data = load(name, root=self.data_root, image_size=image_size, download=self.download)
+    def _load_dataset(
+        self, name: str, image_size: int | None, normalize: Normalize | None
+    ) -> Dataset:
+        data = load(name, root=self.data_root, image_size=image_size, download=self.download,
+                    normalize=normalize)  # fmt: skip
         self._fingerprints[name, image_size] = data.fingerprint
+        self._inputs[name] = {"normalization": data.normalization, "classes": list(data.classes)}
         return on_device(data, self._device)
 
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset; the last two stay in memory."""
-        return self._dataset(spec.dataset, spec.image_size)
+        return self._dataset(spec.dataset, spec.image_size, spec.normalize)
 
     def _fingerprint(self, spec: RunSpec) -> str:
         # Known of what was loaded once, also where the device then had no room for it.
@@ -320,8 +330,8 @@ class Runner:
             if spec.original is not None:
                 model = self._build(spec, seed=0)
                 models.load_weights(model, spec.original.path)
-                self._check_original(spec, data, model)
-                return model.state_dict(), {}
+                right = self._check_original(spec, data, model)
+                return model.state_dict(), {"test_accuracy": right}
             step(TRAINING)
             model = self._new_original(spec)
             clock = Clock(self._device)
@@ -341,6 +351,20 @@ class Runner:
             if before:  # in another run, which the reader may not have in mind
                 raise RunFailedError(f"training the original failed: {failure}") from failure
             raise
+
+    def given_accuracy(self, spec: RunSpec) -> float:
+        """Return the share of test images that the user's own weights classify.
+
+        Raises:
+            ModelError: If it is little more than chance.
+            RunFailedError: If it cannot be found out here.
+        """
+        original = self._original(spec, lambda _: None)
+        if "test_accuracy" in original.notes:
+            return float(original.notes["test_accuracy"])
+        model = self._build(spec, seed=0)  # stored before this was noted
+        model.load_state_dict(original.tensors)
+        return self._guard(lambda: self._check_original(spec, self.dataset(spec), model))
 
     def _new_original(self, spec: RunSpec) -> nn.Module:
         return self._build(spec, seed=derive(spec.seed, "original")).to(self._device)
@@ -385,8 +409,8 @@ class Runner:
         change = {name: tensor.to(self._device) for name, tensor in stored.tensors.items()}
         return TrainingLog(change, stored.notes["hits"], stored.notes["steps"])
 
-    def _check_original(self, spec: RunSpec, data: Dataset, model: nn.Module) -> None:
-        """Refuse weights that do not classify this dataset: their data were others."""
+    def _check_original(self, spec: RunSpec, data: Dataset, model: nn.Module) -> float:
+        """Return the test accuracy; refuse weights that do not classify this dataset at all."""
         logits = evaluate.logits(model.to(self._device), data, data.test, self._device)
         right = float((logits.argmax(1) == data.test.labels).double().mean())
         # Twice chance is asked of many classes; of two or three it would be near perfection.
@@ -395,8 +419,9 @@ class Runner:
             raise ModelError(
                 f"the weights classify {right:.1%} of the {spec.dataset} test images, little more "
                 f"than chance; they expect other data, another order of the classes, or inputs "
-                f"normalised otherwise than (x/255 - {data.mean}) / {data.std}"
+                f"normalised otherwise than {data.normalization}: see --mean, --std, --image-size"
             )
+        return right
 
     def _as_split(
         self, spec: RunSpec, name: str, indices: Tensor, data: Dataset, purpose: str,
@@ -492,7 +517,8 @@ class Runner:
         lab = Lab(
             self._store, data, indices, self._device,
             build=lambda seed: self._build(spec, seed),
-            identity={"model": spec.model.model_dump(mode="json"), "device": spec.device},
+            identity={"model": spec.model.model_dump(mode="json"), "device": spec.device}
+            | spec.input_identity(),
             seed=derive(spec.seed, "probes"),
         )  # fmt: skip
         return Evaluation(

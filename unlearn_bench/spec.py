@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
@@ -28,6 +29,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
+
+
+def _listed(value: Any) -> Any:
+    """Accept ``methods: all`` and ``methods: [..]`` alike."""
+    return [value] if isinstance(value, str | dict | int | float) else value
+
+
+Several = BeforeValidator(_listed)
 
 
 class Forget(Spec):
@@ -198,19 +207,23 @@ class Scenario(Spec):
         return {"forget": value} if isinstance(value, str) else value
 
 
+class Normalize(Spec):
+    """Constants that inputs are normalised by: ``(x/255 - mean) / std``.
+
+    Attributes:
+        mean: Of pixels scaled to [0, 1]: one value, or one per channel.
+        std: Likewise.
+    """
+
+    mean: Annotated[tuple[float, ...], Several, Field(min_length=1)]
+    std: Annotated[tuple[PositiveFloat, ...], Several, Field(min_length=1)]
+
+
 class OriginalFile(Spec):
     """The user's own trained weights: where they lie and what they hold."""
 
     path: Path
     sha256: str
-
-
-def _listed(value: Any) -> Any:
-    """Accept ``methods: all`` and ``methods: [..]`` alike."""
-    return [value] if isinstance(value, str | dict) else value
-
-
-Several = BeforeValidator(_listed)
 
 
 class Suite(Spec):
@@ -228,6 +241,8 @@ class Suite(Spec):
         seeds: Number of seeds; each trains its own original.
         recipe: How originals and retrained models are trained.
         image_size: Side in pixels to which images are resized; by default they are not.
+        normalize: Constants of the inputs; by default the dataset's usual ones, or where it has
+            none those of its training images.
         validation: Share of the training part set aside for stop rules and tuning.
         threads: CPU threads of every run; by default as many as the machine has cores. Fixed
             where figures should not depend on the machine.
@@ -245,6 +260,7 @@ class Suite(Spec):
     seeds: PositiveInt = 1
     recipe: Recipe = Recipe()
     image_size: PositiveInt | None = None
+    normalize: Normalize | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     threads: PositiveInt | None = None
     params: dict[str, dict[str, Any]] = {}
@@ -260,6 +276,11 @@ class Suite(Spec):
             raise ValueError(f"{name} is named twice; leave one out")
         return values
 
+    @model_serializer(mode="wrap")
+    def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out constants that are not given: older results know of none."""
+        return {k: v for k, v in whole(self).items() if k != "normalize" or v is not None}
+
 
 class RunSpec(Spec):
     """One run: one method forgets one scenario from one model under one seed.
@@ -270,6 +291,7 @@ class RunSpec(Spec):
         params: All hyper-parameters, defaults included.
         device: ``cpu`` or ``cuda``: results differ in the last digits and times entirely.
         original: The user's weights to start from, instead of training them.
+        normalize: Constants of the inputs, where the suite gives any.
     """
 
     dataset: str
@@ -285,6 +307,11 @@ class RunSpec(Spec):
     params: dict[str, Any]
     device: str
     original: OriginalFile | None = None
+    normalize: Normalize | None = None
+
+    def input_identity(self) -> dict[str, Any]:
+        """Return what determines the inputs beside the data; nothing where nothing is given."""
+        return {"normalize": self.normalize.model_dump(mode="json")} if self.normalize else {}
 
     def training_identity(self) -> dict[str, Any]:
         """Return what determines the original model, apart from the data themselves."""
@@ -306,6 +333,7 @@ class RunSpec(Spec):
                 },
             )
             | {"original": self.original and self.original.sha256}
+            | self.input_identity()
         )
 
     def identity(self) -> dict[str, Any]:

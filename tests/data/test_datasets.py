@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from unlearn_bench.data import datasets, images, sources
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.errors import DataError, ParameterError, UnknownNameError
+from unlearn_bench.spec import Normalize
 
 
 def test_digits_are_those_of_scikit_learn_each_in_one_part():
@@ -37,6 +38,23 @@ def test_mean_and_std_are_those_of_the_training_pixels():
     pixels = found.train.images.data.double() / 255
     assert found.mean == pytest.approx([float(pixels.mean())])
     assert found.std == pytest.approx([float(pixels.std(correction=0))])
+
+
+def test_constants_are_given_usual_or_measured():
+    given = datasets.load("digits", normalize=Normalize(mean=(0.5,), std=(0.25,)))
+    assert (given.mean, given.std, given.constants) == ((0.5,), (0.25,), "given")
+    assert given.normalization == "(x/255 - (0.5)) / (0.25), as given"
+    measured = datasets.load("digits")
+    assert measured.constants == "measured" and measured.fingerprint == given.fingerprint
+
+
+def test_one_constant_holds_for_all_channels():
+    colour = TensorImages(torch.zeros(3, 3, 4, 4, dtype=torch.uint8))
+    one_mean = Normalize(mean=0.5, std=(1, 2, 3))
+    assert datasets._constants("own", colour, one_mean) == ((0.5,) * 3, (1, 2, 3), "given")
+    assert datasets._constants("cifar10", colour, None) == (*datasets.CONSTANTS["cifar10"], "usual")
+    with pytest.raises(ParameterError, match=r"normalize.std has 2 values, .* have 3 channels"):
+        datasets._constants("own", colour, Normalize(mean=0.5, std=(1, 2)))
 
 
 def test_measuring_many_images_takes_an_even_sample(monkeypatch):

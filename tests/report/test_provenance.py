@@ -16,6 +16,12 @@ ORIGIN = {
     "packages": {"numpy": "2.4"},
     "suite_file": {"name": "trial.yaml", "sha256": "ab" * 32},
     "data": {"digits": "d1" * 32},
+    "inputs": {
+        "digits": {
+            "normalization": "(x/255 - (0.3)) / (0.4), measured on the training images",
+            "classes": ["cat", "dog"],
+        },
+    },
     "method_files": {"pbu": "12" * 32},
     "plugins": {},
     "not_asked": ["salun"],
@@ -36,6 +42,8 @@ def test_every_fact_of_the_suite_is_told(folder, realistic):
     assert found["Method files"] == "pbu " + "12" * 6
     assert found["Methods not asked for"] == "salun"
     assert "Plug-in files" not in found
+    assert found["Inputs"] == "(x/255 - (0.3)) / (0.4), measured on the training images"
+    assert found["Classes, from 0"] == "cat, dog"
 
 
 def test_a_folder_of_an_older_version_tells_what_it_has(folder, realistic):

@@ -87,6 +87,18 @@ def run(
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Resize images to this side.", show_default=False)
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Normalise inputs by this mean, one value or one per channel; with --std.",
+            show_default=False,
+            metavar="NUMBERS",
+        ),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(help="And by this standard deviation.", show_default=False, metavar="NUMBERS"),
+    ] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Begin with timm's pre-trained weights.")
     ] = False,
@@ -146,7 +158,7 @@ def run(
     resolved = config.resolve_suite(suite, config.Overrides(
         methods=methods, model=model, stem=stem, pretrained=pretrained, dataset=dataset,
         image_size=image_size, forget=tuple(forget or ()), seeds=seeds, epochs=epochs,
-        settings=tuple(set_ or ()),
+        settings=tuple(set_ or ()), mean=mean, std=std,
     ))  # fmt: skip
     plan = config.expand(
         resolved, device=target.type, original=original,

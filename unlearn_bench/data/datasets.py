@@ -25,6 +25,7 @@ from unlearn_bench.data.images import (
 )
 from unlearn_bench.data.sources import Raw, RawPart, held_out
 from unlearn_bench.errors import DataError, ParameterError, unknown_name
+from unlearn_bench.spec import Normalize
 
 __all__ = [
     "SOURCES",
@@ -71,8 +72,9 @@ class Source:
 
 
 def load(
-    name: str, *, root: Path | None = None, image_size: int | None = None, download: bool = False
-) -> Dataset:
+    name: str, *, root: Path | None = None, image_size: int | None = None, download: bool = False,
+    normalize: Normalize | None = None,
+) -> Dataset:  # fmt: skip
     """Load a dataset by name.
 
     Images are held in memory where all of them, at their final size, take at most half of what
@@ -84,10 +86,12 @@ def load(
         image_size: Side to bring every image to, in pixels: the shortest side is scaled
             (bilinear, antialiased) and the centre cut out. By default images stay as they are.
         download: Whether to get missing files from where torchvision gets them.
+        normalize: Constants in place of the usual ones, or of those measured where none are.
 
     Raises:
         UnknownNameError: If there is no such dataset.
-        ParameterError: If ``image_size`` is not a positive whole number.
+        ParameterError: If ``image_size`` is not a positive whole number, or ``normalize`` gives
+            neither one value nor one per channel.
         DataError: If files are missing, damaged or do not make up a dataset.
     """
     kind, separator, path = name.partition(":")
@@ -105,7 +109,7 @@ def load(
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     train, test = _of_one_size([raw.train, raw.test], image_size)
-    mean, std = CONSTANTS.get(name) or measured(train)
+    mean, std, constants = _constants(name, train, normalize)
     return Dataset(
         name=name,
         train=Part(train, raw.train.labels),
@@ -114,7 +118,26 @@ def load(
         mean=mean,
         std=std,
         fingerprint=fingerprint,
+        constants=constants,
     )
+
+
+def _constants(
+    name: str, train: Images, given: Normalize | None
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Return mean and standard deviation per channel, and where they come from."""
+    if given is None:
+        usual = CONSTANTS.get(name)
+        return (*usual, "usual") if usual else (*measured(train), "measured")
+    channels = train.shape[0]
+    for what, values in (("mean", given.mean), ("std", given.std)):
+        if len(values) not in (1, channels):
+            raise ParameterError(
+                f"normalize.{what} has {len(values)} values, the images of {name} have {channels} "
+                "channels; give one value, or one per channel"
+            )
+    mean, std = (v * channels if len(v) == 1 else v for v in (given.mean, given.std))
+    return mean, std, "given"
 
 
 def names() -> list[str]:

@@ -23,6 +23,11 @@ Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
 
 # Half of what is free: training, the model copies and the loader of the next set need the rest.
 MEMORY_SHARE = 0.5
+CONSTANTS_FROM = {
+    "given": "as given",
+    "usual": "usual for this dataset",
+    "measured": "measured on the training images",
+}
 MAX_THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -196,6 +201,8 @@ class Dataset:
         mean: Per channel, of pixels scaled to [0, 1].
         std: Per channel, likewise.
         fingerprint: Hex digest of the content; equal digests mean equal data.
+        constants: Where ``mean`` and ``std`` come from: ``given``, ``usual`` in the literature,
+            or ``measured`` on the training images.
     """
 
     name: str
@@ -205,6 +212,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    constants: str = "measured"
 
     @property
     def channels(self) -> int:
@@ -215,6 +223,14 @@ class Dataset:
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.train.images.shape[1:]
+
+    @property
+    def normalization(self) -> str:
+        """How pixels become inputs, in words."""
+        mean, std = (
+            ", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std)
+        )
+        return f"(x/255 - ({mean})) / ({std}), {CONSTANTS_FROM[self.constants]}"
 
     @property
     def num_classes(self) -> int:

@@ -1,7 +1,7 @@
 """What a results folder says of its own making: command, code, versions, hardware, gaps."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from unlearn_bench.curves import read_curves
+from unlearn_bench.quantities import in_order
 from unlearn_bench.report.table import Section, sections
 from unlearn_bench.results import COLUMNS, read_records, read_suite
 
@@ -170,6 +171,7 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
         ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else ""),
         ("Training", recipe),
         ("Data", _hashes(mapping(origin.get("data")).items())),
+        *_inputs(mapping(origin.get("inputs"))),
         ("Method files", _hashes(mapping(origin.get("method_files")).items())),
         ("Plug-in files", _hashes(mapping(origin.get("plugins")).items())),
         # One original serves every scenario.
@@ -193,6 +195,15 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
         hardware=hardware,
         not_run=_not_run(planned, plan - finished - failed),
     )
+
+
+def _inputs(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say how pixels became inputs, and which class has which number."""
+    for name, stored in datasets.items():
+        known = mapping(stored)
+        of = f" of {name}" if len(datasets) > 1 else ""
+        yield f"Inputs{of}", str(known.get("normalization") or "")
+        yield f"Classes{of}, from 0", in_order([str(c) for c in known.get("classes") or ()])
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:
