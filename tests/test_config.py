@@ -227,6 +227,8 @@ def test_given_weights_are_known_by_content_and_noted(tmp_path: Path) -> None:
     plan = expand(suite(seeds=2), device="cpu", original=weights)
     assert all(spec.original and spec.original.path == weights for spec in plan.runs)
     assert any("same given weights" in note for note in plan.notes)
+    assert any("follows this suite's recipe" in note for note in plan.notes)
+    assert not any("recipe" in note for note in expand(suite(), device="cpu").notes)
     weights.write_bytes(b"other")
     again = expand(suite(seeds=2), device="cpu", original=weights)
     assert again.runs[0].identity() != plan.runs[0].identity()

@@ -283,6 +283,11 @@ def expand(
         )
     weights = _original_file(original) if original else None
     notes: dict[str, None] = {}  # a set that keeps the order
+    if weights:
+        notes.setdefault(
+            "Retraining follows this suite's recipe, which may not be that of the given weights; "
+            "these have probably seen the examples held out for validation as well."
+        )
     if weights and suite.seeds > 1:
         notes.setdefault(
             "All seeds start from the same given weights: seeds vary the methods and the "

@@ -105,6 +105,31 @@ def test_membership_attack_is_judged_by_its_positive_control(run, original, said
     assert said in text(section)
 
 
+@pytest.mark.parametrize(
+    ("retrained", "untrained", "said"),
+    [
+        (0.89, 0.1, None),
+        (0.63, 0.1, "classifies 62.0 % of the retained test images, the original 97.0 %"),
+        (0.96, 0.955, "random_init is as near to it as another retraining"),
+    ],
+)
+def test_a_reference_that_is_hardly_trained_is_told(run, retrained, untrained, said):
+    runs = []
+    for seed in range(2):
+        for method, kind, accuracy in (
+            ("retrain", "reference", retrained - 0.02 * seed),
+            ("original", "control", 0.97),
+            ("random_init", "control", untrained - 0.02 * seed),
+            ("pbu", "method", 0.9),
+        ):
+            values = AT_RETRAIN | {"test_retain_accuracy": accuracy}
+            runs.append(run(method, seed, kind=kind, wall_seconds=1.0, **values))
+    (section,) = sections(with_time_ratios(table(runs)))
+    found = [note for note in notes(section) if note.lead == "Weak reference"]
+    assert bool(found) == (said is not None)
+    assert all(said in note.text and "set recipe" in note.text for note in found)
+
+
 def test_overview_counts_settings_and_gives_the_range_of_cost(suite):
     first = suite({"pbu": (4, 4), "other": (40, 40)}, scenario="class:1")
     second = suite({"pbu": (4, 4), "other": (40, 40)}, scenario="class:2", seconds=2.0)

@@ -20,9 +20,13 @@ from unlearn_bench.statistics import SEEDS_FOR_INFERENCE
 
 # Points of forget accuracy above retraining from which a method has left too much behind.
 FAR_POINTS = 10.0
+# Points of test retain accuracy below the original's from which a reference is no yardstick: seeds
+# and the missing data explain a few.
+WEAK_POINTS = 10.0
 # Share of a class's test examples from which its loss is told by name.
 WORST_CLASS = 0.02
 
+UNTRAINED = "random_init"
 ACCURACIES = ("test_retain_accuracy", "test_forget_accuracy", "forget_accuracy")
 
 
@@ -116,8 +120,8 @@ def overview_headline(sections: Sequence[Section]) -> str:
 def notes(section: Section) -> tuple[Note, ...]:
     """Say what limits the section's numbers, the gravest first."""
     found = [
-        *_damage(section), *_idle(section), *_confidence(section), *positive_control(section),
-        *_power(section), *_worst_class(section),
+        *_weak_reference(section), *_damage(section), *_idle(section), *_confidence(section),
+        *positive_control(section), *_power(section), *_worst_class(section),
     ]  # fmt: skip
     for reason in dict.fromkeys(section.unresolved.values()):
         missing = {column for (_, column), why in section.unresolved.items() if why == reason}
@@ -236,6 +240,32 @@ def positive_control(section: Section) -> list[Note]:
 def uninformative(section: Section) -> bool:
     """Whether the loss attack cannot tell the original from the retrained model here."""
     return section.power is not None and section.power.low is not None and section.power.low <= 0
+
+
+def _weak_reference(section: Section) -> list[Note]:
+    """Say so where retraining itself came out badly, so that distances to it mean little."""
+    if section.reference is None:
+        return []
+    signs = []
+    original = section.table.value(ORIGINAL, "test_retain_accuracy")
+    retrained = section.table.value(section.reference, "test_retain_accuracy")
+    if original and retrained and 100 * (original.mean - retrained.mean) > WEAK_POINTS:
+        signs.append(
+            f"{section.reference} classifies {100 * retrained.mean:.1f} % of the retained test "
+            f"images, the original {100 * original.mean:.1f} %"
+        )
+    untrained = section.table.value(UNTRAINED, DISTANCE)
+    if untrained and section.spread is not None and untrained.mean <= section.spread:
+        signs.append(
+            f"{UNTRAINED} is as near to it as another retraining, {plus_minus(untrained, 1)} points"
+        )
+    if not signs:
+        return []
+    advice = (
+        "The reference is not trained as well as the original: distances to it say little; set "
+        "recipe (epochs, lr, ...) to what trains this model."
+    )
+    return [Note("Weak reference", f"{'; '.join(signs)}. {advice}")]
 
 
 def _damage(section: Section) -> list[Note]:
