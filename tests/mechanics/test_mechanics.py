@@ -4,7 +4,9 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
+from timm.layers import EvoNorm2dS0, FilterResponseNormTlu2d, RmsNorm, SimpleNorm2d
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -195,6 +197,61 @@ def test_the_tail_ends_with_the_head_and_starts_with_the_last_block(net):
     assert everything == {id(p) for p in model.parameters()}
 
 
+# Where what lies between stem and head is no child of `blocks`, `stages`, `layers` or `features`:
+# how many blocks, the last, and what else the tail of one block holds beside norms.
+UNUSUAL = {
+    "regnetx_002": (4, "s4", {"head"}),
+    "legacy_xception": (12, "block12", {"conv3", "bn3", "conv4", "bn4", "fc"}),
+    "pit_ti_224": (3, "transformers.2", {"norm", "head"}),
+    "hrnet_w18_small": (4, "stage4", {"incre_modules", "downsamp_modules", "final_layer",
+                                      "classifier"}),
+    "tresnet_m": (5, "body.layer4", {"head"}),
+    "nest_tiny": (3, "levels.2", {"norm", "head"}),
+    "rdnet_tiny": (7, "dense_stages.6", {"head"}),
+    "visformer_tiny": (3, "stage3", {"norm", "head"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_blocks_of_unusual_architectures_are_found_and_head_or_norm_alone_are_none(name):
+    count, last, behind = UNUSUAL[name]
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=5)
+    named = dict(model.named_modules())
+    found = blocks(model)
+    assert len(found) == count and found[-1] is named[last]
+    freed = {id(p) for part in tail(model, 1) for p in part.parameters()}
+    expected = {id(p) for part in (last, *behind) for p in named[part].parameters()}
+    assert freed == expected
+
+
+def test_the_tail_holds_layers_without_parameters_and_nothing_of_what_comes_before():
+    model = build("test_vit")
+    parts = tail(model, 2)
+    first = blocks(model)[-2]
+    assert {first.attn, first.drop_path1, first.mlp.drop1, model.head_drop} <= set(parts)
+    earlier = [m for block in blocks(model)[:-2] for m in block.modules()]
+    assert not {model, model.blocks, model.patch_embed, model.pos_drop, *earlier} & set(parts)
+
+
+def test_the_tail_leaves_out_what_shares_its_layers_with_earlier_blocks():
+    model = build("test_vit")
+    model.blocks[5].norm1 = model.blocks[0].norm1
+    freed = {id(p) for part in tail(model, 1) for p in part.parameters()}
+    assert id(model.blocks[0].norm1.weight) not in freed
+    assert id(model.blocks[5].norm2.weight) in freed and id(model.head.weight) in freed
+
+
+def test_the_head_of_a_classifier_with_hidden_layers_is_its_last_layer():
+    with torch.device("meta"):
+        caformer = timm.create_model("caformer_s18", num_classes=5)
+        two = timm.create_model("repvit_m0_9", num_classes=5)
+        branches = timm.create_model("crossvit_tiny_240", num_classes=5)
+    assert heads(caformer) == [caformer.head.fc.fc2]
+    assert [head.out_features for head in heads(two)] == [5, 5]
+    assert heads(branches) == list(branches.head)
+
+
 def test_renewed_parts_take_a_fresh_initialisation_and_the_rest_stays(net):
     name, model = net
     changed, fresh = copy.deepcopy(model), build(name, seed=1)
@@ -220,6 +277,25 @@ def test_norms_are_found_by_type_those_of_shortcuts_too():
     found = norms(build("test_resnet"))
     assert len(found) == 15 and all(isinstance(m, nn.BatchNorm2d) for m in found)
     assert len(norms(build("test_vit"))) == 13
+
+
+@pytest.mark.parametrize("norm", [
+    RmsNorm(4), SimpleNorm2d(4), EvoNorm2dS0(4, group_size=2), FilterResponseNormTlu2d(4),
+])  # fmt: skip
+def test_norms_that_torch_does_not_know_are_norms(norm):
+    class NormLinear(nn.Sequential):
+        """A layer with a norm in it is none itself."""
+
+    model = nn.Sequential(NormLinear(norm, nn.Linear(4, 2)), nn.Conv2d(4, 4, 1))
+    assert norms(model) == [norm]
+
+
+def test_scales_that_are_no_norms_are_not_taken_for_one():
+    with torch.device("meta"):
+        model = timm.create_model("convnextv2_atto", num_classes=5)
+        scaled = timm.create_model("caformer_s18", num_classes=5)
+    assert {type(m).__name__ for m in norms(model)} == {"LayerNorm2d", "GlobalResponseNorm"}
+    assert not any("Scale" in type(m).__name__ for m in norms(scaled))
 
 
 def test_mixed_passes_give_every_example_once_and_spread_the_additional_ones():

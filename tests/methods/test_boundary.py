@@ -106,3 +106,14 @@ def test_both_heads_of_a_distilled_transformer_are_widened(class_world):
     method.function(model, ctx, **method.resolve({"epochs": 1, "lr": 0.1}))
     assert model.head.weight.shape == model.head_dist.weight.shape == (10, 24)
     assert method.resolve({})["epochs"] == 10
+
+
+def test_a_head_with_hidden_layers_is_widened_where_it_gives_the_logits(class_world):
+    world = copy.copy(class_world)
+    world.original = copy.deepcopy(class_world.original)
+    width = world.original.fc.in_features
+    torch.manual_seed(0)
+    world.original.fc = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, 10))
+    model = world.unlearn("boundary_expand", epochs=1, lr=1e-2, batch_size=16)
+    assert [tuple(model.fc[i].weight.shape) for i in (0, 2)] == [(32, width), (10, 32)]
+    assert not torch.equal(model.fc[2].weight, world.original.fc[2].weight)

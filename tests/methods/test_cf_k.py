@@ -1,7 +1,10 @@
 """CF-k and EU-k: what is trained, what stays to the bit, and when EU-k is retraining."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from unlearn_bench.api import heads, tail
 
@@ -41,6 +44,34 @@ def test_eu_k_renews_batch_norm_statistics_which_hold_the_forget_set(class_world
     assert statistics
     for name in statistics:
         assert 4 * (steps_per_pass - 1) <= int(part[name]) <= 4 * steps_per_pass
+
+
+@pytest.mark.parametrize("name", ["cf_k", "eu_k"])
+def test_dropout_of_the_freed_part_is_at_work_and_that_of_the_frozen_part_is_not(
+    class_world, name, monkeypatch
+):
+    world = copy.copy(class_world)
+
+    def build(seed):
+        model = class_world.build(seed)
+        model.layer1.add_module("dropped", nn.Dropout(0.1))
+        model.layer4.add_module("dropped", nn.Dropout(0.1))
+        model.global_pool.add_module("dropped", nn.Dropout(0.1))
+        return model
+
+    monkeypatch.setattr(world, "build", build, raising=False)
+    world.original = build(0)
+    world.original.load_state_dict(class_world.original.state_dict())
+    seen = []
+
+    def look(module, inputs):
+        frozen = [*module.layer1.modules(), *module.layer3.modules(), module.bn1]
+        seen.append(([m.training for m in (module.layer4.dropped, module.global_pool.dropped)],
+                     any(m.training for m in frozen)))  # fmt: skip
+
+    world.original.register_forward_pre_hook(look)
+    world.unlearn(name, **(SHORT if name == "cf_k" else {}))
+    assert seen and all(freed == [True, True] and not frozen for freed, frozen in seen)
 
 
 def test_cf_k_over_everything_is_finetuning(class_world):

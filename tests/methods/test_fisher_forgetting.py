@@ -85,6 +85,21 @@ def test_rows_of_forgotten_classes_are_drawn_around_zero(class_world):
     assert torch.equal(model.get_classifier().weight[others], plain[others])
 
 
+def test_no_hidden_unit_of_a_head_is_drawn_around_zero(class_world, monkeypatch):
+    world = copy.copy(class_world)
+    world.original = copy.deepcopy(class_world.original)
+    torch.manual_seed(0)
+    hidden = torch.nn.Linear(world.original.fc.in_features, 32)
+    world.original.fc = torch.nn.Sequential(hidden, torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    known = {name: torch.ones_like(p) for name, p in world.original.named_parameters()}
+    scope = registry.get("fisher_forgetting").function.__globals__
+    monkeypatch.setitem(scope, "fisher_diagonal", lambda model, batches, kind: known)
+    model = world.unlearn("fisher_forgetting", alpha=1e-8, reset_rows=True)
+    assert torch.allclose(model.fc[0].weight, hidden.weight, atol=1e-2)
+    row = world.original.fc[2].weight[8]
+    assert (model.fc[2].weight[8] - row).norm() > 0.9 * row.norm()
+
+
 def test_no_row_is_reset_where_no_class_is_forgotten(random_world):
     one = random_world.unlearn("fisher_forgetting", reset_rows=True).get_classifier().weight
     other = random_world.unlearn("fisher_forgetting").get_classifier().weight
