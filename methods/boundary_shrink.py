@@ -60,7 +60,8 @@ def boundary_shrink(
         epochs: Passes over F. Official code.
         lr: SGD step size; DELETE's authors run it at 1e-4 for 20 epochs. Official code.
         momentum: Of SGD. Official code.
-        batch_size: Examples per step. Common practice: as DELETE's authors run it.
+        batch_size: Examples per step. Common practice: as DELETE's authors run it; official
+            code: 64.
         batch_norm: ``train`` lets the running statistics drift towards F; ``batch`` leaves them
             alone; ``eval`` uses them. Ours: eval.
     """

@@ -57,7 +57,7 @@ def cf_k(
         pull: Weight of half the squared distance to the original weights. Paper: 0; official
             code of SCRUB's comparison has such a term.
         keep_head: Whether the head is frozen too (official code of SCRUB's comparison, for
-            ResNets). Paper: false.
+            ResNets and All-CNN). Paper: false.
         batch_norm: What the BatchNorm layers that are trained do with the batches' statistics;
             frozen ones use and keep their own. Common practice: train; official code of SCRUB's
             comparison: eval.

@@ -9,8 +9,7 @@ for four passes on a cosine; before the last one the same weights get a little n
 Third place of the NeurIPS 2023 unlearning challenge. Only a re-implementation of the challenge
 entry was read. It noises direct children whose name contains "conv", which on its ResNet is
 the stem; we take the stem by structure. It multiplies class weights into the mean of the losses,
-which changes nothing but the step size; ours weight each example. Its weights count the labels
-that the noised model predicts; ours count the true labels.
+which changes nothing but the step size; ours weight each example.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """

@@ -5,7 +5,7 @@ statistics included, and trains them on R by the very recipe of the original. Ex
 layers only: what the frozen ones know of F they keep. Over all layers it is retraining, so that
 where the recipe begins with pre-trained weights the renewed layers begin with those too.
 
-The official code keeps the BatchNorm statistics, which hold F, and a ResNet's head; neither is
+The official code keeps the BatchNorm statistics, which hold F, and the head; neither is
 offered.
 
 Source: Goel et al. 2022, arXiv:2201.06640.

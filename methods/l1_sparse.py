@@ -47,11 +47,11 @@ def l1_sparse(
     Args:
         l1: The penalty's first weight, a. Paper, as others quote it; large networks take less,
             about 1e-5. The official command line's own default, 0.2, belongs to other methods.
-        epochs: Passes over R. Paper.
+        epochs: Passes over R. Official code.
         free_epochs: Last passes without penalty. Official code: 0.
-        lr: SGD step size. Paper.
-        momentum: Of SGD. Paper.
-        weight_decay: L2 penalty. Paper.
+        lr: SGD step size. Official code.
+        momentum: Of SGD. Official code.
+        weight_decay: L2 penalty. Official code.
         batch_size: Examples per step. Official code.
     """
     optimizer = SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)

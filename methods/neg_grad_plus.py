@@ -58,7 +58,8 @@ def neg_grad_plus(
         lr: SGD step size. Paper.
         momentum: Of SGD. Official code: none.
         weight_decay: L2 penalty. Ours: none.
-        alpha: Weight of the retain loss; 1 is fine-tuning, 0 gradient ascent. Paper.
+        alpha: Weight of the retain loss; 1 is fine-tuning (with
+            ``batch_norm=train``), 0 gradient ascent. Paper.
         anchor: Weight of half the squared distance from the original weights, which the
             small-scale experiments add; its value there is unverified. Ours: none.
         batch_size: Examples of R per step. Ours.

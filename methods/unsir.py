@@ -9,8 +9,9 @@
 It reads no image of F, and no class but those forgotten whole.
 
 The paper writes the norm, its code the square; both are here. For transformers, whose weights
-Adam at 0.02 destroys, use the setting of Foster et al.'s code: ``noise_batch=32, noise_steps=25,
-copies=80, retain_per_class=500, impair_lr=1e-4, repair_lr=1e-4, batch_size=128``.
+Adam at 0.02 destroys, use a setting near that of Foster et al.'s code: ``penalty=square,
+noise_batch=32, noise_steps=25, copies=80, retain_per_class=500, impair_lr=1e-4, repair_lr=1e-4,
+batch_size=128``; theirs impairs in batches of 32, which cannot be set apart here.
 
 Source: Tarun et al., IEEE TNNLS 2023, arXiv:2111.08947.
 """
