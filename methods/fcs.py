@@ -6,8 +6,9 @@
    the R batch: every forget example is to be equally like all retain examples; (b) one pass of
    ``CE(retain)``.
 
-The contrast is at least log m, which it is where all similarities of a row are equal. The three
-steps have optimisers of their own, kept over the rounds.
+Where R has fewer batches than F, the contrast stops with R and its cosine does not reach its end,
+as in the code read. The contrast is at least log m, which it is where all similarities of a row
+are equal. The three steps have optimisers of their own, kept over the rounds.
 
 First place of the NeurIPS 2023 unlearning challenge; only a re-implementation of the entry was
 read.

@@ -117,9 +117,13 @@ def fisher_product(model: nn.Module, split: Split, u: Vector, batch_size: int) -
         with torch.enable_grad(), twice_differentiable():
             losses = cross_entropy(model(x), y, reduction="none")
             w = torch.ones_like(losses, requires_grad=True)
-            weighted = torch.autograd.grad(losses, moving, w, create_graph=True)
+            weighted = torch.autograd.grad(
+                losses, moving, w, create_graph=True, materialize_grads=True
+            )
             along = torch.autograd.grad(_dot(list(weighted), u), w, retain_graph=True)[0]
-        for sums, part in zip(total, torch.autograd.grad(losses, moving, along), strict=True):
+        # A parameter that the loss does not reach has a gradient of zero.
+        found = torch.autograd.grad(losses, moving, along, materialize_grads=True)
+        for sums, part in zip(total, found, strict=True):
             sums += part
     return _times(1 / len(split), total)
 

@@ -79,6 +79,15 @@ def test_conjugate_gradients_equal_the_dense_inverse(small, damping):
     assert residual < 1e-9
 
 
+def test_a_parameter_that_the_loss_does_not_reach_counts_as_zero(small):
+    u = [torch.ones_like(p) for p in small.net.parameters()]
+    expected = flat(PARTS["fisher_product"](small.net, small.retain, u, 7))
+    small.net.register_parameter("idle", nn.Parameter(torch.ones(2).double()))
+    u = [torch.ones_like(p) for p in small.net.parameters()]
+    found = PARTS["fisher_product"](small.net, small.retain, u, 7)
+    assert not found[0].any() and torch.allclose(flat(found[1:]), expected)
+
+
 def test_nothing_to_solve_gives_zero(small):
     zero = [torch.zeros_like(p) for p in small.net.parameters()]
     found, residual = PARTS["conjugate_gradients"](lambda u: u, zero, 5, 1e-3)
