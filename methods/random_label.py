@@ -71,7 +71,8 @@ def random_label(
             example's own (ours), ``other`` leaves out only its own (paper), ``all`` leaves out
             none (SalUn's official code).
         order: ``mixed`` batches of F and R (SSD), or ``sequential``, F before R (SalUn).
-        retain_fraction: Share of R to train on; 0 trains on F alone. Paper: 1.
+        retain_fraction: Share of R to train on; 0 trains on F alone, with BatchNorm's statistics
+            as they are (ours: mislabelled F alone would set them). Paper: 1.
         batch_norm: What BatchNorm does with the batches' statistics. Common practice: train.
     """
     step_rule: torch.optim.Optimizer
@@ -90,7 +91,7 @@ def random_label(
         return ctx.forget.relabelled(drawn)
 
     wrong = relabelled()
-    with training(model, batch_norm):
+    with training(model, batch_norm if retain is not None else "eval"):
         for epoch in range(epochs):
             if epoch and relabel == "each_epoch":
                 wrong = relabelled()

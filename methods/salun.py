@@ -79,7 +79,8 @@ def salun(
             (official code). Ours, so that one forgotten class is not taught as another.
         order: ``sequential``, F before R (CIFAR-10), or ``mixed`` batches (CIFAR-100). Official
             code.
-        retain_fraction: Share of R to train on; 0 trains on F alone. Paper: 1.
+        retain_fraction: Share of R to train on; 0 trains on F alone, with BatchNorm's statistics
+            as they are (ours: mislabelled F alone would set them). Paper: 1.
         batch_norm: What BatchNorm does with the batches' statistics. Common practice: train.
     """
     with ctx.precompute():
@@ -104,7 +105,7 @@ def salun(
         return ctx.forget.relabelled(drawn)
 
     wrong = relabelled()
-    with training(model, batch_norm):
+    with training(model, batch_norm if retain is not None else "eval"):
         for epoch in range(epochs):
             if epoch and relabel == "each_epoch":
                 wrong = relabelled()

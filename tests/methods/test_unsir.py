@@ -94,3 +94,12 @@ def test_both_phases_are_run_each_with_its_own_step_size(class_world):
     for change in ({"impair_lr": 1e-3}, {"repair_lr": 1e-3}, {"repair_epochs": 0}, {"copies": 3}):
         other = class_world.unlearn("unsir", **quick | change)
         assert not torch.equal(plain.fc.weight, other.fc.weight), change
+
+
+def test_batches_stay_within_their_size_where_images_are_few(classes_world):
+    ctx = classes_world.context(METHOD)
+    x = torch.randn(6, *next(ctx.retain.batches(1))[0].shape[1:])
+    few = ctx.retain.at(torch.arange(4))
+    batches = list(SCOPE["_noisy"](few, x, torch.ones(6, dtype=torch.long), 20, 8, ctx.rng))
+    assert max(len(labels) for _, labels in batches) == 9  # 124 examples in 16 batches
+    assert sum(len(labels) for _, labels in batches) == 4 + 20 * 6
