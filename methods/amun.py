@@ -1,22 +1,24 @@
 """AMUN, Adversarial Machine UNlearning: train on F's own adversarial examples as true data.
 
-Once, against the original: each x of F is attacked within an l2 ball whose radius doubles from
-0.04 until the original's label changes; the nearest such x_adv is kept with the label that the
-original gives it. Then minimises ``CE`` on D + A, A being the adversarial examples: the model's
-confidence falls just around F, and the original's boundaries do not contradict it. F keeps its
-own labels, since random examples of F are to end up like unseen ones, not misclassified.
+Once, against the original: each x of F takes small steps up its loss, within an l2 ball whose
+radius doubles from 0.04 whenever ``iterations`` steps are spent, and stops at the first point that
+the original gives another label; this x_adv is kept with that label. Then minimises ``CE`` on
+D + A, A being the adversarial examples: the model's confidence falls just around F, and the
+original's boundaries do not contradict it. F keeps its own labels, since random examples of F are
+to end up like unseen ones, not misclassified.
 
 That is made for random examples. Where whole classes are forgotten, F with its own labels would
-teach the class again, so that it is left out there (the authors' variant "advonly"). A fixed
-radius is not AMUN. An example that is misclassified already stands in A as it is; one that no
-radius flips is left out.
+teach the class again, so that it is left out there (the authors' variant "advonly"). Of several
+forgotten classes none may teach another: there an attack moves away from all of them together
+and goes on until the label is a retained class (ours). A fixed radius is not AMUN. An example
+that is labelled so already stands in A as it is; one that no radius brings there is left out.
 
 Source: Ebrahimpour-Boroojeny et al., ICML 2025, arXiv:2503.00917; particulars as the official
-code has them, but that its attack goes on from where the smaller radius ended; ours starts anew.
-The paper itself was not read.
+code has them; the paper itself was not read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +77,7 @@ def amun(
     Args:
         radius: First l2 radius, in pixels of [0, 1]; it doubles where the label holds.
             Official code.
-        iterations: Attack steps at each radius, of a tenth of it. Official code.
+        iterations: Attack steps at each radius, of a tenth of it, at most. Official code.
         keep_forget: Whether F is trained on with its own labels. Official code: true; by default
             only where random examples are forgotten (ours: of classes nothing would be
             forgotten).
@@ -123,7 +125,7 @@ def adversarial_set(
 ) -> tuple[Tensor, Tensor]:
     """Return A: inputs [M, ...] and the original's labels of them, M at most the size of F."""
     found = [
-        nearest_adversarial(model, x, y, ctx.pixels, radius, iterations)
+        nearest_adversarial(model, x, y, ctx.pixels, radius, iterations, ctx.forget_classes)
         for x, y in ctx.forget.batches()
     ]
     images, labels, _ = zip(*found, strict=True)
@@ -131,28 +133,71 @@ def adversarial_set(
 
 
 def nearest_adversarial(
-    model: nn.Module, x: Tensor, y: Tensor, space: Pixels, radius: float, iterations: int
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    space: Pixels,
+    radius: float,
+    iterations: int,
+    forgotten: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Attack each example within a ball that doubles until the model's label is not y.
+    """Attack each example until the model's label is neither y nor a forgotten class.
 
     Returns:
-        Inputs [M, ...], the model's labels of them [M] and the radii [M], 0 where the clean
-        input is misclassified; without the examples that hold their label at any radius.
+        Inputs [M, ...], the model's labels of them [M] and the radii [M] of the balls that they
+        were found in, 0 where the clean input is labelled so; without the examples that are not
+        labelled so within any ball.
     """
+    attacked, away = model, y
+    if forgotten:
+        attacked, away = _TakenForOne(model, forgotten), torch.zeros_like(y)
+    gone = torch.tensor(forgotten, dtype=torch.long, device=y.device)
     images, labels, radii = [], [], []
     # Pixels in [0, 1] are nowhere further apart than this.
     furthest = x[0].numel() ** 0.5
-    moved, current = x, 0.0
-    while len(x):
-        with evaluating(model):
+    moved = x
+    with evaluating(model):
+        for current in _radii(radius, furthest, iterations):
+            if current:
+                moved = l2_pgd(
+                    attacked, x, away, space, radius=current, step=current / 10, iterations=1,
+                    start=moved,
+                )  # fmt: skip
             seen = model(moved).argmax(1)
-        flipped = seen != y
-        images.append(moved[flipped])
-        labels.append(seen[flipped])
-        radii.append(torch.full_like(seen[flipped], current, dtype=x.dtype))
-        x, y = x[~flipped], y[~flipped]
-        if current >= furthest or not len(x):
-            break
-        current = 2 * current or radius
-        moved = l2_pgd(model, x, y, space, radius=current, step=current / 10, iterations=iterations)
+            found = (seen != y) & ~torch.isin(seen, gone)
+            images.append(moved[found])
+            labels.append(seen[found])
+            radii.append(torch.full_like(seen[found], current, dtype=x.dtype))
+            x, y, away, moved = (part[~found] for part in (x, y, away, moved))
+            if not len(x):
+                break
     return torch.cat(images), torch.cat(labels), torch.cat(radii)
+
+
+def _radii(first: float, furthest: float, iterations: int) -> Iterator[float]:
+    """Yield the radius of each step: 0 for none, then doublings up to one that holds all."""
+    yield 0.0
+    current = first
+    yield from repeat(current, iterations)
+    while current < furthest:
+        current *= 2
+        yield from repeat(current, iterations)
+
+
+class _TakenForOne(nn.Module):
+    """A model whose forgotten classes count as one, class 0.
+
+    Its loss there is -log of their joint probability. Moving away from an example's own class
+    alone would as soon end up deep within another forgotten one.
+    """
+
+    def __init__(self, model: nn.Module, forgotten: Sequence[int]) -> None:
+        super().__init__()
+        self.model, self.forgotten = model, list(forgotten)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.model(x)
+        is_forgotten = torch.zeros(logits.shape[1], dtype=torch.bool, device=x.device)
+        is_forgotten[self.forgotten] = True
+        together = logits[:, is_forgotten].logsumexp(1, keepdim=True)
+        return torch.cat([together, logits[:, ~is_forgotten]], 1)

@@ -161,6 +161,11 @@ def test_l2_attacks_stay_in_their_ball_and_reach_their_target():
     distance = (SPACE.of(found) - pixels).flatten(1).norm(dim=1)
     assert distance.max() <= 4 + 1e-4
     assert (model(found).argmax(1) == 2).all()
+    steps = x
+    for _ in range(3):
+        steps = l2_pgd(model, x, target, SPACE, radius=0.5, step=0.3, iterations=1, start=steps)
+    at_once = l2_pgd(model, x, target, SPACE, radius=0.5, step=0.3, iterations=3)
+    assert torch.allclose(steps, at_once, atol=1e-4)
     radii = torch.linspace(0.1, 1, 6)
     near = l2_pgd(model, x, model(x).argmax(1), SPACE, radius=radii, step=radii, iterations=3)
     assert ((SPACE.of(near) - pixels).flatten(1).norm(dim=1) <= radii + 1e-5).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unlearn_bench import registry
-from unlearn_bench.api import l2_pgd
+from unlearn_bench.api import Pixels, l2_pgd
 
 
 def inside(function):
@@ -48,6 +48,27 @@ def test_radii_are_doublings_and_hold_the_examples(attack):
     assert radii.unique().numel() > 1, "a fixed radius is not AMUN"
 
 
+def test_it_stops_at_the_first_step_beyond_the_boundary():
+    """Two classes apart by a plane of unit normal, at known distances from the images."""
+
+    class Plane(torch.nn.Module):
+        def forward(self, x):
+            beyond = 4 * (x.flatten(1).sum(1) / 8 - 4.5)  # 64 pixels: all ones / 8 is a unit
+            return torch.stack([-beyond, beyond], 1)
+
+    space = Pixels(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    x = torch.tensor([0.5, 0.53, 0.56]).view(3, 1, 1, 1).expand(3, 1, 8, 8)
+    distance = 4.5 - x.flatten(1).sum(1) / 8  # 0.50, 0.26, 0.02
+    found, labels, radii = inside("nearest_adversarial")(
+        Plane(), x, torch.zeros(3).long(), space, 0.04, 50
+    )
+    assert (labels == 1).all()
+    walked = (found - x[[2, 1, 0]]).flatten(1).norm(dim=1)  # the nearest is found first
+    beyond = walked - distance[[2, 1, 0]]
+    assert (beyond > 0).all() and (beyond <= radii / 10 + 1e-5).all()
+    assert radii.tolist() == pytest.approx([0.04, 0.32, 0.64])
+
+
 def test_half_the_radius_flips_few(class_world, attack):
     x, y, x_adv, _, radii, space = attack
     assert nearest(x, x_adv, space).max() > 0.04
@@ -69,6 +90,28 @@ def test_what_is_misclassified_already_stays_as_it_is(class_world, attack):
     )
     assert torch.equal(found, x[:4]) and (radii == 0).all()
     assert torch.equal(labels, class_world.original(x[:4]).argmax(1))
+
+
+@pytest.mark.parametrize("scenario", ["classes:1,7", "classes:1,2,3,7,8"])
+def test_no_forgotten_class_is_taught_for_another(worlds, scenario):
+    world = worlds(scenario)
+    context = world.context(registry.get("amun"))
+    images, labels = inside("adversarial_set")(world.original, context, 0.04, 10)
+    assert len(images) == len(world.indices.forget)
+    assert not torch.isin(labels, torch.tensor(world.indices.forget_classes)).any()
+    with torch.no_grad():
+        assert torch.equal(world.original(images).argmax(1), labels)
+
+
+def test_a_mistake_for_another_forgotten_class_does_not_stay(class_world, attack):
+    x, _, *_, space = attack
+    seen = class_world.original(x[:4]).argmax(1)
+    true, others = (seen + 1) % 10, (8, 9)
+    assert torch.isin(seen, torch.tensor(others)).all()
+    _, labels, radii = inside("nearest_adversarial")(
+        class_world.original, x[:4], true, space, 0.04, 10, others
+    )
+    assert (radii > 0).all() and not torch.isin(labels, torch.tensor(others)).any()
 
 
 def test_an_example_that_nothing_flips_is_left_out(attack):

@@ -71,7 +71,7 @@ def project_l2(change: Tensor, radius: Tensor | float) -> Tensor:
 def l2_pgd(
     model: nn.Module, x: Tensor, labels: Tensor, space: Pixels, *, radius: Tensor | float,
     step: Tensor | float, iterations: int, targeted: bool = False,
-    generator: torch.Generator | None = None,
+    start: Tensor | None = None, generator: torch.Generator | None = None,
 ) -> Tensor:  # fmt: skip
     """Projected gradient steps within an l2 ball, pixels kept in [0, 1].
 
@@ -84,7 +84,10 @@ def l2_pgd(
         step: Length of each step along the normalised gradient; likewise.
         iterations: Steps.
         targeted: Whether the loss falls instead of rising.
-        generator: Draws a random start within the ball; without it, start at x.
+        start: Normalised inputs within the ball to go on from; by default x.
+        generator: Draws a random start instead: x and normal noise, shortened to the ball. On
+            images it is longer than any usual radius, so that the start lies on the ball's
+            surface.
 
     Returns:
         Normalised inputs.
@@ -92,7 +95,7 @@ def l2_pgd(
     Source: Madry et al. 2017, arXiv:1706.06083.
     """
     clean = space.of(x)
-    moved = clean
+    moved = clean if start is None else space.of(start)
     if generator is not None:
         noise = torch.randn(x.shape, generator=generator).to(x.device)
         moved = (clean + project_l2(noise, radius)).clamp(0, 1)
