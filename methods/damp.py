@@ -14,7 +14,8 @@ The bias stays. At a_l = 1 the layer is blind to what sets the forgotten classes
 answer to every retained prototype is unchanged. Our a_l = max(0, 2 b_l - 1) * l / L, with b_l the
 balanced accuracy of telling F from R by a threshold on Q^T x half-way between their means: early
 layers, where the classes are not told apart, are hardly touched. Where the retained classes span
-the whole input of a layer no direction is left and it is skipped.
+the whole input of a layer no direction is left and it is skipped. Layers that standardise their
+weight before use are refused: the mean that they take off would bring the direction back.
 
 Source: Hatami, Aalishah and Monosov 2026, Class Unlearning via Depth-Aware Removal of
 Forget-Specific Directions, arXiv:2604.15166.
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -40,6 +42,7 @@ from unlearn_bench.api import (
 
 Layer = nn.Linear | nn.Conv2d
 Watcher = Callable[[Layer, Tensor], None]
+_STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
 @method(
@@ -61,6 +64,12 @@ def damp(
     """
     if not ctx.forget_classes:
         raise MethodError("damp forgets whole classes; take class: or classes: for the scenario")
+    for name, layer in model.named_modules():
+        if isinstance(layer, _STANDARDISED):
+            raise MethodError(
+                f"damp edits weights that act as they are; {name} is a {type(layer).__name__}, "
+                "which standardises its own before use: choose another model"
+            )
     with ctx.precompute():
         prototypes = _prototypes(model, ctx)
         bases = {
@@ -110,15 +119,17 @@ def directions(means: Tensor, forgotten: tuple[int, ...], threshold: float) -> T
     return basis
 
 
-def mean_inputs(layer: Layer, x: Tensor) -> Tensor:
-    """Return what each row of the weight sees on average, [N, groups, in], float64.
+def mean_inputs(layer: Layer, x: Tensor, examples: int) -> Tensor:
+    """Return what each row of the weight sees of each example on average, [N, groups, in], float64.
 
     Args:
         layer: Its kernel may be strided, dilated and grouped.
-        x: The layer's input, [N, ..., in] or [N, C, H, W].
+        x: The layer's input, [N * parts, ..., in] or [N * parts, C, H, W]: transformers with
+            windows hand on those of one example after those of another.
+        examples: N.
     """
     if isinstance(layer, nn.Linear):
-        return x.double().flatten(1, -2).mean(1)[:, None] if x.dim() > 2 else x.double()[:, None]
+        return x.double().reshape(examples, -1, x.shape[-1]).mean(1)[:, None]
     # The mean over the places of the kernel, one of its taps at a time: unfolding all patches
     # at once would take k * k times the input's memory.
     padded, counts = _padded(layer, x.double())
@@ -133,7 +144,7 @@ def mean_inputs(layer: Layer, x: Tensor) -> Tensor:
             ]
             rows.append(seen[..., : counts[0], : counts[1]].mean((2, 3)))
     taps = torch.stack(rows, 2)  # [N, C, k * k], as a flattened kernel is laid out
-    return taps.view(len(x), layer.groups, -1)
+    return taps.view(examples, -1, layer.groups, taps[0].numel() // layer.groups).mean(1)
 
 
 def _padded(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, list[int]]:
@@ -159,14 +170,20 @@ def _padded(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, list[int]]:
 
 
 @contextmanager
-def _watching(model: nn.Module, watcher: Watcher) -> Iterator[None]:
-    """Show the watcher the input of every linear layer and convolution as it comes by."""
+def _watching(model: nn.Module, examples: int, watcher: Watcher) -> Iterator[None]:
+    """Show the watcher the mean inputs of every linear layer and convolution as they come by."""
+    layers = {m: name for name, m in model.named_modules() if isinstance(m, Layer)}
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, Layer)
-        watcher(layer, inputs[0])
+        if len(inputs[0]) % examples:
+            raise MethodError(
+                f"damp cannot tell the examples apart in {layers[layer]}: it takes "
+                f"{len(inputs[0])} rows for a batch of {examples}; choose another model"
+            )
+        watcher(layer, mean_inputs(layer, inputs[0], examples))
 
-    handles = [m.register_forward_pre_hook(hook) for m in model.modules() if isinstance(m, Layer)]
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
     try:
         with evaluating(model):
             yield
@@ -184,11 +201,11 @@ def _prototypes(model: nn.Module, ctx: Context) -> dict[Layer, list[Tensor]]:
             one_hot = torch.nn.functional.one_hot(y, ctx.num_classes).double()
             counts += one_hot.sum(0)
 
-            def add(layer: Layer, given: Tensor, one_hot: Tensor = one_hot) -> None:
-                means = torch.einsum("nc,ngi->gci", one_hot, mean_inputs(layer, given))
+            def add(layer: Layer, seen: Tensor, one_hot: Tensor = one_hot) -> None:
+                means = torch.einsum("nc,ngi->gci", one_hot, seen)
                 sums[layer] = sums[layer] + means if layer in sums else means
 
-            with _watching(model, add):
+            with _watching(model, len(x), add):
                 model(x)
     # Of a class without examples the mean is NaN.
     return {layer: list(total / counts[:, None]) for layer, total in sums.items()}
@@ -215,14 +232,14 @@ def _strengths(
     def share_beyond(split: Split) -> dict[Layer, Tensor]:
         hits: dict[Layer, Tensor] = {}
 
-        def add(layer: Layer, given: Tensor) -> None:
+        def add(layer: Layer, seen: Tensor) -> None:
             axis, middle = axes[layer]
-            score = torch.einsum("ngi,gi->n", mean_inputs(layer, given), torch.stack(axis))
+            score = torch.einsum("ngi,gi->n", seen, torch.stack(axis))
             beyond = (score > middle).sum()
             hits[layer] = hits[layer] + beyond if layer in hits else beyond
 
         for x, _ in split.batches():
-            with _watching(model, add):
+            with _watching(model, len(x), add):
                 model(x)
         return {layer: count / len(split) for layer, count in hits.items()}
 

@@ -18,7 +18,13 @@ NAMES = [
 CLASSES = 4  # nothing may depend on there being ten
 
 
-@pytest.fixture(scope="module", params=["test_vit", "mobilenetv3_small_050", "lenet"])
+ARCHITECTURES = {
+    "test_vit": {}, "mobilenetv3_small_050": {}, "lenet": {},
+    "swin_tiny_patch4_window7_224": {"embed_dim": 24, "window_size": 4},  # a quarter as wide
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def world(request, class_world):
     """40 images of noise, an untrained network: enough to see that a method runs."""
     generator = torch.Generator().manual_seed(0)
@@ -32,8 +38,9 @@ def world(request, class_world):
 
     class Other(type(class_world)):
         def build(self, seed):
-            return models.build(ModelSpec(name=request.param), channels=1, image_size=(16, 16),
-                                num_classes=CLASSES, seed=seed)  # fmt: skip
+            spec = ModelSpec(name=request.param, args=ARCHITECTURES[request.param])
+            return models.build(spec, channels=1, image_size=(16, 16), num_classes=CLASSES,
+                                seed=seed)  # fmt: skip
 
         def context(self, method, seed=0):
             context = super().context(method, seed)

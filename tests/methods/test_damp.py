@@ -60,7 +60,7 @@ def test_classes_without_examples_are_left_out(means):
 ], ids=str)  # fmt: skip
 def test_the_mean_input_of_a_convolution_gives_its_mean_output(conv):
     x = torch.randn(3, 4, 7, 6)
-    seen = PARTS["mean_inputs"](conv, x)
+    seen = PARTS["mean_inputs"](conv, x, 3)
     rows = conv.weight.double().flatten(1).chunk(conv.groups)
     outputs = [seen[:, g] @ part.T for g, part in enumerate(rows)]
     found = torch.cat(outputs, 1) + conv.bias.double()
@@ -70,7 +70,33 @@ def test_the_mean_input_of_a_convolution_gives_its_mean_output(conv):
 def test_patches_are_laid_out_as_the_weight_is():
     conv, x = nn.Conv2d(4, 6, 3, padding=1), torch.randn(2, 4, 5, 5)
     slow = unfold(x.double(), 3, padding=1).mean(2)
-    assert torch.allclose(PARTS["mean_inputs"](conv, x)[:, 0], slow)
+    assert torch.allclose(PARTS["mean_inputs"](conv, x, 2)[:, 0], slow)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(4, 6), nn.Conv2d(4, 6, 3, padding=1, groups=2)])
+def test_the_windows_of_an_example_count_as_one(layer):
+    shape = (3, 5, 7, 4) if isinstance(layer, nn.Linear) else (3, 5, 4, 7, 6)
+    x = torch.randn(shape)  # of each of 3 examples 5 windows
+    seen = PARTS["mean_inputs"](layer, x.flatten(0, 1), 3)
+    slow = torch.stack([PARTS["mean_inputs"](layer, windows, 5).mean(0) for windows in x])
+    assert torch.allclose(seen, slow) and not torch.allclose(seen[0], seen[1], atol=1e-3)
+
+
+def test_a_layer_whose_rows_are_no_examples_is_refused_by_name():
+    model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 2))
+    with (
+        pytest.raises(MethodError, match=r"apart in 1: it takes 10 rows for a batch of 3"),
+        PARTS["_watching"](model, 3, lambda *_: None),
+    ):
+        model(torch.randn(2, 5, 4))
+
+
+def test_weights_that_a_layer_standardises_are_refused(class_world):
+    world = copy.copy(class_world)
+    world.architecture = "test_nfnet"
+    world.original = world.build(0)
+    with pytest.raises(MethodError, match="is a ScaledStdConv2d.*standardises"):
+        world.unlearn("damp")
 
 
 def test_strength_zero_leaves_the_model_alone(class_world):
