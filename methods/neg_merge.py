@@ -10,13 +10,18 @@ weight is kept where all n changes have one sign, and
 
 The copies differ in learning rate, and every second one trains without augmentation. A single
 forgotten class is fitted at once, so that tau is small and lambda large: lambda doubles for as
-long as validation accuracy on what is retained holds. BatchNorm's buffers stay the original's.
+long as validation accuracy on what is retained holds, and halves until it does where the first
+one is too large already. BatchNorm's buffers stay the original's.
+
+Learning rate and augmentation alone make little disagreement: of the weights 34 to 41 % are kept in
+our reports (the log's ``kept``), 5 to 10 % according to a summary of the paper. To that extent it
+is plain task negation, which keeps all of them.
 
 Source: Kim, Han and Choe, ICML 2025, arXiv:2410.05583.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +33,7 @@ from unlearn_bench.api import (
     BatchNormMode,
     Context,
     Fraction,
+    MethodError,
     Momentum,
     NonNegativeFloat,
     PositiveFloat,
@@ -73,9 +79,9 @@ def neg_merge(
         batch_size: Examples per step. Ours.
         batch_norm: What BatchNorm does with the batches' statistics. Ours: eval.
         scale: lambda; null chooses it on validation examples. Ours: null.
-        first_scale: Where the doubling of lambda starts. Ours.
-        keep: Share of the original's validation accuracy on retained classes that must remain
-            for lambda to double. Common practice for task vectors: 0.95.
+        first_scale: Where the doubling or halving of lambda starts. Ours.
+        keep: Share of the original's validation accuracy on retained classes that must remain.
+            Common practice for task vectors: 0.95.
     """
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
 
@@ -100,12 +106,12 @@ def neg_merge(
     ctx.log(kept=kept / sum(part.numel() for part in agreed.values()))
     if scale is None:
         floor = keep * _retained_accuracy(model, ctx)
-        scale, tried = 0.0, first_scale
-        for _ in range(DOUBLINGS):
+
+        def holds(tried: float) -> bool:
             _negate(model, start, agreed, tried)
-            if _retained_accuracy(model, ctx) < floor:
-                break
-            scale, tried = tried, 2 * tried
+            return _retained_accuracy(model, ctx) >= floor
+
+        scale = largest_scale(holds, first_scale)
     _negate(model, start, agreed, scale)
     ctx.log(scale=scale)
     return model
@@ -124,6 +130,29 @@ def consensus(changes: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
             sign = part.sign().to(torch.int8)
             signs[name] = torch.where(signs[name] == sign, sign, 0) if name in signs else sign
     return {name: (signs[name] != 0) * total[name] / count for name in total}
+
+
+def largest_scale(holds: Callable[[float], bool], first: float) -> float:
+    """Return the largest of first * 2^k up to which ``holds`` is true.
+
+    Raises:
+        MethodError: If none holds.
+    """
+    scale = first
+    if holds(scale):
+        for _ in range(DOUBLINGS - 1):
+            if not holds(2 * scale):
+                break
+            scale *= 2
+        return scale
+    for _ in range(DOUBLINGS):
+        scale /= 2
+        if holds(scale):
+            return scale
+    raise MethodError(
+        f"accuracy on what is retained falls even where neg_merge's scale is {scale:g}; lower "
+        "neg_merge.first_scale or neg_merge.keep"
+    )
 
 
 @torch.no_grad()

@@ -2,9 +2,11 @@
 
 import copy
 
+import pytest
 import torch
 
 from unlearn_bench import registry
+from unlearn_bench.errors import MethodError
 
 consensus = registry.get("neg_merge").function.__globals__["consensus"]
 SHORT = {"models": 2, "batch_size": 16}
@@ -54,6 +56,23 @@ def test_statistics_stay_the_originals(class_world):
     model = class_world.unlearn("neg_merge", batch_norm="train", **SHORT)
     for mine, theirs in zip(model.buffers(), class_world.original.buffers(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(("limit", "found"), [(5.0, 4.0), (1.0, 1.0), (0.3, 0.25), (1e-3, 2**-10)])
+def test_the_scale_doubles_or_halves_to_the_largest_that_holds(limit, found):
+    search = registry.get("neg_merge").function.__globals__["largest_scale"]
+    assert search(lambda scale: scale <= limit, 1.0) == found
+
+
+def test_a_scale_that_never_holds_is_an_error_and_no_original():
+    search = registry.get("neg_merge").function.__globals__["largest_scale"]
+    with pytest.raises(MethodError, match="first_scale or neg_merge.keep"):
+        search(lambda scale: False, 1.0)
+
+
+def test_too_large_a_first_scale_does_not_give_the_original_back(class_world):
+    model = class_world.unlearn("neg_merge", first_scale=1e6, **SHORT)
+    assert not torch.equal(flat(model), flat(class_world.original))
 
 
 def test_the_scale_stops_where_validation_accuracy_would_fall(class_world):
