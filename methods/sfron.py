@@ -8,7 +8,9 @@ Of T steps each is a step down ``CE(retain)``; every k-th is preceded by a step 
 
     alpha_t * mean_i w_i CE_i(forget),    w_i = b CE_i^-lambda / sum_i' CE_i'^-lambda,
 
-w held fixed: what still has a low loss is pushed most. That gradient is masked and clipped.
+w held fixed: what still has a low loss is pushed most. Losses count as at least 1e-6 there (ours):
+one that is 0 in float32 would take all the weight, and has no gradient to push by (official code:
+1e-15 is added). That gradient is masked and clipped.
 alpha_t and the learning rate fall to 0 on a cosine.
 
 Importances are those of single examples; the official code squares gradients of whole batches, and
@@ -45,6 +47,7 @@ from unlearn_bench.api import (
 from unlearn_bench.fisher import fisher_diagonal
 
 Importance = Literal["fisher", "batch"]
+LEAST_LOSS = 1e-6
 
 
 @method(
@@ -145,7 +148,7 @@ def saliency(
 
 def balance(losses: Tensor, power: float) -> Tensor:
     """Return weights that favour low losses and sum to their number, [N]."""
-    weights = 1 / (losses**power + 1e-15)
+    weights = losses.clamp_min(LEAST_LOSS) ** -power
     return len(losses) * weights / weights.sum()
 
 

@@ -61,7 +61,13 @@ def test_weights_sum_to_the_batch_and_favour_low_losses():
     assert weights.sum().item() == pytest.approx(3)
     assert (weights / weights[1]).tolist() == pytest.approx([10, 1, 0.5], rel=1e-5)
     assert inside("balance")(losses, 0.0).tolist() == pytest.approx([1, 1, 1])
-    assert torch.isfinite(inside("balance")(torch.tensor([0.0, 1.0]), 0.5)).all()
+
+
+def test_a_loss_of_zero_does_not_take_the_whole_batch():
+    """In float32 cross-entropy is 0 for what is known by heart, and so is its gradient."""
+    weights = inside("balance")(torch.tensor([0.0, 1e-7, 1e-4, 1e-2]), 0.5)
+    assert torch.isfinite(weights).all() and weights[0] == weights[1]
+    assert (weights / weights[2]).tolist() == pytest.approx([10, 10, 1, 0.1], rel=1e-4)
 
 
 def test_the_mask_holds_what_matters_more_to_the_forget_set(class_world):
