@@ -10,7 +10,8 @@ The share of steps hit is ``1 - (1 - |F|/N)^batch_size``: 47 % for 1 % of the da
 logged as ``hit_share``. Only parameters are taken back; BatchNorm's running statistics stay what
 training left and are renewed by the repair alone.
 
-Source: Graves, Nagisetty and Ganesh, AAAI 2021, arXiv:2010.10981.
+Source: Graves, Nagisetty and Ganesh, AAAI 2021, arXiv:2010.10981; particulars as the official code
+has them; the paper itself was not read.
 """
 
 import torch
@@ -48,7 +49,8 @@ def amnesiac(
 
     Args:
         repair_epochs: Passes over R; 0 leaves it at the subtraction. Official code: 5 to 10.
-        lr: Adam step size of the repair, as in training. Official code.
+        lr: Step size of the repair. Official code: 1e-3, as in its training, by Adam there too;
+            here by Adam whatever the recipe trains with (ours).
         batch_size: Examples per step of the repair. Official code.
         batch_norm: What BatchNorm does with the batches' statistics. Common practice: train.
     """
