@@ -81,21 +81,27 @@ def damage(home: Path, out: Path) -> int:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    ("kills", "workers"),
+    [(5, 1), pytest.param(50, 1, marks=pytest.mark.heavy),
+     pytest.param(50, 2, marks=pytest.mark.heavy)],
+)  # fmt: skip
 def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_damage_nothing(
-    kills: int, cli: Any, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    kills: int, workers: int, cli: Any, finished: Any, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     expected = records(finished.out)
     costs = expected["metric"].str.contains(COSTS)
     assert 0 < costs.sum() < len(costs)
     seconds = expected[expected["metric"].isin(["wall_seconds", "wall_seconds_evaluate"])]
     took = 2 + seconds["value"].astype(float).sum()
+    loading = 0 if workers == 1 else 8  # torch, by what workers are forked from
     chance, toll = random.Random(kills), Toll()
     flags = ["--methods", "finetune,scale_weights", "--set", "finetune.epochs=1",
-             "--plugin", finished.plugin]  # fmt: skip
+             "--plugin", finished.plugin, "--workers", workers]  # fmt: skip
 
     def start(out: Path, home: Path) -> Any:
-        environment = {"UNLEARN_BENCH_HOME": str(home)}
+        environment = {"UNLEARN_BENCH_HOME": str(home), "OMP_NUM_THREADS": "1"}
         return cli.start("run", finished.suite, *flags, "--out", out, env=environment)
 
     def check_the_end(out: Path, home: Path, kept: dict[str, bytes], ended: Any) -> None:
@@ -117,8 +123,8 @@ def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_damage_nothing(
         toll.trials += 1
         running = start(out, home)
         # Mostly before the end, so that most kills find work, but often enough after it.
-        left = took * (1 - len(kept) / (ALWAYS + 2))
-        wait_for_a_moment(chance, running, max(2.0, left), out, home)
+        left = max(2.0, took * (1 - len(kept) / (ALWAYS + 2)))
+        wait_for_a_moment(chance, running, left + loading, out, home)
         ended = running.kill_and_wait()
         if ended.code == -9:
             toll.kills += 1
