@@ -387,6 +387,18 @@ def test_gradients_switched_off_are_on_again_for_the_next(
     assert torch.is_grad_enabled()
 
 
+def test_the_data_that_a_process_holds_are_counted_once(harness: Runner) -> None:
+    small, large, larger = (spec_of("original", **size) for size in (
+        {}, {"image_size": 16}, {"image_size": 32},
+    ))  # fmt: skip
+    data = harness.dataset(small)
+    [eight, sixteen] = [harness.data_bytes([spec, spec]) for spec in (small, large)]
+    assert eight == (len(data.train.labels) + len(data.test.labels)) * 8 * 8
+    assert sixteen == 4 * eight
+    # The last two datasets are kept: two of three at most.
+    assert harness.data_bytes([larger, small, large]) == 16 * eight + 4 * eight
+
+
 def test_classes_that_do_not_exist_are_found_before_anything_runs(harness: Runner) -> None:
     with pytest.raises(DataError, match="no class 12 to forget"):
         harness.check_split(spec_of("original", scenarios="class:12"))

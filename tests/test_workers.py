@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
+from unlearn_bench import capacity
 from unlearn_bench.backend import Event, Setup, parse_timeout, perform
+from unlearn_bench.cli import running
 from unlearn_bench.config import expand
 from unlearn_bench.errors import ConfigError
 from unlearn_bench.runner import Runner
@@ -133,6 +135,19 @@ def test_a_time_limit_is_read(text: str, seconds: float) -> None:
 def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--timeout .*: give a time above zero, such as 90s"):
         parse_timeout(text)
+
+
+@pytest.mark.parametrize(("data", "count"), [(0, 4), (3, 2), (30, 1)])
+def test_auto_counts_the_data_that_every_worker_holds(
+    data: int, count: int, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "usable_cores", lambda: 4)
+    monkeypatch.setattr(capacity, "available_memory", lambda: 8 * capacity.GIB)
+    suite = {"name": "s", "datasets": "digits", "models": "lenet", "scenarios": "class:8"}
+    plan = expand(Suite.model_validate(suite | {"methods": "finetune", "threads": 1}), device="cpu")
+    runner: Any = SimpleNamespace(data_bytes=lambda runs: data * capacity.GIB)
+    team, _ = running._on_this_machine("auto", Setup(home, "cpu"), None, plan, runner)
+    assert (team.at_a_time if team else 1) == count
 
 
 def test_a_limit_beyond_what_the_system_can_wait_for_is_waited_for_in_turns(home: Path) -> None:

@@ -7,9 +7,9 @@ killed goes on where the last artifact was finished, and nothing is computed twi
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from unlearn_bench import evaluate, metrics, models, registry
 from unlearn_bench.context import MAX_LOG_ENTRIES, Context, Split, TrainingLog
 from unlearn_bench.cost import Clock, Passes, PeakMemory, environment
 from unlearn_bench.data import splits
-from unlearn_bench.data.datasets import Dataset, load, on_device
+from unlearn_bench.data.datasets import Dataset, TensorImages, load, on_device
 from unlearn_bench.errors import (
     DataError,
     MethodError,
@@ -48,6 +48,8 @@ T = TypeVar("T")
 # The method whose models are G, the reference of every metric that compares with retraining.
 RETRAIN = "retrain"
 
+
+KEPT_DATASETS = 2
 
 # How the steps begin that are told of while an original is trained; what is told of when models
 # are made and only looked at any more. A run that is ended there tells what others may rely on.
@@ -89,7 +91,7 @@ class Runner:
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        self._dataset = lru_cache(maxsize=2)(self._load_dataset)
+        self._dataset = lru_cache(maxsize=KEPT_DATASETS)(self._load_dataset)
         self._failed: dict[str, str] = {}
         self._fingerprints: dict[tuple[str, int | None], str] = {}
         self._inputs: dict[str, dict[str, Any]] = {}
@@ -135,6 +137,17 @@ class Runner:
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset; the last two stay in memory."""
         return self._dataset(spec.dataset, spec.image_size, spec.normalize)
+
+    def data_bytes(self, specs: Iterable[RunSpec]) -> int:
+        """Return the bytes of images that a process holds at most while it does these runs."""
+        sizes = {}
+        for spec in specs:
+            name = spec.dataset, spec.image_size
+            if name not in sizes:
+                data = self._look(partial(self.dataset, spec))
+                images = [part.images for part in (data.train, data.test)]
+                sizes[name] = sum(i.nbytes for i in images if isinstance(i, TensorImages))
+        return sum(sorted(sizes.values())[-KEPT_DATASETS:])
 
     def _fingerprint(self, spec: RunSpec) -> str:
         # Known of what was loaded once, also where the device then had no room for it.

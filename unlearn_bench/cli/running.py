@@ -168,32 +168,32 @@ def run(
     setup = backends.Setup(default_home(), str(target), data_root, download,
                            tuple(plugin or ()))  # fmt: skip
 
-    def find_team(notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
+    def find_team(runner: Runner, notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
         if backend == "ray":
             return _on_ray(workers, setup, limit, plan, notify)
-        return _on_this_machine(workers, setup, limit, plan)
+        return _on_this_machine(workers, setup, limit, plan, runner)
 
     if dry_run:
         # Nothing is written: not even what --download would get.
         runner = Runner(Store(default_home()), _visible(target), data_root=data_root)
-        team, _ = find_team(print)
-        count = team.at_a_time if team else 1
         try:
+            team, _ = find_team(runner, print)
+            count = team.at_a_time if team else 1
             _print_forecast(console, resolved.name, plan, runner, folder, count)
         except DataError as error:
             hint = "; --dry-run downloads nothing" if download else ""
             raise DataError(f"{error}{hint}") from error
         return
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
-        team, place = find_team(progress.notice)
-        console.print(
-            f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {place}, "
-            f"results in {escape(str(folder))}"
-        )
         runner = Runner(
             Store(default_home(), progress.notice), _visible(target), data_root=data_root,
             download=download,
         )  # fmt: skip
+        team, place = find_team(runner, progress.notice)
+        console.print(
+            f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {place}, "
+            f"results in {escape(str(folder))}"
+        )
         command = shlex.join(["unlearn-bench", *sys.argv[1:]])
         with first_in_good_order(progress.notice):
             results = execute(plan, runner, folder, progress, command=command, workers=team)
@@ -293,12 +293,12 @@ def _count(given: str) -> int | None:
 
 
 def _on_this_machine(
-    workers: str, setup: "Setup", timeout: float | None, plan: "Plan"
+    workers: str, setup: "Setup", timeout: float | None, plan: "Plan", runner: "Runner"
 ) -> tuple["Backend | None", str]:
     """Return the processes that execute the runs, None for this one, and where that is."""
     import torch
 
-    from unlearn_bench.capacity import cpu_runs
+    from unlearn_bench.capacity import WORKER_BYTES, cpu_runs
     from unlearn_bench.workers import Workers
 
     device = torch.device(setup.device)
@@ -306,8 +306,13 @@ def _on_this_machine(
     if device.type == "cuda" and device.index is None:
         gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     # By default a GPU is not shared: times are to be compared.
-    auto = cpu_runs(plan.suite.threads) if device.type == "cpu" else len(gpus)
-    count = min(_count(workers) or auto, len(plan.runs))
+    count = _count(workers) or (len(gpus) if device.type == "cuda" else None)
+    if count is None:
+        count = cpu_runs(plan.suite.threads)
+        if count > 1:  # each process holds the data; what they are is only seen by reading them
+            run_bytes = WORKER_BYTES + runner.data_bytes(plan.runs)
+            count = cpu_runs(plan.suite.threads, run_bytes)
+    count = min(count, len(plan.runs))
     place = _describe(device) + (f", {count} at a time" if count > 1 else "")
     if count == 1 and timeout is None:
         return None, place
