@@ -120,6 +120,13 @@ def test_tracebacks_are_for_debugging_only(console: Console) -> None:
     assert "ZeroDivisionError: [division] by zero" in "\n".join(shown(console))
 
 
+def test_a_traceback_may_quote_what_is_no_text() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    LiveProgress(Console(file=stream), 1, debug=True).run_failed("no file \udcff.bin")
+    stream.seek(0)
+    assert "no file \\udcff.bin" in stream.read()
+
+
 def test_several_runs_at_a_time_keep_their_own_clocks(console: Console, clock: Clock) -> None:
     with LiveProgress(console, 2) as live:
         live.run_started(0, spec())

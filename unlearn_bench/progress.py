@@ -109,7 +109,9 @@ class LiveProgress:
     def run_failed(self, trace: str) -> None:
         """Print the traceback, if asked to."""
         if self._debug and trace:
-            self._console.print(Text(trace.rstrip(), style="dim"), soft_wrap=True)
+            # It may quote file names whose bytes are no text, which no terminal takes.
+            fit = trace.rstrip().encode(errors="backslashreplace").decode()
+            self._console.print(Text(fit, style="dim"), soft_wrap=True)
 
     def _shown(self) -> Group:
         """Return the bar and a line for each run under way: since when, which, at what step."""
