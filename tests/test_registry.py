@@ -20,6 +20,8 @@ from pydantic import Field
 from unlearn_bench.api import *
 """
 SIGNED = '@method("mine", access=Access.FORGET)\n'
+GIVEN = "@method('mine', access=Access.NONE, "
+COUNTED = "def f(model, ctx, *, epochs: PositiveInt = 1): ...\n"
 
 
 @pytest.fixture
@@ -171,6 +173,13 @@ def test_a_file_that_cannot_be_loaded_is_named_with_the_line(
         (f"{SIGNED}def f(model, ctx, *, net: Split = None): ...\n", "must be numbers, texts"),
         (f"{SIGNED}def f(model, ctx, *, lr: PositiveFloat = -1): ...\n", "mine.lr=-1: input"),
         (
+            f"{GIVEN}quick={{'epoch': 1}})\n{COUNTED}",
+            r"plug.py:4: method 'mine': quick: mine has no parameter 'epoch'; did you mean",
+        ),
+        (f"{GIVEN}probes={{'epoch': 1}})\n{COUNTED}", r"probes\['epoch'\]: mine has no parameter"),
+        (f"{GIVEN}probes={{'epochs': -1}})\n{COUNTED}", r"probes\['epochs'\]: mine.epochs=-1"),
+        (f"{GIVEN}speed_only=('epoch',))\n{COUNTED}", r"speed_only=\('epoch',\) names no"),
+        (
             "@method('mine', access='forget')\ndef f(model, ctx): ...\n",
             "access='forget' is not one",
         ),
@@ -188,6 +197,12 @@ def test_what_is_no_method_is_refused_when_it_registers(
         registry.load_plugin(write("plug.py", HEAD + text))
     assert "plug.py:4" in str(caught.value)
     assert "mine" not in registry.methods()
+
+
+def test_what_check_sets_is_read_by_the_parameters_types(write: Write) -> None:
+    text = f"{GIVEN}quick={{'names': {{'a'}}}})\ndef f(model, ctx, *, names: list[str] = []): ...\n"
+    registry.load_plugin(write("plug.py", HEAD + text))
+    assert registry.get("mine").quick == {"names": ["a"]}
 
 
 def test_only_python_files_are_loaded(tmp_path: Path, write: Write, plugin: Path) -> None:

@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -77,6 +77,8 @@ class Method:
             that their order must not matter.
         quick: Parameters under which it runs in moments, for `unlearn-bench check`.
         probes: By parameter, what `check` sets it to; a plain value or a :class:`Probe`.
+        speed_only: Parameters that only speed and memory depend on.
+        may_rest: Why it may rightly leave the weights as they are in some scenario or model.
     """
 
     name: str
@@ -92,6 +94,8 @@ class Method:
     one_shot: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Any] = field(default_factory=dict)
+    speed_only: tuple[str, ...] = ()
+    may_rest: str = ""
 
     @property
     def place(self) -> str:
@@ -211,6 +215,8 @@ def method(
     one_shot: bool = False,
     quick: Mapping[str, Any] | None = None,
     probes: Mapping[str, Any] | None = None,
+    speed_only: tuple[str, ...] = (),
+    may_rest: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the unlearning method ``name``.
 
@@ -232,6 +238,10 @@ def method(
         quick: Parameters for a run that takes moments, for `check`: fewer passes, say.
         probes: By parameter a value, or a :class:`Probe`, that must change the weights in
             `check`; without one a neighbouring value is chosen.
+        speed_only: Parameters that only speed and memory depend on, such as how many examples
+            are looked at together; `check` holds them to it.
+        may_rest: Why the weights may rightly stay as they are in some scenario or model, as
+            `check` will tell; without it a run that moves none fails there.
 
     Raises:
         PluginError: If the name, the access or the signature cannot be used, or a default is
@@ -251,9 +261,11 @@ def method(
             _check_scopes(name, forgets)
             entry = Method(
                 name, function, access, source, kind, file, outputs, family, year, tuple(forgets),
-                one_shot, dict(quick or {}), dict(probes or {}),
+                one_shot, dict(quick or {}), dict(probes or {}), tuple(speed_only), may_rest,
             )  # fmt: skip
             _check_defaults(entry)
+            entry = replace(entry, quick=_allowed(entry, "quick", entry.quick))
+            _check_probes(entry)
         except PluginError as error:
             raise PluginError(f"{file}:{_first_line(function)}: {error}") from error
         register(entry)
@@ -297,6 +309,26 @@ def _check_defaults(entry: Method) -> None:
         raise PluginError(
             f"method {entry.name!r}: parameters must be numbers, texts or lists of them: {reason}"
         ) from error
+
+
+def _allowed(entry: Method, what: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as their types read them, such as a set as a list."""
+    try:
+        resolved = entry.resolve(given)
+    except ParameterError as error:
+        raise PluginError(f"method {entry.name!r}: {what}: {error}") from error
+    return {name: resolved[name] for name in given}
+
+
+def _check_probes(entry: Method) -> None:
+    for name, declared in entry.probes.items():
+        probe = declared if isinstance(declared, Probe) else Probe(declared)
+        _allowed(entry, f"probes[{name!r}]", {**entry.quick, **probe.given, name: probe.value})
+    if not set(entry.speed_only) <= set(entry.schema.model_fields):
+        raise PluginError(
+            f"method {entry.name!r}: speed_only={entry.speed_only!r} names no parameter; "
+            'a single one is written with a comma: speed_only=("batch_size",)'
+        )
 
 
 def _check_signature(name: str, function: Callable[..., Any]) -> None:
