@@ -48,6 +48,7 @@ _STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 @method(
     "damp", access=Access.BOTH, source="arXiv:2604.15166", family="editing", year=2026,
     forgets=("class", "classes"), one_shot=True, probes={"threshold": 0.9, "amount": 0.1},
+    may_rest="no layer sets the forgotten classes apart from all others: layers_edited is 0",
 )  # fmt: skip
 def damp(
     model: nn.Module,

@@ -34,7 +34,7 @@ RESET_VARIANCE = 1e-4
 
 @method(
     "fisher_forgetting", access=Access.RETAIN, source="arXiv:1911.04933", family="noise",
-    year=2020, one_shot=True, probes={"cap": 1e-3, "batch_size": 7},
+    year=2020, one_shot=True, probes={"cap": 1e-3}, speed_only=("batch_size",),
 )  # fmt: skip
 def fisher_forgetting(
     model: nn.Module,

@@ -46,6 +46,7 @@ Vector = list[Tensor]
     "influence", access=Access.BOTH, source="arXiv:2304.04934", family="editing", year=2023,
     quick={"examples": 40, "iterations": 5},
     probes={"examples": 20, "iterations": 1, "tolerance": 0.9, "solver": "diagonal"},
+    speed_only=("batch_size",),
 )  # fmt: skip
 def influence(
     model: nn.Module,

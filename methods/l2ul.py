@@ -56,7 +56,7 @@ Importance = Literal["example", "batch"]
     probes={
         "stop_accuracy": 1.0,
         "stop_every": Probe(2, {"stop_accuracy": 1.0}),
-        "stop_examples": Probe(1, {"stop_accuracy": 0.9, "lr": 1e-2, "epochs": 5}),
+        "stop_examples": Probe(1, {"stop_accuracy": 0.99, "lr": 1e-2, "epochs": 5}),
         "most_adversarial": 4,
         "batch_size": 8,
     },

@@ -103,6 +103,7 @@ def scrub(
 @method(
     "scrub_r", access=Access.BOTH | Access.VALIDATION, source="arXiv:2302.09880",
     family="distillation", year=2023, quick=QUICK, probes=PROBES,
+    may_rest="F's error may be nearest the reference before the first epoch: it rewinds there",
 )  # fmt: skip
 def scrub_r(
     model: nn.Module,

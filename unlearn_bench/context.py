@@ -149,7 +149,7 @@ class Split:
         )
 
     def _with(self, name: str, indices: Tensor, labels: Tensor, origins: Tensor) -> "Split":
-        derived = Split(
+        derived = type(self)(
             name, self._part, indices, mean=self._mean, std=self._std, device=self.device,
             batch_size=self.batch_size, augment=self._augment, ledger=self._ledger,
             seed=derive(self._seed, "derived"), labels=labels, origins=origins,

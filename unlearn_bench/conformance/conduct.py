@@ -32,15 +32,19 @@ def other_seeds(subject: Subject) -> str:
 
 @check("old gradients", "gradients never zeroed add up over batches")
 def old_gradients(subject: Subject) -> str:
-    """Run again with rubbish in .grad, at the start and after every optimiser step."""
+    """Run again with rubbish in .grad after every optimiser step.
+
+    Not at the start: a model is handed over without gradients, and ``step(); zero_grad()`` is as
+    right an order as any.
+    """
     base, poisoned = subject.base(), subject.trial(repeat=1, poisoned=True)
     if not poisoned.usable or not same(base.state, poisoned.state):
         same_seed_same_weights(subject)  # else the difference says nothing
         raise FailedError(
-            "what lies in .grad before a backward pass changes the result; call "
-            "optimizer.zero_grad() before every loss.backward()"
+            "what lies in .grad after a step changes the next; call optimizer.zero_grad() once "
+            "for every optimizer.step()"
         )
-    return "do not matter, at the start nor after a step"
+    return "do not matter after a step" if base.steps > 1 else f"{base.steps} steps leave none"
 
 
 @check("fresh batches", "itertools.cycle replays one shuffle and one augmentation for ever")

@@ -9,16 +9,16 @@ from unlearn_bench.conformance.check import check, listed
 from unlearn_bench.conformance.neighbours import neighbours
 from unlearn_bench.conformance.subject import (
     FEWER_CLASSES,
+    FORGOTTEN,
+    DoesNotRunError,
     FailedError,
     NotApplicableError,
     Subject,
     told,
 )
-from unlearn_bench.conformance.trial import State, Trial, same
+from unlearn_bench.conformance.trial import ROUNDING, State, Trial, movement, same
 from unlearn_bench.registry import Probe
 
-# Relative to the norm of all weights: float32 resolves 6e-8 of each.
-ROUNDING = 1e-7
 # Sums in another order differ in the last digits, and a threshold may tip a weight or two.
 ORDER_TOLERANCE, ORDER_TIPPED = 1e-3, 1e-3
 
@@ -29,12 +29,20 @@ def weights_move(subject: Subject) -> str:
     if subject.method.kind == "control":
         raise NotApplicableError("a control may leave the weights alone")
     base = subject.base()
-    moved, total, share = _moved(base.given, base.parameters)
+    moved, total, share = movement(base.given, base.parameters)
     if share < ROUNDING:
         raise FailedError(
             f"{moved:,} of {total:,} weights moved, all together by {share:.0e} of their norm: no "
             "more than rounding; does the optimiser hold this model's parameters, and has the loss "
             "a gradient?"
+        )
+    exact = subject.measured()
+    _, _, without_rounding = movement(exact.given, exact.parameters)
+    if without_rounding < ROUNDING:
+        raise FailedError(
+            f"they move by {share:.0e} of their norm in float32 and by {without_rounding:.0e} in "
+            "float64: the gradient is rounding alone, of which Adam makes full steps; is the "
+            "teacher a copy that shares the student's layers, or the loss constant?"
         )
     return f"{moved:,} of {total:,}, by {share:.1e} of their norm"
 
@@ -55,16 +63,17 @@ def retain_data_matter(subject: Subject) -> str:
 def validation_data_matter(subject: Subject) -> str:
     """Ask for the declared validation data to be read."""
     base = _declared(subject, "validation")
-    other = subject.run("other validation")
-    changes = "no" if same(base.parameters, other.parameters) else "other"
+    _, _, share = movement(subject.measured().parameters, _measured(subject, "other validation"))
+    changes = "no" if share < ROUNDING else "other"
     return f"read ({base.touched.get('validation', 0)} examples); other data give {changes} weights"
 
 
 @check("training log matters", "declared and unused, the log overstates what the method needs")
 def training_log_matters(subject: Subject) -> str:
     """Give a log with every update doubled."""
-    base = _declared(subject, "log")
-    if same(base.parameters, subject.run("other log").parameters):
+    _declared(subject, "log")
+    _, _, share = movement(subject.measured().parameters, _measured(subject, "other log"))
+    if share < ROUNDING:
         raise FailedError("twice the logged updates give the same weights: the log has no effect")
     return "another log gives other weights"
 
@@ -76,18 +85,21 @@ def every_parameter_is_read(subject: Subject) -> str:
     names = list(subject.method.schema.model_fields)
     if not names:
         raise NotApplicableError("it has none")
-    unknown = [name for name in subject.method.probes if name not in names]
-    if unknown:
-        raise FailedError(f"probes name no parameter: {', '.join(unknown)}")
     lively: dict[str, Any] = {}
     dead: list[str] = []
+    speed_only = subject.method.speed_only
     for name in names:
         try:
+            if name in speed_only:
+                _must_not_tell(subject, name)
+                continue
             lively[name] = _telling_value(subject, name)
         except FailedError as error:
             dead.append(f"{name}: {error}")
     if dead:
         raise FailedError("; ".join(dead))
+    if speed_only:
+        return f"{len(lively)}, by {listed(lively)}; speed only: {', '.join(speed_only)}"
     return f"{len(names)}, by {listed(lively)}"
 
 
@@ -127,7 +139,7 @@ def retrained_from_scratch(subject: Subject) -> str:
     if subject.method.kind != "reference":
         raise NotApplicableError("only a reference must be")
     base = subject.base()
-    moved, total, _ = _moved(base.given, base.parameters)
+    moved, total, _ = movement(base.given, base.parameters)
     if moved < 0.99 * total:
         raise FailedError(f"it keeps {total - moved:,} of the original's {total:,} weights")
     if not same(base.state, subject.run("other original").state):
@@ -148,20 +160,27 @@ def _declared(subject: Subject, name: str) -> Trial:
 
 def _data_matter(subject: Subject, name: str) -> str:
     base = _declared(subject, name)
-    other = subject.run(f"other {name}")
-    moved, total, share = _moved(base.parameters, other.parameters)
+    weights = subject.measured().parameters
+    moved, total, share = movement(weights, _measured(subject, f"other {name}"))
     if share >= ROUNDING:
         return f"other {name} images give other weights ({moved:,} of {total:,})"
     # Some need to know only which class is forgotten, and read that from the labels.
     if name == "forget" and subject.scopes[0] == "class":
-        another = subject.run("another class")
-        moved, total, share = _moved(base.parameters, another.parameters)
+        another = _measured(subject, f"instead of {FORGOTTEN['class'][0]}")
+        moved, total, share = movement(weights, another)
         if share >= ROUNDING:
             return f"another class gives other weights ({moved:,} of {total:,}), other images none"
     raise FailedError(
         f"other {name} images give the same weights, but for rounding: "
         f"{base.touched.get(name, 0)} examples were read for nothing, or their loss has no gradient"
     )
+
+
+def _measured(subject: Subject, variant: str) -> State:
+    trial = subject.measured(variant)
+    if not trial.usable:
+        raise DoesNotRunError(told(trial))
+    return trial.parameters
 
 
 def _telling_value(subject: Subject, name: str) -> Any:
@@ -175,20 +194,36 @@ def _telling_value(subject: Subject, name: str) -> Any:
         tried = neighbours(method, name, method.resolve(subject.quick)[name])
     for ground, where in _settings(subject, name, probe.given):
         for value in tried:
-            one = subject.trial(params=ground, **where)
-            other = subject.trial(params={**ground, name: value}, **where)
-            if one.usable and other.usable and not same(one.weights, other.weights):
-                return value
+            one = subject.measured(params=ground, **where)
+            other = subject.measured(params={**ground, name: value}, **where)
+            if one.usable and other.usable:
+                # The statistics count: a parameter may choose what becomes of them alone.
+                _, _, share = movement(one.weights, other.weights)
+                if share >= ROUNDING:
+                    return value
             broken = one if not one.usable else other
             if not broken.usable and name in method.probes:
                 raise FailedError(f"its probe {listed(broken.params)} ends in {told(broken)}")
     if name in method.probes:
         raise FailedError(f"its probe {listed({**probe.given, name: probe.value})} changes nothing")
-    found = f"the same weights by {', '.join(map(str, tried))}" if tried else "no value to try"
+    values = ", ".join(map(str, tried))
+    found = f"the same weights, but for rounding, by {values}" if tried else "no value to try"
     raise FailedError(
         f"read nowhere, or not in these settings ({found}); declare "
-        f'probes={{"{name}": Probe(value, given={{...}})}}'
+        f'probes={{"{name}": Probe(value, given={{...}})}}, or speed_only=("{name}",)'
     )
+
+
+def _must_not_tell(subject: Subject, name: str) -> None:
+    """Hold a parameter to its declaration that only speed depends on it."""
+    base = subject.measured()
+    for value in neighbours(subject.method, name, subject.method.resolve(subject.quick)[name])[:2]:
+        other = subject.measured(params={name: value})
+        if not other.usable:
+            raise FailedError(f"{value} ends in {told(other)}")
+        _, _, share = movement(base.weights, other.weights)
+        if share >= ROUNDING:
+            raise FailedError(f"declared speed_only, but {value} gives other weights ({share:.0e})")
 
 
 def _settings(
@@ -208,13 +243,3 @@ def _settings(
     for scope in subject.scopes[1:]:
         yield {**longer, **given}, {"scope": scope}
     yield {**longer, **given}, {"transformer": True, "classes": FEWER_CLASSES}
-
-
-def _moved(before: State, after: State) -> tuple[int, int, float]:
-    """Return how many weights differ, of how many, and by what share of the norm."""
-    changed = sum(int((tensor != before[name]).sum()) for name, tensor in after.items())
-    total = sum(tensor.numel() for tensor in after.values())
-    square = sum(float((tensor - before[name]).double().square().sum())
-                 for name, tensor in after.items())  # fmt: skip
-    norm = sum(float(before[name].double().square().sum()) for name in after)
-    return changed, total, (square / norm) ** 0.5

@@ -3,12 +3,14 @@
 from unlearn_bench.conformance.check import check, listed
 from unlearn_bench.conformance.subject import (
     FEWER_CLASSES,
+    FORGOTTEN,
+    DoesNotRunError,
     FailedError,
     NotApplicableError,
     Subject,
     told,
 )
-from unlearn_bench.conformance.trial import Trial
+from unlearn_bench.conformance.trial import ROUNDING, Trial, movement
 from unlearn_bench.errors import MethodError, ParameterError
 from unlearn_bench.runner import stored_log
 
@@ -37,13 +39,22 @@ def same_architecture(subject: Subject) -> str:
 
 @check("every declared scenario", "a scenario that is declared will be run")
 def every_declared_scenario(subject: Subject) -> str:
-    """Run one class, several and random examples, as far as declared."""
+    """Run one class, several and random examples, as far as declared; weights must move in each.
+
+    Of several classes each must count: without F read, nothing is known of that.
+    """
     subject.base()
+    seen = subject.scopes[:1]
     for scope in subject.scopes[1:]:
-        trial = subject.trial(scope=scope)
+        trial = subject.measured(scope=scope)
         if not trial.usable:
             raise FailedError(f"{scope}: {told(trial)}; mend it, or declare forgets= without it")
-    return ", ".join(subject.scopes)
+        rests = _must_move(subject, trial, scope, "declare forgets= without it, or ")
+        seen.append(scope + rests)
+    if "classes" in subject.scopes and "forget" in subject.base().read:
+        for label in FORGOTTEN["classes"]:
+            _must_count(subject, label)
+    return ", ".join(seen)
 
 
 @check("any number of classes", "published code counts on ten")
@@ -59,9 +70,10 @@ def any_number_of_classes(subject: Subject) -> str:
 def transformers(subject: Subject) -> str:
     """Run on a small ViT."""
     subject.base()
-    if not _small_transformer(subject).usable:
-        subject.run(transformer=True)
-    return "finite on test_vit"
+    trial = _small_transformer(subject)
+    if not trial.usable:
+        trial = subject.run(transformer=True)
+    return f"finite on test_vit{_must_move(subject, trial, 'test_vit')}"
 
 
 @check("batches of one", "a last batch of one example must not end in NaN or a riddle")
@@ -99,4 +111,32 @@ def log(subject: Subject) -> str:
 
 def _small_transformer(subject: Subject) -> Trial:
     # Both at once; only where that fails they are told apart.
-    return subject.trial(classes=FEWER_CLASSES, transformer=True)
+    return subject.measured(classes=FEWER_CLASSES, transformer=True)
+
+
+def _must_move(subject: Subject, trial: Trial, where: str, advice: str = "or ") -> str:
+    """Refuse weights that stay without a declared reason; return what to add to the finding."""
+    _, _, share = movement(trial.given, trial.parameters)
+    if share >= ROUNDING or subject.method.kind == "control":
+        return ""
+    if subject.method.may_rest:
+        return f" (weights as they were; declared: {subject.method.may_rest})"
+    raise FailedError(
+        f"{where}: the weights move by {share:.0e} of their norm, no more than rounding: nothing "
+        f'is unlearned, and nobody told; mend it, {advice}declare may_rest="the reason"'
+    )
+
+
+def _must_count(subject: Subject, label: int) -> None:
+    """Exchange the examples of one of several forgotten classes, or at last the class."""
+    weights = subject.measured(scope="classes").parameters
+    for variant in (f"other examples of {label}", f"instead of {label}"):
+        other = subject.measured(variant, scope="classes")
+        if not other.usable:
+            raise DoesNotRunError(f"classes: {told(other)}")
+        if movement(weights, other.parameters)[2] >= ROUNDING:
+            return
+    raise FailedError(
+        f"of the classes {', '.join(map(str, FORGOTTEN['classes']))}, {label} does not count: "
+        "whichever examples it has and whatever class stands in its place, the weights are the same"
+    )

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from unlearn_bench.conformance.trial import Trial, attempt
 from unlearn_bench.conformance.world import RECIPE, World, digits, make_world
 from unlearn_bench.registry import SCOPES, Method
 
+FORGOTTEN = {"class": (3,), "classes": (1, 5)}
 SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
 ANOTHER_CLASS = 4
 FEWER_CLASSES = 7
@@ -59,6 +61,14 @@ def _other_original(world: World) -> World:
     return replace(world, original=world.build(1))
 
 
+def _other_examples(world: World, label: int) -> World:
+    return world.with_others("forget", label)
+
+
+def _other_class(world: World, label: int) -> World:
+    return world.with_class(ANOTHER_CLASS, label)
+
+
 def _ordinary(world: World) -> World:
     return world
 
@@ -67,7 +77,11 @@ def _ordinary(world: World) -> World:
 VARIANTS: Mapping[str, Callable[[World], World]] = {
     "": _ordinary,
     "other forget": lambda world: world.with_others("forget"),
-    "another class": lambda world: world.with_class(ANOTHER_CLASS),
+    **{
+        f"{what} {label}": partial(change, label=label)
+        for label in sorted(chain.from_iterable(FORGOTTEN.values()))
+        for what, change in [("other examples of", _other_examples), ("instead of", _other_class)]
+    },
     "other retain": lambda world: world.with_others("retain"),
     "other validation": lambda world: world.with_others("validation"),
     "other log": _other_log,
@@ -87,7 +101,7 @@ class Subject:
     def __init__(self, method: Method) -> None:
         self.method = method
         self.quick = dict(method.quick)
-        self.scopes = [scope for scope in SCOPES if scope in method.forgets]
+        self.scopes: list[str] = [scope for scope in SCOPES if scope in method.forgets]
         self._trials: dict[tuple[Any, ...], Trial] = {}
 
     def base(self) -> Trial:
@@ -113,7 +127,7 @@ class Subject:
     def trial(
         self, variant: str = "", params: Mapping[str, Any] | None = None, *, seed: int = 0,
         scope: str = "", classes: int = 10, transformer: bool = False, repeat: int = 0,
-        poisoned: bool = False,
+        poisoned: bool = False, exact: bool = False,
     ) -> Trial:  # fmt: skip
         """Return a run, made now or before.
 
@@ -126,18 +140,33 @@ class Subject:
             transformer: Whether the model is a ViT.
             repeat: As of `attempt`.
             poisoned: As of `attempt`.
+            exact: Whether model and images are float64.
         """
         scope = scope or self.scopes[0]
         given = self.quick | dict(params or {})
         key = (variant, json.dumps(given, sort_keys=True), seed, scope, classes, transformer,
-               repeat, poisoned)  # fmt: skip
+               repeat, poisoned, exact)  # fmt: skip
         if key not in self._trials:
             make = transformer_world if transformer else small_world
             world = VARIANTS[variant](make(scope, classes, self.method.access.log))
             self._trials[key] = attempt(
-                world, self.method, given, seed, repeat=repeat, poisoned=poisoned
+                world.exactly() if exact else world,
+                self.method,
+                given,
+                seed,
+                repeat=repeat,
+                poisoned=poisoned,
             )
         return self._trials[key]
+
+    def measured(self, variant: str = "", params: Mapping[str, Any] | None = None,
+                 **options: Any) -> Trial:  # fmt: skip
+        """Return a run to see an effect by, in float64 if the method runs in it at all.
+
+        A loss that is zero but for rounding has a gradient of about 1e-9 in float32, and Adam
+        makes full steps of it; in float64 they vanish.
+        """
+        return self.trial(variant, params, exact=self.trial(exact=True).usable, **options)
 
     @property
     def original(self) -> nn.Module:

@@ -26,6 +26,8 @@ from unlearn_bench.seeds import seed_everything
 
 State = dict[str, Tensor]
 TELLING = 4  # fewer examples than this come in the same order by chance
+# Relative to the norm of all weights: float32 resolves 6e-8 of each.
+ROUNDING = 1e-7
 POISON = 1e3  # left in .grad: far from any gradient, and finite, so that nothing hides it
 
 
@@ -80,6 +82,7 @@ class Trial:
         strayed: Training examples looked at that belong to no declared split.
         test_attempts: Tries to look at test images.
         touched: Examples handed out, by split.
+        steps: Of any optimiser.
         forwards: Calls of a model of the original's type.
         batches: Of training passes, the content's hash and how many optimiser steps went before.
         seconds: By phase.
@@ -102,6 +105,7 @@ class Trial:
     strayed: int = 0
     test_attempts: int = 0
     touched: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
     forwards: int = 0
     batches: list[tuple[int, int]] = field(default_factory=list)
     seconds: dict[str, Seconds] = field(default_factory=dict)
@@ -137,17 +141,17 @@ def attempt(
         params: Hyper-parameters that differ from the defaults.
         seed: Of all that the method draws.
         repeat: Random numbers that somebody else draws beforehand; they must not matter.
-        poisoned: Whether to leave rubbish in the gradients, of the model handed over and after
-            every optimiser step; it must not matter either.
+        poisoned: Whether to leave rubbish in the gradients after every optimiser step; it must not
+            matter either. The model handed over has none, as in any run.
     """
     hidden = world.data.test.images
     assert isinstance(hidden, UnreadableImages)
     context = world.context(method, seed, WatchedContext)
     assert isinstance(context, WatchedContext)
+    usual = torch.get_default_dtype()
+    if world.exact:
+        torch.set_default_dtype(torch.float64)  # what the method makes anew is float64 too
     model = copy.deepcopy(world.original)
-    if poisoned:
-        for parameter in model.parameters():
-            parameter.grad = torch.full_like(parameter, POISON)
     trial = Trial(params, given=_copied(model))
     world.ledger.clear()
     world.images.seen[:] = False
@@ -178,6 +182,7 @@ def attempt(
     trial.threads = [t.name for t in threading.enumerate() if t not in threads]
     trial.settings = differences(settings, _settings())
     _put_back(settings)
+    torch.set_default_dtype(usual)
     now = _belongings(world)
     trial.damaged = [name for name in belongings if not torch.equal(belongings[name], now[name])]
     trial.read, trial.refused = context.read, context.refused
@@ -191,8 +196,6 @@ def attempt(
 
 @contextlib.contextmanager
 def _watching(trial: Trial, architecture: type[nn.Module], poisoning: bool) -> Iterator[None]:
-    steps = 0
-
     def forwarded(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if type(module) is not architecture:
             return
@@ -200,11 +203,10 @@ def _watching(trial: Trial, architecture: type[nn.Module], poisoning: bool) -> I
         training = module.training and torch.is_grad_enabled()
         if training and isinstance(inputs[0], Tensor) and len(inputs[0]) >= TELLING:
             content = hash(inputs[0].detach().numpy().tobytes())
-            trial.batches.append((content, steps))
+            trial.batches.append((content, trial.steps))
 
     def stepped(optimizer: Optimizer, args: Any, options: Any) -> None:
-        nonlocal steps
-        steps += 1
+        trial.steps += 1
         if poisoning:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
@@ -306,6 +308,16 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         for name in [*before, *(name for name in after if name not in before)]
         if before.get(name, missing) != after.get(name, missing)
     ]
+
+
+def movement(before: State, after: State) -> tuple[int, int, float]:
+    """Return how many weights differ, of how many, and by what share of the norm."""
+    changed = sum(int((tensor != before[name]).sum()) for name, tensor in after.items())
+    total = sum(tensor.numel() for tensor in after.values())
+    square = sum(float((tensor - before[name]).double().square().sum())
+                 for name, tensor in after.items())  # fmt: skip
+    norm = sum(float(before[name].double().square().sum()) for name in after)
+    return changed, total, (square / norm) ** 0.5
 
 
 def same(a: State, b: State) -> bool:

@@ -6,6 +6,7 @@ looked at them, so that nobody reads unseen.
 
 import copy
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from unlearn_bench import models, registry
 from unlearn_bench.access import SPLITS
-from unlearn_bench.context import Context, Split, TrainingLog
+from unlearn_bench.context import Context, Split, TracedBatch, TrainingLog
 from unlearn_bench.cost import Clock
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load
@@ -61,6 +62,16 @@ class UnreadableImages(TensorImages):
         raise AssertionError("a method read test images")
 
 
+class ExactSplit(Split):
+    """A split whose images are float64."""
+
+    def _iterate(
+        self, batch_size: int | None, generator: torch.Generator | None, augment: str
+    ) -> Iterator[TracedBatch]:
+        for x, y, positions in super()._iterate(batch_size, generator, augment):
+            yield x.double(), y, positions
+
+
 @dataclass
 class World:
     """One scenario on one dataset with its original model.
@@ -72,6 +83,7 @@ class World:
         log: What the original's training did in the batches that held F, if it was recorded.
         architecture: Of the original, as timm names it.
         recipe: What `ctx.train` does.
+        exact: Whether models and images are float64.
         ledger: Examples touched in the last run, by split.
     """
 
@@ -81,6 +93,7 @@ class World:
     log: TrainingLog | None = None
     architecture: str = "test_resnet"
     recipe: Recipe = RECIPE
+    exact: bool = False
     ledger: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -91,7 +104,8 @@ class World:
 
     def build(self, seed: int) -> nn.Module:
         """Return a model with fresh weights."""
-        return _build(self.architecture, self.data, seed)
+        model = _build(self.architecture, self.data, seed)
+        return model.double() if self.exact else model
 
     def split(self, name: str, seed: int = 0, share: float = 1.0) -> Split:
         """Return F, R or V as a method gets it, or a share of it."""
@@ -100,7 +114,8 @@ class World:
             generator = torch.Generator().manual_seed(derive(seed, name, "share"))
             count = max(1, round(share * len(chosen)))
             chosen = chosen[torch.randperm(len(chosen), generator=generator)[:count]]
-        return _split(name, self.data, chosen, derive(seed, name), self.ledger)
+        kind = ExactSplit if self.exact else Split
+        return _split(name, self.data, chosen, derive(seed, name), self.ledger, kind)
 
     def context(
         self, method: registry.Method, seed: int = 0, context_type: type[Context] = Context
@@ -133,20 +148,36 @@ class World:
         returned: nn.Module = method.function(model, context, **method.resolve(params))
         return returned
 
-    def with_others(self, name: str) -> "World":
-        """Return the same world with other examples of the same classes in a split."""
+    def exactly(self) -> "World":
+        """Return the same world in float64."""
+        log = self.log and replace(self.log, change={n: t.double() for n, t in
+                                                     self.log.change.items()})  # fmt: skip
+        original = copy.deepcopy(self.original).double()
+        return replace(self, original=original, log=log, exact=True)
+
+    def with_others(self, name: str, only: int | None = None) -> "World":
+        """Return the same world with other examples of the same classes in a split.
+
+        Args:
+            name: Of the split.
+            only: The class whose examples are exchanged; by default all are.
+        """
         members: Tensor = getattr(self.indices, name)
         labels = self.data.train.labels[members]
         others = members.clone()
-        for label in labels.unique():
+        for label in labels.unique() if only is None else [only]:
             places = (labels == label).nonzero().squeeze(1)
             others[places] = self._spare(int(label))[: len(places)]
         return self._with({name: others})
 
-    def with_class(self, label: int) -> "World":
+    def with_class(self, label: int, instead_of: int) -> "World":
         """Return the same world with another class to be forgotten; R is as it was."""
-        changed = self._with({"forget": self._spare(label)[: len(self.indices.forget)]})
-        return replace(changed, indices=replace(changed.indices, forget_classes=(label,)))
+        forget = self.indices.forget.clone()
+        places = (self.data.train.labels[forget] == instead_of).nonzero().squeeze(1)
+        forget[places] = self._spare(label)[: len(places)]
+        gone = sorted({*self.indices.forget_classes, label} - {instead_of})
+        changed = self._with({"forget": forget})
+        return replace(changed, indices=replace(changed.indices, forget_classes=tuple(gone)))
 
     def _spare(self, label: int) -> Tensor:
         """Return the examples of a class that are in no split."""
@@ -256,8 +287,11 @@ def _train(
     train(model, everyone, recipe, seed=seed, step=_silent, log=log)
 
 
-def _split(name: str, data: Dataset, members: Tensor, seed: int, ledger: Counter[str]) -> Split:
-    return Split(
+def _split(
+    name: str, data: Dataset, members: Tensor, seed: int, ledger: Counter[str],
+    kind: type[Split] = Split,
+) -> Split:  # fmt: skip
+    return kind(
         name, data.train, members, mean=data.mean, std=data.std, device=CPU,
         batch_size=RECIPE.batch_size, augment=RECIPE.augment, seed=seed, ledger=ledger,
     )  # fmt: skip

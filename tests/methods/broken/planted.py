@@ -1,4 +1,6 @@
-"""Methods with one mistake each, most of them found in published code; `sound` has none.
+"""Methods with one mistake each, a dozen of them found in published code.
+
+`sound` and `step_then_zero` have none.
 
 ``test_broken.py`` holds which check finds which. Every method is the same few lines of descent but
 for its mistake, which its docstring names.
@@ -77,6 +79,18 @@ def sound(
     return model
 
 
+@method("step_then_zero", access=Access.FORGET)
+def step_then_zero(model, ctx):
+    """Sound: PyTorch's other common order, gradients zeroed after the step."""
+    optimizer = SGD(model.parameters(), lr=1e-3)
+    with training(model, "eval"):
+        for x, y in ctx.forget.epochs(1, 4):
+            (-cross_entropy(model(x), y)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
+
+
 @method("holds_teachers_parameters", access=Access.BOTH)
 def holds_teachers_parameters(model, ctx):
     """The optimiser holds the parameters of the teacher, and not of the student."""
@@ -99,6 +113,60 @@ def teacher_is_the_student(model, ctx):
     with training(model, "eval"):
         for x, _ in ctx.forget.epochs(3):
             loss = -kl_divergence(teacher(x).detach(), model(x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+@method("adam_and_shallow_teacher", access=Access.FORGET)
+def adam_and_shallow_teacher(model, ctx):
+    """The teacher is a shallow copy, and Adam makes full steps of the gradient's rounding."""
+    teacher = copy.copy(model)
+    optimizer = Adam(model.parameters(), lr=1e-4)
+    with training(model, "eval"):
+        for x, _ in ctx.forget.epochs(2, 8):
+            loss = -kl_divergence(teacher(x).detach(), model(x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+@method("shallow_teacher_of_one_term", access=Access.BOTH)
+def shallow_teacher_of_one_term(model, ctx, *, alpha: PositiveFloat = 0.5):
+    """The term of the shallow teacher is nought: its weight moves rounding alone.
+
+    Args:
+        alpha: Weight of staying with the teacher.
+    """
+    teacher = copy.copy(model)
+    optimizer = Adam(model.parameters(), lr=1e-4)
+    forget = ctx.forget.forever(8)
+    with training(model, "eval"):
+        for x, y in ctx.retain.epochs(1):
+            x_forget, y_forget = next(forget)
+            loss = cross_entropy(model(x), y) - cross_entropy(model(x_forget), y_forget)
+            loss = loss + alpha * kl_divergence(teacher(x).detach(), model(x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+@method("shallow_teacher_of_forgetting", access=Access.BOTH)
+def shallow_teacher_of_forgetting(model, ctx):
+    """The forget term is the shallow teacher's: Adam moves weights by the retain term alone."""
+    teacher = copy.copy(model)
+    optimizer = Adam(model.parameters(), lr=1e-4)
+    with training(model, "eval"):
+        for x, _ in ctx.forget.epochs(1, 8):
+            loss = -kl_divergence(teacher(x).detach(), model(x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for x, y in ctx.retain.epochs(1):
+            loss = cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -142,6 +210,30 @@ def unread_parameter(model, ctx, *, temperature: PositiveFloat = 1.0):
         temperature: Said to soften the outputs.
     """
     return climb(model, ctx)
+
+
+@method("cancelled_parameter", access=Access.FORGET)
+def cancelled_parameter(model, ctx, *, weight: PositiveFloat = 1.0):
+    """A hyper-parameter is multiplied in and divided out: only the last digits differ.
+
+    Args:
+        weight: Of the gradient.
+    """
+    gradient = summed_gradient(model, ctx.forget.batches())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter += 1e-3 * (gradient[name] * weight * 1.1) / (weight * 1.1)
+    return model
+
+
+@method("more_than_speed", access=Access.FORGET, speed_only=("epochs",))
+def more_than_speed(model, ctx, *, epochs: PositiveInt = 1):
+    """What is said to matter for speed alone decides how far the weights move.
+
+    Args:
+        epochs: Passes over F.
+    """
+    return climb(model, ctx, epochs=epochs)
 
 
 @method("unexplained_parameter", access=Access.FORGET)
@@ -296,6 +388,40 @@ def one_class_only(model, ctx):
     """It takes one forgotten class for granted, and does not say so."""
     (wrong,) = ctx.forget_classes
     model.get_classifier().bias.data[wrong] -= ctx.forget.labels.float().mean()
+    return model
+
+
+@method("idle_on_examples", access=Access.FORGET)
+def idle_on_examples(model, ctx):
+    """It works through the forgotten classes: where none is forgotten, nothing happens."""
+    with torch.no_grad():
+        for label in ctx.forget_classes:
+            model.get_classifier().weight[label] *= ctx.forget.labels.float().mean()
+    return model
+
+
+@method("idle_without_batch_norm", access=Access.FORGET)
+def idle_without_batch_norm(model, ctx):
+    """It works through BatchNorm alone: on a ViT nothing happens."""
+    gradient = summed_gradient(model, ctx.forget.batches())
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight += 1e-3 * gradient[f"{name}.weight"]
+    return model
+
+
+@method("first_class_only", access=Access.FORGET)
+def first_class_only(model, ctx):
+    """Of several classes only the first is forgotten."""
+    first = ctx.forget_classes[0] if ctx.forget_classes else ctx.forget.labels[0]
+    optimizer = SGD(model.parameters(), lr=1e-3)
+    with training(model, "eval"):
+        for x, y in ctx.forget.epochs(1):
+            loss = -cross_entropy(model(x[y == first]), y[y == first])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     return model
 
 
