@@ -88,6 +88,9 @@ def check(
         typer.Argument(help="A name, or `all`. Default: those of --plugin.", show_default=False),
     ] = None,
     plugin: Plugins = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only what fails, and the counts.")
+    ] = False,
 ) -> None:
     """Check how a method behaves on a tiny task: what it reads, moves, repeats and gives back."""
     from unlearn_bench import registry
@@ -107,6 +110,8 @@ def check(
         counts = {"passed": 0, "failed": 0, "skipped": 0}
         for finding in examine(entry):
             counts[finding.status] += 1
+            if quiet and finding.status != "failed":
+                continue
             word, style = _STATUS[finding.status]
             console.print(Text.assemble(
                 "  ", (f"{word:7}", style), (finding.check, "bold"), f": {finding.seen}",

@@ -23,10 +23,17 @@ def same_seed_same_weights(subject: Subject) -> str:
     return "bit for bit, whatever others drew before"
 
 
-@check("other seeds", "told for information: some methods draw nothing")
+@check("other seeds", "a seed written into the method makes its spread over seeds a lie")
 def other_seeds(subject: Subject) -> str:
-    """Tell whether another seed gives other weights."""
-    alike = same(subject.base().weights, subject.run(seed=1).weights)
+    """Compare the global generators after another seed; tell whether it gives other weights."""
+    base, other = subject.base(), subject.run(seed=1)
+    reseeded = [name for name, at in base.generators.items() if at == other.generators[name]]
+    if reseeded:
+        raise FailedError(
+            f"after runs of two seeds {' and '.join(reseeded)} would go on alike: it sets a seed "
+            "of its own; draw from ctx.rng, and seed nothing"
+        )
+    alike = same(base.weights, other.weights)
     return "the same weights: it neither draws nor shuffles" if alike else "other weights"
 
 

@@ -87,6 +87,7 @@ class Trial:
         batches: Of training passes, the content's hash and how many optimiser steps went before.
         seconds: By phase.
         entries: What was logged.
+        generators: The state of each global random generator at the return, hashed.
         threads: Threads that run on after the return.
     """
 
@@ -110,6 +111,7 @@ class Trial:
     batches: list[tuple[int, int]] = field(default_factory=list)
     seconds: dict[str, Seconds] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
+    generators: dict[str, int] = field(default_factory=dict)
     threads: list[str] = field(default_factory=list)
 
     @property
@@ -179,6 +181,11 @@ def attempt(
             trial.model, trial.state = returned, _copied(returned)
             trial.layers = differences(layers, _layers(returned))
             trial.flags = differences(flags, _flags(returned))
+    trial.generators = {
+        "random": hash(random.getstate()),
+        "numpy": hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),
+        "torch": hash(torch.get_rng_state().numpy().tobytes()),
+    }
     trial.threads = [t.name for t in threading.enumerate() if t not in threads]
     trial.settings = differences(settings, _settings())
     _put_back(settings)

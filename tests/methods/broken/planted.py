@@ -1,4 +1,4 @@
-"""Methods with one mistake each, a dozen of them found in published code.
+"""Methods with one mistake each, 16 of them after bugs in published code.
 
 `sound` and `step_then_zero` have none.
 
@@ -544,6 +544,16 @@ def draws_elsewhere(model, ctx):
     """Random numbers come from a generator that nobody seeds."""
     random.SystemRandom().random()
     model.get_classifier().bias.data += 0.1 * random.SystemRandom().random()
+    return climb(model, ctx)
+
+
+@method("reseeds", access=Access.FORGET)
+def reseeds(model, ctx):
+    """A seed of its own makes every run draw the same."""
+    torch.manual_seed(42)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1e-3 * torch.randn(parameter.shape)
     return climb(model, ctx)
 
 
