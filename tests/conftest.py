@@ -208,7 +208,8 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
     from unlearn_bench import registry
 
-    monkeypatch.setattr(registry, "_METHODS", dict(registry.methods()))
+    registry.methods()  # loads those of installed packages
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
 
 
 @pytest.fixture

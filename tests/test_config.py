@@ -236,6 +236,46 @@ def test_given_weights_are_known_by_content_and_noted(tmp_path: Path) -> None:
         expand(suite(), device="cpu", original=tmp_path / "none")
 
 
+def test_given_unlearned_models_run_beside_the_controls(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("o.safetensors", "after.safetensors", "b.safetensors")]
+    for file in files:
+        file.write_text(file.name)
+    original, after, other = files
+    asked = resolve_suite(None, Overrides(unlearned=True))
+    plan = expand(asked, device="cpu", original=original, unlearned=[after, other])
+    assert {spec.label for spec in plan.runs} == {*always(), "after", "b"}
+    given = {spec.label: spec for spec in plan.runs if spec.unlearned is not None}
+    assert {s.method for s in given.values()} == {"unlearned"} and set(given) == {"after", "b"}
+    assert given["after"].identity() != given["b"].identity()
+    assert str(tmp_path) not in str(given["after"].identity())
+    assert any("after, b came unlearned: what that cost is not known" in n for n in plan.notes)
+    kept = resolve_suite(None, Overrides(unlearned=True, methods="pbu"))
+    assert [method.name for method in kept.methods] == ["pbu"]
+
+
+@pytest.mark.parametrize(
+    ("names", "original", "changes", "message"),
+    [
+        (["a/x"], None, {}, "--unlearned: give --original too"),
+        (["none"], "o", {}, "--unlearned: no file .*none.safetensors"),
+        (["a/x", "b/x"], "o", {}, "would be called 'x' in the report, which is another file's"),
+        (["pbu"], "o", {}, "would be called 'pbu' in the report, which is a method's"),
+        (["a/x", "twin"], "o", {}, "twin.safetensors holds the same as x.safetensors"),
+        (["a/x"], "o", {"scenarios": ["class:1", "class:2"]}, "name one --dataset, one --model"),
+        ([], "o", {"methods": "unlearned"}, "stands for a file; give it by --unlearned FILE"),
+    ],
+)
+def test_unlearned_models_that_cannot_be_judged_are_refused(
+    names: list[str], original: str | None, changes: dict[str, Any], message: str, write: Write
+) -> None:
+    texts = {"o": "o", "a/x": "same", "b/x": "other", "pbu": "3", "twin": "same"}
+    files = {name: write(f"{name}.safetensors", text) for name, text in texts.items()}
+    paths = [files.get(name, Path("none.safetensors")) for name in names]
+    with pytest.raises(UserError, match=message):
+        expand(suite(**changes), device="cpu", original=original and files[original],
+               unlearned=paths)  # fmt: skip
+
+
 def test_every_named_suite_expands() -> None:
     files = suite_files()
     assert "digits" in files

@@ -428,6 +428,31 @@ def test_given_weights_are_the_original(
     assert (values(harness.run(spec, silent))["retain_accuracy", "retain"] or 0) > 0.8
 
 
+def test_an_unlearned_model_is_judged_and_what_it_cost_is_not_known(
+    weights: dict[str, Tensor], harness: Runner, tmp_path: Path
+) -> None:
+    original, after = saved(weights, tmp_path), tmp_path / "after.safetensors"
+    save_file(weights | {"fc.bias": weights["fc.bias"] - 100 * torch.eye(10)[8]}, after)
+    suite = Suite.model_validate({
+        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "methods": "original", "threads": 1, "recipe": {"epochs": 1, "lr": 4e-3},
+    })  # fmt: skip
+    plan = expand(suite, device="cpu", original=original, unlearned=[after])
+    (spec,) = (spec for spec in plan.runs if spec.unlearned is not None)
+    harness.check_model(spec)
+    result = harness.run(spec, silent)
+    assert (result.method, result.kind) == ("after", "method")
+    found = values(result)
+    assert found["forget_accuracy", "forget"] == 0
+    assert (found["retain_accuracy", "retain"] or 0) > 0.8
+    assert found["wall_seconds_evaluate", ""] and "relearn_time" in str(found)
+    costs = ("wall_seconds", "cpu_seconds", "peak_bytes", "touched", "forward_ex", "precompute")
+    assert not [m for m, _ in found if m.startswith(costs) and m != "wall_seconds_evaluate"]
+    after.write_bytes(original.read_bytes()[:-4] + b"\xff\xff\xff\x7f")
+    with pytest.raises(ModelError, match=r"after.safetensors does not fit .* NaN"):
+        harness.check_model(spec)
+
+
 def test_given_weights_are_judged_under_the_constants_that_are_given(
     weights: dict[str, Tensor], harness: Runner, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ class Overrides:
     original: Path | None = None
     mean: str | None = None
     std: str | None = None
+    unlearned: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,11 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["models"] = [
             {"name": n, "stem": flags.stem or "auto", "pretrained": flags.pretrained} for n in names
         ]
-    if flags.methods:
-        names = [m.strip() for m in flags.methods.split(",") if m.strip()]
+    methods = flags.methods
+    if flags.unlearned and not methods and (name is None or name in suite_files()):
+        methods = "retrain"  # with the controls, which are always added: the question is one model
+    if methods:
+        names = [m.strip() for m in methods.split(",") if m.strip()]
         changes["methods"] = names
         suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
@@ -237,7 +241,10 @@ def _method_specs(suite: Suite) -> list[MethodSpec]:
         named = {spec.name for spec in listed if not spec.label}
         listed = [MethodSpec(name=n) for n in known if n not in named] + listed
     for spec in listed:
-        registry.get(spec.name)
+        if registry.get(spec.name).kind == "given":
+            raise ConfigError(
+                f"methods: {spec.name!r} stands for a file; give it by --unlearned FILE"
+            )
     named = {spec.name for spec in listed}
     always = [n for n, m in known.items() if m.kind != "method" and n not in named]
     specs = [MethodSpec(name=n) for n in always] + listed
@@ -254,8 +261,9 @@ def _resolve_params(suite: Suite, spec: MethodSpec, scenario: Scenario) -> dict[
 
 
 def expand(
-    suite: Suite, *, device: str, original: Path | None = None, source: Path | None = None
-) -> Plan:
+    suite: Suite, *, device: str, original: Path | None = None, source: Path | None = None,
+    unlearned: Sequence[Path] = (),
+) -> Plan:  # fmt: skip
     """Turn a suite into its runs, ordered so that references come before what needs them.
 
     Retraining and the controls are added to every suite: no figure is worth anything without
@@ -266,11 +274,13 @@ def expand(
         device: ``cpu`` or ``cuda``.
         original: The user's own weights, to start from instead of training originals.
         source: The suite's file, for the report.
+        unlearned: The user's unlearned models, to judge beside the methods.
 
     Raises:
         UserError: For unknown methods, wrong parameters, or two entries that run the same.
     """
-    specs = _method_specs(suite)
+    given = _unlearned_files(suite, unlearned, original)
+    specs = _method_specs(suite) + [MethodSpec(name=registry.GIVEN, label=n) for n in given]
     labels = [spec.label or spec.name for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
@@ -281,12 +291,17 @@ def expand(
             f"params: {name!r} is not among the methods of this suite"
             f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
         )
-    weights = _original_file(original) if original else None
+    weights = _weights_file("--original", original) if original else None
     notes: dict[str, None] = {}  # a set that keeps the order
     if weights:
         notes.setdefault(
             "Retraining follows this suite's recipe, which may not be that of the given weights; "
             "these have probably seen the examples held out for validation as well."
+        )
+    if given:
+        notes.setdefault(
+            f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
+            "the retrained models to compare with."
         )
     if weights and suite.seeds > 1:
         notes.setdefault(
@@ -314,6 +329,7 @@ def expand(
                             seed=seed, method=spec.name, label=spec.label or spec.name,
                             params=_resolve_params(suite, spec, scenario), device=device,
                             original=weights, normalize=suite.normalize,
+                            unlearned=given.get(spec.label),
                         ))  # fmt: skip
     return Plan(suite, tuple(runs), tuple(notes), source)
 
@@ -338,11 +354,45 @@ _SCOPE_NAMES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def _original_file(path: Path) -> OriginalFile:
+def _weights_file(flag: str, path: Path) -> OriginalFile:
     path = path.expanduser().resolve()
     if not path.is_file():
-        raise UserError(f"--original: no file {path}; give a .safetensors file of trained weights")
+        raise UserError(f"{flag}: no file {path}; give a .safetensors file of trained weights")
     return OriginalFile(path=path, sha256=file_hash(path))
+
+
+def _unlearned_files(
+    suite: Suite, paths: Sequence[Path], original: Path | None
+) -> dict[str, OriginalFile]:
+    """Return the files of ``--unlearned`` by the label that they get."""
+    if not paths:
+        return {}
+    if original is None:
+        raise ConfigError(
+            "--unlearned: give --original too, the weights before unlearning: what was forgotten "
+            "shows only against the model that knew it"
+        )
+    if max(len(suite.datasets), len(suite.models), len(suite.scenarios)) > 1:
+        raise ConfigError(
+            "--unlearned: a given model is of one architecture and forgot one thing; name one "
+            "--dataset, one --model and one --forget"
+        )
+    files: dict[str, OriginalFile] = {}
+    for path in paths:
+        file = _weights_file("--unlearned", path)
+        label = file.path.stem
+        if label in files or label in registry.methods():
+            taken = "another file's" if label in files else "a method's"
+            raise ConfigError(
+                f"--unlearned: {path.name} would be called {label!r} in the report, which is "
+                f"{taken} name; rename the file"
+            )
+        if twin := next((name for name, f in files.items() if f.sha256 == file.sha256), None):
+            raise ConfigError(
+                f"--unlearned: {path.name} holds the same as {twin}.safetensors; leave one out"
+            )
+        files[label] = file
+    return files
 
 
 def methods_in_force(plan: Plan) -> Mapping[str, registry.Method]:

@@ -6,7 +6,7 @@ part is not in here at all. Everything a method touches is counted.
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, repeat
 
@@ -241,6 +241,7 @@ class Context:
         clock: Clock,
         pixels: Pixels,
         training_log: TrainingLog | None = None,
+        given: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.device = device
         self.rng = torch.Generator().manual_seed(derive(seed, "rng"))
@@ -256,6 +257,7 @@ class Context:
         self._trainer = trainer
         self._clock = clock
         self._training_log = training_log
+        self._given = given
         self._models_built = count()
 
     def _read(self, name: str) -> Split:
@@ -295,6 +297,16 @@ class Context:
                 "add Access.LOG to access= in its @method line, or do not read ctx.training_log"
             )
         return self._training_log
+
+    def given_weights(self) -> Mapping[str, Tensor]:
+        """Return the user's unlearned weights, which `run --unlearned` names.
+
+        Raises:
+            ParameterError: If the run names none.
+        """
+        if self._given is None:
+            raise ParameterError(f"{self._method}: no weights are given; use run --unlearned FILE")
+        return self._given
 
     def new_model(self, pretrained: bool = True) -> nn.Module:
         """Return a model as the recipe begins with it, on the run's device.

@@ -190,7 +190,8 @@ class _Watch:
         """Add unlearning, unless that is in the store, and evaluating."""
         where = (spec.dataset, spec.model.label)
         exactly, any_recipe = variants(spec.method, spec.params, spec.recipe.model_dump())
-        seconds = 0.0 if unlearned else self._durations.unlearning(where, [spec.label, exactly])
+        there = unlearned or spec.unlearned is not None
+        seconds = 0.0 if there else self._durations.unlearning(where, [spec.label, exactly])
         if seconds is None and spec.method == RETRAIN:
             seconds = self._durations.original(where, spec.recipe.epochs)
             assumption = "retraining taken to be as long as the original's training"

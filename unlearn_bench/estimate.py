@@ -58,7 +58,7 @@ class Durations:
             if kind == "original" and "seconds" in notes:
                 spent = notes["seconds"]["wall"]
                 self._originals[where].append(spent / identity["recipe"]["epochs"])
-            if kind == "unlearned":
+            if kind == "unlearned" and "unlearn" in notes["cost"]["seconds"]:
                 spent = notes["cost"]["seconds"]["unlearn"]["wall"]
                 method = (identity["method"], identity["params"], identity["recipe"])
                 for what in variants(*method):

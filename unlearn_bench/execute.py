@@ -260,7 +260,8 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
     seen: set[Any] = set()
     for spec in plan.runs:
         split = ("split", spec.dataset, spec.forget.model_dump_json(), spec.seed)
-        model = ("model", spec.dataset, spec.model.model_dump_json())
+        given = spec.unlearned and spec.unlearned.sha256
+        model = ("model", spec.dataset, spec.model.model_dump_json(), given)
         for what, check in ((split, runner.check_split), (model, runner.check_model)):
             if what not in seen:
                 seen.add(what)
@@ -323,6 +324,7 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
         "suite": suite,
         "device": first.device,
         "original": first.original.sha256 if first.original else None,
+        "unlearned": sorted({s.unlearned.sha256 for s in plan.runs if s.unlearned}) or None,
     }
     # Without a single run there is nothing to mix up: a first attempt that failed early, with
     # the wrong --original for one, does not bar the folder to the next.
@@ -397,7 +399,7 @@ def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:
         there = read_suite(out)
     except OutputError:
         return False
-    telling = ("format", "suite", "device", "original", "plan", "runs", "notes")
+    telling = ("format", "suite", "device", "original", "unlearned", "plan", "runs", "notes")
     return not any(_differs(asked[name], there.get(name)) for name in telling)
 
 
@@ -405,8 +407,8 @@ def _facts(method: str) -> dict[str, Any]:
     """Return what a report says of a method beside its results, and filters by."""
     entry = registry.get(method)
     return {
-        "name": method, "access": str(entry.access), "family": entry.family, "year": entry.year,
-        "source": entry.source,
+        "name": method, "access": "" if entry.kind == "given" else str(entry.access),
+        "family": entry.family, "year": entry.year, "source": entry.source,
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from unlearn_bench.config import Plan, methods_in_force
 from unlearn_bench.files import write_atomically
 from unlearn_bench.keys import file_hash
 from unlearn_bench.runner import Runner
+from unlearn_bench.spec import OriginalFile
 
 SUITE_FILE, PLUGINS = "suite.yaml", "plugins"
 # Beside those that every run's environment names.
@@ -39,6 +40,7 @@ def origin(plan: Plan, keys: Sequence[str], runner: Runner) -> dict[str, Any]:
     """
     methods = methods_in_force(plan)
     asked = {spec.method for spec in plan.runs}
+    original = plan.runs[0].original
     return {
         "commit": commit(Path(__file__).parent),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
@@ -47,6 +49,8 @@ def origin(plan: Plan, keys: Sequence[str], runner: Runner) -> dict[str, Any]:
         },
         "method_files": {name: file_hash(method.file) for name, method in methods.items()},
         "plugins": {name: file_hash(file) for name, file in plugin_files(plan).items()},
+        "original": original and _named(original),
+        "unlearned": {label: _named(file) for label, file in unlearned_files(plan).items()},
         "data": dict(runner.fingerprints),
         "inputs": dict(runner.inputs),
         "planned": {
@@ -80,6 +84,15 @@ def plugin_files(plan: Plan) -> dict[str, Path]:
     return named
 
 
+def unlearned_files(plan: Plan) -> dict[str, OriginalFile]:
+    """Return the user's unlearned models that are judged, by label."""
+    return {spec.label: spec.unlearned for spec in plan.runs if spec.unlearned is not None}
+
+
+def _named(file: OriginalFile) -> dict[str, str]:
+    return {"name": file.path.name, "sha256": file.sha256}
+
+
 def reproduce(plan: Plan, *, data_root: Path | None, download: bool) -> str:
     """Return the shell line that makes the results again when run in the results folder."""
     words = ["unlearn-bench", "run", SUITE_FILE]
@@ -92,6 +105,8 @@ def reproduce(plan: Plan, *, data_root: Path | None, download: bool) -> str:
     first = plan.runs[0]
     if first.original is not None:
         words += ["--original", first.original.path.name]
+    for file in unlearned_files(plan).values():
+        words += ["--unlearned", file.path.name]
     words += ["--device", first.device, "--out", "reproduced"]
     return " ".join([*(f"{name}={value}" for name, value in _FRESH.items()), shlex.join(words)])
 

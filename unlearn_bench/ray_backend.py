@@ -18,8 +18,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -59,6 +59,7 @@ class Job:
         token: Name and content of a file in the driver's store, by which a worker knows it.
         plugins: Path and text of the files that register methods.
         original: The user's own weights, if the suite starts from some.
+        unlearned: The user's unlearned models by their SHA-256.
         folder: The driver's working folder, for datasets named by relative paths.
         shared: Whether workers see the store's folder; None where each looks for itself.
     """
@@ -69,6 +70,7 @@ class Job:
     original: bytes | None
     folder: Path
     shared: bool | None
+    unlearned: Mapping[str, bytes] = field(default_factory=dict)
 
     def sees_the_store(self) -> bool:
         """Whether the store's folder here is the driver's."""
@@ -246,6 +248,7 @@ class RayWorkers:
             several only where ``most`` is more than there are GPUs: then by measured memory.
         timeout: Seconds that a run may take, from when it starts on a worker.
         original: The user's own weights.
+        unlearned: The user's unlearned models.
         shared: Whether workers see the store's folder; by default each looks for itself.
     """
 
@@ -254,7 +257,7 @@ class RayWorkers:
     def __init__(
         self, setup: Setup, *, most: int | None = None, timeout: float | None = None,
         original: OriginalFile | None = None, notify: Callable[[str], None] = lambda _: None,
-        shared: bool | None = None,
+        shared: bool | None = None, unlearned: Sequence[OriginalFile] = (),
     ) -> None:  # fmt: skip
         self.timeout = timeout
         self._most, self._notify = most, notify
@@ -269,6 +272,7 @@ class RayWorkers:
             absolute, f"locks/.seen-{uuid.uuid4().hex}",
             tuple((path.resolve(), path.read_text()) for path in setup.plugins),
             original.path.read_bytes() if original else None, Path.cwd(), shared,
+            {file.sha256: file.path.read_bytes() for file in unlearned},
         )  # fmt: skip
         self._task = ray.remote(_run)
         self._flights: dict[Any, _Flight] = {}
@@ -487,7 +491,7 @@ def _run(
 
     try:
         runner = _runner(job, office, lambda text: tell(notice=text))
-        spec = _with_original(job, spec)
+        spec = _with_weights(job, spec)
         if runner.key(spec) != key:
             raise ConfigError(
                 f"data or code of {spec.label} are others than the driver's; install the same "
@@ -535,14 +539,18 @@ def _runner(job: Job, office: Any, notify: Callable[[str], None]) -> Runner:
     return runner
 
 
-def _with_original(job: Job, spec: RunSpec) -> RunSpec:
-    """Let the specification name a file of this node that holds the user's weights."""
-    if spec.original is None or job.original is None:
-        return spec
-    path = _here(spec.original.path, job.original)
-    return spec.model_copy(
-        update={"original": OriginalFile(path=path, sha256=spec.original.sha256)}
-    )
+def _with_weights(job: Job, spec: RunSpec) -> RunSpec:
+    """Let the specification name files of this node that hold the user's weights."""
+    there = {"original": job.original}
+    if spec.unlearned is not None:
+        there["unlearned"] = job.unlearned.get(spec.unlearned.sha256)
+    found = {}
+    for name, content in there.items():
+        file: OriginalFile | None = getattr(spec, name)
+        if file is not None and content is not None:
+            path = _here(file.path, content)
+            found[name] = OriginalFile(path=path, sha256=file.sha256)
+    return spec.model_copy(update=found)
 
 
 def _here(path: Path, content: bytes) -> Path:

@@ -25,7 +25,9 @@ from unlearn_bench.keys import content_key, file_hash
 
 ENTRY_POINTS = "unlearn_bench.methods"
 _PLUGIN_MODULE = "unlearn_bench_plugin_"
-Kind = Literal["method", "reference", "control"]
+# "given" is the stand-in for models that come unlearned: listed nowhere, run for a file only.
+Kind = Literal["method", "reference", "control", "given"]
+GIVEN = "unlearned"
 # What a scenario can be: one whole class, several, or examples of any class.
 Scope = Literal["class", "classes", "random"]
 SCOPES: tuple[Scope, ...] = ("class", "classes", "random")
@@ -66,7 +68,7 @@ class Method:
         access: Data it may read.
         source: Where it is published, such as ``arXiv:2403.16246``.
         kind: ``method``; ``reference`` for retraining; ``control`` for what only tests the
-            evaluation.
+            evaluation; ``given`` for the stand-in of models that come unlearned.
         file: The file that defines it; its hash is part of every result's key.
         outputs: Of a control that hides something behind its outputs: what turns the model's
             logits [N, C], float64, and the forgotten classes into the logits that metrics see.
@@ -348,7 +350,7 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
 def methods() -> dict[str, Method]:
     """Return every registered method by name, controls and the reference included."""
     _load_entry_points()
-    return dict(sorted(_METHODS.items()))
+    return {n: method for n, method in sorted(_METHODS.items()) if method.kind != "given"}
 
 
 def get(name: str) -> Method:
@@ -358,9 +360,9 @@ def get(name: str) -> Method:
         UnknownNameError: If there is none; names the closest match.
     """
     known = methods()
-    if name not in known:
+    if name not in _METHODS:
         raise unknown_name("method", name, known, "unlearn-bench list methods")
-    return known[name]
+    return _METHODS[name]
 
 
 def _load_entry_points() -> None:

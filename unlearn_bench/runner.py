@@ -176,8 +176,9 @@ class Runner:
 
         def build() -> nn.Module:
             model = self._build(spec, seed=0)
-            if spec.original is not None:
-                models.load_weights(model, spec.original.path)
+            for given in (spec.original, spec.unlearned):
+                if given is not None:
+                    models.load_weights(model, given.path)
             return model
 
         return self._look(build)
@@ -324,12 +325,12 @@ class Runner:
         self, spec: RunSpec, status: Any, *, hashes: Mapping[str, str] | None = None, **rest: Any
     ) -> RunResult:
         """Return a result for ``spec`` with everything filled in that the specification says."""
-        known = {
-            "data": self._fingerprint(spec),
-            "method_file": file_hash(registry.get(spec.method).file),
-        }
+        method = registry.get(spec.method)
+        known = {"data": self._fingerprint(spec), "method_file": file_hash(method.file)}
+        # How a model was unlearned makes no difference to how it is judged.
+        kind = "method" if method.kind == "given" else method.kind
         return RunResult(
-            key=self.key(spec), method=spec.label, kind=registry.get(spec.method).kind,
+            key=self.key(spec), method=spec.label, kind=kind,
             dataset=spec.dataset, model=spec.model.label, scenario=spec.forget.name,
             seed=spec.seed, params=spec.params, status=status, hashes=known | dict(hashes or {}),
             **{"environment": self._environment_of(spec)} | rest,
@@ -472,13 +473,16 @@ class Runner:
             passes.stop()
         peak = memory.growth()
         check_model(returned, expected)
+        cost = {
+            "seconds": {name: asdict(spent) for name, spent in clock.phases.items()},
+            "peak_bytes": peak,
+            "examples": dict(ledger),
+            "passes": passes.examples,
+        }
+        if method.kind == "given":  # reading the file is not what unlearning it has cost
+            cost = {"seconds": {}, "peak_bytes": None, "examples": {}, "passes": {}}
         return returned.state_dict(), {
-            "cost": {
-                "seconds": {name: asdict(spent) for name, spent in clock.phases.items()},
-                "peak_bytes": peak,
-                "examples": dict(ledger),
-                "passes": passes.examples,
-            },
+            "cost": cost,
             "log": stored_log(context.log_entries),
             "environment": _with_halved(self._environment_of(spec), halved),
         }
@@ -517,9 +521,17 @@ class Runner:
             trainer=retrain, clock=clock,
             pixels=Pixels(*(torch.tensor(values, device=self._device).view(-1, 1, 1)
                             for values in (data.mean, data.std))),
-            training_log=log,
+            training_log=log, given=self._given_weights(spec),
         )  # fmt: skip
         return context
+
+    def _given_weights(self, spec: RunSpec) -> dict[str, Tensor] | None:
+        """Return the user's unlearned weights, which fit the model, if the run is about such."""
+        if spec.unlearned is None:
+            return None
+        model = self._build(spec, seed=0)
+        models.load_weights(model, spec.unlearned.path)
+        return model.state_dict()
 
     def _evaluation(
         self, spec: RunSpec, unlearned: Artifact, original: Artifact, retrained: Artifact | None,
@@ -573,7 +585,9 @@ class Runner:
 def reference(spec: RunSpec) -> RunSpec:
     """Return the run that makes G, which the metrics of ``spec`` compare with."""
     params = registry.get(RETRAIN).resolve({})
-    return spec.model_copy(update={"method": RETRAIN, "label": RETRAIN, "params": params})
+    return spec.model_copy(
+        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None}
+    )
 
 
 def check_model(returned: object, expected: Mapping[str, Tensor]) -> None:

@@ -220,7 +220,7 @@ class Normalize(Spec):
 
 
 class OriginalFile(Spec):
-    """The user's own trained weights: where they lie and what they hold."""
+    """Weights of the user's own: where they lie and what they hold."""
 
     path: Path
     sha256: str
@@ -292,6 +292,7 @@ class RunSpec(Spec):
         device: ``cpu`` or ``cuda``: results differ in the last digits and times entirely.
         original: The user's weights to start from, instead of training them.
         normalize: Constants of the inputs, where the suite gives any.
+        unlearned: The user's unlearned weights, where these are judged instead of a method.
     """
 
     dataset: str
@@ -308,6 +309,7 @@ class RunSpec(Spec):
     device: str
     original: OriginalFile | None = None
     normalize: Normalize | None = None
+    unlearned: OriginalFile | None = None
 
     def input_identity(self) -> dict[str, Any]:
         """Return what determines the inputs beside the data; nothing where nothing is given."""
@@ -338,6 +340,9 @@ class RunSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the unlearned model, apart from data and method code."""
-        return self.training_identity() | self.model_dump(
-            mode="json", include={"forget", "method", "params"}
+        given = {"unlearned": self.unlearned.sha256} if self.unlearned else {}
+        return (
+            self.training_identity()
+            | self.model_dump(mode="json", include={"forget", "method", "params"})
+            | given
         )

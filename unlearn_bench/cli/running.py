@@ -80,6 +80,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    unlearned: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Judge this model (.safetensors), unlearned elsewhere; with --original, from "
+            "which it came; repeatable. Without --methods no method is run.",
+            show_default=False,
+        ),
+    ] = None,
     stem: Annotated[
         str | None,
         typer.Option(help="auto, small or standard first layers.", show_default=False),
@@ -159,9 +167,10 @@ def run(
         methods=methods, model=model, stem=stem, pretrained=pretrained, dataset=dataset,
         image_size=image_size, forget=tuple(forget or ()), seeds=seeds, epochs=epochs,
         settings=tuple(set_ or ()), mean=mean, std=std,
+        unlearned=bool(unlearned),
     ))  # fmt: skip
     plan = config.expand(
-        resolved, device=target.type, original=original,
+        resolved, device=target.type, original=original, unlearned=tuple(unlearned or ()),
         source=config.suite_file(suite or config.DEFAULT_SUITE),
     )  # fmt: skip
     folder = out or Path("runs") / resolved.name
@@ -340,6 +349,8 @@ def _on_ray(
     """Return the tasks that execute the runs, and where that is."""
     import torch
 
+    from unlearn_bench.origin import unlearned_files
+
     ray = _ray()
     first = plan.runs[0]
     # Results depend in their last digits on the threads: as many as a serial run here would have.
@@ -348,6 +359,7 @@ def _on_ray(
     team = ray.RayWorkers(
         replace(setup, device=first.device, threads=threads), most=_count(workers),
         timeout=timeout, original=first.original, notify=notify,
+        unlearned=tuple(unlearned_files(plan).values()),
     )  # fmt: skip
     return team, ray.describe_cluster()
 

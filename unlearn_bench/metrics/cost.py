@@ -43,17 +43,18 @@ def cost_records(cost: Mapping[str, Any]) -> list[Record]:
     """Turn the costs that the runner noted into records; what was not measured is left out.
 
     Args:
-        cost: ``seconds`` (phase to wall, cpu, gpu), ``peak_bytes``, ``examples`` by split,
-            ``passes`` (forward and backward, in examples).
+        cost: ``seconds`` (phase to wall, cpu, gpu; without ``unlearn`` where a model came
+            unlearned), ``peak_bytes``, ``examples`` by split, ``passes`` (forward and backward,
+            in examples).
     """
     seconds = cost["seconds"]
-    unlearn = seconds["unlearn"]
-    precompute = seconds.get("precompute", {"wall": 0.0})
+    unlearn = seconds.get("unlearn", {})
+    precompute = seconds.get("precompute", {"wall": 0.0} if unlearn else {})
     values = [
-        ("wall_seconds", "", unlearn["wall"]),
-        ("wall_seconds_precompute", "", precompute["wall"]),
-        ("cpu_seconds", "", unlearn["cpu"]),
-        ("gpu_seconds", "", unlearn["gpu"]),
+        ("wall_seconds", "", unlearn.get("wall")),
+        ("wall_seconds_precompute", "", precompute.get("wall")),
+        ("cpu_seconds", "", unlearn.get("cpu")),
+        ("gpu_seconds", "", unlearn.get("gpu")),
         ("wall_seconds_original", "", seconds.get("original", {}).get("wall")),
         ("wall_seconds_evaluate", "", seconds.get("evaluate", {}).get("wall")),
         ("peak_bytes", "", cost["peak_bytes"]),

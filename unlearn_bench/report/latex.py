@@ -255,7 +255,8 @@ def _caption(section: Section, origin: Provenance) -> str:
         else "One seed, so without intervals."
     )
     if origin.recipe:
-        said.append(f"Original and retrained model: {origin.recipe}.")
+        given = f"Original: {origin.original}. Retrained model" if origin.original else ""
+        said.append(f"{given or 'Original and retrained model'}: {origin.recipe}.")
     if section.compared:
         said.append(distance_definition(section))
     if TIME_RATIO in section.table.columns:

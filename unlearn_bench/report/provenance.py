@@ -32,6 +32,7 @@ class Provenance:
         failed: Runs that ended without one.
         notes: Remarks of the harness.
         recipe: How original and retrained models were trained, in words.
+        original: Name and hash of the file that the original was given in, if it was.
         hardware: What the times were measured on.
         not_run: Planned runs without a result, a method's seeds together.
     """
@@ -45,6 +46,7 @@ class Provenance:
     failed: int
     notes: tuple[str, ...]
     recipe: str = ""
+    original: str = ""
     hardware: str = ""
     not_run: tuple[str, ...] = ()
 
@@ -159,7 +161,7 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
     machines = dict.fromkeys(filter(None, (hardware_text(run.environment) for run in runs)))
     hardware = "; ".join(machines) or hardware_text(mapping(stored.get("environment")))
     recipe = _recipe(mapping(suite.get("recipe")))
-    file = mapping(origin.get("suite_file"))
+    file, original = mapping(origin.get("suite_file")), mapping(origin.get("original"))
     not_asked = [str(name) for name in origin.get("not_asked") or ()]
     facts = (
         ("Suite", str(suite.get("name", ""))),
@@ -169,7 +171,12 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
         ("Hardware", hardware),
         ("Began", str(stored.get("started") or "")),
         ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else ""),
-        ("Training", recipe),
+        ("Original", _given(original)),
+        ("Retraining" if original else "Training", recipe),
+        ("Unlearned models", "; ".join(
+            f"{label}: {_given(mapping(file))}"
+            for label, file in mapping(origin.get("unlearned")).items()
+        )),
         ("Data", _hashes(mapping(origin.get("data")).items())),
         *_inputs(mapping(origin.get("inputs"))),
         ("Method files", _hashes(mapping(origin.get("method_files")).items())),
@@ -192,9 +199,15 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
         failed=len(failed),
         notes=tuple(str(note) for note in stored.get("notes") or ()),
         recipe=recipe,
+        original=_given(original),
         hardware=hardware,
         not_run=_not_run(planned, plan - finished - failed),
     )
+
+
+def _given(file: Mapping[str, Any]) -> str:
+    """Name a file of weights that came from outside."""
+    return f"given ({file['name']}, SHA-256 {file['sha256']})" if file else ""
 
 
 def _inputs(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
