@@ -491,6 +491,7 @@ def test_bare_names_are_for_scripts(cli: Any, plugin: Path) -> None:
     assert "random_label" not in names and " " not in names and "name" not in names.split()
     assert cli("list", "metrics", "--names", "forget_acc*").out == "forget_accuracy\n"
     assert cli("list", "suites", "--names", "nothing*").out == ""
+    assert cli("list", "suites", "nothing*").out == "none\n"
 
 
 # `check`: exit code 0 if all is well, 1 if a check fails, 2 if it was asked wrongly.

@@ -1,5 +1,6 @@
 """What the README promises, run as it stands there."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from unlearn_bench import models
+from unlearn_bench import models, registry
 from unlearn_bench.data import datasets
 from unlearn_bench.report.provenance import read_report
 from unlearn_bench.spec import ModelSpec, Normalize
@@ -25,6 +26,19 @@ def command_of(section: str) -> list[str]:
     text = README.read_text().partition(f"## {section}\n")[2]
     block = text.partition("```bash\n")[2].partition("```")[0]
     return shlex.split(block.replace("\\\n", " "))
+
+
+def test_the_table_names_families_as_the_command_line_does() -> None:
+    table = README.read_text().partition("| family | methods |")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if " | `" in line]
+    named = {
+        name: re.split("[,:]", family)[0]
+        for family, text in rows
+        for name in re.findall("`([a-z0-9_]+)`", text)
+    }
+    methods = {name: entry for name, entry in registry.methods().items() if entry.kind == "method"}
+    assert named.keys() >= methods.keys()
+    assert {n: named[n] for n in methods} == {n: entry.family for n, entry in methods.items()}
 
 
 def draw(folder: Path) -> None:

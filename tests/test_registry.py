@@ -157,6 +157,12 @@ def test_a_file_that_cannot_be_loaded_is_named_with_the_line(
         registry.load_plugin(write("plug.py", text))
 
 
+def test_a_plug_in_that_imports_what_lies_beside_it_is_told_to_be_one_file(write: Write) -> None:
+    write("my_helpers.py", "x = 1\n")
+    with pytest.raises(PluginError, match=r"plug.py:1: .*; a plug-in is one file: put both into"):
+        registry.load_plugin(write("plug.py", "import my_helpers\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

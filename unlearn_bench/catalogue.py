@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from unlearn_bench import registry
 from unlearn_bench.access import SPLITS, Access
-from unlearn_bench.errors import ConfigError, unknown_name
+from unlearn_bench.errors import ConfigError, UnknownNameError, suggestion, unknown_name
 
 FORGOTTEN: dict[registry.Scope, str] = {
     "class": "one class", "classes": "several classes", "random": "any examples",
@@ -89,7 +89,10 @@ def listing(what: str, access: str | None = None, family: str | None = None) -> 
     known = registry.methods()
     families = {known[row[0]].family for row in whole.rows}
     if family is not None and family not in families:
-        raise unknown_name("family", family, families, f"unlearn-bench list {what}")
+        raise UnknownNameError(
+            f"no family named {family!r}{suggestion(family, families)} (families: "
+            f"{', '.join(sorted(filter(None, families)))})"
+        )
     has = Access.NONE if access is None else _access(access)
     rows = [
         row

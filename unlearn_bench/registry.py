@@ -408,7 +408,7 @@ def load_plugin(path: Path) -> list[str]:
         raise PluginError(f"{place}: {error.msg}") from error
     except (Exception, SystemExit) as error:  # a script that ends itself is no plug-in either
         raise PluginError(
-            f"{path}:{_line_in(error, path)}: {type(error).__name__}: {error}"
+            f"{path}:{_line_in(error, path)}: {type(error).__name__}: {error}{_advice(error, path)}"
         ) from error
     added = [name for name, known in _METHODS.items() if known.file == path]
     if not added:
@@ -417,6 +417,14 @@ def load_plugin(path: Path) -> list[str]:
             '@method("name", access=Access.FORGET) from unlearn_bench.api'
         )
     return added
+
+
+def _advice(error: BaseException, path: Path) -> str:
+    """Say what to do where a plug-in imports what lies beside it: only its own text travels."""
+    beside = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0]
+    if beside and any((path.parent / name).exists() for name in (beside, f"{beside}.py")):
+        return "; a plug-in is one file: put both into one, or install them as a package"
+    return ""
 
 
 def _line_in(error: BaseException, path: Path) -> int:

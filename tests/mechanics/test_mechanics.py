@@ -32,6 +32,8 @@ from unlearn_bench.api import (
     training,
     twice_differentiable,
 )
+from unlearn_bench.errors import MethodError
+from unlearn_bench.mechanics.modes import training
 from unlearn_bench.spec import ModelSpec
 
 ARCHITECTURES = {
@@ -333,3 +335,14 @@ def test_gradients_of_gradients_exist_where_torch_has_none(layer):
     usual, expected = slope()
     assert torch.allclose(plain, usual, atol=1e-6)
     assert torch.allclose(gradient, expected, atol=1e-5)
+
+
+def test_one_example_by_itself_is_told_with_both_ways_out() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    with (
+        pytest.raises(MethodError, match="batch_size to at least 2, .* a single example, --set"),
+        training(model),
+    ):
+        model(torch.zeros(1, 2))
+    with training(model, "eval"):
+        assert model(torch.zeros(1, 2)).isfinite().all()

@@ -48,6 +48,9 @@ def list_(
         for row in rows:
             print(row[0])
         return
+    if not rows:
+        print("none")
+        return
     table = Table(box=None, pad_edge=False)
     for heading in listing.columns:
         # A name that is broken in two cannot be copied.

@@ -64,8 +64,9 @@ def training(
             if "more than 1 value per channel" not in str(error):
                 raise
             raise MethodError(
-                "BatchNorm cannot normalise a batch of one example by itself; raise batch_size to "
-                "at least 2, or let batch_norm be eval"
+                "BatchNorm cannot normalise a batch of one example by itself: raise batch_size to "
+                "at least 2, or, if F has a single example, --set METHOD.batch_norm=eval where the "
+                "method has it"
             ) from error
         finally:
             for norm, tracked in zip(norms, tracking, strict=True):
