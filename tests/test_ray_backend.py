@@ -142,7 +142,7 @@ def noting(folder: Path) -> Iterator[Path]:
     file = folder / "noting.py"
     file.write_text(NOTING.format(folder=str(folder / "notes")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_METHODS", dict(registry.methods()))
+        patch.setattr(registry, "_METHODS", dict(registry._METHODS))
         registry.load_plugin(file)
         yield file
 

@@ -33,7 +33,6 @@ from unlearn_bench.api import (
     twice_differentiable,
 )
 from unlearn_bench.errors import MethodError
-from unlearn_bench.mechanics.modes import training
 from unlearn_bench.spec import ModelSpec
 
 ARCHITECTURES = {
