@@ -127,20 +127,24 @@ def test_a_mean_stands_with_its_interval(folder, run):
     assert row[1].strip().startswith(r"50.0\,{\scriptsize$\pm$\,")
 
 
-def judged(run, near: float, far: float, seeds: int):
-    """Two methods whose every accuracy lies ``near`` and ``far`` from retraining's."""
+def judged(run, near: float, far: float, seeds: int, power: float = 0.25, fake: float = 0.25):
+    """Two methods whose every accuracy lies ``near`` and ``far`` from retraining's.
+
+    The loss attack tells the original from retraining, by ``power``; the methods are like it.
+    """
     runs = []
     for seed in range(seeds):
         wobble = 0.002 * (-1) ** seed
-        for name, kind, gap in (
-            ("retrain", "reference", 0.0), ("retrain_other_seed", "control", 0.0),
-            ("near", "method", near), ("far", "method", far),
+        for name, kind, gap, auc in (
+            ("retrain", "reference", 0.0, 0.5), ("retrain_other_seed", "control", 0.0, 0.5),
+            ("original", "control", 0.3, 0.5 + power), ("logit_mask", "control", 0.0, 0.5 + fake),
+            ("near", "method", near, 0.5), ("far", "method", far, 0.5),
         ):  # fmt: skip
             values = {
                 f"{part}_accuracy": 0.5 + gap + wobble
                 for part in ("forget", "retain", "test_forget", "test_retain")
             }
-            runs.append(run(name, seed, kind=kind, **values))
+            runs.append(run(name, seed, kind=kind, mia_loss_auc=auc, **values))
     return runs
 
 
@@ -154,6 +158,26 @@ def test_the_nearest_is_not_bold_where_all_are_told_apart(folder, run):
     text = tex_of(folder(judged(run, near=0.2, far=0.3, seeds=3)))
     assert r"\textbf" not in text
     assert "no bold" in text
+
+
+@pytest.mark.parametrize(
+    ("power", "fake", "said"),
+    [
+        (0.0, 0.25, "No metric that looks into the model tells even the original"),
+        (
+            0.25,
+            0.0,
+            r"the fake logit\_mask, whose weights have forgotten nothing, is not told apart",
+        ),
+    ],
+)
+def test_nothing_is_bold_where_the_rule_is_blind_and_the_caption_says_why(
+    power, fake, said, folder, run
+):
+    text = tex_of(folder(judged(run, near=0.0, far=0.3, seeds=3, power=power, fake=fake)))
+    caption = next(line for line in text.splitlines() if line.startswith(r"\caption"))
+    assert r"\textbf" not in text
+    assert said in caption and "Nothing is bold." in caption
 
 
 def test_the_overview_is_bold_by_the_verdict_too(folder, run):

@@ -6,9 +6,19 @@ import random
 import pytest
 
 from unlearn_bench.report import write_report
-from unlearn_bench.report.findings import headline, notes
+from unlearn_bench.report.findings import caveat, headline, notes
+from unlearn_bench.report.glance import glance
 from unlearn_bench.report.table import sections
-from unlearn_bench.report.verdict import PRIMARY, exposing, fooled, powerless, verdicts
+from unlearn_bench.report.text import band_reading, band_table
+from unlearn_bench.report.verdict import (
+    NO_POWER,
+    PRIMARY,
+    exposing,
+    fooled,
+    passing_fakes,
+    powerless,
+    verdicts,
+)
 from unlearn_bench.results import Record, table
 
 # Mean and spread over seeds of a retraining, and what the original has instead.
@@ -44,6 +54,7 @@ def section(run):
                     for split in ("forget", "test_forget") if "bn_recovery" in values
                 ]  # fmt: skip
                 values.pop("bn_recovery", None)
+                values |= {"zrf": changed.get("zrf", 0.9)}
                 kind = kinds.get(method, "control" if method in known else "method")
                 runs.append(run(method, seed, kind=kind, records=tuple(records), **values))
         (only,) = sections(table(runs))
@@ -94,6 +105,100 @@ def test_few_seeds_give_no_verdict(section, seeds, word):
     assert found.verdict == word
     assert found.apart == (("forget_accuracy",) if seeds > 1 else ())
     assert any("seed" in text for text in found.missing)
+
+
+def test_few_seeds_without_power_are_no_evidence_either(section):
+    blind = {"mia_loss_auc": 0.5, "probe_recall": 0.6, "relearn_time_features": 60.0}
+    found = section(3, original=KNOWING | blind, logit_mask={}, pbu={}, far=KNOWING | blind)
+    pbu, far = by_method(found)["pbu"], by_method(found)["far"]
+    assert pbu.missing == ("5 more seeds", NO_POWER)
+    assert far.apart and far.missing == ("5 more seeds",)
+    assert passing_fakes(found) == ("logit_mask",)
+    assert caveat(found) == (
+        "No metric that looks into the model tells even the original from retraining here: not "
+        "being told apart is no evidence of forgetting. By this rule the fake logit_mask, whose "
+        "weights have forgotten nothing, is not told apart either."
+    )
+    assert glance(found).standing.endswith(caveat(found))
+
+
+def test_with_power_and_the_fakes_exposed_there_is_no_caveat(section):
+    found = section(3, pbu={})
+    assert by_method(found)["pbu"].missing == ("5 more seeds",)
+    assert caveat(found) == "" and passing_fakes(found) == ()
+
+
+def test_an_original_that_failed_shows_no_power(section):
+    found = by_method(section(24, original=dict.fromkeys(RETRAINED), pbu={}))["pbu"]
+    assert found.verdict == "UNDECIDED" and NO_POWER in found.missing
+
+
+def test_one_seed_less_than_enough_is_told_in_the_singular(section):
+    assert by_method(section(7, pbu={}))["pbu"].missing == ("1 more seed",)
+
+
+def test_a_utility_metric_lacks_no_power(section):
+    found = section(3, pbu={})
+    assert "test_retain_accuracy" not in powerless(found)
+    assert "Test retain accuracy" not in " ".join(map(str, notes(found)))
+
+
+def test_a_fake_that_only_a_secondary_metric_tells_is_not_called_exposed(section):
+    found = section(3, logit_mask={"zrf": 0.5}, original=KNOWING | {"zrf": 0.5}, pbu={})
+    said = {note.lead: note.text for note in notes(found)}
+    assert "Fake exposed" not in said
+    assert said["Fake not exposed by a primary metric"] == (
+        "logit_mask is told from retraining by ZRF alone, which has no say in the verdict: no "
+        "primary metric tells it."
+    )
+
+
+def test_fooled_metrics_are_marked_where_methods_are_compared(section):
+    found = section(3, pbu={})
+    names = {row[0] for row in glance(found).comparisons[0].rows}
+    assert "Forget accuracy, % ‡" in names and "Linear probe recall, %" in names
+    assert "Forget accuracy, % ‡" in band_table(found).columns
+    assert "‡ fooled here" in band_reading(found)
+    assert "‡" not in band_reading(section(1, pbu={}))
+
+
+def test_who_damaged_the_model_is_marked_beside_the_verdict(run):
+    runs = [
+        run(name, seed, kind=kind, retain_accuracy=kept, forget_accuracy=0.0)
+        for seed in range(3)
+        for name, kind, kept in (
+            ("retrain", "reference", 0.9), ("harsh", "method", 0.7), ("mild", "method", 0.9),
+        )
+    ]  # fmt: skip
+    (found,) = sections(table(runs))
+    (group,) = glance(found).groups
+    assert {name: mark for name, mark, _ in group.methods} == {"harsh": "†", "mild": ""}
+    assert glance(found).legend == "† lost 10 or more points of retain accuracy."
+
+
+def test_seeds_are_counted_where_method_and_retraining_both_finished(run):
+    (short,) = sections(table([
+        run(name, seed, kind=kind, forget_accuracy=0.0,
+            error="lost" if (name, seed) == ("retrain", 2) else "")
+        for seed in range(8)
+        for name, kind in (("retrain", "reference"), ("original", "control"), ("pbu", "method"))
+    ]))  # fmt: skip
+    assert "Descriptive only: 7 seeds, a verdict needs 8" in glance(short).standing
+    assert "Descriptive only: 7 seeds" in " ".join(map(str, notes(short)))
+    evidence = next(fact.text for fact in glance(short).facts if fact.lead == "Evidence")
+    assert evidence.startswith("8 seeds, with an original in 8 and a retrained model in 7 of them.")
+
+
+def test_both_standings_are_told_where_one_method_lacks_a_seed(run):
+    (found,) = sections(table([
+        run(name, seed, kind=kind, forget_accuracy=0.0,
+            error="lost" if (name, seed) == ("other", 2) else "")
+        for seed in range(8)
+        for name, kind in (("retrain", "reference"), ("pbu", "method"), ("other", "method"))
+    ]))  # fmt: skip
+    standing = glance(found).standing
+    assert "by seven metrics fixed beforehand" in standing
+    assert "“Told apart” and “Not told apart” are descriptive only: 7 seeds" in standing
 
 
 def test_metrics_that_a_fake_wins_are_marked(section):

@@ -15,7 +15,17 @@ from unlearn_bench.report.table import (
     Section,
 )
 from unlearn_bench.report.text import label, plus_minus, share, time_range
-from unlearn_bench.report.verdict import FAKES, exposing, fooled, powerless, verdicts
+from unlearn_bench.report.verdict import (
+    DESCRIPTIVE,
+    FAKES,
+    NO_POWER,
+    PRIMARY,
+    exposing,
+    fooled,
+    passing_fakes,
+    powerless,
+    verdicts,
+)
 from unlearn_bench.statistics import SEEDS_FOR_INFERENCE
 
 # Points of forget accuracy above retraining from which a method has left too much behind.
@@ -133,6 +143,36 @@ def notes(section: Section) -> tuple[Note, ...]:
     return tuple(found)
 
 
+def caveat(section: Section) -> str:
+    """Say why not being told apart is no evidence here; empty where it is some."""
+    said = []
+    if any(v.kind == "method" and NO_POWER in v.missing for v in verdicts(section)):
+        said.append(
+            "No metric that looks into the model tells even the original from retraining here: "
+            "not being told apart is no evidence of forgetting."
+        )
+    fakes = passing_fakes(section)
+    if fakes:
+        who, whose = ("fakes", "are") if len(fakes) > 1 else ("fake", "is")
+        said.append(
+            f"By this rule the {who} {_names(fakes)}, whose weights have forgotten nothing, "
+            f"{whose} not told apart either."
+        )
+    return " ".join(said)
+
+
+def descriptive_seeds(section: Section) -> str:
+    """Say on how many seeds the methods without a real verdict rest, such as ``3 to 5 seeds``.
+
+    Empty where there is none. One failed seed of a method, or of retraining, leaves fewer than
+    were run.
+    """
+    few = sorted({
+        v.seeds for v in verdicts(section) if v.kind == "method" and v.verdict == DESCRIPTIVE
+    })  # fmt: skip
+    return f"{' to '.join(map(str, dict.fromkeys((few[0], few[-1]))))} seeds" if few else ""
+
+
 def run_gaps(origin: Provenance) -> tuple[str, ...]:
     """Say which planned runs have no result, and why."""
     found = []
@@ -226,7 +266,8 @@ def positive_control(section: Section) -> list[Note]:
         return [
             Note(
                 "Membership attack uninformative on this task",
-                f"{control}, {where}. Its values say nothing about forgetting.",
+                f"{control}, {where}. A value like retraining’s is no evidence of forgetting "
+                "here; one beyond the band still tells a model apart.",
             )
         ]
     return [
@@ -297,11 +338,11 @@ def _confidence(section: Section) -> list[Note]:
         found.append(
             Note("One seed", "no interval can be given, and any difference may be chance.")
         )
-    elif seeds < SEEDS_FOR_INFERENCE and section.reference is not None:
+    elif few := descriptive_seeds(section):
         found.append(
             Note(
                 "Descriptive only",
-                f"{seeds} seeds; a verdict needs at least {SEEDS_FOR_INFERENCE}. Until then a "
+                f"{few}; a verdict needs at least {SEEDS_FOR_INFERENCE}. Until then a "
                 "method counts as nearer if it is so in every seed, and as told apart if every "
                 "seed lies beyond the retrain band on the same side.",
             )
@@ -337,10 +378,20 @@ def _power(section: Section) -> list[Note]:
             )
         )
     for fake in (row.method for row in section.table.rows if row.method in FAKES and row.seeds):
-        by = [label(column) for column in exposing(section, fake)]
-        if by:
-            text = f"{fake} is told from retraining by {_names(by, most=30)}."
-            found.append(Note("Fake exposed", text))
+        by = exposing(section, fake)
+        judges = [label(column) for column in by if column in PRIMARY]
+        others = [label(column) for column in by if column not in PRIMARY]
+        if judges:
+            also = f"; also, without a say in the verdict, by {_names(others, most=30)}"
+            text = f"{fake} is told from retraining by {_names(judges, most=30)}"
+            found.append(Note("Fake exposed", f"{text}{also if others else ''}."))
+        elif others:
+            text = (
+                f"{fake} is told from retraining by {_names(others, most=30)} alone, which "
+                f"{'have' if len(others) > 1 else 'has'} no say in the verdict: no primary metric "
+                "tells it."
+            )
+            found.append(Note("Fake not exposed by a primary metric", text))
         else:
             text = f"no metric tells {fake} from retraining here."
             found.append(Note("Fake not exposed", text))

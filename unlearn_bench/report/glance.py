@@ -7,15 +7,15 @@ control; worst class by name; seeds, originals, n and resolution; cost.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn_bench.report.findings import Note, positive_control
-from unlearn_bench.report.table import ORIGINAL, TIME_RATIO, Section
+from unlearn_bench.report.findings import Note, caveat, descriptive_seeds, positive_control
+from unlearn_bench.report.table import DAMAGE_POINTS, ORIGINAL, TIME_RATIO, Section
 from unlearn_bench.report.text import (
     NONE,
     band_text,
     format_gap,
     format_value,
-    heading,
     label,
+    marked_heading,
     share,
 )
 from unlearn_bench.report.verdict import (
@@ -51,12 +51,12 @@ class Group:
     Attributes:
         title: The verdict, or what stands for it with few seeds.
         tone: ``good``, ``bad`` or ``even``.
-        methods: Label and what to say beside it.
+        methods: Label, the mark of who damaged the model, and what to say beside it.
     """
 
     title: str
     tone: str
-    methods: tuple[tuple[str, str], ...]
+    methods: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class Glance:
     """The first screen of a section.
 
     Attributes:
-        standing: What kind of verdicts these are.
+        standing: What kind of verdicts these are, and why they may mean nothing here.
         groups: Verdict per method.
+        legend: What the marks in the groups mean; empty without any.
         columns: Headings of every comparison.
         comparisons: One per method, nearest first.
         facts: Positive control, worst class, evidence, cost.
@@ -85,6 +86,7 @@ class Glance:
 
     standing: str
     groups: tuple[Group, ...]
+    legend: str
     columns: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     facts: tuple[Note, ...]
@@ -93,7 +95,7 @@ class Glance:
 def glance(section: Section) -> Glance:
     """Gather a section's first screen; what was not measured is left out."""
     return Glance(
-        _standing(section), _groups(section), _columns(section),
+        _standing(section), _groups(section), _legend(section), _columns(section),
         tuple(_comparison(section, row.method) for row in _methods(section)),
         tuple([*positive_control(section), *_worst_class(section), *_evidence(section),
                *_cost(section)]),
@@ -116,22 +118,34 @@ def _methods(section: Section) -> list[Verdict]:
 
 
 def _standing(section: Section) -> str:
-    kinds = {verdict.verdict for verdict in _methods(section)}
-    if DESCRIPTIVE in kinds:
-        return (
-            f"Descriptive only: {len(section.seeds)} seeds, a verdict needs {SEEDS_FOR_INFERENCE}. "
-            "Told apart means: beyond the retrain band in every seed, on the same side."
-        )
-    if kinds & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
-        return (
+    said = []
+    if any(
+        verdict.verdict in (INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED)
+        for verdict in _methods(section)
+    ):
+        said.append(
             "Against retraining, by seven metrics fixed beforehand; two retrainings are called "
             "INDISTINGUISHABLE in 40 % of cases, DISTINGUISHABLE in under 1 %."
         )
-    return "A verdict needs retraining and at least two seeds."
+    few = descriptive_seeds(section)
+    if few:
+        which = "“Told apart” and “Not told apart” are descriptive" if said else "Descriptive"
+        said.append(
+            f"{which} only: {few}, a verdict needs {SEEDS_FOR_INFERENCE}. Told apart means: beyond "
+            "the retrain band in every seed, on the same side."
+        )
+    said.append(caveat(section) if said else "A verdict needs retraining and at least two seeds.")
+    return " ".join(filter(None, said))
+
+
+def _legend(section: Section) -> str:
+    damaged = any(row.damage is not None for row in section.table.rows)
+    return f"† lost {DAMAGE_POINTS:.0f} or more points of retain accuracy." if damaged else ""
 
 
 def _groups(section: Section) -> tuple[Group, ...]:
-    found: dict[tuple[str, str], list[tuple[str, str]]] = {
+    damaged = {row.method for row in section.table.rows if row.damage is not None}
+    found: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         (INDISTINGUISHABLE, "good"): [],
         ("Not told apart", "even"): [],
         (UNDECIDED, "even"): [],
@@ -147,10 +161,11 @@ def _groups(section: Section) -> tuple[Group, ...]:
             reasons = "; ".join(label(column) for column in verdict.apart)
         else:
             key = next(k for k in found if k[0].lower() == verdict.verdict.lower())
-        found[key].append((verdict.method, reasons))
+        mark = "†" if verdict.method in damaged else ""
+        found[key].append((verdict.method, mark, reasons))
     for row in section.table.of_kind("method"):
         if not row.seeds:
-            found["Failed", "bad"].append((row.method, "no seed finished"))
+            found["Failed", "bad"].append((row.method, "", "no seed finished"))
     return tuple(
         Group(title, tone, tuple(methods)) for (title, tone), methods in found.items() if methods
     )
@@ -179,7 +194,7 @@ def _comparison(section: Section, method: str) -> Comparison:
             if len(section.seeds) > 1:
                 width = retrain_band(section, section.reference, column, floor)
                 cells.append(band_text(column, width))
-        rows.append((heading(column), *cells))
+        rows.append((marked_heading(section, column), *cells))
     return Comparison(method, tuple(rows))
 
 
@@ -212,8 +227,13 @@ def _evidence(section: Section) -> list[Note]:
     if not section.values.size:
         return []
     seeds = len(section.seeds)
-    text = f"{seeds} seed{'s' if seeds > 1 else ''}, each with its own original"
-    text += " and retrained model." if section.reference is not None else "; nothing retrained."
+    originals = len(section.of(ORIGINAL))
+    retrained = len(section.of(section.reference)) if section.reference is not None else 0
+    text = f"{seeds} seed{'s' if seeds > 1 else ''}, "
+    if originals == retrained == seeds:
+        text += "each with its own original and retrained model."
+    else:
+        text += f"with an original in {originals} and a retrained model in {retrained} of them."
     rate = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
     if rate is not None and rate.mean >= 1:
         text += f" Fewer than {_MIN_FALSE_POSITIVES} unseen examples: the attack resolves nothing."

@@ -38,9 +38,9 @@ from unlearn_bench.report.table import (
     Section,
 )
 from unlearn_bench.report.text import (
-    BAND_READING,
     NONE,
     TextTable,
+    band_reading,
     band_table,
     cell_text,
     failure_texts,
@@ -183,7 +183,7 @@ def _view(section: Section, number: int, figures: Sequence[Figure]) -> _View:
         figures=tuple(map(_figure, figures)),
         everything=_everything(section),
         bands=band_table(section),
-        band_reading=BAND_READING,
+        band_reading=band_reading(section),
         legacy=legacy_table(section),
     )
 

@@ -11,7 +11,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from unlearn_bench.report.findings import distance_definition, headline, overview_headline
+from unlearn_bench.report.findings import (
+    caveat,
+    distance_definition,
+    headline,
+    overview_headline,
+)
 from unlearn_bench.report.provenance import Provenance, Report
 from unlearn_bench.report.table import (
     DAMAGE_POINTS,
@@ -33,7 +38,9 @@ from unlearn_bench.report.text import (
 from unlearn_bench.report.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
+    FAKES,
     INDISTINGUISHABLE,
+    NO_POWER,
     PRIMARY,
     UNDECIDED,
     Verdict,
@@ -114,14 +121,18 @@ def distinguished(section: Section) -> frozenset[str]:
     From eight seeds on: INDISTINGUISHABLE ones. With fewer: those that no primary metric tells
     from retraining in every seed. Nobody where there is no verdict at all, or where every method
     is told apart: the smallest number of a table is then no reason to recommend its method. Who
-    damaged the model is not among them either: too few seeds may hide even that.
+    damaged the model is not among them either: too few seeds may hide even that. And nobody where
+    no metric that looks into the model has power, or where a fake would be among them.
     """
     damaged = {row.method for row in section.table.rows if row.damage is not None}
-    return frozenset(
-        v.method for v in verdicts(section)
-        if v.kind == "method" and v.method not in damaged
-        and (v.verdict == INDISTINGUISHABLE or (v.verdict == DESCRIPTIVE and not v.apart))
-    )  # fmt: skip
+    earned = [
+        v for v in verdicts(section)
+        if v.verdict == INDISTINGUISHABLE
+        or (v.verdict == DESCRIPTIVE and not v.apart and NO_POWER not in v.missing)
+    ]  # fmt: skip
+    if any(v.method in FAKES for v in earned):
+        return frozenset()
+    return frozenset(v.method for v in earned if v.kind == "method") - damaged
 
 
 def _character(character: str) -> str:
@@ -277,24 +288,24 @@ def _on(origin: Provenance) -> str:
 
 def _judgement(section: Section) -> str:
     found = {v.verdict for v in verdicts(section) if v.kind == "method"}
-    best = distinguished(section)
+    best, blind = distinguished(section), caveat(section)
     of = f"{len(PRIMARY)} primary metrics fixed beforehand"
     if found & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
         rule = (
             f"Verdicts rest on {of}: indistinguishable if each is equivalent to retraining within "
             "twice the spread of retrainings (TOST, 5 %), distinguishable if one lies beyond "
-            "(Holm, 5 %; in brackets how many), undecided otherwise. "
+            "(Holm, 5 %; in brackets how many), undecided otherwise."
         )
-        return rule + (
-            "Bold: indistinguishable." if best else "None is indistinguishable: no bold."
-        )
+        none = "Nothing is bold." if blind else "None is indistinguishable: no bold."
+        return " ".join(filter(None, (rule, blind, "Bold: indistinguishable." if best else none)))
     if DESCRIPTIVE in found:
         rule = (
             f"Descriptive, too few seeds for a verdict: of {of}, in brackets how many lie beyond "
-            "the band of retrainings in every seed, on the same side. "
+            "the band of retrainings in every seed, on the same side."
         )
         bold = "Bold: told apart by none of them, and not damaged."
-        return rule + (bold if best else "Every method is told apart or damaged: no bold.")
+        none = "Nothing is bold." if blind else "Every method is told apart or damaged: no bold."
+        return " ".join(filter(None, (rule, blind, bold if best else none)))
     if section.table.of_kind("method"):
         return "No verdict can be given here, so nothing is bold."
     return ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from unlearn_bench.report.figures import Figure
 from unlearn_bench.report.findings import (
+    caveat,
     distance_definition,
     headline,
     notes,
@@ -14,9 +15,9 @@ from unlearn_bench.report.findings import (
 from unlearn_bench.report.provenance import REPRODUCE, Report
 from unlearn_bench.report.table import Section
 from unlearn_bench.report.text import (
-    BAND_READING,
     MEASURED,
     TextTable,
+    band_reading,
     band_table,
     failure_texts,
     main_columns,
@@ -62,7 +63,9 @@ def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) ->
         blocks.append(f"**{escape(finding)}.**")
     verdict = verdict_table(section)
     if verdict.rows:
-        blocks += [f"### {verdict.title}", render_table(verdict), f"### {MEASURED}"]
+        blocks += [f"### {verdict.title}", render_table(verdict)]
+        blocks += [f"**{escape(caveat(section))}**"] if caveat(section) else []
+        blocks.append(f"### {MEASURED}")
     blocks.append(render_table(table))
     explained = [reading(section)] if reading(section) else []
     if section.compared:
@@ -71,7 +74,7 @@ def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) ->
         blocks.append(escape(" ".join(explained)))
     bands = band_table(section)
     if bands.rows:
-        blocks += [f"### {bands.title}", render_table(bands), escape(BAND_READING)]
+        blocks += [f"### {bands.title}", render_table(bands), escape(band_reading(section))]
     remarks = [f"- **{escape(note.lead)}**: {escape(note.text)}" for note in notes(section)]
     remarks += [f"- {escape(failure)}" for failure in failure_texts(section)]
     if remarks:

@@ -14,7 +14,7 @@ from unlearn_bench.report.table import (
     Row,
     Section,
 )
-from unlearn_bench.report.verdict import PRIMARY, retrain_band, verdicts
+from unlearn_bench.report.verdict import PRIMARY, fooled, retrain_band, verdicts
 
 NONE = "–"
 _REFERENCE = "0 (reference)"
@@ -23,6 +23,10 @@ BAND_READING = (
     "U − G, paired by seed, mean ± half-width of the 95 % t-interval. The retrain band is the "
     "largest difference between two retrainings with different seeds, or the difference that "
     "never matters where that is larger."
+)
+_FOOLED = (
+    "‡ fooled here: it tells the original from retraining, but not a fake whose weights have "
+    "forgotten nothing."
 )
 
 LABELS = {
@@ -135,6 +139,17 @@ def heading(column: str) -> str:
     return f"{label(column)}, points" if column == DISTANCE else label(column)
 
 
+def marked_heading(section: Section, column: str) -> str:
+    """Name a column with its unit, and mark it where a fake fools it here."""
+    return heading(column) + (" ‡" if column in fooled(section) else "")
+
+
+def band_reading(section: Section) -> str:
+    """Say how gaps and bands are to be read, and what marks a metric as fooled."""
+    marked = any(column in section.table.columns for column in fooled(section) if column in PRIMARY)
+    return BAND_READING + (f" {_FOOLED}" if marked else "")
+
+
 def main_columns(section: Section) -> tuple[str, ...]:
     """Choose the columns of the first table: distance, cost, accuracies, attack."""
     wanted = (DISTANCE, TIME_RATIO, "wall_seconds", *ACCURACIES, MIA_AUC)
@@ -240,7 +255,7 @@ def band_table(section: Section) -> TextTable:
             gaps = (section.table.gap(row.method, c) for c in columns)
             cells = (format_gap(c, g) if g else NONE for c, g in zip(columns, gaps, strict=True))
             rows.append((row.method, *cells))
-    names = (heading(c) for c in columns)
+    names = (marked_heading(section, c) for c in columns)
     return TextTable("Gap to retraining", "", ("Method", *names), tuple(rows))
 
 

@@ -5,7 +5,8 @@ held against D = max(floor, 2 s_G) with the spread s_G of retrainings of differe
 equivalent (TOST, 90 % interval inside +-D) gives INDISTINGUISHABLE, one beyond D
 (Holm-adjusted) DISTINGUISHABLE, anything else UNDECIDED. With fewer seeds the spread is too
 uncertain: metrics are flagged that lie outside the retrain band in every seed, on the same side,
-and the verdict is ``descriptive only``.
+and the verdict is ``descriptive only``. However many the seeds, not being told apart is evidence
+only where an inward metric tells the original apart, and where no fake passes as well.
 
 Simulated with seven independent normal metrics and 8 seeds, another retraining is told apart in
 under 1 % of cases, and found INDISTINGUISHABLE in 40 %: the rest stays undecided.
@@ -41,6 +42,9 @@ PRIMARY: Mapping[str, float] = {
 }  # fmt: skip
 # Of these, what sees more than where the largest logit is: one at least must have power.
 INWARD = ("mia_loss_auc", "probe_recall", "relearn_time_features")
+# What a method must keep: the original has it as well, so that blindness to it is no lack.
+_UTILITY = ("test_retain_accuracy",)
+NO_POWER = "power: no metric that looks into the model tells even the original apart"
 # Judged for being fooled as well, without a say in the verdict.
 SECONDARY: Mapping[str, float] = {
     "mia_entropy_auc": 0.02, "mia_confidence_auc": 0.02, "mia_features_auc": 0.02,
@@ -66,7 +70,7 @@ class Verdict:
         verdict: One of the words above.
         apart: Primary metrics by which it is told from retraining.
         missing: What an UNDECIDED or absent verdict lacks.
-        seeds: Seeds with both U and G.
+        seeds: Seeds with both U and G in every primary metric that was measured.
     """
 
     method: str
@@ -127,11 +131,13 @@ def is_apart(section: Section, method: str, column: str, floor: float) -> bool:
 
 @lru_cache(maxsize=64)
 def powerless(section: Section) -> tuple[str, ...]:
-    """Name the metrics that do not even tell the original from retraining here."""
+    """Name the metrics that do not even tell the original from retraining here, as they should."""
     return tuple(
         column
         for column, floor in _BELIEVED.items()
-        if differences(section, ORIGINAL, column) and not is_apart(section, ORIGINAL, column, floor)
+        if column not in _UTILITY
+        and differences(section, ORIGINAL, column)
+        and not is_apart(section, ORIGINAL, column, floor)
     )
 
 
@@ -150,6 +156,14 @@ def fooled(section: Section) -> dict[str, tuple[str, ...]]:
         if fakes:
             found[column] = fakes
     return found
+
+
+def passing_fakes(section: Section) -> tuple[str, ...]:
+    """Name the fakes that no primary metric tells from retraining: the rule is blind here."""
+    return tuple(
+        v.method for v in verdicts(section)
+        if v.method in FAKES and v.verdict != NONE and not v.apart
+    )  # fmt: skip
 
 
 def exposing(section: Section, fake: str) -> tuple[str, ...]:
@@ -178,10 +192,14 @@ def _verdict(section: Section, method: str, kind: str) -> Verdict:
         return Verdict(method, kind, NONE, (), ("a finished retraining",), 0)
     if n == 1:
         return Verdict(method, kind, NONE, (), ("a second seed",), 1)
+    # A metric that was not measured for the method, or that nothing shows to work, is no evidence.
+    powerful = any(c in measured and is_apart(section, ORIGINAL, c, PRIMARY[c]) for c in INWARD)
     if n < SEEDS_FOR_INFERENCE:
         apart = tuple(c for c, floor in measured.items() if is_apart(section, method, c, floor))
-        lacks = (f"{SEEDS_FOR_INFERENCE - n} more seeds",)
-        return Verdict(method, kind, DESCRIPTIVE, apart, lacks, n)
+        more = SEEDS_FOR_INFERENCE - n
+        lacks = [f"{more} more seed{'s' if more > 1 else ''}"]
+        lacks += [] if apart or powerful else [NO_POWER]
+        return Verdict(method, kind, DESCRIPTIVE, apart, tuple(lacks), n)
     gaps = {
         column: found
         for column, floor in measured.items()
@@ -194,9 +212,8 @@ def _verdict(section: Section, method: str, kind: str) -> Verdict:
     missing += [
         f"{column} is not settled by {n} seeds" for column, g in gaps.items() if not g.equivalent
     ]
-    inward = [c for c in INWARD if c in gaps and c not in powerless(section)]
-    if not inward:
-        missing.append("power: no metric that looks into the model tells even the original apart")
+    if not powerful:
+        missing.append(NO_POWER)
     return Verdict(method, kind, UNDECIDED if missing else INDISTINGUISHABLE, (), tuple(missing), n)
 
 
