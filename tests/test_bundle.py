@@ -244,6 +244,10 @@ def test_the_command_line_writes_and_verifies(finished, cli, tmp_path):
     target = tmp_path / "b.zip"
     ended = cli("report", finished.out, "--bundle", "--out", target)
     assert ended.code == 0 and f"bundle: {target}" in ended.out
+    shown = cli("report", finished.out, "--show", "--bundle", "--out", tmp_path / "shown.zip",
+                env={"DISPLAY": "", "WAYLAND_DISPLAY": ""})  # fmt: skip
+    assert (tmp_path / "shown.zip").read_bytes() == target.read_bytes()
+    assert shown.out.splitlines()[-1] == str(finished.out / "report.html")
     ended = cli("verify", target)
     assert ended.code == 0 and ended.out.startswith("verified: ")
     data = bytearray(target.read_bytes())

@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from unlearn_bench.report.compare import compare, write_comparison
-from unlearn_bench.report.estimate import welch
-from unlearn_bench.results import write_records
+from unlearn_bench.report.compare import _differences, compare, write_comparison
+from unlearn_bench.report.estimate import Sample, welch
+from unlearn_bench.report.table import Section, sections
+from unlearn_bench.report.verdict import Verdict
+from unlearn_bench.results import Record, RunResult, table, write_records
 
 # Retraining of three seeds, in accuracy; methods are given by how far they lie from it.
 RETRAINED = (0.90, 0.91, 0.89, 0.905, 0.895, 0.9, 0.91, 0.89)
@@ -103,7 +106,7 @@ def test_a_difference_within_noise_is_not_worse(results):
 
 
 def test_growth_of_less_than_a_point_is_not_worse_however_sure(results):
-    slightly = [gap + 0.005 for gap in NEAR]
+    slightly = [gap + 0.005 + extra for gap, extra in zip(NEAR, (0, 1e-4, -1e-4), strict=True)]
     found = compare(results("a", {"pbu": NEAR}), results("b", {"pbu": slightly}))
     assert of(found, "pbu").state == "beyond noise"
     assert found.worse == ()
@@ -138,11 +141,110 @@ def test_only_shared_seeds_are_paired_and_shown(results):
 
 def test_welch_agrees_with_scipy():
     one, other = [1.0, 2.0, 4.0, 4.5], [3.0, 3.5, 7.0]
-    change, p_value = welch(one, other)
+    change, p_value = welch(Sample(one, [0.0] * 4), Sample(other, [0.0] * 3))
     expected = stats.ttest_ind(other, one, equal_var=False)
     assert p_value == pytest.approx(expected.pvalue)
     assert (change.low, change.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
-    assert welch([1.0, 1.0], [1.0, 1.0])[1] == 1 and welch([1.0, 1.0], [2.0, 2.0])[1] == 0
+    ones, twos = Sample([1.0, 1.0], [0.0, 0.0]), Sample([2.0, 2.0], [0.0, 0.0])
+    assert welch(ones, ones)[1] == 1 and welch(ones, twos)[1] is None
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_of_runs_that_differ_by_chance_one_in_twenty_is_flagged_at_most(seeds, run):
+    """200 methods, each run twice from one distribution, in numbers as a small image set gives."""
+    rng = np.random.default_rng(seeds)
+    # Examples, and the accuracy of the mean seed.
+    counted = {
+        ("forget_accuracy", "forget"): (142, 0.004), ("retain_accuracy", "retain"): (1295, 0.99),
+        ("test_forget_accuracy", "test_forget"): (36, 0.02),
+        ("test_retain_accuracy", "test_retain"): (324, 0.97),
+        ("bn_recovery", "forget"): (142, 0.01), ("probe_recall", "test"): (36, 0.97),
+    }  # fmt: skip
+
+    def one_run(method: str, seed: int, kind: str) -> RunResult:
+        records = []
+        for (metric, split), (n, mean) in counted.items():
+            value = rng.binomial(n, np.clip(mean + rng.normal(0, 0.004), 0, 1)) / n
+            # Wilson's interval, as the harness records it.
+            middle, width = (value + 1.92 / n) / (1 + 3.84 / n), 1.96 / (1 + 3.84 / n)
+            half = width * math.sqrt(value * (1 - value) / n + 0.96 / n**2)
+            records.append(Record(metric, split, value, middle - half, middle + half))
+        auc = rng.normal(0.5, 0.03)
+        records.append(Record("mia_loss_auc", "forget", auc, auc - 0.1, auc + 0.1))
+        records.append(Record("relearn_time_features", "", float(rng.poisson(25))))
+        records.append(Record("wall_seconds", "", float(rng.lognormal(0, 0.1))))
+        return run(method, seed, kind=kind, records=tuple(records))
+
+    first, second = (
+        sections(table([
+            one_run(method, seed, "reference" if method == "retrain" else "method")
+            for method in ("retrain", *(f"m{i}" for i in range(200))) for seed in range(seeds)
+        ]))[0]
+        for _ in range(2)
+    )  # fmt: skip
+    found = list(_differences(first, second))
+    flagged = {d.method for d in found if d.state == "beyond noise"}
+    assert len({d.method for d in found}) == 201
+    assert len(flagged) <= (0 if seeds < 3 else 10)
+
+
+def test_two_seeds_cannot_be_told_from_noise(results):
+    found = compare(
+        results("a", {"pbu": [0.01, 0.012]}, seeds=2), results("b", {"pbu": [0.3, 0.31]}, seeds=2)
+    )
+    assert of(found, "pbu").state == "cannot be told" and found.worse == ()
+
+
+def test_a_model_that_no_longer_forgets_is_beyond_noise_though_its_seeds_agree(run):
+    def section(value: float, low: float, high: float) -> Section:
+        record = (Record("forget_accuracy", "forget", value, low, high),)
+        return sections(table([run("pbu", seed, records=record) for seed in range(3)]))[0]
+
+    (d,) = _differences(section(0.0, 0.0, 0.026), section(1.0, 0.974, 1.0))
+    assert d.state == "beyond noise"
+
+
+def test_what_b_lacks_is_worse_unless_that_is_allowed(results):
+    a = results("a", {"pbu": NEAR, "ssd": FAR})
+    b = results("b", {"pbu": NEAR})
+    assert compare(a, b).worse == (
+        "ssd (digits · resnet18 · class:8): the method has no result in B",
+    )
+    assert compare(a, b, allow_missing=True).worse == () and compare(b, a).worse == ()
+
+
+def test_seeds_that_b_lacks_are_worse(results):
+    a, b = results("a", {"pbu": NEAR}), results("b", {"pbu": NEAR[:1]}, seeds=1)
+    assert "pbu (digits · resnet18 · class:8): no result in B of seeds 1, 2" in compare(a, b).worse
+    assert compare(a, b, allow_missing=True).worse == ()
+
+
+def test_a_metric_that_b_lacks_is_worse(results):
+    a, b = results("a", {"pbu": NEAR}), results("b", {"pbu": FAR})
+    records = pd.read_csv(b / "records.csv")
+    records[records["method"] != "retrain"].to_csv(b / "records.csv", index=False)
+    worse = compare(a, b).worse
+    assert "digits · resnet18 · class:8: Distance to retraining is absent from B" in worse
+    assert "retrain (digits · resnet18 · class:8): the method has no result in B" in worse
+
+
+def test_a_setting_that_b_lacks_is_worse(results, tmp_path, run):
+    a = results("a", {"pbu": NEAR})
+    b = shutil.copytree(a, tmp_path / "b")
+    records = pd.read_csv(b / "records.csv")
+    both = pd.concat([records, records.assign(scenario="class:1")])
+    both.to_csv(a / "records.csv", index=False)
+    reason = "digits · resnet18 · class:1: the setting has no result in B"
+    assert compare(a, b).worse == (reason,)
+
+
+def test_settings_without_a_common_method_are_not_called_unchanged(results):
+    a, b = results("a", {"pbu": NEAR}), results("b", {"pbu": NEAR})
+    for place, kept in ((a, "pbu"), (b, "retrain")):
+        records = pd.read_csv(place / "records.csv")
+        records[records["method"] == kept].to_csv(place / "records.csv", index=False)
+    found = [table.finding for table in compare(a, b).tables]
+    assert "No method has results in both." in found and not any("in 0 methods" in f for f in found)
 
 
 def test_a_method_that_now_fails_is_worse(results):
@@ -189,6 +291,29 @@ def test_a_verdict_that_fell_is_worse(results):
     assert any("verdict from UNDECIDED to DISTINGUISHABLE by" in reason for reason in found.worse)
     risen = compare(b, a)
     assert risen.worse == () and any("verdict from DISTINGUISHABLE" in v for v in risen.verdicts)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse"),
+    [
+        ("INDISTINGUISHABLE", "UNDECIDED", False),
+        ("INDISTINGUISHABLE", "DISTINGUISHABLE", True),
+        ("UNDECIDED", "DISTINGUISHABLE", True),
+        ("descriptive only", "DISTINGUISHABLE", False),
+    ],
+)
+def test_only_a_fall_to_distinguishable_is_a_worse_verdict(
+    before, after, worse, results, monkeypatch
+):
+    a, b = results("a", {"pbu": NEAR}), results("b", {"pbu": NEAR})
+    words = iter((after, before))  # the second folder's are looked up first
+
+    def one_verdict(_: Section) -> tuple[Verdict, ...]:
+        return (Verdict("pbu", "method", next(words), (), (), 8),)
+
+    monkeypatch.setattr("unlearn_bench.report.compare.verdicts", one_verdict)
+    found = compare(a, b)
+    assert len(found.verdicts) == 1 and bool(found.worse) == worse
 
 
 def test_an_unfinished_run_is_worse(results):
@@ -252,6 +377,9 @@ def test_the_command_line_fails_only_when_asked_to(results, cli):
     assert ended.code == 1
     assert sum(line.startswith("worse: pbu") for line in ended.out.splitlines()) == 1
     assert cli("report", b, a, "--fail-if-worse").code == 0
+    less = results("less", {})
+    assert cli("report", a, less, "--fail-if-worse").code == 1
+    assert cli("report", a, less, "--fail-if-worse", "--allow-missing").code == 0
     ended = cli("report", a, a, "--fail-if-worse")
     assert ended.code == 0 and "Nothing changed in the protocol" in ended.out
     assert not (a / "report.html").exists()
@@ -261,6 +389,7 @@ def test_the_command_line_fails_only_when_asked_to(results, cli):
     ("flags", "message"),
     [
         (["--fail-if-worse"], "give the second as well"),
+        (["{b}", "--allow-missing"], "--allow-missing says what --fail-if-worse lets pass"),
         (["--out", "x"], "--out names the file of --bundle"),
         (["{b}", "--bundle"], "for one results folder"),
         (["{b}", "--show"], "for one results folder"),

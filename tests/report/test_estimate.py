@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from unlearn_bench.report.estimate import Estimate, estimate, paired_p_value
+from unlearn_bench.report.estimate import Estimate, Sample, estimate, paired, paired_p_value
 from unlearn_bench.statistics import holm
 
 
@@ -31,10 +31,28 @@ def test_paired_p_value_is_the_textbook_one():
     assert paired_p_value([1.0, 2.0, 3.0]) == pytest.approx(0.07418, abs=1e-5)
 
 
-def test_differences_without_spread_decide_by_their_mean():
+def test_differences_without_spread_are_judged_by_their_signs():
     assert paired_p_value([0.0, 0.0]) == 1.0
-    assert paired_p_value([2.0, 2.0]) == 0.0
+    assert paired_p_value([2.0, 2.0]) == 0.5
+    assert paired_p_value([2.0] * 8) == 2 / 2**8
     assert paired_p_value([2.0]) == 1.0
+
+
+def test_errors_over_examples_widen_a_paired_difference():
+    # s = 1 over seeds, e = 2 over examples: standard error sqrt((1 + 4) / 3), t = 1.549; with two
+    # degrees of freedom p = 1 - t / sqrt(t^2 + 2) = 1 - 1.549 / sqrt(4.4).
+    change, p_value = paired(Sample([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]))
+    assert change.half_width == pytest.approx(4.30265 * math.sqrt(5 / 3), abs=1e-4)
+    assert p_value == pytest.approx(0.26145, abs=1e-5)
+    exact, alone = paired(Sample([1.0, 2.0, 3.0], [0.0] * 3))
+    assert alone == pytest.approx(0.07418, abs=1e-5) and exact == estimate([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("values", [[2.0] * 3, [0.1 + 0.2, 0.3, 0.3]])
+def test_equal_differences_without_any_error_are_not_taken_for_certain(values):
+    change, p_value = paired(Sample(values, [0.0] * 3))
+    assert p_value is None and change.half_width is None
+    assert paired(Sample([0.0] * 3, [0.0] * 3))[1] == 1.0
 
 
 def test_holm_steps_down_and_keeps_the_order():

@@ -3,16 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from unlearn_bench.cli.app import app, new_console, print_table
 from unlearn_bench.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()
@@ -35,6 +32,13 @@ def report(
         bool,
         typer.Option("--fail-if-worse", help="Exit with 1 if the second is worse; says why."),
     ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="With --fail-if-worse: settings, methods, seeds and metrics may have gone.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,19 +49,19 @@ def report(
 ) -> None:
     """Write the report of a results folder again, or compare two of them."""
     _check_report_flags(other, show=show, bundle=bundle, fail_if_worse=fail_if_worse, out=out)
+    if allow_missing and not fail_if_worse:
+        raise ConfigError("--allow-missing says what --fail-if-worse lets pass: give that as well")
     if other is not None:
-        _compare(folder, other, fail_if_worse, out)
+        _compare(folder, other, fail_if_worse, allow_missing, out)
         return
     from unlearn_bench.report import summary, write_report
 
     page = write_report(folder)
     console = new_console()
-    if show:
-        _show(page)
-        return
-    for table in summary(folder):
-        print_table(console, table)
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    if not show:
+        for table in summary(folder):
+            print_table(console, table)
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
     if bundle:
         from unlearn_bench.bundle import write_bundle
 
@@ -67,6 +71,8 @@ def report(
             f"bundle: {target} ({written.files} files, manifest SHA-256 {written.manifest})",
             markup=False, soft_wrap=True,
         )  # fmt: skip
+    if show:
+        _show(page)
 
 
 def _check_report_flags(
@@ -92,10 +98,12 @@ def _show(page: Path) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _compare(first: Path, second: Path, fail_if_worse: bool, out: Path | None) -> None:
+def _compare(
+    first: Path, second: Path, fail_if_worse: bool, allow_missing: bool, out: Path | None
+) -> None:
     from unlearn_bench.report.compare import compare, write_comparison
 
-    found = compare(first, second)
+    found = compare(first, second, allow_missing=allow_missing)
     console = new_console()
     for table in found.tables:
         print_table(console, table)

@@ -1,16 +1,19 @@
 """Two results folders side by side: what changed, and which differences are beyond noise.
 
 Every method that both have in the same setting is compared by its distance to retraining, the
-primary metrics and its time. B - A is paired by seed where two seeds or more are shared, and
-Welch's otherwise; a single seed tells nothing. A difference is beyond noise if its t-test, with
-Holm's adjustment over the metrics of that method, says so at 5 %: of two folders that differ by
-chance alone, each method is flagged in at most one comparison of twenty.
+primary metrics and its time. B - A is paired by seed where three seeds or more are shared, and
+Welch's where each has three of its own; fewer tell nothing. Its error is over seeds and examples,
+so that three seeds which agree by chance are not taken for exact. A difference is beyond noise
+if its t-test, with Holm's adjustment over the metrics of that method, says so at 5 %: of two
+folders that differ by chance alone, each method is flagged in at most one comparison of twenty.
 
 B is **worse** than A, for ``--fail-if-worse``, by each of these and nothing else:
 
 - a method's distance to retraining grew beyond noise, and by more than one point;
-- its verdict fell, from INDISTINGUISHABLE to UNDECIDED or from either to DISTINGUISHABLE;
+- its verdict fell to DISTINGUISHABLE; a fall to UNDECIDED happens to re-runs by chance;
 - a run failed whose seed had a result in A;
+- a setting, a method or a seed with a result in A has none in B, or B lacks a compared metric
+  that A has for the same method, unless that is allowed;
 - a method or retraining takes more than 1.5 times as long, beyond noise, on the same hardware;
 - B has more planned runs without any result than A, or shares nothing with A.
 """
@@ -19,10 +22,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from unlearn_bench.report.changes import Change, Folder, changes
-from unlearn_bench.report.estimate import Estimate, estimate, paired_p_value, welch
+from unlearn_bench.report.estimate import Estimate, Sample, estimate, paired, welch
 from unlearn_bench.report.provenance import Report, read_report
 from unlearn_bench.report.table import DISTANCE, Section, seeds_of
 from unlearn_bench.report.text import (
@@ -48,7 +52,10 @@ COLUMNS = (DISTANCE, *PRIMARY, TIME)
 # Points and ratio below which no growth counts as worse, however sure it is.
 WORSE_POINTS, WORSE_RATIO = 1.0, 1.5
 SAME, WITHIN, BEYOND, UNTOLD = "same", "within noise", "beyond noise", "cannot be told"
-_RANK = {INDISTINGUISHABLE: 0, UNDECIDED: 1, DISTINGUISHABLE: 2}
+# Seeds below which their spread is no measure of noise.
+FEWEST = 3
+# Steps are whole: a number of them is not known better than by half of one.
+_STEP_ERROR = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Difference:
 
     Attributes:
         setting: Dataset, model and scenario.
-        change: B - A with its 95 % interval, which is not adjusted; None without any value.
+        change: B - A with its 95 % interval, which is not adjusted.
         shared: Number of seeds that the pairs come from; 0 where Welch's test was used.
         p_value: Adjusted by Holm's rule over the method's metrics; None where untold.
         state: :data:`SAME`, :data:`WITHIN`, :data:`BEYOND` or :data:`UNTOLD`.
@@ -95,8 +102,13 @@ class Comparison:
     tables: tuple[TextTable, ...]
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: Path, second: Path, *, allow_missing: bool = False) -> Comparison:
     """Compare two results folders.
+
+    Args:
+        first: The folder to hold against, A.
+        second: The folder that is judged, B.
+        allow_missing: Do not call B worse for what it was not asked for: a suite shrunk on purpose.
 
     Raises:
         OutputError: If one of them is no results folder.
@@ -114,7 +126,7 @@ def compare(first: Path, second: Path) -> Comparison:
     fallen, turned = _verdicts(pairs)
     worse = (
         *_worse_numbers(differences, same_hardware), *fallen, *_failures(pairs),
-        *_incomplete(a, b, differences),
+        *_incomplete(a, b, differences), *(() if allow_missing else _absent(a, b)),
     )  # fmt: skip
     names = (str(first), str(second))
     tables = _tables(names, changed, pairs, differences, turned, same_hardware)
@@ -169,6 +181,7 @@ def _differences(a: Section, b: Section) -> Iterator[Difference]:
     for row in a.table.rows:
         found = []
         left, right = seeds_of(a.values, row.method), seeds_of(b.values, row.method)
+        errors = _errors(a, row.method), _errors(b, row.method)
         for column in COLUMNS:
             if column in left and column in right:
                 one, other = left[column].dropna(), right[column].dropna()
@@ -177,13 +190,14 @@ def _differences(a: Section, b: Section) -> Iterator[Difference]:
                     # Paired: a seed that one folder lacks would shift the means shown beside it.
                     one, other = one[both], other[both]
                 if len(one) and len(other):
-                    found.append((column, one, other, *_change(one, other)))
+                    of_each = (_error_of(column, each) for each in errors)
+                    found.append((column, one, other, *_change(one, other, *of_each)))
         told = [p for *_, p in found if p is not None]
         adjusted = iter(holm(told))
         for column, one, other, change, shared, p in found:
             p_value = next(adjusted) if p is not None else None
             first, second = estimate(one), estimate(other)
-            assert first and second and change
+            assert first and second
             yield Difference(
                 _setting(a), row.method, row.kind, column, first, second, change, shared, p_value,
                 SAME if one.equals(other) else UNTOLD if p_value is None
@@ -191,19 +205,43 @@ def _differences(a: Section, b: Section) -> Iterator[Difference]:
             )  # fmt: skip
 
 
+def _errors(section: Section, method: str) -> pd.DataFrame:
+    """Return standard errors over examples by seed and column, of the distance as well."""
+    own = seeds_of(section.errors, method)
+    if section.reference is None:
+        return own
+    # The distance is the mean of gaps to retraining, each as uncertain as both of its ends.
+    retrained = seeds_of(section.errors, section.reference).reindex(own.index)
+    names = list(section.compared)
+    squares = (own[names] ** 2).fillna(0.0) + (retrained[names] ** 2).fillna(0.0)
+    return own.assign(**{DISTANCE: 100 * np.sqrt(squares.sum(axis=1)) / len(names)})
+
+
+def _error_of(column: str, errors: pd.DataFrame) -> "pd.Series[float]":
+    if column.startswith("relearn_time"):
+        return pd.Series(_STEP_ERROR, index=errors.index)
+    return errors[column].fillna(0.0)
+
+
 def _change(
-    one: "pd.Series[float]", other: "pd.Series[float]"
-) -> tuple[Estimate | None, int, float | None]:
+    one: "pd.Series[float]", other: "pd.Series[float]",
+    errors_one: "pd.Series[float]", errors_other: "pd.Series[float]",
+) -> tuple[Estimate, int, float | None]:  # fmt: skip
     """Return B - A, the seeds it is paired by, and the p-value of "there is no difference"."""
+    e_one, e_other = (
+        errors.reindex(values.index).fillna(0.0)
+        for errors, values in ((errors_one, one), (errors_other, other))
+    )
     pairs = (other - one).dropna()
     if len(pairs) > 1:
-        return estimate(pairs), len(pairs), paired_p_value(pairs)
-    if len(one) > 1 and len(other) > 1:
-        change, p_value = welch(one, other)
-        return change, 0, p_value
-    if len(pairs):
-        return estimate(pairs), 1, None
-    return Estimate(float(other.mean() - one.mean()), None, 1), 0, None
+        both = np.hypot(e_one[pairs.index], e_other[pairs.index])
+        change, p_value = paired(Sample(list(pairs), list(both)))
+        return change, len(pairs), p_value if len(pairs) >= FEWEST else None
+    if min(len(one), len(other)) > 1:
+        change, p_value = welch(Sample(list(one), list(e_one)), Sample(list(other), list(e_other)))
+        return change, 0, p_value if min(len(one), len(other)) >= FEWEST else None
+    change = Estimate(float(pairs.mean() if len(pairs) else other.mean() - one.mean()), None, 1)
+    return change, len(pairs), None
 
 
 def _worse_numbers(differences: Sequence[Difference], same_hardware: bool) -> Iterator[str]:
@@ -236,7 +274,8 @@ def _verdicts(pairs: Sequence[tuple[Section, Section]]) -> tuple[list[str], tupl
             ]
             sentence = f"{v.method} ({section_title(a)}): verdict from {words[0]} to {words[1]}"
             changed.append(sentence)
-            if v.kind == "method" and _RANK.get(w.verdict, -1) > _RANK.get(v.verdict, 3):
+            could_be_retraining = v.verdict in (INDISTINGUISHABLE, UNDECIDED)
+            if v.kind == "method" and could_be_retraining and w.verdict == DISTINGUISHABLE:
                 fallen.append(sentence)
     return fallen, tuple(changed)
 
@@ -257,6 +296,39 @@ def _incomplete(a: Report, b: Report, differences: Sequence[Difference]) -> Iter
         yield "nothing can be compared: no method has results in both for one setting"
     if b.provenance.missing > a.provenance.missing:
         yield f"{b.provenance.missing} of {b.provenance.planned} planned runs have no result"
+
+
+def _absent(a: Report, b: Report) -> Iterator[str]:
+    """Name what has a result in A and neither a result nor a failure in B."""
+    others = {_setting(section): section for section in b.sections}
+    for one in a.sections:
+        where, other = section_title(one), others.get(_setting(one))
+        if other is None:
+            yield f"{where}: the setting has no result in B"
+            continue
+        after = {row.method: row for row in other.table.rows}
+        shared = []
+        for row in one.table.rows:
+            there = after.get(row.method)
+            if there is None:
+                if row.seeds:
+                    yield f"{row.method} ({where}): the method has no result in B"
+                continue
+            shared.append(row.method)
+            lost = sorted(set(row.seeds) - {*there.seeds, *there.failed})
+            if lost:
+                names = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
+                yield f"{row.method} ({where}): no result in B of {names}"
+        for column in COLUMNS:
+            without = [
+                method for method in shared
+                if (method, column) in one.table.cells and (method, column) not in other.table.cells
+                and after[method].seeds
+            ]  # fmt: skip
+            if without:
+                every = all((m, column) not in other.table.cells for m in after)
+                of = "" if every else f" of {', '.join(without)}"
+                yield f"{where}: {label(column)}{of} is absent from B"
 
 
 def _tables(
@@ -281,6 +353,8 @@ def _side_by_side(title: str, differences: Sequence[Difference], same_hardware: 
     by_method: dict[str, dict[str, Difference]] = {}
     for d in differences:
         by_method.setdefault(d.method, {})[d.column] = d
+    if not differences:
+        return TextTable(title, "No method has results in both.", (), ())
     if all(d.state == SAME for d in differences):
         return TextTable(title, f"Nothing changed in {len(by_method)} methods.", (), ())
     rows: list[tuple[str, ...]] = []
@@ -296,8 +370,9 @@ def _side_by_side(title: str, differences: Sequence[Difference], same_hardware: 
     seeds = [d.shared for d in differences if d.column == TIME] or [0]
     finding = "B − A with its 95 % interval" + (
         f", paired over {' to '.join(map(str, sorted({min(seeds), max(seeds)})))} shared seeds."
-        if min(seeds) > 1
-        else ": Welch's where seeds are not shared; one seed cannot be told from noise."
+        if min(seeds) >= FEWEST
+        else f": Welch's where seeds are not shared; of fewer than {FEWEST} seeds it cannot be "
+        "told from noise."
     )  # fmt: skip
     if not same_hardware:
         finding += " Times are from different hardware: shown, not judged."
