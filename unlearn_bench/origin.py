@@ -94,21 +94,26 @@ def _named(file: OriginalFile) -> dict[str, str]:
 
 
 def reproduce(plan: Plan, *, data_root: Path | None, download: bool) -> str:
-    """Return the shell line that makes the results again when run in the results folder."""
+    """Return the shell line that makes the results again when run in the results folder.
+
+    What lies elsewhere, data and original weights, is left to shell variables: their paths are
+    of this machine. The shell ends an unset one with the words given here.
+    """
     words = ["unlearn-bench", "run", SUITE_FILE]
     for name in plugin_files(plan):
-        words += ["--plugin", f"{PLUGINS}/{name}"]
+        words += ["--plugin", shlex.quote(f"{PLUGINS}/{name}")]
     if data_root is not None:
-        words += ["--data-root", str(data_root)]
+        words += ["--data-root", '"${DATA_ROOT:?set it to the folder of the data}"']
     if download:
         words += ["--download"]
     first = plan.runs[0]
     if first.original is not None:
-        words += ["--original", first.original.path.name]
+        words += ["--original", '"${ORIGINAL:?set it to the file of the original weights}"']
     for file in unlearned_files(plan).values():
-        words += ["--unlearned", file.path.name]
+        folder = '"${UNLEARNED:?set it to the folder of the unlearned weights}"'
+        words += ["--unlearned", f"{folder}/{shlex.quote(file.path.name)}"]
     words += ["--device", first.device, "--out", "reproduced"]
-    return " ".join([*(f"{name}={value}" for name, value in _FRESH.items()), shlex.join(words)])
+    return " ".join([*(f"{name}={value}" for name, value in _FRESH.items()), *words])
 
 
 def commit(folder: Path) -> dict[str, Any] | None:

@@ -1,12 +1,18 @@
 """What a report says of its own making, from what the harness wrote down."""
 
+import html
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from unlearn_bench.config import expand, load_suite
 from unlearn_bench.keys import file_hash
+from unlearn_bench.origin import reproduce
 from unlearn_bench.report import write_report
 from unlearn_bench.report.provenance import read_report
 from unlearn_bench.results import read_records, read_suite
@@ -58,6 +64,33 @@ def test_page_and_markdown_tell_the_same_facts(folder, realistic):
         assert ORIGIN["reproduce"] in text and "c0ffee" in text and "salun" in text
 
 
+@pytest.mark.parametrize("given", ["../shared/data", "'/home/me/my data'"])
+def test_a_data_root_of_an_earlier_version_is_left_to_the_reader(given, folder, realistic):
+    origin = ORIGIN | {"reproduce": f"unlearn-bench run suite.yaml --data-root {given} --out x"}
+    place = write_report(folder(realistic(), origin=origin)).parent
+    for file in ("report.html", "report.md"):
+        text = html.unescape((place / file).read_text())
+        assert "(with DATA_ROOT set to the folder of the data)" in text.replace("\\", "")
+        assert '--data-root "${DATA_ROOT:?set it to the folder of the data}" --out x' in text
+        assert given.strip("'") not in text
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing")
+def test_the_reproduce_line_names_no_path_and_the_shell_says_what_is_not_set():
+    plan = expand(load_suite("mnist-small"), device="cpu")
+    line = reproduce(plan, data_root=Path("/somewhere/data"), download=False)
+    assert "somewhere" not in line
+    shell = ["bash", "-c", f"unlearn-bench() {{ printf '%s\\n' \"$@\"; }}\n{line}"]
+    environment = {name: value for name, value in os.environ.items() if name != "DATA_ROOT"}
+    unset = subprocess.run(shell, capture_output=True, text=True, env=environment)
+    assert unset.returncode != 0
+    assert "DATA_ROOT: set it to the folder of the data" in unset.stderr
+    ended = subprocess.run(
+        shell, capture_output=True, text=True, env=environment | {"DATA_ROOT": "/my data"}
+    )
+    assert "--data-root\n/my data\n" in ended.stdout
+
+
 def test_runs_that_are_missing_are_named(folder, run):
     finished, missing = run("retrain", kind="reference", forget_accuracy=0.0), ("x", "y", "z")
     planned = {finished.key: ["digits", "resnet18", "class:8", "retrain", 0]}
@@ -100,7 +133,6 @@ def test_a_run_writes_down_where_its_results_come_from(finished):
 
 def test_the_reproduce_line_makes_the_same_records_again(finished, cli, tmp_path, monkeypatch):
     import shlex
-    import shutil
 
     there = tmp_path / "moved"
     shutil.copytree(finished.out, there)

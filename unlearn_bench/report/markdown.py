@@ -12,7 +12,7 @@ from unlearn_bench.report.findings import (
     overview_headline,
     run_gaps,
 )
-from unlearn_bench.report.provenance import REPRODUCE, Report
+from unlearn_bench.report.provenance import Report
 from unlearn_bench.report.table import Section
 from unlearn_bench.report.text import (
     MEASURED,
@@ -105,16 +105,15 @@ def _provenance(report: Report) -> list[str]:
     blocks = ["## How this was made"]
     if origin.command:
         blocks.append(_fenced(origin.command))
-    items = [f"- {label}: {escape(text)}" for label, text in origin.facts if label != REPRODUCE]
+    items = [f"- {label}: {escape(text)}" for label, text in origin.facts]
     if origin.planned:
         items.append(
             f"- Runs: {origin.finished} finished, {origin.failed} failed, {origin.missing} not run"
         )
     items += [f"- {escape(note)}" for note in origin.notes]
     blocks += ["\n".join(items)] if items else []
-    line = dict(origin.facts).get(REPRODUCE)
-    if line:
-        blocks += ["To make it again, in this folder, into `reproduced/`:", _fenced(line)]
+    if origin.reproduce:
+        blocks += [escape(origin.how_to_repeat), _fenced(origin.reproduce)]
     return blocks
 
 

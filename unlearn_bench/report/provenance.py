@@ -1,6 +1,7 @@
 """What a results folder says of its own making: command, code, versions, hardware, gaps."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,13 @@ from unlearn_bench.quantities import in_order
 from unlearn_bench.report.table import Section, sections
 from unlearn_bench.results import COLUMNS, read_records, read_suite
 
-REPRODUCE = "Reproduce"
 # Hex digits of a SHA-256 that are shown; the files of the folder hold them in full.
 _SHOWN = 12
+# What a reproduce line leaves to its reader.
+_VARIABLES = (
+    ("DATA_ROOT", "the folder of the data"), ("ORIGINAL", "the file of the original weights"),
+    ("UNLEARNED", "the folder of the unlearned weights"),
+)  # fmt: skip
 # From this many on, hashes are counted and not listed.
 _MANY = 12
 
@@ -35,6 +40,7 @@ class Provenance:
         original: Name and hash of the file that the original was given in, if it was.
         hardware: What the times were measured on.
         not_run: Planned runs without a result, a method's seeds together.
+        reproduce: The shell line that makes the results again.
     """
 
     name: str
@@ -49,6 +55,14 @@ class Provenance:
     original: str = ""
     hardware: str = ""
     not_run: tuple[str, ...] = ()
+    reproduce: str = ""
+
+    @property
+    def how_to_repeat(self) -> str:
+        """Say where the line of :attr:`reproduce` runs, and what it needs."""
+        needed = [f"{name} set to {what}" for name, what in _VARIABLES if name in self.reproduce]
+        needs = f" (with {' and '.join(needed)})" if needed else ""
+        return f"To make it again, in this folder{needs}, into reproduced/:"
 
     @property
     def missing(self) -> int:
@@ -187,7 +201,6 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
             runs, "retrained", lambda run: (run.model, run.scenario, run.seed)
         )),
         ("Methods not asked for", ", ".join(not_asked)),
-        (REPRODUCE, str(origin.get("reproduce") or "")),
     )  # fmt: skip
     return Provenance(
         name=str(suite.get("name", "")),
@@ -202,6 +215,12 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
         original=_given(original),
         hardware=hardware,
         not_run=_not_run(planned, plan - finished - failed),
+        # Earlier versions wrote the data's path as it was typed, from wherever that was.
+        reproduce=re.sub(
+            r"--data-root ('[^']*'|[^'\"\s]+)",
+            '--data-root "${DATA_ROOT:?set it to the folder of the data}"',
+            str(origin.get("reproduce") or ""),
+        ),
     )
 
 
