@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from unlearn_bench.errors import OutputError
-from unlearn_bench.report import html, write_report
+from unlearn_bench.report import _FIGURE, html, write_report
 from unlearn_bench.report.provenance import read_report
 from unlearn_bench.results import Curve, Record
 
@@ -183,6 +183,19 @@ def test_same_input_gives_the_same_bytes(folder, realistic):
 def in_new_process(code, **environment):
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | environment)
+
+
+def test_figures_of_an_earlier_report_go_and_what_is_not_ours_stays(folder, realistic):
+    place = folder(realistic(seeds=1, scenarios=("class:8", "class:1")))
+    write_report(place)
+    several = {path.name for path in (place / "figures").iterdir()}
+    assert len(several) > 10 and all(_FIGURE.fullmatch(name) for name in several)
+    (place / "figures" / "mine.svg").write_text("<svg/>")
+    folder(realistic(seeds=1))
+    write_report(place)
+    left = {path.name for path in (place / "figures").iterdir()}
+    assert "mine.svg" in left and "cost.pdf" in left
+    assert not any(name[:2].isdigit() for name in left)
 
 
 def test_new_process_loads_little_never_torch_and_writes_the_same_bytes(folder, realistic):

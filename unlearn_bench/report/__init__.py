@@ -7,11 +7,18 @@ imports torch, and the drawing libraries are loaded only when something is drawn
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unlearn_bench.report.text import TextTable
+
+# A figure's file: where several settings are shown, with the number and name of its own.
+_FIGURE = re.compile(
+    r"(\d{2,}-[a-z0-9-]*-)?"
+    r"(accuracy|classes|cost|damage|phases|ranking|roc|training)\.(svg|pdf)"
+)
 
 __all__ = ["summary", "write_report"]
 
@@ -19,7 +26,8 @@ __all__ = ["summary", "write_report"]
 def write_report(folder: Path) -> Path:
     """Write ``report.html``, ``.md`` and ``.tex``, tables and ``figures/`` into a folder.
 
-    The tables are ``verdicts.csv`` and, beside ``records.csv``, ``records.parquet``.
+    The tables are ``verdicts.csv`` and, beside ``records.csv``, ``records.parquet``. Figures of an
+    earlier report that this one does not have are removed.
 
     The same input gives the same bytes. A suite that failed in part, or has not run at all,
     still gives a report that says so.
@@ -45,6 +53,10 @@ def write_report(folder: Path) -> Path:
         for figure in section_figures:
             write_atomically(folder / figure.path, figure.svg)
             write_atomically(folder / figure.pdf_path, figure.pdf)
+    _remove_stale(folder / "figures", {
+        path for of_section in drawn.values() for figure in of_section
+        for path in (figure.path, figure.pdf_path)
+    })  # fmt: skip
     write_atomically(folder / "verdicts.csv", as_csv(report.sections))
     write_atomically(folder / "records.parquet", as_parquet(report.records))
     write_atomically(folder / "report.md", markdown.render(report, drawn))
@@ -52,6 +64,20 @@ def write_report(folder: Path) -> Path:
     page = folder / "report.html"
     write_atomically(page, html.render(report, drawn))
     return page
+
+
+def _remove_stale(place: Path, written: set[str]) -> None:
+    """Remove figures that only an earlier report drew: they would be taken for this one's.
+
+    A file whose name is not one that we give is somebody else's, and stays.
+    """
+    from unlearn_bench.files import readable_os_errors
+
+    for path in sorted(place.glob("*")):
+        ours = _FIGURE.fullmatch(path.name)
+        if ours and path.is_file() and f"{place.name}/{path.name}" not in written:
+            with readable_os_errors("remove", path):
+                path.unlink()
 
 
 def summary(folder: Path) -> tuple[TextTable, ...]:
