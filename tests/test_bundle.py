@@ -9,6 +9,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from unlearn_bench.bundle import MANIFEST, verify, write_bundle
@@ -149,6 +150,28 @@ def test_a_run_left_out_is_found_though_the_manifest_was_written_anew(unpacked):
     assert "records.csv" in problems(unpacked)
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "said"),
+    [
+        ("verdicts.csv", "verdict", "verdict is 'FORGED', the runs give 'no verdict'"),
+        ("weights.csv", "unlearned", "unlearned is 'FORGED', the runs give"),
+    ],
+)
+def test_a_forged_table_is_found_though_the_manifest_was_written_anew(name, column, said, unpacked):
+    table = pd.read_csv(unpacked / name, dtype=str, keep_default_na=False)
+    table.loc[1, column] = "FORGED"
+    table.to_csv(unpacked / name, index=False)
+    relist(unpacked)
+    assert f"{name}:3: {said}" in problems(unpacked)
+
+
+def test_forged_curves_are_found_though_the_manifest_was_written_anew(unpacked):
+    points = pd.read_parquet(unpacked / "curves.parquet")
+    points.assign(y=0.0).to_parquet(unpacked / "curves.parquet", index=False)
+    relist(unpacked)
+    assert "curves.parquet: y is not that of the runs" in problems(unpacked)
+
+
 def test_a_run_that_nobody_planned_is_found(unpacked):
     path = next((unpacked / "runs").glob("*.json"))
     shutil.copy(path, path.with_name("other.json"))
@@ -166,8 +189,6 @@ def test_a_plan_that_leads_out_of_the_bundle_is_refused(key, unpacked):
 
 
 def test_a_parquet_file_that_differs_from_the_csv_is_found(unpacked):
-    import pandas as pd
-
     records = pd.read_parquet(unpacked / "records.parquet")
     records.loc[0, "value"] = 0.123
     records.to_parquet(unpacked / "records.parquet", index=False)
@@ -221,7 +242,9 @@ def test_tables_that_do_not_follow_from_the_runs_are_not_bundled(finished, tmp_p
     folder = tmp_path / "out"
     shutil.copytree(finished.out, folder)
     shutil.rmtree(folder / "runs")
-    with pytest.raises(OutputError, match="cannot be bundled: records.csv: has .* the runs give 1"):
+    with pytest.raises(
+        OutputError, match="cannot be bundled: runs/ is missing: (\\d+) of the \\1 runs"
+    ):
         write_bundle(folder, tmp_path / "x.zip")
     assert not (tmp_path / "x.zip").exists()
 
@@ -250,10 +273,12 @@ def test_the_command_line_writes_and_verifies(finished, cli, tmp_path):
     assert shown.out.splitlines()[-1] == str(finished.out / "report.html")
     ended = cli("verify", target)
     assert ended.code == 0 and ended.out.startswith("verified: ")
+    assert "records.csv, records.parquet, verdicts.csv, weights.csv, curves.parquet; " in ended.out
     data = bytearray(target.read_bytes())
     data[len(data) // 2] ^= 4
     target.write_bytes(data)
     ended = cli("verify", target)
     assert ended.code == 1
     assert all(line.startswith("problem: ") for line in ended.out.splitlines())
-    assert cli("verify", tmp_path / "none.zip").code == 2
+    missing = cli("verify", tmp_path / "none.zip")
+    assert missing.code == 2 and "none.zip does not exist; give a bundle's zip" in missing.error

@@ -3,8 +3,10 @@
 A bundle holds the report, the tables, the runs behind them, the suite and the plug-in files; of
 weights it holds the hashes only. ``MANIFEST.sha256`` lists every file as ``sha256sum -c`` reads
 it, and the zip's comment is the SHA-256 of all bytes before it, so that a change anywhere shows.
-Equal folders give equal bytes. Verifying reads, hashes and recomputes the table of records from
-the runs; nothing of a bundle is ever executed or written outside a temporary folder.
+Equal folders give equal bytes. Verifying reads, hashes and makes the tables again from the runs:
+records, verdicts, hashes of weights, curves. It does not draw the pages and figures again, and does
+not train again what the runs say. Nothing of a bundle is ever executed or written outside a
+temporary folder.
 """
 
 import csv
@@ -16,22 +18,28 @@ import stat
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from unlearn_bench import curves
 from unlearn_bench.errors import OutputError
 from unlearn_bench.files import readable_os_errors, write_atomically
-from unlearn_bench.results import as_csv, read_records, read_run, read_suite
+from unlearn_bench.report.provenance import WEIGHTS, made, weights_csv
+from unlearn_bench.report.table import sections
+from unlearn_bench.report.verdict import as_csv as verdicts_csv
+from unlearn_bench.results import RunResult, as_csv, read_records, read_run, read_suite
 
 MANIFEST = "MANIFEST.sha256"
 # What a results folder may hold beside: locks, LaTeX's by-products, earlier bundles.
 _FILES = (
     "suite.json", "suite.yaml", "records.csv", "records.parquet", "curves.parquet",
-    "verdicts.csv", "report.html", "report.md", "report.tex",
+    "verdicts.csv", "weights.csv", "report.html", "report.md", "report.tex",
 )  # fmt: skip
+# Of these, what follows from the runs.
+_DERIVED = ("records.csv", "records.parquet", "verdicts.csv", "weights.csv", "curves.parquet")
 _FOLDERS = ("figures", "plugins", "runs")
 # More than any suite gives; a bundle that claims more is not read to its end.
 MAX_FILES, MAX_BYTES = 200_000, 4 << 30
@@ -45,7 +53,8 @@ class Verified:
     Attributes:
         problems: One line each; none if the bundle is whole.
         files: How many files the manifest lists.
-        runs: From how many runs the records follow.
+        runs: From how many runs the tables follow.
+        tables: Those that were made again from the runs.
         manifest: SHA-256 of the manifest: the bundle's identity, to be published beside it.
     """
 
@@ -53,6 +62,7 @@ class Verified:
     files: int = 0
     runs: int = 0
     manifest: str = ""
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,10 @@ def verify(bundle: Path) -> Verified:
     """
     if bundle.is_dir():
         return _verify(_in_folder(bundle), ())
+    if not bundle.exists():
+        raise OutputError(
+            f"{bundle} does not exist; give a bundle's zip file, or the folder it was unpacked into"
+        )
     with readable_os_errors("read", bundle):
         if bundle.stat().st_size > MAX_BYTES:
             return Verified((f"larger than {MAX_BYTES >> 30} GiB: not read",))
@@ -216,7 +230,8 @@ def _verify(contents: _Contents, problems: tuple[str, ...]) -> Verified:
         runs, inconsistent = _consistency(whole)
         found += inconsistent
     digest = hashlib.sha256(manifest).hexdigest()
-    return Verified(tuple(found), len(listed), runs, digest)
+    tables = tuple(name for name in _DERIVED if name in whole) if not found else ()
+    return Verified(tuple(found), len(listed), runs, digest, tables)
 
 
 def _listed(manifest: bytes) -> tuple[dict[str, str], list[str]]:
@@ -251,11 +266,18 @@ def _consistency(files: Mapping[str, bytes]) -> tuple[int, list[str]]:
             strange = [key for key in plan if not re.fullmatch(r"[A-Za-z0-9][\w:.-]*", key)]
             if strange:
                 return 0, [f"suite.json: {strange[0]!r} is not the key of a run"]
+            told = set(read_records(place)["run_key"].astype(str))
+            absent = sorted(key for key in told if f"runs/{key}.json" not in files)
+            if absent:
+                what = "runs/" if len(absent) == len(told) else f"runs/{absent[0]}.json"
+                return 0, [
+                    f"{what} is missing: {len(absent)} of the {len(told)} runs in records.csv have "
+                    "no file there, and reports are committed without them"
+                ]
             results = [result for key in plan if (result := read_run(place, key))]
-            derived = as_csv(results)
-            problems = _differences(files["records.csv"].decode(), derived)
-            if "records.parquet" in files and not problems:
-                problems = _parquet_differences(place)
+            problems = _differences("records.csv", files, as_csv(results))
+            if not problems:
+                problems = _other_differences(place, files, results)
         except (OutputError, ValueError, KeyError, TypeError, AttributeError) as error:
             return 0, [f"the tables cannot be made from the runs: {error}"]
     planned = {f"runs/{key}.json" for key in plan}
@@ -267,21 +289,35 @@ def _consistency(files: Mapping[str, bytes]) -> tuple[int, list[str]]:
     return len(results), problems
 
 
-def _differences(given: str, derived: str) -> list[str]:
+def _other_differences(
+    place: Path, files: Mapping[str, bytes], results: Sequence[RunResult]
+) -> list[str]:
+    """Compare the tables that the runs give beside ``records.csv``, as far as they are there."""
+    records = read_records(place)
+    problems = _differences("verdicts.csv", files, verdicts_csv(sections(records)))
+    (place / WEIGHTS).unlink(missing_ok=True)  # it would stand in for what the runs do not say
+    problems += _differences(WEIGHTS, files, weights_csv(made(place, records)))
+    problems += _parquet_differences(place / "records.parquet", records, "records.csv")
+    problems += _parquet_differences(place / curves.FILE, curves.table(results), "the runs")
+    return problems
+
+
+def _differences(name: str, files: Mapping[str, bytes], derived: str) -> list[str]:
     """Compare two CSV texts; numbers are equal if their values are, however they are written."""
+    given = files[name].decode() if name in files else derived
     if given == derived:
         return []
     tables = [list(csv.reader(io.StringIO(text))) for text in (given, derived)]
     head = tables[0][0] if tables[0] else []
     for number, (one, other) in enumerate(zip(*tables, strict=False), 1):
         if len(one) != len(other):
-            return [f"records.csv:{number}: has {len(one)} cells, the runs give {len(other)}"]
+            return [f"{name}:{number}: has {len(one)} cells, the runs give {len(other)}"]
         for column, left, right in zip(head, one, other, strict=False):
             if left != right and not _same_number(left, right):
-                return [f"records.csv:{number}: {column} is {left!r}, the runs give {right!r}"]
+                return [f"{name}:{number}: {column} is {left!r}, the runs give {right!r}"]
     lines = [len(table) for table in tables]
     if lines[0] != lines[1]:
-        return [f"records.csv: has {lines[0]} lines, the runs give {lines[1]}"]
+        return [f"{name}: has {lines[0]} lines, the runs give {lines[1]}"]
     return []
 
 
@@ -292,17 +328,18 @@ def _same_number(left: str, right: str) -> bool:
         return False
 
 
-def _parquet_differences(place: Path) -> list[str]:
-    expected = read_records(place)
+def _parquet_differences(path: Path, expected: pd.DataFrame, source: str) -> list[str]:
+    if not path.exists():
+        return []
     try:
-        given = pd.read_parquet(place / "records.parquet")
+        given = pd.read_parquet(path)
         for column in expected.columns:
             left, right = given[column], expected[column]
             if (
                 len(left) != len(right)
                 or not ((left == right) | (left.isna() & right.isna())).all()
             ):
-                return [f"records.parquet: {column} is not that of records.csv"]
+                return [f"{path.name}: {column} is not that of {source}"]
     except Exception as error:  # whatever a damaged or foreign file makes the reader raise
-        return [f"records.parquet: cannot be read: {error}"]
+        return [f"{path.name}: cannot be read: {error}"]
     return []

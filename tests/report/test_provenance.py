@@ -107,7 +107,8 @@ def test_every_machine_that_took_part_is_named(folder, run):
     (place / "runs").mkdir()
     for one, cpu in zip(runs, ("fast", "slow"), strict=True):
         stored = {
-            "dataset": "digits", "model": "m", "scenario": "class:8", "seed": one.seed,
+            "dataset": "digits", "model": "m", "scenario": "class:8", "method": "pbu",
+            "seed": one.seed,
             "environment": {"cpu": cpu}, "hashes": {"original": f"{cpu}0123456789"},
         }  # fmt: skip
         (place / "runs" / f"{one.key}.json").write_text(json.dumps(stored))
@@ -115,6 +116,26 @@ def test_every_machine_that_took_part_is_named(folder, run):
     assert found["Hardware"] == "fast; slow"
     expected = "digits · m · seed 0 fast01234567, digits · m · seed 1 slow01234567"
     assert found["Original weights"] == expected
+
+
+def test_a_folder_without_its_runs_is_written_again_the_same(finished, tmp_path):
+    place = tmp_path / "committed"
+    shutil.copytree(finished.out, place, ignore=shutil.ignore_patterns("runs"))
+    before = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    write_report(place)
+    for name in ("report.html", "report.md", "report.tex", "weights.csv"):
+        assert (place / name).read_bytes() == before[name], name
+    assert b"Original weights" in before["report.md"]
+    weights = pd.read_csv(place / "weights.csv")
+    assert len(weights) == len(list((finished.out / "runs").glob("*.json")))
+    assert weights["unlearned"].str.fullmatch("[0-9a-f]{64}").all()
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "run_key\nx\n", "\x00"])
+def test_a_damaged_list_of_weights_is_no_reason_for_no_report(text, folder, realistic):
+    place = folder(realistic(seeds=1))
+    (place / "weights.csv").write_text(text)
+    assert "Original weights" not in facts(place)
 
 
 def test_a_run_writes_down_where_its_results_come_from(finished):

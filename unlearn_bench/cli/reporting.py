@@ -119,7 +119,10 @@ def _compare(
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or the folder unpacked.")],
 ) -> None:
-    """Check that a bundle is unchanged and that its tables follow from its runs."""
+    """Check that a bundle is unchanged and that its tables follow from its runs.
+
+    The tables are made again; pages and figures are not, `unlearn-bench report` draws them.
+    """
     from unlearn_bench.bundle import verify
 
     found = verify(bundle)
@@ -129,7 +132,8 @@ def verify(
     if found.problems:
         raise typer.Exit(1)
     console.print(
-        f"verified: {found.files} files as listed, records.csv follows from {found.runs} runs; "
+        f"verified: {found.files} files as listed; made again from {found.runs} runs: "
+        f"{', '.join(found.tables)}; pages and figures are as listed, and not drawn again; "
         f"manifest SHA-256 {found.manifest}",
         markup=False, soft_wrap=True,
     )  # fmt: skip

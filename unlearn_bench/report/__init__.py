@@ -26,8 +26,8 @@ __all__ = ["summary", "write_report"]
 def write_report(folder: Path) -> Path:
     """Write ``report.html``, ``.md`` and ``.tex``, tables and ``figures/`` into a folder.
 
-    The tables are ``verdicts.csv`` and, beside ``records.csv``, ``records.parquet``. Figures of an
-    earlier report that this one does not have are removed.
+    The tables are ``verdicts.csv``, ``weights.csv`` with the hashes of all weights and, beside
+    ``records.csv``, ``records.parquet``. Figures that only an earlier report had are removed.
 
     The same input gives the same bytes. A suite that failed in part, or has not run at all,
     still gives a report that says so.
@@ -43,7 +43,7 @@ def write_report(folder: Path) -> Path:
     """
     from unlearn_bench.files import write_atomically
     from unlearn_bench.report import figures, html, latex, markdown
-    from unlearn_bench.report.provenance import read_report
+    from unlearn_bench.report.provenance import WEIGHTS, read_report, weights_csv
     from unlearn_bench.report.verdict import as_csv
     from unlearn_bench.results import as_parquet
 
@@ -58,6 +58,8 @@ def write_report(folder: Path) -> Path:
         for path in (figure.path, figure.pdf_path)
     })  # fmt: skip
     write_atomically(folder / "verdicts.csv", as_csv(report.sections))
+    if report.runs:
+        write_atomically(folder / WEIGHTS, weights_csv(report.runs))
     write_atomically(folder / "records.parquet", as_parquet(report.records))
     write_atomically(folder / "report.md", markdown.render(report, drawn))
     write_atomically(folder / "report.tex", latex.render(report))

@@ -1,9 +1,11 @@
 """What a results folder says of its own making: command, code, versions, hardware, gaps."""
 
+import csv
+import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from unlearn_bench.quantities import in_order
 from unlearn_bench.report.table import Section, sections
 from unlearn_bench.results import COLUMNS, read_records, read_suite
 
+WEIGHTS = "weights.csv"
 # Hex digits of a SHA-256 that are shown; the files of the folder hold them in full.
 _SHOWN = 12
 # What a reproduce line leaves to its reader.
@@ -78,6 +81,7 @@ class Report:
         records: The long table that all of it comes from.
         methods: What the suite knew of each method by its label: access, family, year, source.
         curves: Points of all curves, or None where the folder has none.
+        runs: What the runs' own files add, as far as it is known.
     """
 
     sections: tuple[Section, ...]
@@ -85,17 +89,30 @@ class Report:
     records: pd.DataFrame
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curves: pd.DataFrame | None = None
+    runs: "tuple[Made, ...]" = ()
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What a run's own file adds: where it ran, and the hashes of its weights."""
+class Made:
+    """Where one run was made, and the SHA-256 of the weights it knew; empty where not known.
 
+    Read from the runs' own files, and kept in :data:`WEIGHTS`: reports are committed without
+    ``runs/``, and say the same when they are written again.
+    """
+
+    run_key: str
+    dataset: str
     model: str
     scenario: str
+    method: str
     seed: str
-    environment: Mapping[str, Any]
-    hashes: Mapping[str, Any]
+    hardware: str
+    original: str
+    unlearned: str
+    retrained: str
+
+
+_MADE = tuple(field.name for field in fields(Made))
 
 
 def read_report(folder: Path) -> Report:
@@ -111,10 +128,10 @@ def read_report(folder: Path) -> Report:
     else:
         records = read_records(folder)
     suite = read_suite(folder) if has_suite else {}
-    runs = _runs(folder, dict.fromkeys(records["run_key"].astype(str)))
+    runs = made(folder, records)
     facts = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
     provenance = _provenance(suite, records, runs)
-    return Report(sections(records), provenance, records, facts, read_curves(folder))
+    return Report(sections(records), provenance, records, facts, read_curves(folder), runs)
 
 
 def hardware_text(environment: Mapping[str, Any]) -> str:
@@ -148,22 +165,54 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _runs(folder: Path, keys: Iterable[str]) -> list[_Run]:
-    """Read what the runs' files add; a report committed without them lacks it."""
-    found = []
-    for key in keys:
-        try:
-            stored = json.loads((folder / "runs" / f"{key}.json").read_text())
-            model = f"{stored['dataset']} · {stored['model']}"
-            scenario, seed = str(stored["scenario"]), f"seed {stored['seed']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        environment, hashes = mapping(stored.get("environment")), mapping(stored.get("hashes"))
-        found.append(_Run(model, scenario, seed, environment, hashes))
-    return found
+def made(folder: Path, records: pd.DataFrame) -> tuple[Made, ...]:
+    """Return what is known of the making of each run in ``records``, in their order.
+
+    From the runs' own files, else from :data:`WEIGHTS`; folders of before it may have neither.
+    """
+    kept = _kept(folder)
+    found = (
+        _read_made(folder, key) or kept.get(key)
+        for key in dict.fromkeys(records["run_key"].astype(str))
+    )
+    return tuple(run for run in found if run is not None)
 
 
-def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Run]) -> Provenance:
+def weights_csv(runs: Iterable[Made]) -> str:
+    """Return the text of :data:`WEIGHTS`, one line per run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_MADE)
+    writer.writerows(astuple(run) for run in runs)
+    return text.getvalue()
+
+
+def _read_made(folder: Path, key: str) -> Made | None:
+    try:
+        stored = json.loads((folder / "runs" / f"{key}.json").read_text())
+        names = ("dataset", "model", "scenario", "method", "seed")
+        place = {name: str(stored[name]) for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    stored_hashes = mapping(stored.get("hashes"))
+    hashes = {n: str(stored_hashes.get(n, "")) for n in ("original", "unlearned", "retrained")}
+    hardware = hardware_text(mapping(stored.get("environment")))
+    return Made(run_key=key, hardware=hardware, **place, **hashes)
+
+
+def _kept(folder: Path) -> dict[str, Made]:
+    try:
+        lines = list(csv.DictReader((folder / WEIGHTS).read_text().splitlines()))
+        return {
+            line["run_key"]: Made(**{name: line[name] or "" for name in _MADE}) for line in lines
+        }
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}
+
+
+def _provenance(
+    stored: Mapping[str, Any], records: pd.DataFrame, runs: Sequence[Made]
+) -> Provenance:
     suite = mapping(stored.get("suite"))
     origin = mapping(stored.get("origin"))
     keys = records["run_key"].astype(str)
@@ -172,7 +221,7 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
     plan = {str(key) for key in stored.get("plan") or ()}
     planned = mapping(origin.get("planned"))
     seeds = sorted(set(records["seed"]))
-    machines = dict.fromkeys(filter(None, (hardware_text(run.environment) for run in runs)))
+    machines = dict.fromkeys(filter(None, (run.hardware for run in runs)))
     hardware = "; ".join(machines) or hardware_text(mapping(stored.get("environment")))
     recipe = _recipe(mapping(suite.get("recipe")))
     file, original = mapping(origin.get("suite_file")), mapping(origin.get("original"))
@@ -196,9 +245,12 @@ def _provenance(stored: Mapping[str, Any], records: pd.DataFrame, runs: list[_Ru
         ("Method files", _hashes(mapping(origin.get("method_files")).items())),
         ("Plug-in files", _hashes(mapping(origin.get("plugins")).items())),
         # One original serves every scenario.
-        ("Original weights", _weights(runs, "original", lambda run: (run.model, run.seed))),
+        ("Original weights", _weights(
+            (f"{run.dataset} · {run.model} · seed {run.seed}", run.original) for run in runs
+        )),
         ("Retrained weights", _weights(
-            runs, "retrained", lambda run: (run.model, run.scenario, run.seed)
+            (f"{run.dataset} · {run.model} · {run.scenario} · seed {run.seed}", run.retrained)
+            for run in runs
         )),
         ("Methods not asked for", ", ".join(not_asked)),
     )  # fmt: skip
@@ -257,10 +309,9 @@ def _hashes(named: Iterable[tuple[str, Any]], place: str = "suite.json") -> str:
     return ", ".join(f"{name} {value[:_SHOWN]}" for name, value in known)
 
 
-def _weights(runs: Iterable[_Run], kind: str, place: Callable[[_Run], tuple[str, ...]]) -> str:
-    """List short hashes of one kind of weights by the place they belong to, each once."""
-    known = [(" · ".join(place(run)), run.hashes[kind]) for run in runs if kind in run.hashes]
-    return _hashes(dict.fromkeys(known), "runs/")
+def _weights(known: Iterable[tuple[str, str]]) -> str:
+    """List short hashes of weights by the place they belong to, each once."""
+    return _hashes(dict.fromkeys(pair for pair in known if pair[1]), WEIGHTS)
 
 
 def _not_run(planned: Mapping[str, Any], missing: set[str]) -> tuple[str, ...]:
