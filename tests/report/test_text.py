@@ -1,5 +1,6 @@
 import pytest
 
+from unlearn_bench.metrics import metrics
 from unlearn_bench.report import summary
 from unlearn_bench.report.estimate import Estimate
 from unlearn_bench.report.table import sections
@@ -72,3 +73,14 @@ def test_overview_marks_the_nearest_of_each_setting(run):
 def test_failures_of_one_reason_are_told_once(run):
     (section,) = sections(table([run("bad", 1, error="boom"), run("bad", 0, error="boom")]))
     assert failure_texts(section) == ("Failed: bad, seeds 0, 1: boom",)
+
+
+def test_every_metric_has_a_name_in_words():
+    of_one_class = {"class_drop", "forget_predicted_as"}
+    unnamed = [name for name in metrics() if name not in of_one_class and label(name) == name]
+    assert unnamed == []
+
+
+def test_a_split_is_named_in_words_and_an_unknown_column_keeps_its_name():
+    assert label("bn_recovery (test_forget)") == "BatchNorm recovery (test forget)"
+    assert label("my_own (test_forget)") == "my_own (test_forget)"

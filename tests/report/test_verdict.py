@@ -234,5 +234,7 @@ def test_the_primary_set_is_the_declared_one():
 
 def test_the_headline_never_praises_what_a_probe_tells_apart(section):
     fake = section(3, pbu=FAKE)
-    assert "but Linear probe recall and Relearning steps, fresh head tell it from" in headline(fake)
+    assert "but Linear probe recall and Relearning steps (fresh head) tell it from" in headline(
+        fake
+    )
     assert "tell it from" not in headline(section(3, pbu={}))

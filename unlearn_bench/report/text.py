@@ -37,13 +37,15 @@ LABELS = {
     "test_forget_accuracy": "Test forget accuracy",
     "test_retain_accuracy": "Test retain accuracy",
     MIA_AUC: "Loss attack AUC",
-    "mia_loss_tpr_at_10pct": "Loss attack TPR at 10 % FPR",
-    "mia_loss_tpr_at_1pct": "Loss attack TPR at 1 % FPR",
-    "mia_loss_tpr_at_0.1pct": "Loss attack TPR at 0.1 % FPR",
+    **{
+        f"mia_{attack.lower()}_tpr_at_{rate}pct": f"{attack} attack TPR at {rate} % FPR"
+        for attack in ("Loss", "Entropy", "Confidence", "Features")
+        for rate in ("10", "1", "0.1")
+    },
     "mia_loss_resolvable_fpr": "Loss attack, smallest resolvable FPR",
     "mia_entropy_auc": "Entropy attack AUC",
     "mia_confidence_auc": "Confidence attack AUC",
-    "mia_features_auc": "Feature attack AUC",
+    "mia_features_auc": "Features attack AUC",
     "mia_legacy_entropy_svc": "Legacy entropy SVC",
     "mia_legacy_salun_correctness": "Legacy SalUn attack on correctness",
     "mia_legacy_salun_confidence": "Legacy SalUn attack on confidence",
@@ -52,18 +54,30 @@ LABELS = {
     "probe_recall": "Linear probe recall",
     "probe_leak": "Linear probe leak",
     "relearn_time": "Relearning steps",
-    "relearn_time_features": "Relearning steps, fresh head",
+    "ain": "Anamnesis index",
+    "relearn_time_features": "Relearning steps (fresh head)",
     "bn_recovery": "BatchNorm recovery",
+    "activation_distance": "Activation distance",
+    "js_divergence": "Jensen–Shannon divergence",
+    "kl_divergence": "Kullback–Leibler divergence",
+    "ece": "Expected calibration error",
+    "nll": "Negative log-likelihood",
+    "brier": "Brier score",
     "zrf": "ZRF",
     "worst_class_drop": "Worst class drop",
     "near_class_drop": "Nearest classes' drop",
     "tug_of_war": "Tug of war",
     "wall_seconds": "Wall time",
     "wall_seconds_precompute": "Wall time, precomputation",
+    "wall_seconds_original": "Wall time of training the original",
+    "wall_seconds_evaluate": "Wall time of the evaluation",
     "cpu_seconds": "CPU time",
     "gpu_seconds": "GPU time",
     "peak_bytes": "Peak memory",
     "examples_touched": "Examples touched",
+    "forward_examples": "Examples in forward passes",
+    "backward_examples": "Examples in backward passes",
+    "break_even_requests": "Requests to break even",
 }
 
 
@@ -93,7 +107,10 @@ def label(column: str) -> str:
     if column in LABELS:
         return LABELS[column]
     metric, _, split = column.partition(" (")
-    return f"{LABELS.get(metric, metric)} ({split}" if split else metric
+    if metric not in LABELS:
+        return column
+    # Splits are named by their files' names; several are joined by a plus.
+    return f"{LABELS[metric]} ({split.replace('_', ' ').replace('+', ' + ')}"
 
 
 def plus_minus(value: Estimate, decimals: int, sign: bool = False) -> str:
@@ -118,6 +135,11 @@ def format_value(column: str, value: Estimate) -> str:
     """Write an estimate in the unit of its column, unit symbol left to the heading or added."""
     factor, suffix, decimals = _unit(column, value)
     return plus_minus(value.scaled(factor), decimals) + suffix
+
+
+def in_unit(column: str, value: Estimate) -> Estimate:
+    """Return an estimate in the unit of its column's cells."""
+    return value.scaled(_unit(column, value)[0])
 
 
 def format_gap(column: str, gap: Estimate) -> str:
@@ -217,11 +239,16 @@ def text_table(section: Section, finding: str, columns: Sequence[str]) -> TextTa
 
 def reading(section: Section) -> str:
     """Say how the numbers of the first table are to be read, if there are any."""
-    if not section.values.size:
-        return ""
-    if len(section.seeds) == 1:
+    return intervals([section]) if section.values.size else ""
+
+
+def intervals(sections: Sequence[Section]) -> str:
+    """Say what stands behind a ±, and where there is none."""
+    if all(len(section.seeds) == 1 for section in sections):
         return "Of one seed, so without intervals."
-    return "Mean ± half-width of the 95 % t-interval over seeds."
+    mixed = any(len(section.seeds) == 1 for section in sections)
+    single = "; one seed has no interval" if mixed else ""
+    return f"Mean ± half-width of the 95 % t-interval over seeds{single}."
 
 
 def verdict_table(section: Section) -> TextTable:
