@@ -1,8 +1,9 @@
 import pytest
 
-from unlearn_bench.report.findings import headline, notes, overview_headline
+from unlearn_bench.report.findings import headline, notes, overview_headline, worst_classes
+from unlearn_bench.report.glance import glance
 from unlearn_bench.report.table import sections
-from unlearn_bench.results import table, with_time_ratios
+from unlearn_bench.results import Record, table, with_time_ratios
 
 AT_RETRAIN = {"forget_accuracy": 0.0, "retain_accuracy": 1.0,
               "test_forget_accuracy": 0.0, "test_retain_accuracy": 0.9}  # fmt: skip
@@ -40,8 +41,50 @@ def test_headline_names_nearest_method_distance_and_cost(suite):
 
 def test_headline_admits_a_tie(suite):
     (section,) = suite({"pbu": (4, 4, 4), "other": (2, 8, 8), "finetune": (40, 40, 40)})
-    assert "not told apart from other" in headline(section)
+    assert "tied with other" in headline(section)
     assert "finetune" not in headline(section)
+
+
+def test_a_tie_is_not_called_what_the_verdicts_call_indistinct(suite):
+    (section,) = suite({"pbu": (4, 4, 4), "other": (2, 8, 8)})
+    assert "Tied with the nearest: other; the seeds do not show that pbu is nearer" in text(section)
+    assert "not told apart" not in (text(section) + headline(section)).lower()
+
+
+@pytest.fixture
+def with_drops(run):
+    """Build a section from drops by class, in points, of two seeds per method."""
+
+    def build(drops):
+        runs = [run("retrain", s, kind="reference", **AT_RETRAIN) for s in (0, 1)]
+        for method, seeds in drops.items():
+            for seed, of_seed in enumerate(seeds):
+                records = tuple(Record("class_drop", c, d / 100) for c, d in of_seed.items())
+                worst = max(of_seed.values()) / 100
+                runs.append(run(method, seed, records=records, worst_class_drop=worst,
+                                **AT_RETRAIN))  # fmt: skip
+        (section,) = sections(table(runs))
+        return section
+
+    return build
+
+
+def test_the_worst_class_is_told_by_the_metric_that_the_appendix_prints(with_drops):
+    # Another class is worst in each seed: the mean of the largest drops is no drop of a mean.
+    section = with_drops({"pbu": [{"cat": 4.0, "dog": 1.0}, {"cat": 1.0, "dog": 3.0}]})
+    (worst,) = worst_classes(section)
+    assert worst.drop == section.table.value("pbu", "worst_class_drop")
+    assert (round(100 * worst.drop.mean, 6), worst.name) == (3.5, "cat")
+    (fact,) = [fact for fact in glance(section).facts if fact.lead == "Worst class"]
+    assert fact.text.startswith("pbu lost 3.5 ± 6.4 points (class cat), on test examples")
+
+
+def test_of_many_damaged_methods_the_worst_five_are_named(with_drops):
+    section = with_drops({f"m{i}": [{"cat": 3.0 * i}] * 2 for i in range(8)})
+    (note,) = [note for note in notes(section) if note.lead == "Worst class"]
+    assert note.text.count("class cat") == 5 and "m3 lost" in note.text and "m2" not in note.text
+    assert note.text.index("m7 lost 21.0") < note.text.index("m6 lost 18.0")
+    assert note.text.endswith("2 other methods lost 2 points or more: see the map by class.")
 
 
 def test_headline_admits_a_single_seed(suite):

@@ -14,7 +14,7 @@ from unlearn_bench.report.table import (
     Row,
     Section,
 )
-from unlearn_bench.report.text import label, plus_minus, share, time_range
+from unlearn_bench.report.text import format_value, label, plus_minus, share, time_range
 from unlearn_bench.report.verdict import (
     DESCRIPTIVE,
     FAKES,
@@ -33,10 +33,11 @@ FAR_POINTS = 10.0
 # Points of test retain accuracy below the original's from which a reference is no yardstick: seeds
 # and the missing data explain a few.
 WEAK_POINTS = 10.0
-# Share of a class's test examples from which its loss is told by name.
-WORST_CLASS = 0.02
+# Share of a class's test examples from which its loss is told by name, of so many methods.
+WORST_CLASS, WORST_NAMED = 0.02, 5
 
 UNTRAINED = "random_init"
+_WORST = "worst_class_drop"
 ACCURACIES = ("test_retain_accuracy", "test_forget_accuracy", "forget_accuracy")
 
 
@@ -49,6 +50,35 @@ class Note:
 
     def __str__(self) -> str:
         return f"{self.lead}: {self.text}"
+
+
+@dataclass(frozen=True)
+class WorstClass:
+    """What a method took from the retained class that it hurt most.
+
+    Attributes:
+        drop: The largest drop of each seed, as a share; which class that is may differ by seed.
+        name: The class that lost most on average over seeds.
+    """
+
+    method: str
+    drop: Estimate
+    name: str
+
+    def __str__(self) -> str:
+        lost = format_value(_WORST, self.drop)
+        return f"{self.method} lost {lost} points (class {self.name})"
+
+
+def worst_classes(section: Section) -> tuple[WorstClass, ...]:
+    """Return what every method took from its worst class, the greatest loss first."""
+    by_class = section.by_class["class_drop"]
+    found = [
+        WorstClass(row.method, drop, str(by_class.loc[row.method].idxmax()))
+        for row in section.table.of_kind("method")
+        if (drop := section.table.value(row.method, _WORST)) and row.method in by_class.index
+    ]
+    return tuple(sorted(found, key=lambda worst: -worst.drop.mean))
 
 
 def headline(section: Section) -> str:
@@ -80,7 +110,7 @@ def headline(section: Section) -> str:
     elif section.tied:
         finding = (
             f"{name} came nearest to retraining ({away} away{cost}), "
-            f"not told apart from {_names(section.tied)}"
+            f"tied with {_names(section.tied)}"
         )
     else:
         finding = f"{name} came nearest to retraining: {away} away{cost}"
@@ -178,7 +208,7 @@ def run_gaps(origin: Provenance) -> tuple[str, ...]:
     found = []
     if origin.failed:
         found.append(
-            f"{origin.failed} of {origin.planned} runs failed; the reasons stand below the tables."
+            f"{origin.failed} of {origin.planned} runs failed; the reasons are given below."
         )
     if origin.missing:
         found.append(
@@ -349,7 +379,9 @@ def _confidence(section: Section) -> list[Note]:
         )
     if section.tied:
         names = _names(section.tied, most=30)
-        found.append(Note("Not told apart", f"{section.ranking[0].method} and {names}."))
+        nearest = section.ranking[0].method
+        text = f"{names}; the seeds do not show that {nearest} is nearer to retraining."
+        found.append(Note("Tied with the nearest", text))
     if section.spread is not None:
         found.append(
             Note(
@@ -403,17 +435,15 @@ def _power(section: Section) -> list[Note]:
 
 
 def _worst_class(section: Section) -> list[Note]:
-    drops = section.by_class["class_drop"]
-    worst = []
-    for row in section.table.of_kind("method"):
-        if row.method in drops.index:
-            of_method = drops.loc[row.method].dropna()
-            if len(of_method) and of_method.max() >= WORST_CLASS:
-                name, drop = of_method.idxmax(), 100 * of_method.max()
-                worst.append(f"{row.method} {drop:.1f} points on class {name}")
+    worst = [found for found in worst_classes(section) if found.drop.mean >= WORST_CLASS]
     if not worst:
         return []
-    return [Note("Worst class", f"against retraining, {_names(worst, most=30)} were lost.")]
+    named, others = worst[:WORST_NAMED], len(worst) - WORST_NAMED
+    text = f"against retraining, {_names([str(found) for found in named], most=WORST_NAMED)}."
+    if others > 0:
+        methods = "1 other method" if others == 1 else f"{others} other methods"
+        text += f" {methods} lost {100 * WORST_CLASS:.0f} points or more: see the map by class."
+    return [Note("Worst class", text)]
 
 
 def _idle_is_nearer(section: Section) -> bool:

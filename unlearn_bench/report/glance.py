@@ -7,7 +7,13 @@ control; worst class by name; seeds, originals, n and resolution; cost.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn_bench.report.findings import Note, caveat, descriptive_seeds, positive_control
+from unlearn_bench.report.findings import (
+    Note,
+    caveat,
+    descriptive_seeds,
+    positive_control,
+    worst_classes,
+)
 from unlearn_bench.report.table import DAMAGE_POINTS, ORIGINAL, TIME_RATIO, Section
 from unlearn_bench.report.text import (
     NONE,
@@ -204,23 +210,19 @@ def _value(section: Section, method: str, column: str) -> str:
 
 
 def _worst_class(section: Section) -> list[Note]:
-    drops = section.by_class["class_drop"]
-    methods = [row.method for row in section.table.of_kind("method") if row.method in drops.index]
-    if not methods:
+    losses = worst_classes(section)
+    if not losses:
         return []
-    leader = section.ranking[0].method if section.ranking else methods[0]
-    losses = {name: drops.loc[name].dropna() for name in methods}
-    worst = str(drops.loc[methods].max(axis=1).idxmax())
-
-    def told(name: str) -> str:
-        of_method = losses[name]
-        return f"{name} lost {100 * of_method.max():.1f} points on class {of_method.idxmax()}"
-
-    named = [told(leader)] if leader in losses and losses[leader].max() > 0 else []
-    if worst != leader and losses[worst].max() > 0:
-        named.append(f"of all methods the most, {told(worst)}")
-    text = "; ".join(named) or "no method lost anything on any retained class"
-    return [Note("Worst class", f"{text}, on test examples against retraining.")]
+    if losses[0].drop.mean <= 0:
+        return [Note("Worst class", "no method lost anything on any retained class.")]
+    nearest = section.ranking[0].method if section.ranking else losses[0].method
+    named = [str(loss) for loss in losses if loss.method == nearest]
+    if losses[0].method != nearest:
+        named.append(f"of all methods the most, {losses[0]}")
+    text = f"{'; '.join(named)}, on test examples against retraining."
+    if len(section.seeds) > 1:
+        text += " It is each seed’s worst class; named is the worst on average."
+    return [Note("Worst class", text)]
 
 
 def _evidence(section: Section) -> list[Note]:
