@@ -1,4 +1,7 @@
 import io
+import re
+from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pandas
@@ -6,10 +9,11 @@ import pytest
 
 from unlearn_bench import curves as stored_curves
 from unlearn_bench.report import figures
-from unlearn_bench.report.figures import canvas
+from unlearn_bench.report.figures import canvas, roc
 from unlearn_bench.report.figures.cost import pareto_front
 from unlearn_bench.report.figures.labels import Label, place_labels
 from unlearn_bench.report.figures.ranking import critical_difference, friedman, why_absent
+from unlearn_bench.report.glance import glance
 from unlearn_bench.report.table import sections
 from unlearn_bench.results import Record, table, with_time_ratios
 
@@ -108,6 +112,10 @@ def test_labels_of_crowded_points_never_overlap_and_none_is_lost():
     for i, box in enumerate(boxes):
         assert axes.bbox.x0 <= box.x0 and box.x1 <= canvas.bbox.x1
         assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+        # Three points between two names in a line, or they read as one.
+        beside = [o for o in boxes[i + 1 :] if min(box.y1, o.y1) - max(box.y0, o.y0) > 1]
+        gaps = [max(o.x0 - box.x1, box.x0 - o.x1) for o in beside]
+        assert all(gap >= 3 * canvas.dpi / 72 for gap in gaps)
 
 
 def test_labels_without_room_are_named_in_the_caption(run):
@@ -144,8 +152,7 @@ def test_where_the_forget_class_goes_is_drawn_by_class(run):
     (section,) = sections(table(runs))
     (figure,) = pick(runs, "classes")
     assert figure.title == (
-        "Retraining sends 75 % of what is to be forgotten to class dog; "
-        "none of 1 methods prefer that class too"
+        "Retraining sends 75 % of what is to be forgotten to class dog; pbu prefers another"
     )
     for text in (">cat<", ">dog<", ">75<", ">25<", ">100<", ">pbu<"):
         assert text in figure.svg
@@ -257,3 +264,94 @@ def test_a_pointed_mark_says_whose_it_is(all_drawn):
     titles = {node.text for node in ElementTree.fromstring(cost.svg).iter(f"{SVG}title")}
     assert {"pbu", "finetune"} <= titles
     assert "<title>pbu</title>" in figures.inline(cost.svg)
+
+
+def test_the_file_of_a_figure_of_gaps_says_gaps(run, all_drawn):
+    gaps = pandas.read_csv(io.StringIO(all_drawn["accuracy"].data))
+    assert list(gaps.columns[2:]) == ["forget_accuracy_gap_points", "retain_accuracy_gap_points"]
+    assert gaps[gaps["method"] == "retrain"]["retain_accuracy_gap_points"].eq(0).all()
+    (alone,) = pick([run("pbu", forget_accuracy=0.1, retain_accuracy=0.9)], "accuracy")
+    numbers = pandas.read_csv(io.StringIO(alone.data))
+    assert numbers["retain_accuracy_percent"].tolist() == [90]
+
+
+def test_the_title_of_cost_counts_as_the_first_screen_does(run):
+    # Of dear seeds cheap relative to retraining: the mean of ratios is 1.1, that of sums 0.93.
+    seconds = {"retrain": (1.0, 10.0), "slow": (1.4, 8.0), "quick": (0.1, 0.5)}
+    runs = [
+        run(method, seed, kind="reference" if method == "retrain" else "method",
+            wall_seconds=of_seed, forget_accuracy=0.0, retain_accuracy=1.0)
+        for method, both in seconds.items() for seed, of_seed in enumerate(both)
+    ]  # fmt: skip
+    (phases,) = pick(runs, "phases")
+    assert (
+        phases.title == "quick is the cheapest, at 7.5 % of retraining’s time; 1 of 2 took longer"
+    )
+    (section,) = sections(with_time_ratios(table(runs)))
+    (cost,) = [fact.text for fact in glance(section).facts if fact.lead == "Cost"]
+    assert "the cheapest, quick, 7.5 % of it; 1 of 2 took longer" in cost
+    (alone,) = pick([r for r in runs if r.method != "quick"], "phases")
+    assert alone.title == "slow took 1.1 times retraining’s time"
+
+
+def test_captions_name_the_rows_that_have_fewer_seeds(run):
+    drop = (Record("class_drop", "cat", 0.5), Record("class_drop", "dog", 0.0))
+    common = {"forget_accuracy": 0.0, "retain_accuracy": 1.0, "wall_seconds": 1.0}
+    runs = [run("retrain", seed, kind="reference", **common) for seed in (0, 1, 2)]
+    runs += [run("pbu", seed, **common) for seed in (0, 1, 2)]
+    runs += [run("ssd", 0, records=drop, **common)]
+    runs += [run("ssd", seed, error="MethodError: NaN") for seed in (1, 2)]
+    found = drawn(runs)
+    for name in ("cost", "accuracy", "phases", "damage"):
+        assert "(n = 3; ssd n = 1)" in found[0][name].caption, name
+    assert found[0]["damage"].title == "ssd lost 50 points on class cat (n = 1)"
+    assert figures.OVERALL not in found, "one method is left to rank"
+    three = drawn([*runs, *(run("scrub", seed, **common) for seed in (0, 1, 2))])
+    caption = three[figures.OVERALL]["ranking"].caption
+    assert "Left out, for want of a distance in every seed: ssd." in caption
+
+
+def logging(run, method, *series):
+    """Runs of a method, one per seed, that log several quantities for some steps."""
+    return [
+        replace(
+            run(method, seed, forget_accuracy=0.0, retain_accuracy=1.0),
+            log=tuple(dict(zip("abcd", values, strict=False)) for values in of_seed),
+        )
+        for seed, of_seed in enumerate(series)
+    ]
+
+
+def test_a_seed_that_stopped_early_still_counts_at_the_end(run):
+    long, short = [(v,) for v in (8.0, 6.0, 4.0, 2.0)], [(v,) for v in (8.0, 8.0)]
+    runs = logging(run, "pbu", long, short)
+    figure = drawn(runs, stored_curves.table(runs))[0]["training"]
+    numbers = pandas.read_csv(io.StringIO(figure.data))
+    assert numbers["mean"].tolist() == [8, 7, 6, 5]
+    assert "a 8 → 5" in words(figure.svg)
+    assert "keeps its last value to the end: pbu." in figure.caption
+
+
+def test_quantities_without_room_are_neither_counted_nor_hidden(run):
+    runs = logging(run, "pbu", [(4.0, 4.0, 4.0, 4.0), (3.0, 3.0, 3.0, 3.0), (2.0, 2.0, 2.0, 2.0)])
+    training = drawn(runs, stored_curves.table(runs))[0]["training"]
+    assert training.title.startswith("3 of 3 logged quantities")
+    assert "Of pbu the first 3 quantities are shown" in training.caption
+    assert set(pandas.read_csv(io.StringIO(training.data))["series"]) == {"a", "b", "c"}
+
+
+def test_no_two_stressed_curves_share_a_colour_or_another_way_of_drawing(invented):
+    (section,) = sections(with_time_ratios(table(invented())))
+    same = {row.method: (canvas.PALETTE[0], "o") for row in section.table.rows}
+    figure = roc.draw(section, same, stored_curves.table(invented()))
+    strokes = set(re.findall(r"stroke: (#\w{6}); stroke-width: 1.3", figure.svg))
+    assert len(strokes) == 5
+    # Steps would put the reference below the curves that are drawn straight.
+    number = r"-?[\d.]+"
+    paths = re.findall(
+        rf'd="((?:[ML] {number} {number}\s+)+)"[^>]*stroke: {canvas.INK}', figure.svg
+    )
+    curve = max(paths, key=len)
+    points = [tuple(map(float, pair)) for pair in re.findall(rf"({number}) ({number})", curve)]
+    assert len(points) > 20
+    assert not all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(points))

@@ -31,9 +31,9 @@ OVERALL = -1
 _OF_RECORDS: tuple[tuple[str, Callable[[Section, Look], Figure | None]], ...] = (
     ("cost", cost.draw),
     ("accuracy", accuracy.draw),
-    ("phases", phases.draw),
     ("damage", classes.draw_damage),
     ("classes", classes.draw_destinations),
+    ("phases", phases.draw),
 )
 
 
@@ -65,7 +65,7 @@ def draw(
             own = _curves_of(section, curves)
             if own is not None:
                 found.insert(2, ("roc", roc.draw(section, look, own)))
-                found.append(("training", training.draw(section, look, own)))
+                found.insert(-1, ("training", training.draw(section, look, own)))
             drawn[index] = tuple(
                 figure.named(f"{prefix}{name}") for name, figure in found if figure is not None
             )

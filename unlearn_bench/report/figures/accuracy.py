@@ -32,15 +32,17 @@ def draw(section: Section, look: Look) -> Figure | None:
     values = section.values[section.values.index.isin(shown, level="method")]
     points = 100 * values.reindex(columns=list(_AXES)).dropna()
     title = accuracy_title(section)
-    words = f"Accuracy on the examples to forget and to retain. {reading(section)}"
+    words = f"Accuracy on the examples to forget and to retain. {reading(section, shown)}"
     if section.reference is None:
         names = ("Forget accuracy, %", "Retain accuracy, %")
+        kind = "percent"
         words += " Nothing was retrained, so the target is not known."
     else:
         target = seeds_of(points, section.reference)
         seed_of_row = points.index.get_level_values("seed")
         points = (points - target.reindex(seed_of_row).set_axis(points.index)).dropna()
         unit = "points from retraining"
+        kind = "gap_points"
         names = (f"Forget accuracy, {unit}", f"Retain accuracy, {unit}")
         forget, retain = (target[column].mean() for column in _AXES)
         words += (
@@ -51,7 +53,10 @@ def draw(section: Section, look: Look) -> Figure | None:
     if points.empty:
         return None
     canvas, axes = new_canvas()
-    data = points.reset_index()
+    # What the file's columns hold is told by their names: gaps where there is a target.
+    data = points.reset_index().rename(
+        columns=lambda name: f"{name}_{kind}" if name in _AXES else name
+    )
     points.columns = ["x", "y"]
     if section.reference is None:
         axes.set(xlim=padded(points["x"]), ylim=padded(points["y"]))

@@ -264,18 +264,30 @@ def write_labels(axes: "Axes", labels: Sequence["Label"], points: "pd.DataFrame"
     return f" No room for the labels of {', '.join(left_out)}: see the table."
 
 
-def reading(section: Section) -> str:
+def reading(section: Section, drawn: Iterable[str]) -> str:
     """Say what large and small marks are, and n."""
     n = len(section.seeds)
     if n == 1:
         return "One seed (n = 1)."
-    return f"Large marks are means, small ones the seeds (n = {n})."
+    return f"Large marks are means, small ones the seeds ({_n_text(section, drawn)})."
 
 
-def seeds_reading(section: Section) -> str:
+def seeds_reading(section: Section, drawn: Iterable[str]) -> str:
     """Say over how many seeds a mean was taken."""
-    n = len(section.seeds)
-    return "One seed (n = 1)." if n == 1 else f"Means over seeds (n = {n})."
+    if len(section.seeds) == 1:
+        return "One seed (n = 1)."
+    return f"Means over seeds ({_n_text(section, drawn)})."
+
+
+def _n_text(section: Section, drawn: Iterable[str]) -> str:
+    """Write n, and name those among the rows drawn that have fewer seeds."""
+    n, wanted = len(section.seeds), set(drawn)
+    fewer: dict[int, list[str]] = {}
+    for row in section.table.rows:
+        if row.method in wanted and len(row.seeds) < n:
+            fewer.setdefault(len(row.seeds), []).append(row.method)
+    told = (f"{joined(names, most=30)} n = {count}" for count, names in sorted(fewer.items()))
+    return "; ".join((f"n = {n}", *told))
 
 
 def padded(values: "pd.Series[float]") -> tuple[float, float]:

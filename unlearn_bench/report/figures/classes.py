@@ -40,6 +40,9 @@ def draw_damage(section: Section, look: Look) -> Figure | None:
         title = "No method lost half a point on any retained class"
     else:
         title = f"{method} lost {loss:.0f} points on class {name}"
+        seeds = {row.method: len(row.seeds) for row in section.table.rows}[method]
+        if seeds < len(section.seeds):
+            title += f" (n = {seeds})"
         if len(worst) > 1:
             title += (
                 f"; {many} of {len(worst)} methods lost {DAMAGE_POINTS:.0f} or more on some class"
@@ -48,8 +51,8 @@ def draw_damage(section: Section, look: Look) -> Figure | None:
             )
     words = (
         "Accuracy lost on each retained class, acc(G) − acc(U) on its test examples, in points; "
-        f"orange is lost against retraining, blue gained. {seeds_reading(section)} Ideal is the "
-        "row of retrain_other_seed."
+        f"orange is lost against retraining, blue gained. {seeds_reading(section, drops.index)} "
+        "Ideal is the row of retrain_other_seed."
     )
     return _heat_map(section, drops, title, words, "Retained class", "points_lost")
 
@@ -66,12 +69,14 @@ def draw_destinations(section: Section, look: Look) -> Figure | None:
         title = f"Retraining sends {share:.0f} % of what is to be forgotten to class {name}"
         methods = [r.method for r in section.table.of_kind("method") if r.method in shares.index]
         same = sum(shares.loc[m].idxmax() == name for m in methods)
-        if methods:
+        if len(methods) == 1:
+            title += f"; {methods[0]} prefers {'that class too' if same else 'another'}"
+        elif methods:
             prefer = "prefers" if same == 1 else "prefer"
             title += f"; {same or 'none'} of {len(methods)} methods {prefer} that class too"
     words = (
         "Per cent of the examples to forget that each model classifies as each class. "
-        f"{seeds_reading(section)}"
+        f"{seeds_reading(section, shares.index)}"
     )
     return _heat_map(section, shares, title, words, "Classified as", "percent")
 

@@ -58,8 +58,8 @@ def draw(section: Section, look: Look) -> Figure | None:
     data["on_pareto_front"] = data["method"].isin(front.index)
     words = (
         "Lower is nearer to retraining, further left is cheaper; the dashed line is retraining’s "
-        f"own time. The vertical scale is a square root. {reading(section)} Nothing is both "
-        f"cheaper and nearer than the methods on the stepped line: {', '.join(front.index)}."
+        f"own time. The vertical scale is a square root. {reading(section, ranked)} Nothing is "
+        f"both cheaper and nearer than the methods on the stepped line: {', '.join(front.index)}."
     )
     if section.spread is not None:
         axes.axhspan(0, section.spread, color=GRID, lw=0, zorder=0.5)

@@ -21,6 +21,8 @@ _LINE_FROM = 20
 # Half the width of a labelled mark and of a small one, in points.
 _MARK, _DOT = 6.0, 2.0
 _FONT_SIZE = 9
+# Least gap between two labels, in points.
+_APART = 4.0
 
 _Point = tuple[float, float]
 _Box = tuple[float, float, float, float]
@@ -98,7 +100,8 @@ def place_labels(
             left_out.append(label.text)
             continue
         box, gap, angle = best
-        words.append(box)
+        # Grown by the least gap: two names that abut are read as one.
+        words.append(_grown(box, _APART * pixels))
         dx, dy = _direction(angle)
         has_line = gap >= _LINE_FROM
         if has_line:
@@ -120,6 +123,10 @@ def place_labels(
 def _square(point: Iterable[float], reach: float) -> _Box:
     x, y = point
     return x - reach, y - reach, x + reach, y + reach
+
+
+def _grown(box: _Box, by: float) -> _Box:
+    return box[0] - by, box[1], box[2] + by, box[3]
 
 
 def _direction(angle: float) -> tuple[float, float]:

@@ -109,8 +109,17 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     words = (
         f"Mean rank by distance to retraining over {cells} {of} (n = {cells}). Bars are the "
         f"critical difference of {width:.1f} ranks (Nemenyi, 5 %): methods whose bars do not "
-        f"overlap differ; shaded is what is not told apart from the first. Friedman test: {p_text}."
+        f"overlap differ; shaded is what lies that near to the first. Friedman test: {p_text}."
     )
+    ranked = set(mean.index)
+    absent = [
+        row.method for section in sections for row in section.table.of_kind("method")
+        if row.method not in ranked
+    ]  # fmt: skip
+    if absent:
+        everywhere = "seed" if len(sections) == 1 else "seed and scenario"
+        names = joined(dict.fromkeys(absent), most=30)
+        words += f" Left out, for want of a distance in every {everywhere}: {names}."
     settle(canvas, title)
     data = mean.rename("mean_rank").rename_axis("method").reset_index()
     data["critical_difference"] = width

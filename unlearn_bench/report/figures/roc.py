@@ -7,6 +7,7 @@ from unlearn_bench.report.figures.canvas import (
     GRID,
     INK,
     MUTED,
+    PALETTE,
     Figure,
     Look,
     finish,
@@ -14,6 +15,7 @@ from unlearn_bench.report.figures.canvas import (
     name_axes,
     new_canvas,
     plain_log_ticks,
+    seeds_reading,
     settle,
 )
 from unlearn_bench.report.findings import roc_title
@@ -55,16 +57,19 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     axes.axvspan(resolvable, 1.02, color=GRID, alpha=0.55, lw=0, zorder=0.4)
     axes.plot([grid[0], 1], [grid[0], 1], color=MUTED, lw=0.9, ls=":", zorder=1, label="guessing")
     stressed = _stressed(section, list(means))
+    colours = _apart([look_of(section, look, name)[0] for name in stressed])
     for name, rates in means.items():
         clipped = np.maximum(rates, axes.get_ylim()[0])
         if name in (section.reference, ORIGINAL):
             dashed = name == ORIGINAL
             axes.plot(grid, clipped, color=INK, lw=1.6, ls="--" if dashed else "-", zorder=4,
-                      label=name, drawstyle="steps-post")  # fmt: skip
+                      label=name)  # fmt: skip
         elif name in stressed:
-            colour, marker = look_of(section, look, name)
-            axes.plot(grid, clipped, color=colour, marker=marker, markevery=9, ms=4.5, lw=1.3,
-                      zorder=3, label=name, markeredgecolor="none")  # fmt: skip
+            _, marker = look_of(section, look, name)
+            place = stressed.index(name)
+            # Begun at different points, so that the marks of like curves do not hide each other.
+            axes.plot(grid, clipped, color=colours[place], marker=marker, markevery=(place, 5),
+                      ms=4.5, lw=1.3, zorder=3, label=name, markeredgecolor="none")  # fmt: skip
         elif rows[name].kind == "method":
             axes.plot(grid, clipped, color=MUTED, lw=0.5, alpha=0.45, zorder=2)
     handles, names = axes.get_legend_handles_labels()
@@ -73,12 +78,11 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     axes.legend([handles[i] for i in order], [names[i] for i in order], loc="lower right")
     name_axes(axes, "False positive rate (log scale)", "True positive rate (log scale)")
     title = roc_title(section)
-    seeds = own.groupby("method")["seed"].nunique().max()
     words = (
-        f"Members F against {n} unseen examples of the same classes; mean over seeds "
-        f"(n = {seeds}). Shaded is the range that {_MIN_FALSE_POSITIVES} false positives resolve "
-        f"(from {100 * resolvable:.2g} % on); left of it the curve is chance. Ideal is "
-        "retraining’s curve, not the lowest."
+        f"Members F against {n} unseen examples of the same classes. "
+        f"{seeds_reading(section, rows)} Shaded is the range that {_MIN_FALSE_POSITIVES} false "
+        f"positives resolve (from {100 * resolvable:.2g} % on); left of it the curve is chance. "
+        "Ideal is retraining’s curve, not the lowest."
     )
     if any(row.kind == "method" and name not in stressed for name, row in rows.items()):
         words += " Thin grey lines are the other methods."
@@ -87,6 +91,12 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
 
     data = pd.DataFrame(means, index=grid).rename_axis("fpr").reset_index()
     return finish(canvas, title, words, data.melt("fpr", var_name="method", value_name="tpr"))
+
+
+def _apart(colours: list[str]) -> list[str]:
+    """Keep each method's own colour, but give a second curve of the same one another."""
+    free = [colour for colour in PALETTE if colour not in colours]
+    return [c if c not in colours[:i] else free.pop(0) for i, c in enumerate(colours)]
 
 
 def _stressed(section: Section, drawn: list[str]) -> list[str]:

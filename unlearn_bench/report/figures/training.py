@@ -11,6 +11,7 @@ from unlearn_bench.report.figures.canvas import (
     bare_canvas,
     finish,
     joined,
+    seeds_reading,
     settle,
 )
 from unlearn_bench.report.table import Section
@@ -27,16 +28,23 @@ _COLOURS = (PALETTE[0], PALETTE[3], PALETTE[2])
 
 def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     """Draw one panel per method, its series scaled by their largest values."""
+    import pandas as pd
+
     own = curves[curves["curve"] == TRAINING]
-    means = own.groupby(["method", "series", "x"])["y"].mean()
     panels: dict[str, list[tuple[str, pd.Series[float]]]] = {}
+    carried: list[str] = []
     for row in section.table.rows:
-        for name in dict.fromkeys(own[own["method"] == row.method]["series"]):
-            points = means.loc[row.method, name].sort_index()
-            if len(points) >= _FEWEST:
-                panels.setdefault(row.method, []).append((str(name), points))
+        of_row = own[own["method"] == row.method]
+        if of_row.groupby(["series", "seed"])["x"].max().groupby("series").nunique().gt(1).any():
+            carried.append(row.method)
+        for name, points in of_row.groupby("series", sort=False):
+            mean = _mean(points)
+            if len(mean) >= _FEWEST:
+                panels.setdefault(row.method, []).append((str(name), mean))
     if not panels:
         return None
+    crowded = [method for method, series in panels.items() if len(series) > _SERIES]
+    panels = {method: series[:_SERIES] for method, series in panels.items()}
     columns = min(_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     canvas = bare_canvas((max(5.0, 1.95 * columns), 0.9 + 1.45 * lines))
@@ -44,28 +52,47 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for axes, (method, series) in zip(grid, panels.items(), strict=False):
-        _panel(axes, method, series[:_SERIES])
+        _panel(axes, method, series)
     ends = [(points.iloc[0], points.iloc[-1]) for s in panels.values() for _, points in s]
     fell = sum(last < first for first, last in ends)
     rose = [m for m, s in panels.items() if s[0][1].iloc[-1] > s[0][1].iloc[0]]
     title = f"{fell} of {len(ends)} logged quantities ended below where they began"
     if rose and len(panels) > 1:
         title += f"; the first of {joined(rose)} rose"
-    seeds = own.groupby("method")["seed"].nunique().max()
     words = (
         "What each method logged, in its own words, against its steps; every line is scaled by "
-        "its largest value, the numbers are where it began and ended. Mean over seeds "
-        f"(n = {seeds}). A method is missing if it logged fewer than {_FEWEST} entries."
+        "its largest value, the numbers are where it began and ended. "
+        f"{seeds_reading(section, panels)} A method is missing if it logged fewer than {_FEWEST} "
+        "entries."
     )
+    carried = [method for method in carried if method in panels]
+    if carried:
+        words += (
+            " A seed that stopped earlier than another keeps its last value to the end: "
+            f"{joined(carried, most=30)}."
+        )
+    if crowded:
+        words += f" Of {joined(crowded, most=30)} the first {_SERIES} quantities are shown."
     settle(canvas, title)
-    kept = own[own["method"].isin(panels)][["method", "series", "seed", "x", "y"]]
-    data = kept.groupby(["method", "series", "x"], sort=False)["y"].mean().reset_index()
+    data = pd.concat([
+        points.rename("mean").rename_axis("step").reset_index().assign(method=method, series=name)
+        for method, series in panels.items() for name, points in series
+    ])[["method", "series", "step", "mean"]]  # fmt: skip
     # The download holds as many points as the drawing; curves.parquet has every seed's.
     place = data.groupby(["method", "series"], sort=False).cumcount(ascending=False)
-    length = data.groupby(["method", "series"], sort=False)["y"].transform("size")
+    length = data.groupby(["method", "series"], sort=False)["mean"].transform("size")
     data = data[(place % (-(-length // _MOST)) == 0) | (place == length - 1)]
-    return finish(canvas, title, words, data.rename(columns={"x": "step", "y": "mean"}),
-                  wide=columns > 2)  # fmt: skip
+    return finish(canvas, title, words, data, wide=columns > 2)
+
+
+def _mean(points: "pd.DataFrame") -> "pd.Series[float]":
+    """Return the mean over seeds at every step that any seed logged.
+
+    Between its entries a seed is interpolated, and after its last it stays: were it to drop out
+    there, the mean would jump to those that are left.
+    """
+    by_seed = points.pivot_table(index="x", columns="seed", values="y")
+    return by_seed.interpolate("index", limit_area="inside").ffill().bfill().mean(axis="columns")
 
 
 def _panel(axes: "Axes", method: str, series: "list[tuple[str, pd.Series[float]]]") -> None:
