@@ -59,6 +59,8 @@ def test_a_single_seed_claims_no_interval(written):
     assert "±" not in texts["terminal"]
     assert "Of one seed, so without intervals" in texts["md"]
     assert "half-width" not in texts["md"] and "half-width" not in texts["tex"]
+    assert "Of one seed, so without intervals" in texts["html"]
+    assert "± half-width" not in texts["html"]
     assert r"\pm" not in texts["tex"] and r"\textbf" not in texts["tex"]
     for kind in ("md", "html", "terminal"):
         assert "In the one seed run, pbu came nearest" in texts[kind]

@@ -5,15 +5,15 @@ another method in the comparison, a switch of the theme.
 """
 
 import base64
-import csv
 import hashlib
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from unlearn_bench.report.download import methods_csv
 from unlearn_bench.report.figures import OVERALL, Figure, inline
 from unlearn_bench.report.figures.ranking import why_absent
 from unlearn_bench.report.findings import (
@@ -47,6 +47,7 @@ from unlearn_bench.report.text import (
     format_gap,
     format_value,
     heading,
+    intervals,
     main_columns,
     overview_table,
     section_title,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 _KINDS = {"reference": "Reference", "control": "Control", "method": "Method"}
 _UNKNOWN = "unknown"
+# A figure stands beside one that is at most this many times as tall.
+_MOST_TALLER = 1.5
 _NO_CURVES = (
     "This folder has no curves.parquet, as it was made by an earlier version or cut short: the "
     "attack's ROC and training curves cannot be drawn. Running the suite's command again adds them."
@@ -106,6 +109,7 @@ class _Main:
     lines: tuple[_Line, ...]
     facets: tuple[_Facet, ...]
     download: str
+    reading: str
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,6 @@ class _View:
     anchor: str
     title: str
     finding: str
-    definition: str
     glance: Glance
     rows: Mapping[str, str]
     notes: tuple[Note, ...]
@@ -141,13 +144,22 @@ def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     finding = overview_headline(report.sections)
     several = len(report.sections) > 1
+    overall = drawn.get(OVERALL, ())
+    views = [
+        _view(section, i, [*drawn.get(i, ()), *(() if several else overall)])
+        for i, section in enumerate(report.sections)
+    ]
+    # The banner about failed runs leads to the first list of them.
+    failed = next((f"{view.anchor}-failures" for view in views if view.failures), "")
     measured = any(row.seeds for section in report.sections for row in section.table.rows)
     return environment.get_template("report.html").render(
         finding=finding,
         overview=overview_table(report.sections, finding) if several else None,
-        sections=[_view(s, i, drawn.get(i, ())) for i, s in enumerate(report.sections)],
+        intervals=intervals(report.sections) if report.sections else "",
+        sections=views,
+        failed=failed if report.provenance.failed else "",
         main=_main(report),
-        overall=[_figure(figure) for figure in drawn.get(OVERALL, ())],
+        overall=_figures(overall) if several else (),
         no_ranking=why_absent(report.sections) if measured else "",
         no_curves=_NO_CURVES if measured and report.curves is None else "",
         legacy_warning=WARNING,
@@ -175,12 +187,11 @@ def _view(section: Section, number: int, figures: Sequence[Figure]) -> _View:
         anchor=f"s{number + 1}",
         title=section_title(section),
         finding=headline(section),
-        definition=distance_definition(section) if section.compared else "",
         glance=glance(section),
         rows={row.method: _anchor(number, i) for i, row in enumerate(section.table.rows)},
         notes=notes(section),
         failures=failure_texts(section),
-        figures=tuple(map(_figure, figures)),
+        figures=_figures(figures),
         everything=_everything(section),
         bands=band_table(section),
         band_reading=band_reading(section),
@@ -188,11 +199,31 @@ def _view(section: Section, number: int, figures: Sequence[Figure]) -> _View:
     )
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {
-        "svg": inline(figure.svg), "title": figure.title, "caption": figure.caption,
-        "wide": figure.wide, "name": figure.name, "data": _download(figure.data),
-    }  # fmt: skip
+def _figures(figures: Sequence[Figure]) -> tuple[Mapping[str, Any], ...]:
+    """Prepare figures for a grid of two columns; one without a neighbour has its words there."""
+    places: list[str] = []
+    paired = False
+    for figure, following in zip_longest(figures, figures[1:]):
+        if figure.wide or paired:
+            paired = False
+            places.append("wide" if figure.wide else "")
+        else:
+            paired = following is not None and _match(figure, following)
+            places.append("" if paired else "beside")
+    return tuple(
+        {
+            "svg": inline(figure.svg), "title": figure.title, "caption": figure.caption,
+            "place": place, "name": figure.name, "data": _download(figure.data),
+        }
+        for figure, place in zip(figures, places, strict=True)
+    )  # fmt: skip
+
+
+def _match(figure: Figure, following: Figure) -> bool:
+    """Whether two figures side by side leave no hole beneath the lower one."""
+    low, high = sorted(float(f.svg.partition('height="')[2].partition("pt")[0])
+                       for f in (figure, following))  # fmt: skip
+    return not following.wide and high < _MOST_TALLER * low
 
 
 def _download(text: str) -> str:
@@ -226,19 +257,20 @@ def _main(report: Report) -> _Main:
         ("Method", ""), *((name, "") for name in names), ("Verdict", ""),
         *map(_heading, columns), ("Seeds", ""),
     )  # fmt: skip
-    return _Main(headings, lines, facets, _download(_as_csv(headings, lines)))
+    download = _download(methods_csv(report, shown))
+    return _Main(headings, lines, facets, download, _reading(report.sections))
 
 
-def _as_csv(headings: Sequence[tuple[str, str]], lines: Sequence[_Line]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    keys = [key for key, _ in lines[0].facets] if lines else []
-    writer.writerow([", ".join(filter(None, names)) for names in headings] + keys)
-    for line in lines:
-        keyed = [cell.value if cell.key is None else cell.key for cell in line.cells]
-        cells = [f"{key:.6g}" if isinstance(key, float) else key for key in keyed]
-        writer.writerow([line.name, *cells, *(value for _, value in line.facets)])
-    return text.getvalue()
+def _reading(sections: Sequence[Section]) -> str:
+    """Say how the table is to be read; settings that measure distance alike share a sentence."""
+    second = "The second line is the gap to retraining, paired by seed; under time it is wall time."
+    settings: dict[str, list[str]] = {}
+    for section in sections:
+        if section.compared:
+            settings.setdefault(distance_definition(section), []).append(section_title(section))
+    several = len(settings) > 1
+    said = [f"{', '.join(of)}: {text}" if several else text for text, of in settings.items()]
+    return " ".join([intervals(sections), second, *said])
 
 
 def _heading(column: str) -> tuple[str, str]:
@@ -289,7 +321,7 @@ def _line(
 def _verdict_cell(section: Section, row: Row) -> _Cell:
     found = next((v for v in verdicts(section) if v.method == row.method), None)
     if found is None:
-        return _Cell(NONE, classes="words none", key="")
+        return _Cell(NONE, classes="words none")
     text = verdict_text(found)
     tone = "words bad" if found.apart and row.kind == "method" else "words"
     return _Cell(text, classes=tone, key=f"{len(found.apart)} {text}")

@@ -1,0 +1,69 @@
+"""The table of all methods as numbers for another program: what the page prints, in its units."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from unlearn_bench.report.estimate import Estimate
+from unlearn_bench.report.glance import verdict_text
+from unlearn_bench.report.provenance import Report
+from unlearn_bench.report.table import ACCURACIES, MIA_AUC, Row, Section
+from unlearn_bench.report.text import heading, in_unit, label
+from unlearn_bench.report.verdict import verdicts
+
+# Columns whose gap to retraining the page shows; a distance or a ratio is one itself.
+_WITH_GAP = (*ACCURACIES, MIA_AUC)
+
+
+def methods_csv(report: Report, columns: Sequence[str]) -> str:
+    """Return one line per method and setting as CSV; what was not measured is left empty.
+
+    Args:
+        report: The sections, and what is known of their methods.
+        columns: Quantities in the order of the page; each gives its mean, half-width, n and,
+            where it is compared, the paired gap to retraining with its half-width.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    facts = ("Method", "Kind", "Access", "Family", "Model", "Dataset", "Scenario", "Verdict")
+    numbers = [name for column in columns for name, _ in _parts(column, None, None)]
+    writer.writerow([*facts, *numbers, "Seeds", "Failed seeds"])
+    for section in report.sections:
+        judged = {verdict.method: verdict_text(verdict) for verdict in verdicts(section)}
+        for row in section.table.rows:
+            known = report.methods.get(row.method, {})
+            writer.writerow([
+                row.method, row.kind, known.get("access") or "", known.get("family") or "",
+                section.model, section.dataset, section.scenario, judged.get(row.method, ""),
+                *_numbers(section, row, columns), len(row.seeds), len(row.failed),
+            ])  # fmt: skip
+    return text.getvalue()
+
+
+def _numbers(section: Section, row: Row, columns: Sequence[str]) -> Iterator[str]:
+    for column in columns:
+        value = section.table.value(row.method, column)
+        gap = section.table.gap(row.method, column)
+        yield from (number for _, number in _parts(column, value, gap))
+
+
+def _parts(column: str, value: Estimate | None, gap: Estimate | None) -> Iterator[tuple[str, str]]:
+    """Yield the name and the number of every cell that one quantity fills."""
+    name = label(column).partition(",")[0]
+    mean, half_width = _numbers_of(column, value)
+    yield heading(column) + (", s" if column == "wall_seconds" else ""), mean
+    yield f"{name}, half-width", half_width
+    if column in _WITH_GAP:
+        mean, half_width = _numbers_of(column, gap)
+        yield f"{name}, gap", mean
+        yield f"{name}, gap half-width", half_width
+    yield f"{name}, n", str(value.n) if value else ""
+
+
+def _numbers_of(column: str, found: Estimate | None) -> tuple[str, str]:
+    """Write mean and half-width in the column's unit."""
+    if found is None:
+        return "", ""
+    found = in_unit(column, found)
+    half_width = "" if found.half_width is None else f"{found.half_width:.6g}"
+    return f"{found.mean:.6g}", half_width
