@@ -1,6 +1,7 @@
 """Results folders as the harness writes them, with numbers chosen by each test."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +25,11 @@ def make_run(method: str, seed: int = 0, *, kind: str = "method", scenario: str 
              records: tuple[Record, ...] = (), **metrics: float) -> RunResult:  # fmt: skip
     """Build one run; accuracies and other metrics are keyword arguments."""
     measured = tuple(Record(name, SPLITS.get(name, ""), value) for name, value in metrics.items())
+    label = f"{dataset}-{model}-{scenario}-{method}-{seed}"
+    # A key names a file, as a label from a user's file may not.
+    key = re.sub(r"[^\w:.-]", lambda found: f".{ord(found[0]):x}.", label)
     return RunResult(
-        key=f"{dataset}-{model}-{scenario}-{method}-{seed}", method=method, kind=kind,
+        key=key, method=method, kind=kind,
         dataset=dataset, model=model, scenario=scenario, seed=seed, params={},
         status="failed" if error else "ok", error=error, records=measured + records,
     )  # fmt: skip
