@@ -62,6 +62,8 @@ def scale_weights(model, ctx: Context, *, factor: float = 0.5):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(factor)
+    # Not in the order of the alphabet, which is nobody's reason to log something first.
+    ctx.log(scaled=factor, kept=1 - factor)
     return model
 '''
 

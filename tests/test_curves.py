@@ -56,6 +56,14 @@ def test_failed_runs_and_empty_suites_have_no_curves(tmp_path: Path) -> None:
     assert curves is not None and curves.empty
 
 
+def test_a_finished_run_gives_the_curves_that_it_gave_when_it_ended(tmp_path: Path) -> None:
+    ended = result(log=({"step": 0.0, "loss": 2.0, "distance": 1.0},))
+    write_run(tmp_path, ended)
+    again = read_run(tmp_path, "k")
+    assert again is not None and table([again]).equals(table([ended]))
+    assert table([again])["series"].tolist()[-2:] == ["loss", "distance"]
+
+
 def test_a_run_keeps_its_curves_and_an_older_file_has_none(tmp_path: Path) -> None:
     write_run(tmp_path, result())
     assert read_run(tmp_path, "k") == result()

@@ -69,6 +69,14 @@ def test_what_was_built_is_read_back_and_not_built_again(store: Store) -> None:
     assert (again.key, again.sha256) == (first.key, first.sha256)
 
 
+def test_notes_come_back_in_the_order_they_were_given_in(store: Store) -> None:
+    def logged() -> Built:
+        return built()[0], {"log": [{"loss": 2.0, "distance": 1.0}]}
+
+    store.get_or_build("kind", IDENTITY, logged)
+    assert list(store.get_or_build("kind", IDENTITY, never).notes["log"][0]) == ["loss", "distance"]
+
+
 def test_another_identity_or_kind_is_another_artifact(store: Store) -> None:
     keys = {
         store.get_or_build(kind, identity, built).key

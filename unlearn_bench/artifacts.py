@@ -126,7 +126,8 @@ def describe(
     # Through JSON first: the checksum is of what a reader will find.
     stored = json.loads(json.dumps(stored, allow_nan=False))
     stored["check"] = content_key(stored)
-    return json.dumps(stored, indent=1, sort_keys=True, allow_nan=False).encode()
+    # In the order given: what a method logs first is what it is about, and drawn first.
+    return json.dumps(stored, indent=1, allow_nan=False).encode()
 
 
 def read_spec(folder: Path) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def write_run(folder: Path, result: RunResult) -> None:
     # Through JSON first: the checksum is of what a reader will find.
     stored = json.loads(json.dumps(asdict(result), allow_nan=False))
     stored["check"] = content_key(stored)
-    text = json.dumps(stored, indent=1, sort_keys=True, allow_nan=False)
+    # In the order given, so that what is read is what was written: curves follow the log's order.
+    text = json.dumps(stored, indent=1, allow_nan=False)
     write_atomically(folder / "runs" / f"{result.key}.json", text + "\n")
 
 
