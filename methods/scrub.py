@@ -42,11 +42,13 @@ from unlearn_bench.api import (
     training,
 )
 
-# Forgetting goes on from epoch to epoch, so that SCRUB+R has no reason to rewind.
-QUICK = {"epochs": 1, "msteps": 1, "lr": 5e-3, "forget_batch_size": 4}
-TWO_EPOCHS = {"epochs": 2, "msteps": 2}
+# One epoch forgets F wholly, so that SCRUB+R has no reason to rewind.
+QUICK = {"epochs": 1, "msteps": 1, "lr": 1e-2, "forget_batch_size": 2}
+# Here the second epoch forgets what the first did not, and SCRUB+R returns the second.
+GENTLY = {"msteps": 2, "lr": 3e-3, "forget_batch_size": 8}
+TWO_EPOCHS = GENTLY | {"epochs": 2}
 PROBES = {
-    "epochs": Probe(2, given={"msteps": 2}), "msteps": 0, "optimizer": "adam",
+    "epochs": Probe(2, given=GENTLY), "msteps": 0, "optimizer": "adam",
     "weight_decay": 0.1, "gamma": 0.1, "alpha": 1.0, "milestones": Probe([1], given=TWO_EPOCHS),
 }  # fmt: skip
 

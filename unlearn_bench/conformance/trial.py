@@ -125,6 +125,11 @@ class Trial:
         return {name: t for name, t in self.state.items() if t.is_floating_point()}
 
     @property
+    def rests(self) -> bool:
+        """Whether the parameters are those handed over, but for rounding."""
+        return movement(self.given, self.parameters)[2] < ROUNDING
+
+    @property
     def parameters(self) -> State:
         """The returned parameters alone."""
         assert self.model is not None

@@ -28,6 +28,7 @@ from unlearn_bench.spec import Forget, ModelSpec, Recipe
 from unlearn_bench.training import UpdateLog, train
 
 CPU = torch.device("cpu")
+RESNET = ModelSpec(name="test_resnet")
 RECIPE = Recipe(epochs=4, batch_size=32, lr=4e-3, warmup=0.2, augment="none")
 TEST_EXAMPLES = 20
 
@@ -81,7 +82,7 @@ class World:
         indices: Who is in F, R and V.
         original: Trained on F and R; methods get copies.
         log: What the original's training did in the batches that held F, if it was recorded.
-        architecture: Of the original, as timm names it.
+        architecture: Of the original.
         recipe: What `ctx.train` does.
         exact: Whether models and images are float64.
         ledger: Examples touched in the last run, by split.
@@ -91,7 +92,7 @@ class World:
     indices: Indices
     original: nn.Module
     log: TrainingLog | None = None
-    architecture: str = "test_resnet"
+    architecture: ModelSpec = RESNET
     recipe: Recipe = RECIPE
     exact: bool = False
     ledger: Counter[str] = field(default_factory=Counter)
@@ -227,7 +228,8 @@ def digits(classes: int = 10) -> Dataset:
 
 def make_world(
     forget: str, *, data: Dataset | None = None, examples: int = 300,
-    architecture: str = "test_resnet", recipe: Recipe = RECIPE, seed: int = 0, logged: bool = True,
+    architecture: str | ModelSpec = RESNET, recipe: Recipe = RECIPE, seed: int = 0,
+    logged: bool = True,
 ) -> World:  # fmt: skip
     """Divide a dataset for a scenario and train an original.
 
@@ -235,7 +237,7 @@ def make_world(
         forget: The scenario, such as ``class:8``.
         data: Digits by default.
         examples: How many training examples the scenario divides; others stay spare.
-        architecture: As timm names it.
+        architecture: Of the original, or its name in timm.
         recipe: What the original is trained by, and `ctx.train` trains by.
         seed: Of split and training.
         logged: Whether the training log is recorded. Without it, scenarios that divide the same
@@ -246,14 +248,15 @@ def make_world(
         Forget.model_validate(forget), data.train.labels[:examples], data.test.labels,
         data.classes, validation=0.1, seed=seed,
     )  # fmt: skip
-    world = World(data, indices, nn.Identity(), None, architecture, recipe)
+    spec = ModelSpec.model_validate(architecture)
+    world = World(data, indices, nn.Identity(), None, spec, recipe)
     if logged:
-        world.original = _build(architecture, data, seed)
+        world.original = _build(spec, data, seed)
         updates = UpdateLog(world.original, indices.forget)
         _train(world.original, data, indices.train, recipe, seed, updates)
         world.log = TrainingLog(updates.change, updates.hits, updates.steps)
     else:
-        world.original = _original(architecture, data, tuple(indices.train.tolist()), recipe, seed)
+        world.original = _original(spec, data, tuple(indices.train.tolist()), recipe, seed)
     return world
 
 
@@ -261,9 +264,9 @@ _ORIGINALS: dict[tuple[object, ...], nn.Module] = {}
 
 
 def _original(
-    architecture: str, data: Dataset, members: tuple[int, ...], recipe: Recipe, seed: int
+    architecture: ModelSpec, data: Dataset, members: tuple[int, ...], recipe: Recipe, seed: int
 ) -> nn.Module:
-    key = (architecture, data.fingerprint, data.num_classes, members, recipe, seed)
+    key = (architecture.model_dump_json(), data.fingerprint, data.num_classes, members, recipe, seed)
     if key not in _ORIGINALS:
         model = _build(architecture, data, seed)
         _train(model, data, torch.tensor(members), recipe, seed)
@@ -271,9 +274,9 @@ def _original(
     return _ORIGINALS[key]
 
 
-def _build(architecture: str, data: Dataset, seed: int) -> nn.Module:
+def _build(architecture: ModelSpec, data: Dataset, seed: int) -> nn.Module:
     return models.build(
-        ModelSpec(name=architecture), channels=data.channels, image_size=data.image_size,
+        architecture, channels=data.channels, image_size=data.image_size,
         num_classes=data.num_classes, seed=seed,
     )  # fmt: skip
 

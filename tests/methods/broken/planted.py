@@ -1,6 +1,6 @@
 """Methods with one mistake each, 16 of them after bugs in published code.
 
-`sound` and `step_then_zero` have none.
+`sound`, `step_then_zero` and `rests_in_float64` have none.
 
 ``test_broken.py`` holds which check finds which. Every method is the same few lines of descent but
 for its mistake, which its docstring names.
@@ -89,6 +89,12 @@ def step_then_zero(model, ctx):
             optimizer.step()
             optimizer.zero_grad()
     return model
+
+
+@method("rests_in_float64", access=Access.FORGET, may_rest="it may rewind to where it began")
+def rests_in_float64(model, ctx):
+    """Sound: by a hair it rewinds here, and with other rounding it does not."""
+    return model if next(model.parameters()).dtype == torch.float64 else climb(model, ctx)
 
 
 @method("holds_teachers_parameters", access=Access.BOTH)

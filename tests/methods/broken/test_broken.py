@@ -77,7 +77,7 @@ FOUND = {
     "crashes": ("it runs", "three by nought"),
 }
 
-SOUND = ("sound", "step_then_zero")
+SOUND = ("sound", "step_then_zero", "rests_in_float64")
 
 
 @pytest.fixture
