@@ -266,11 +266,12 @@ _ORIGINALS: dict[tuple[object, ...], nn.Module] = {}
 def _original(
     architecture: ModelSpec, data: Dataset, members: tuple[int, ...], recipe: Recipe, seed: int
 ) -> nn.Module:
-    key = (architecture.model_dump_json(), data.fingerprint, data.num_classes, members, recipe, seed)
+    model = architecture.model_dump_json()
+    key = (model, data.fingerprint, data.num_classes, members, recipe, seed)
     if key not in _ORIGINALS:
-        model = _build(architecture, data, seed)
-        _train(model, data, torch.tensor(members), recipe, seed)
-        _ORIGINALS[key] = model
+        trained = _build(architecture, data, seed)
+        _train(trained, data, torch.tensor(members), recipe, seed)
+        _ORIGINALS[key] = trained
     return _ORIGINALS[key]
 
 
