@@ -32,15 +32,16 @@ class MaskedOptimizer:
     @torch.no_grad()
     def step(self) -> None:
         """Step, then put back what may not move."""
+        # Filled and chosen as a whole: indexing by masks costs a small network's step over again.
         for parameter, held in self._held.items():
             if parameter.grad is not None:
-                parameter.grad[held] = 0
+                parameter.grad.masked_fill_(held, 0)
         self.optimizer.step()
         for parameter, held in self._held.items():
-            parameter[held] = self._start[parameter][held]
+            parameter.copy_(torch.where(held, self._start[parameter], parameter))
             for value in self.optimizer.state.get(parameter, {}).values():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    value[held] = 0
+                    value.masked_fill_(held, 0)
 
 
 def largest(scores: Mapping[nn.Parameter, Tensor], share: float) -> dict[nn.Parameter, Tensor]:
