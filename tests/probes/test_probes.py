@@ -182,6 +182,7 @@ def test_stopping_early_never_changes_the_answer(share, chance):
         asked = []
         pieces = (asked.append(len(piece)) or piece for piece in answers.split(64))
         assert relearn._reaches(pieces, count, share) == (answers.double().mean() >= share)
+    assert sum(asked) <= 256
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 35, 256])
@@ -191,4 +192,3 @@ def test_pieces_are_all_there_is_in_order(count):
     assert torch.equal(torch.cat([piece for piece, _ in pieces]), x)
     assert torch.equal(torch.cat([piece for _, piece in pieces]), y)
     assert len(pieces[0][0]) == min(count, 16)
-    assert sum(asked) <= 256
