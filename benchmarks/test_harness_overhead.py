@@ -118,7 +118,7 @@ def bare(runner: Runner, retrain: RunSpec, finetune: RunSpec) -> None:
     recipe = retrain.recipe
     for chosen in (indices.train, indices.retain):
         model = runner._build(retrain, seed=0)
-        adam = torch.optim.Adam(model.parameters(), recipe.lr)
+        adam = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
         descend(model, chosen, recipe.epochs, recipe.batch_size, adam)
     own = finetune.params
     sgd = torch.optim.SGD(model.parameters(), own["lr"], momentum=0.9, weight_decay=5e-4)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from unlearn_bench import artifacts, cache, locks
+from unlearn_bench.artifacts import SCHEMA
 from unlearn_bench.errors import OutputError
 from unlearn_bench.store import Built, Store
 
@@ -29,7 +30,9 @@ def store(home: Path) -> Store:
     """Three originals, last used three, two and one days ago."""
     store = Store(home)
     for seed in range(3):
-        store.get_or_build("original", identity(seed), built)
+        # Other weights each: what was seen of a model is known by its weights.
+        weights = torch.full((250,), float(seed))
+        store.get_or_build("original", identity(seed), lambda weights=weights: ({"w": weights}, {}))
     for seed in range(3):
         used(store, seed, days_ago=3 - seed)
     return store
@@ -165,7 +168,7 @@ def test_an_older_schema_goes_and_a_newer_one_stays(
 ) -> None:
     monkeypatch.setattr(artifacts, "SCHEMA", 0)
     store.get_or_build("original", identity(3), built)
-    monkeypatch.setattr(artifacts, "SCHEMA", 2)
+    monkeypatch.setattr(artifacts, "SCHEMA", SCHEMA + 1)
     store.get_or_build("original", identity(4), built)
     [removal] = cache.collect(store.home)[0]
     assert removal.why == "of the older schema 0" and len(cache.entries(store.home)) == 4

@@ -32,7 +32,7 @@ from unlearn_bench.keys import content_key
 
 # Raise when what is stored, or what a key means, changes: artifacts of before are then built
 # anew, and `cache gc` removes them.
-SCHEMA = 1
+SCHEMA = 2
 # Raise when files lie elsewhere or are written otherwise, and say in `check_layout` what becomes
 # of stores of before. A store of a later version is refused, never guessed at.
 LAYOUT = 1
