@@ -417,6 +417,15 @@ def test_nothing_starts_before_what_it_needs_is_made(out: Path) -> None:
     assert list(workers.known)[:2] == ["retrain 0", "retrain 1"]
 
 
+def test_an_original_is_trained_by_whoever_wants_its_training_log(out: Path) -> None:
+    runner = Straw()
+    given = expand(plan(methods=["finetune", "amnesiac"]).suite, device="cpu")
+    workers = StrawWorkers(runner)
+    execute(given, runner, out, Watcher(), command="c", workers=workers)  # type: ignore[arg-type]
+    for seed in (0, 1):
+        assert [run for run in runner.ran if run.endswith(str(seed))][0] == f"amnesiac {seed}"
+
+
 def test_workers_are_told_what_failed_elsewhere(out: Path) -> None:
     runner, watcher = Straw(), Watcher()
     runner.hook = failing("retrain 0", error=RunFailedError("boom"))

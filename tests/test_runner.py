@@ -320,6 +320,7 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
 ) -> None:
     spec = spec_for(LOGGED, "Access.LOG")
     steps: list[str] = []
+    harness._original(spec_of("finetune"), silent)
     [entry] = harness.run(spec, steps.append).log
     data, indices = harness.dataset(spec), harness._split(spec)
     batches = -(-len(indices.train) // spec.recipe.batch_size)
@@ -341,6 +342,22 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
     assert (one["hits"], one["steps"]) == (1, batches)
     assert one["size"] is not None and entry["size"] is not None
     assert 0 < one["size"] < entry["size"]
+
+
+def test_who_trains_the_original_and_wants_its_log_records_it_on_the_way(
+    spec_for: Callable[..., RunSpec], tmp_path: Path
+) -> None:
+    spec = spec_for(LOGGED, "Access.LOG")
+    steps: list[str] = []
+    first = Runner(Store(tmp_path / "first"), torch.device("cpu"))
+    [at_once] = first.run(spec, steps.append).log
+    assert any(step.startswith(TRAINING) for step in steps)
+    assert not any(step.startswith("record training log") for step in steps)
+    later = Runner(Store(tmp_path / "later"), torch.device("cpu"))
+    later._original(spec_of("finetune"), silent)
+    [recorded] = later.run(spec, steps.append).log
+    assert steps[-1] == "evaluate" and "record training log" in steps
+    assert recorded == at_once
 
 
 def test_examples_named_to_be_forgotten_were_trained_on(
@@ -368,7 +385,7 @@ def test_a_training_that_cannot_be_repeated_has_no_log(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_for(LOGGED, "Access.LOG", recipe={"epochs": 1, "lr": 3e-3})
-    harness._original(spec, silent)
+    harness._original(spec_of("finetune", recipe={"epochs": 1, "lr": 3e-3}), silent)
     trained = runner.train
 
     def jittery(model: nn.Module, *args: Any, **kwargs: Any) -> None:

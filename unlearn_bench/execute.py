@@ -35,7 +35,7 @@ from unlearn_bench.results import (
     write_records,
     write_run,
 )
-from unlearn_bench.runner import EVALUATING, TRAINING, RunFailedError, Runner
+from unlearn_bench.runner import EVALUATING, TRAINING, RunFailedError, Runner, wants_log
 from unlearn_bench.spec import RunSpec
 
 # What lies in a results folder beside files.
@@ -230,11 +230,15 @@ def _overdue(limit: float | None, step: str) -> str:
 
 
 def _order(todo: Mapping[int, RunSpec]) -> dict[int, int | None]:
-    """Say for each run which other one it waits for, those that start something first."""
+    """Say for each run which other one it waits for, those that start something first.
+
+    An original is trained by a run that wants its training log, if there is one: it is recorded
+    on the way then, and not by training again.
+    """
     originals: dict[str, int] = {}
     cells: dict[tuple[str, str], int] = {}
     after: dict[int, int | None] = {}
-    for position, spec in todo.items():
+    for position, spec in sorted(todo.items(), key=lambda item: not wants_log(item[1])):
         training = canonical_json(spec.training_identity())
         cell = (training, spec.forget.model_dump_json())
         if training not in originals:

@@ -348,9 +348,12 @@ class Runner:
                 return model.state_dict(), {"test_accuracy": right}
             step(TRAINING)
             model = self._new_original(spec)
+            log = UpdateLog(model, self._split(spec).forget) if wants_log(spec) else None
             clock = Clock(self._device)
             with clock.phase("original"):
-                self._train_original(spec, data, model, step)
+                self._train_original(spec, data, model, step, log=log)
+            if log is not None:
+                self._kept_log(spec, lambda: log)
             return model.state_dict(), {
                 "seconds": asdict(clock.phases["original"]),
                 "environment": self._environment_of(spec),
@@ -394,21 +397,22 @@ class Runner:
               step=lambda text: step(f"{what}: {text}"))  # fmt: skip
 
     def _training_log(
-        self, spec: RunSpec, data: Dataset, indices: splits.Indices, original: Artifact, step: Step
+        self, spec: RunSpec, data: Dataset, original: Artifact, step: Step
     ) -> TrainingLog:
         """Return what the original's training did in the batches that held F.
 
-        Nobody knows while an original is trained what will be forgotten, and a log of every
-        step would take the model's size thousands of times: the training, which is
-        deterministic, is gone through once more, and must end in the very same weights.
+        A run that wants it and trains the original itself records it at once. Otherwise nobody
+        knew what would be forgotten, and a log of every step would take the model's size
+        thousands of times: the training, which is deterministic, is gone through once more, and
+        must end in the very same weights.
         """
 
-        def build() -> Built:
+        def record() -> UpdateLog:
             # Another step than the original's training: that is in the store already.
             what = "record training log"
             step(what)
             model = self._new_original(spec)
-            updates = UpdateLog(model, indices.forget)
+            updates = UpdateLog(model, self._split(spec).forget)
             self._train_original(spec, data, model, step, what, updates)
             for name, tensor in model.state_dict().items():
                 if not torch.equal(tensor.cpu(), original.tensors[name]):
@@ -416,12 +420,21 @@ class Runner:
                         f"training again gave other weights than the original's (in {name}): "
                         "without a log of that very training this method cannot run"
                     )
-            return updates.change, {"hits": updates.hits, "steps": updates.steps}
+            return updates
 
-        identity = self.identities(spec)["training_log"]
-        stored = self._store.get_or_build("training_log", identity, build)
+        stored = self._kept_log(spec, record)
         change = {name: tensor.to(self._device) for name, tensor in stored.tensors.items()}
         return TrainingLog(change, stored.notes["hits"], stored.notes["steps"])
+
+    def _kept_log(self, spec: RunSpec, record: Callable[[], UpdateLog]) -> Artifact:
+        """Return the stored training log, recorded unless it is there."""
+
+        def build() -> Built:
+            log = record()
+            return log.change, {"hits": log.hits, "steps": log.steps}
+
+        identity = self.identities(spec)["training_log"]
+        return self._store.get_or_build("training_log", identity, build)
 
     def _check_original(self, spec: RunSpec, data: Dataset, model: nn.Module) -> float:
         """Return the test accuracy; refuse weights that do not classify this dataset at all."""
@@ -458,7 +471,7 @@ class Runner:
         seed = derive(spec.seed, spec.method, spec.forget.name)
         ledger: Counter[str] = Counter()
         clock = Clock(self._device)
-        log = self._training_log(spec, data, indices, original, step) if method.access.log else None
+        log = self._training_log(spec, data, original, step) if wants_log(spec) else None
         passes = Passes()
         context = self._context(spec, method, data, indices, seed, ledger, clock, step, log, passes)
         expected = copy.deepcopy(model.state_dict())
@@ -580,6 +593,11 @@ class Runner:
             "recipe.batch_size, --set METHOD.batch_size=... where the method has one, or a "
             "smaller model or image_size"
         )
+
+
+def wants_log(spec: RunSpec) -> bool:
+    """Whether the run's method reads the log of the original's training."""
+    return registry.get(spec.method).access.log
 
 
 def reference(spec: RunSpec) -> RunSpec:
