@@ -33,10 +33,10 @@ LONG_FILES = (
     "test_conformance.py",
 )
 
-# One epoch of timm's smallest ResNet on scikit-learn's digits: a run takes half a second.
+# One epoch of timm's smallest ResNet on scikit-learn's digits: a run takes a quarter of a second.
 TINY = """\
 datasets: digits
-models: test_resnet
+models: {name: test_resnet, stem: standard}
 scenarios: class:8
 methods: {name: finetune, params: {epochs: 1}}
 # Without `threads` a run has the process's, and no other process is started.

@@ -16,7 +16,7 @@ from unlearn_bench.config import (
     suite_files,
 )
 from unlearn_bench.errors import ConfigError, ParameterError, UnknownNameError, UserError
-from unlearn_bench.spec import Suite
+from unlearn_bench.spec import ModelSpec, Suite
 
 Write = Callable[[str, str], Path]
 
@@ -193,6 +193,24 @@ def test_another_model_without_a_suite_makes_a_suite_of_its_own() -> None:
     assert own.name == "digits-lenet"
     assert own.recipe == default.recipe
     assert resolve_suite(None, Overrides(model=default.models[0].name)) == default
+
+
+def test_flags_change_of_a_suites_model_only_what_they_name(write: Write) -> None:
+    path = write(
+        "s.yaml",
+        """\
+        datasets: digits
+        models: {name: test_resnet, stem: standard, args: {drop_rate: 0.1}}
+        scenarios: class:8
+        methods: finetune
+    """,
+    )
+    [pretrained] = resolve_suite(str(path), Overrides(pretrained=True)).models
+    assert (pretrained.stem, pretrained.args) == ("standard", {"drop_rate": 0.1})
+    [small] = resolve_suite(str(path), Overrides(model="test_resnet", stem="small")).models
+    assert small == pretrained.model_copy(update={"stem": "small", "pretrained": False})
+    [other] = resolve_suite(str(path), Overrides(model="lenet")).models
+    assert other == ModelSpec(name="lenet")
 
 
 def test_a_name_that_no_folder_could_bear_still_gives_a_suite() -> None:

@@ -29,7 +29,8 @@ CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c", "d")
 SIZES = {"forget": 150, "retain": 200, "test_forget": 120, "test_retain": 180}
 SUITE = {
-    "name": "tiny", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+    "name": "tiny", "datasets": "digits",
+    "models": {"name": "test_resnet", "stem": "standard"}, "scenarios": "class:8",
     "methods": "finetune", "threads": 1, "recipe": {"epochs": 1, "lr": 4e-3, "augment": "crop"},
 }  # fmt: skip
 

@@ -163,7 +163,8 @@ def serial(folder: Path, noting: Path) -> Path:
 
 def plan(seeds: int, **changes: Any) -> Plan:
     values = {
-        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "name": "s", "datasets": "digits",
+        "models": {"name": "test_resnet", "stem": "standard"}, "scenarios": "class:8",
         "methods": ["noting", {"name": "noting", "label": "again", "params": {"factor": 0.6}}],
         "seeds": seeds, "threads": 1, "recipe": {"epochs": 1, "lr": 4e-3},
     }  # fmt: skip

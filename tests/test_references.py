@@ -13,7 +13,8 @@ from unlearn_bench.spec import Suite
 from unlearn_bench.store import Store
 
 SUITE = {
-    "name": "tiny", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+    "name": "tiny", "datasets": "digits",
+    "models": {"name": "test_resnet", "stem": "standard"}, "scenarios": "class:8",
     "methods": [{"name": "finetune", "params": {"epochs": 1}}], "threads": 1,
     "recipe": {"epochs": 1, "batch_size": 64, "lr": 4e-3},
 }  # fmt: skip

@@ -58,7 +58,8 @@ def kill(workers: Workers) -> None:
 
 def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
     suite = Suite.model_validate({
-        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "name": "s", "datasets": "digits",
+        "models": {"name": "test_resnet", "stem": "standard"}, "scenarios": "class:8",
         "methods": "original", "threads": 1, "recipe": {"epochs": 1},
     })  # fmt: skip
     first, second, *_ = expand(suite, device="cpu").runs
@@ -82,7 +83,8 @@ def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
 
 def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
     suite = Suite.model_validate({
-        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "name": "s", "datasets": "digits",
+        "models": {"name": "test_resnet", "stem": "standard"}, "scenarios": "class:8",
         "methods": "original", "threads": 1, "recipe": {"epochs": 1},
     })  # fmt: skip
     spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")
@@ -103,7 +105,8 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
 
 def test_a_run_is_ended_when_its_time_is_up(home: Path) -> None:
     suite = Suite.model_validate({
-        "name": "s", "datasets": "digits", "models": "test_resnet", "scenarios": "class:8",
+        "name": "s", "datasets": "digits",
+        "models": {"name": "test_resnet", "stem": "standard"}, "scenarios": "class:8",
         "methods": "original", "threads": 1, "recipe": {"epochs": 5000},
     })  # fmt: skip
     spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")

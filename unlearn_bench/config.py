@@ -152,9 +152,12 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     if flags.dataset:
         changes["datasets"] = (flags.dataset,)
     if flags.model or flags.stem or flags.pretrained:
-        names = [flags.model] if flags.model else [model.name for model in suite.models]
+        # A model that the suite names already stays as it is there, but for what the flags say.
+        known = {model.name: model.model_dump() for model in suite.models}
+        asked: dict[str, Any] = {"stem": flags.stem} if flags.stem else {}
+        asked |= {"pretrained": True} if flags.pretrained else {}
         changes["models"] = [
-            {"name": n, "stem": flags.stem or "auto", "pretrained": flags.pretrained} for n in names
+            known.get(n, {"name": n}) | asked for n in ([flags.model] if flags.model else known)
         ]
     methods = flags.methods
     if flags.unlearned and not methods and (name is None or name in suite_files()):

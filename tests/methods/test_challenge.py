@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from unlearn_bench import registry
 from unlearn_bench.api import frozen_copy, heads, kl_divergence, matrices, norms, stem
+from unlearn_bench.spec import ModelSpec
 
 # Steps of such length leave every weight as it is: what changed, surgery changed.
 STILL = {"lr": 1e-30, "weight_decay": 0.0, "momentum": 0.0, "batch_size": 256}
@@ -122,7 +123,7 @@ def test_msg_draws_exactly_its_share_of_each_tensor_anew(class_world, targets):
 
 def test_msg_draws_from_the_initialisation_of_the_architecture(class_world):
     depthwise = copy.copy(class_world)
-    depthwise.architecture = "mobilenetv3_small_050"
+    depthwise.architecture = ModelSpec(name="mobilenetv3_small_050")
     depthwise.original = depthwise.build(1)
     model = depthwise.unlearn("msg", epochs=1, **STILL)
     fresh = matrices(depthwise.context(registry.get("msg")).new_model(), "conv")

@@ -10,6 +10,7 @@ from torch.nn.functional import unfold
 
 from unlearn_bench import registry
 from unlearn_bench.errors import MethodError
+from unlearn_bench.spec import ModelSpec
 
 METHOD = registry.get("damp")
 PARTS = METHOD.function.__globals__
@@ -93,7 +94,7 @@ def test_a_layer_whose_rows_are_no_examples_is_refused_by_name():
 
 def test_weights_that_a_layer_standardises_are_refused(class_world):
     world = copy.copy(class_world)
-    world.architecture = "test_nfnet"
+    world.architecture = ModelSpec(name="test_nfnet")
     world.original = world.build(0)
     with pytest.raises(MethodError, match="is a ScaledStdConv2d.*standardises"):
         world.unlearn("damp")

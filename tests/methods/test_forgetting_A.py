@@ -17,7 +17,7 @@ UNSIR = {"noise_batch": 32, "copies": 4, "impair_lr": 5e-3, "repair_lr": 5e-3,
 CASES = {
     "neg_grad_plus": ({"epochs": 5, "alpha": 0.9}, 0.1, 0.8),  # 0.00, 0.87-1.00
     "delete": ({}, 0.12, 0.85),  # 0.00-0.04, 0.90-0.97
-    "bad_teacher": ({"epochs": 20, "lr": 1e-3, "batch_size": 32}, 0.2, 0.93),  # 0-0.08, 0.98-1
+    "bad_teacher": ({"epochs": 20, "lr": 2e-3, "batch_size": 32}, 0.12, 0.85),  # 0.00, 0.93-0.98
     "scrub": (SCRUB, 0.12, 0.95),  # 0.00-0.04, 0.99-1.00
     "scrub_r": (SCRUB, 0.12, 0.95),  # 0.00, 0.99-1.00
     "salun": ({}, 0.1, 0.8),  # 0.00, 0.89-0.98

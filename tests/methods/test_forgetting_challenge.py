@@ -20,7 +20,7 @@ CASES = {
         {"epochs": 4, "fine_epochs": 2, "lr": 1e-2, "last_lr": 1e-2, "batch_size": 16},
         0.1, 0.95,
     ),  # 0.00 and 0.99-1.00
-    "prmq": (FAST, 0.1, 0.6),  # 0.00 and 0.69-0.82: nearly a network of random weights
+    "prmq": ({"lr": 1e-2, "batch_size": 8}, 0.1, 0.8),  # 0.00 and 0.89-0.98
     "kde": (FAST | {"warmup_lr": 1e-2}, 0.1, 0.95),  # 0.00 and 0.99-1.00
     "fcs": (
         {"rounds": 3, "blur_lr": 1e-2, "contrast_lr": 1e-2, "lr": 2e-2, "forget_batch_size": 8,
