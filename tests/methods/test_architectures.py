@@ -1,0 +1,53 @@
+"""Every method runs on a transformer, a windowed one, a depthwise network and one without norms.
+
+Forty images of noise in five classes and a network that has seen them once are enough to see that.
+"""
+
+import pytest
+import torch
+
+from unlearn_bench import registry
+from unlearn_bench.conformance.world import World
+from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.data.images import Part, TensorImages
+from unlearn_bench.spec import ModelSpec, Recipe
+
+ARCHITECTURES = [
+    ModelSpec(name="test_vit"),
+    # A quarter as wide as it usually is.
+    ModelSpec(name="swin_tiny_patch4_window7_224", args={"embed_dim": 24, "window_size": 4}),
+    ModelSpec(name="mobilenetv3_small_050"),
+    ModelSpec(name="lenet"),
+]
+METHODS = [name for name, entry in registry.methods().items() if entry.kind == "method"]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda model: model.name)
+def world(request, worlds) -> World:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (40, 1, 16, 16), generator=generator, dtype=torch.uint8)
+    part = Part(TensorImages(images), torch.arange(40) % 5)
+    data = Dataset("noise", part, part, tuple("abcde"), (0.5,), (0.25,), "test")
+    return worlds("class:3", data=data, architecture=request.param,
+                  recipe=Recipe(epochs=1, batch_size=20, augment="none"))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_runs_and_gives_back_a_moved_model_of_the_same_make(world, name):
+    entry = registry.get(name)
+    before = {key: tensor.clone() for key, tensor in world.original.state_dict().items()}
+    model = world.unlearn(name, **entry.quick)
+    after = model.state_dict()
+    assert {key: tensor.shape for key, tensor in after.items()} == {
+        key: tensor.shape for key, tensor in before.items()
+    }
+    assert all(torch.isfinite(tensor).all() for tensor in after.values())
+    assert entry.may_rest or any(not torch.equal(after[key], before[key]) for key in before)
+    assert not any(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["cfw", "msg"])
+def test_surgery_reaches_matrices_of_every_architecture(world, name):
+    model = world.unlearn(name, epochs=1, targets="matrix")
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
