@@ -17,6 +17,7 @@ import sys
 import traceback
 
 PRELOADED = (
+    "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg",
     "sklearn.datasets",
     "unlearn_bench.catalogue",
