@@ -213,6 +213,20 @@ def test_flags_change_of_a_suites_model_only_what_they_name(write: Write) -> Non
     assert other == ModelSpec(name="lenet")
 
 
+def test_one_architecture_with_two_stems_stays_two_models(write: Write) -> None:
+    path = write(
+        "s.yaml",
+        """\
+        datasets: digits
+        models: [test_resnet, {name: test_resnet, stem: standard}]
+        scenarios: class:8
+        methods: finetune
+    """,
+    )
+    suite = resolve_suite(str(path), Overrides(model="test_resnet", pretrained=True))
+    assert [(m.stem, m.pretrained) for m in suite.models] == [("auto", True), ("standard", True)]
+
+
 def test_a_name_that_no_folder_could_bear_still_gives_a_suite() -> None:
     assert (
         resolve_suite(None, Overrides(dataset="cifar 10", model="a/b:c")).name == "cifar-10-a-b-c"

@@ -152,13 +152,11 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     if flags.dataset:
         changes["datasets"] = (flags.dataset,)
     if flags.model or flags.stem or flags.pretrained:
-        # A model that the suite names already stays as it is there, but for what the flags say.
-        known = {model.name: model.model_dump() for model in suite.models}
+        # Models that the suite names stay as they are there, but for what the flags say.
+        kept = [m.model_dump() for m in suite.models if flags.model in (None, m.name)]
         asked: dict[str, Any] = {"stem": flags.stem} if flags.stem else {}
         asked |= {"pretrained": True} if flags.pretrained else {}
-        changes["models"] = [
-            known.get(n, {"name": n}) | asked for n in ([flags.model] if flags.model else known)
-        ]
+        changes["models"] = [model | asked for model in kept or [{"name": flags.model}]]
     methods = flags.methods
     if flags.unlearned and not methods and (name is None or name in suite_files()):
         methods = "retrain"  # with the controls, which are always added: the question is one model
