@@ -22,9 +22,13 @@ CPU = torch.device("cpu")
 MIB = 2**20
 # Few examples, since every class costs each of them a backward pass.
 CLASSES = [
-    ("mobilenetv3", 10, 16), ("mobilenetv3", 100, 16), ("mobilenetv3", 1000, 16),
-    ("resnet18", 100, 16), ("resnet18", 1000, 16), ("vit_tiny", 100, 8),
-]  # fmt: skip
+    ("mobilenetv3", 10, 16),
+    ("mobilenetv3", 100, 16),
+    ("mobilenetv3", 1000, 16),
+    ("resnet18", 100, 16),
+    ("resnet18", 1000, 16),
+    ("vit_tiny", 100, 8),
+]
 LABELS = [1, 4, 16, 64]
 DRAWS = 3
 
@@ -57,11 +61,13 @@ def errors(got: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> tuple[floa
 def memory() -> Iterator[str]:
     """Peak resident memory over that of the plain pass."""
     yield from [
-        "## Peak memory over the plain pass", "",
-        "Resident memory of a process of its own after three passes, MiB.", "",
+        "## Peak memory over the plain pass",
+        "",
+        "Resident memory of a process of its own after three passes, MiB.",
+        "",
         "| workload | batch | classes | plain | empirical | true |",
         "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     cases = [(name, 10, WORKLOADS[name].batch) for name in WORKLOADS]
     cases += [("mobilenetv3", 1000, 16)]
     for name, classes, batch in cases:
@@ -82,17 +88,21 @@ def classes() -> Iterator[str]:
         figures = f"{timing.plain * 1e3:.0f} | {timing.fisher:.1f} | {timing.ratio:.1f}"
         rows.append(f"| {name} | {batch} | {count} | {figures} | {(2 * count - 1) / 3:.0f} |")
     yield from [
-        "## Many classes", "",
+        "## Many classes",
+        "",
         "The exact true Fisher in plain passes of the same batch, CPU time; `direct` is"
-        " (1 + 2 (C - 1)) / 3, one forward and C - 1 backward passes for activations.", "",
+        " (1 + 2 (C - 1)) / 3, one forward and C - 1 backward passes for activations.",
+        "",
         "| workload | batch | classes | plain, ms | true, s | true / plain | direct |",
         "|---|---|---|---|---|---|---|",
-        *rows, "",
+        *rows,
+        "",
         f"`monte_carlo` beside it, mean over {DRAWS} seeds: relative error of a parameter's"
-        " diagonal (median over parameters), of all parameters as one vector, and cost.", "",
+        " diagonal (median over parameters), of all parameters as one vector, and cost.",
+        "",
         "| workload | batch | classes | labels | error, median | error, vector | / plain |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, count, batch in [("mobilenetv3", 100, 64), ("mobilenetv3", 1000, 16)]:
         model, x, y = with_classes(name, count, batch).build()
         exact = fisher_diagonal(model, [(x, y)], "true")
@@ -114,14 +124,16 @@ def classes() -> Iterator[str]:
 def types() -> Iterator[str]:
     """Error and time of the diagonal in narrower types than float64."""
     yield from [
-        "## Types", "",
+        "## Types",
+        "",
         "Relative error against the diagonal of the same model in float64, 16 examples: median"
         " over parameters, and of all parameters as one vector; time in plain float32 passes."
         " A half's error includes what rounding the parameters to it does; `autocast` leaves them"
-        " in float32.", "",
+        " in float32.",
+        "",
         "| workload | kind | type | error, median | error, vector | time / plain float32 |",
         "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     kinds: tuple[Kind, ...] = ("empirical", "true")
     for name in ("resnet18", "mobilenetv3", "vit_tiny"):
         model, x, y = replace(WORKLOADS[name], batch=16).build()
@@ -151,12 +163,13 @@ SECTIONS = {"memory": memory, "classes": classes, "types": types}
 def main(target: str, *chosen: str) -> None:
     torch.set_num_threads(1)
     lines = [
-        "# Memory, many classes, types", "",
+        "# Memory, many classes, types",
+        "",
         f"Written by `python benchmarks/fisher_costs.py {' '.join([target, *chosen])}`: torch"
         f" {torch.__version__}, Python {platform.python_version()}, one thread of a CPU,"
         f" {time.strftime('%Y-%m-%d')}. Models have random parameters and batches as"
         " `unlearn_bench/fisher/timing.py` makes them.",
-    ]  # fmt: skip
+    ]
     for name in chosen or SECTIONS:
         lines.append("")
         for line in SECTIONS[name]():

@@ -18,13 +18,13 @@ import ray
 import torch
 from ray.cluster_utils import Cluster
 
-from unlearn_bench.backend import Backend, Setup
-from unlearn_bench.config import Overrides, expand, resolve_suite
-from unlearn_bench.execute import execute
-from unlearn_bench.ray_backend import RayWorkers
-from unlearn_bench.runner import Runner
-from unlearn_bench.store import Store
-from unlearn_bench.workers import Workers
+from unlearn_bench.execution.backend import Backend, Setup
+from unlearn_bench.execution.local import Workers
+from unlearn_bench.execution.ray import RayWorkers
+from unlearn_bench.execution.run import Runner
+from unlearn_bench.execution.scheduler import execute
+from unlearn_bench.store.store import Store
+from unlearn_bench.suite.config import Overrides, expand, resolve_suite
 
 
 class Quiet:
@@ -51,9 +51,12 @@ def main() -> None:
         start = time.perf_counter()
         cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "object_store_memory": 75 * 2**20,
-                            "include_dashboard": False},
-        )  # fmt: skip
+            head_node_args={
+                "num_cpus": 0,
+                "object_store_memory": 75 * 2**20,
+                "include_dashboard": False,
+            },
+        )
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=75 * 2**20)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -65,8 +68,10 @@ def main() -> None:
         cluster.shutdown()
     runs = len(plan.runs)
     print(f"a head and two nodes start in {started:.1f} s")
-    print(f"{runs} runs: two local workers {local:.1f} s, Ray {first:.1f} s at first, then "
-          f"{second:.1f} s; {(second - local) / runs:+.2f} s a run")  # fmt: skip
+    print(
+        f"{runs} runs: two local workers {local:.1f} s, Ray {first:.1f} s at first, then "
+        f"{second:.1f} s; {(second - local) / runs:+.2f} s a run"
+    )
 
 
 if __name__ == "__main__":

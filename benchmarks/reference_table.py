@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unlearn_bench.results import read_records
+from unlearn_bench.results.records import read_records
 
 # Heading, metric, split, factor, decimals.
 COLUMNS = (

@@ -196,8 +196,10 @@ def save(name: str, kind: str, base: float, ratios: dict, notes: dict) -> None:
         "malloc": os.environ.get("GLIBC_TUNABLES") or "default",
     }
     record["workloads"][f"{name}, {kind}"] = {
-        "plain_seconds": base, "ratios": ratios, "notes": notes,
+        "plain_seconds": base,
+        "ratios": ratios,
+        "notes": notes,
         # Processes that wanted a core in the last minute, this one among them.
         "load": round(os.getloadavg()[0], 1),
-    }  # fmt: skip
+    }
     path.write_text(json.dumps(record, indent=1) + "\n")

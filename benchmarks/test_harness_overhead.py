@@ -26,16 +26,17 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torchvision.transforms import v2
 
-from unlearn_bench import capacity, metrics
-from unlearn_bench.backend import Setup
-from unlearn_bench.config import Plan, expand
 from unlearn_bench.data.batches import iterate
 from unlearn_bench.data.datasets import Dataset, load
-from unlearn_bench.execute import execute
-from unlearn_bench.runner import Runner
-from unlearn_bench.spec import RunSpec, Suite
-from unlearn_bench.store import Store
-from unlearn_bench.workers import Workers
+from unlearn_bench.execution import capacity
+from unlearn_bench.execution.backend import Setup
+from unlearn_bench.execution.local import Workers
+from unlearn_bench.execution.run import Runner
+from unlearn_bench.execution.scheduler import execute
+from unlearn_bench.measure import metrics
+from unlearn_bench.store.store import Store
+from unlearn_bench.suite.config import Plan, expand
+from unlearn_bench.suite.spec import RunSpec, Suite
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -58,10 +59,14 @@ def one_thread() -> Any:
 def plan(seeds: int = 1, **changes: Any) -> Plan:
     data = {"datasets": "mnist", "validation": 0.9} if MNIST else {"datasets": "digits"}
     suite = data | {
-        "name": "overhead", "models": {"name": "test_resnet", "stem": "standard"},
-        "scenarios": "class:3", "methods": {"name": "finetune", "params": {"epochs": 1}},
-        "seeds": seeds, "threads": 1, "recipe": {"epochs": 2, "batch_size": 64},
-    }  # fmt: skip
+        "name": "overhead",
+        "models": {"name": "test_resnet", "stem": "standard"},
+        "scenarios": "class:3",
+        "methods": {"name": "finetune", "params": {"epochs": 1}},
+        "seeds": seeds,
+        "threads": 1,
+        "recipe": {"epochs": 2, "batch_size": 64},
+    }
     made = expand(Suite.model_validate(suite | changes), device="cpu")
     kept = tuple(spec for spec in made.runs if spec.method in ("retrain", "finetune"))
     return Plan(made.suite, kept)
@@ -104,8 +109,9 @@ def bare(runner: Runner, retrain: RunSpec, finetune: RunSpec) -> None:
     pixels, labels = data.train.images.data, data.train.labels
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (data.mean, data.std))
 
-    def descend(model: nn.Module, chosen: torch.Tensor, epochs: int, batch: int, optimizer: Any
-                ) -> None:  # fmt: skip
+    def descend(
+        model: nn.Module, chosen: torch.Tensor, epochs: int, batch: int, optimizer: Any
+    ) -> None:
         model.train()
         for _ in range(epochs):
             for rows in chosen[torch.randperm(len(chosen))].split(batch):
@@ -161,10 +167,13 @@ class Plain(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
     def __init__(self, data: Dataset) -> None:
         self.pixels, self.labels = data.train.images.data, data.train.labels
-        self.transform = v2.Compose([
-            v2.RandomCrop(data.image_size, padding=4), v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(data.mean, data.std),
-        ])  # fmt: skip
+        self.transform = v2.Compose(
+            [
+                v2.RandomCrop(data.image_size, padding=4),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(data.mean, data.std),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -182,9 +191,15 @@ def test_the_data_path_beats_a_data_loader() -> None:
     def ours() -> int:
         generator = torch.Generator().manual_seed(0)
         batches = iterate(
-            data.train, torch.arange(count), batch_size=128, device=torch.device("cpu"),
-            mean=data.mean, std=data.std, augment="crop", generator=generator,
-        )  # fmt: skip
+            data.train,
+            torch.arange(count),
+            batch_size=128,
+            device=torch.device("cpu"),
+            mean=data.mean,
+            std=data.std,
+            augment="crop",
+            generator=generator,
+        )
         return sum(len(x) for x, _ in batches)
 
     rates: list[tuple[float, float]] = []
@@ -212,9 +227,16 @@ def test_two_workers_do_nearly_twice_as_much_as_one(tmp_path: Path) -> None:
         home = tmp_path / f"home {count}"
         team = Workers(count, Setup(home, "cpu", data_root=DATA))
         driver = Runner(Store(home), torch.device("cpu"), data_root=DATA)
-        _, took[count], results = seconds(lambda d=driver, w=team, c=count: execute(
-            given, d, tmp_path / f"out {c}", Watcher(), command="benchmark", workers=w,
-        ))  # fmt: skip
+        _, took[count], results = seconds(
+            lambda d=driver, w=team, c=count: execute(
+                given,
+                d,
+                tmp_path / f"out {c}",
+                Watcher(),
+                command="benchmark",
+                workers=w,
+            )
+        )
         assert {result.status for result in results} == {"ok"}
     gain = took[1] / took[2]
     print(

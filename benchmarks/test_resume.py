@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.cli.app import app
-from unlearn_bench.config import expand, load_suite
-from unlearn_bench.metrics import metrics
-from unlearn_bench.results import Record, RunResult, write_run
-from unlearn_bench.runner import Runner
-from unlearn_bench.store import Store
+from unlearn_bench.execution.run import Runner
+from unlearn_bench.measure.metrics import metrics
+from unlearn_bench.plugins import registry
+from unlearn_bench.results.records import Record, RunResult, write_run
+from unlearn_bench.store.store import Store
+from unlearn_bench.suite.config import expand, load_suite
 
 LIMIT = 3.0  # seconds
 SEEDS, CONTROLS = 50, sum(entry.kind != "method" for entry in registry.methods().values())
@@ -44,9 +44,11 @@ def made_up(result: RunResult, draw: np.random.Generator) -> RunResult:
     """As many records as a real run has, with a log of some hundred entries."""
     names = [name for name in metrics() if name not in ("time_ratio_to_retrain",)]
     values = draw.uniform(0.1, 0.9, (len(names), 3)).tolist()
-    records = [Record(name, split, *sorted(value)[1:2])
-               for name, value in zip(names, values, strict=True)
-               for split in (SPLITS if name == "examples_touched" else [""])]  # fmt: skip
+    records = [
+        Record(name, split, *sorted(value)[1:2])
+        for name, value in zip(names, values, strict=True)
+        for split in (SPLITS if name == "examples_touched" else [""])
+    ]
     records += [Record("class_accuracy_drop", f"class {i}", 0.1) for i in range(20)]
     log = tuple({"step": float(i), "loss": float(draw.uniform())} for i in range(200))
     return replace(result, records=tuple(records), log=log)
@@ -65,8 +67,9 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answer(suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-           ) -> tuple[float, float, str]:  # fmt: skip
+def answer(
+    suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[float, float, str]:
     argv = ["run", str(suite / "suite.yaml"), "--out", str(suite / "out"), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["unlearn-bench", *argv])
     monkeypatch.setenv("UNLEARN_BENCH_HOME", str(suite / "home"))
@@ -78,12 +81,20 @@ def answer(suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_a_finished_suite_of_500_runs_answers_within_three_seconds(
     suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("execute", "progress", "report.figures", "report.html", "report.verdict"):
+    for name in (
+        "execution.scheduler",
+        "cli.progress",
+        "report.figures",
+        "report.html",
+        "analysis.verdict",
+    ):
         importlib.import_module(f"unlearn_bench.{name}")
     first, _, _ = answer(suite, monkeypatch, capsys)
     again, wall, out = min(answer(suite, monkeypatch, capsys) for _ in range(3))
     with capsys.disabled():
-        print(f"\n{RUNS} finished runs: {again:.2f} CPU s, {wall:.2f} s on the wall "
-              f"(with the report to write: {first:.2f} CPU s)")  # fmt: skip
+        print(
+            f"\n{RUNS} finished runs: {again:.2f} CPU s, {wall:.2f} s on the wall "
+            f"(with the report to write: {first:.2f} CPU s)"
+        )
     assert out.count("was there already") == RUNS and not (suite / "home").exists()
     assert again <= LIMIT

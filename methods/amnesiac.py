@@ -33,9 +33,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "amnesiac", access=Access.LOG | Access.RETAIN, source="arXiv:2010.10981", family="editing",
-    year=2021, quick={"repair_epochs": 1}, probes={"repair_epochs": 2},
-)  # fmt: skip
+    "amnesiac",
+    access=Access.LOG | Access.RETAIN,
+    source="arXiv:2010.10981",
+    family="editing",
+    year=2021,
+    quick={"repair_epochs": 1},
+    probes={"repair_epochs": 2},
+)
 def amnesiac(
     model: nn.Module,
     ctx: Context,

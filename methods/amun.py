@@ -47,7 +47,11 @@ from unlearn_bench.api import (
 
 
 @method(
-    "amun", access=Access.BOTH, source="arXiv:2503.00917", family="adversarial", year=2025,
+    "amun",
+    access=Access.BOTH,
+    source="arXiv:2503.00917",
+    family="adversarial",
+    year=2025,
     quick={"epochs": 1, "iterations": 5, "radius": 0.64},
     probes={
         "radius": 0.5,
@@ -55,7 +59,7 @@ from unlearn_bench.api import (
         "decay_every": Probe(1, {"epochs": 2}),
         "decay": Probe(0.5, {"epochs": 2, "decay_every": 1}),
     },
-)  # fmt: skip
+)
 def amun(
     model: nn.Module,
     ctx: Context,
@@ -160,9 +164,15 @@ def nearest_adversarial(
         for current in _radii(radius, furthest, iterations):
             if current:
                 moved = l2_pgd(
-                    attacked, x, away, space, radius=current, step=current / 10, iterations=1,
+                    attacked,
+                    x,
+                    away,
+                    space,
+                    radius=current,
+                    step=current / 10,
+                    iterations=1,
                     start=moved,
-                )  # fmt: skip
+                )
             seen = model(moved).argmax(1)
             found = (seen != y) & ~torch.isin(seen, gone)
             images.append(moved[found])

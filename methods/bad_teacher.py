@@ -33,9 +33,13 @@ SOME_RETAIN = Access(retain=True, retain_fraction=0.3)
 
 
 @method(
-    "bad_teacher", access=Access.FORGET | SOME_RETAIN, source="arXiv:2205.08096",
-    family="distillation", year=2023, quick={"batch_size": 32},
-)  # fmt: skip
+    "bad_teacher",
+    access=Access.FORGET | SOME_RETAIN,
+    source="arXiv:2205.08096",
+    family="distillation",
+    year=2023,
+    quick={"batch_size": 32},
+)
 def bad_teacher(
     model: nn.Module,
     ctx: Context,

@@ -29,9 +29,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "boundary_expand", access=Access.FORGET, source="arXiv:2303.11570", family="relabelling",
-    year=2023, quick={"epochs": 1, "lr": 1e-2, "batch_size": 16},
-)  # fmt: skip
+    "boundary_expand",
+    access=Access.FORGET,
+    source="arXiv:2303.11570",
+    family="relabelling",
+    year=2023,
+    quick={"epochs": 1, "lr": 1e-2, "batch_size": 16},
+)
 def boundary_expand(
     model: nn.Module,
     ctx: Context,

@@ -35,9 +35,14 @@ Exclude = Literal["own", "all_forget", "none"]
 
 
 @method(
-    "boundary_shrink", access=Access.FORGET, source="arXiv:2303.11570", family="relabelling",
-    year=2023, quick={"epochs": 1, "lr": 1e-2, "batch_size": 16}, probes={"exclude": "none"},
-)  # fmt: skip
+    "boundary_shrink",
+    access=Access.FORGET,
+    source="arXiv:2303.11570",
+    family="relabelling",
+    year=2023,
+    quick={"epochs": 1, "lr": 1e-2, "batch_size": 16},
+    probes={"exclude": "none"},
+)
 def boundary_shrink(
     model: nn.Module,
     ctx: Context,
@@ -85,7 +90,7 @@ def boundary_shrink(
 
 def neighbours(
     model: nn.Module, x: Tensor, y: Tensor, ctx: Context, radius: float, exclude: Exclude
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return the class that the model, in eval mode, gives each example after an FGSM step.
 
     Args:

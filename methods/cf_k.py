@@ -28,9 +28,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "cf_k", access=Access.RETAIN, source="arXiv:2201.06640", family="partial retraining",
-    year=2022, quick={"epochs": 1, "batch_size": 64},
-)  # fmt: skip
+    "cf_k",
+    access=Access.RETAIN,
+    source="arXiv:2201.06640",
+    family="partial retraining",
+    year=2022,
+    quick={"epochs": 1, "batch_size": 64},
+)
 def cf_k(
     model: nn.Module,
     ctx: Context,

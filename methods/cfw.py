@@ -40,10 +40,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "cfw", access=Access.RETAIN, source="arXiv:2410.01276", family="challenge", year=2023,
+    "cfw",
+    access=Access.RETAIN,
+    source="arXiv:2410.01276",
+    family="challenge",
+    year=2023,
     quick={"epochs": 2},
     probes={"targets": "matrix"},
-)  # fmt: skip
+)
 def cfw(
     model: nn.Module,
     ctx: Context,

@@ -32,9 +32,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "ct", access=Access.RETAIN, source="arXiv:2410.01276", family="challenge", year=2023,
+    "ct",
+    access=Access.RETAIN,
+    source="arXiv:2410.01276",
+    family="challenge",
+    year=2023,
     quick={"epochs": 1},
-)  # fmt: skip
+)
 def ct(
     model: nn.Module,
     ctx: Context,

@@ -46,10 +46,16 @@ _STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
 @method(
-    "damp", access=Access.BOTH, source="arXiv:2604.15166", family="editing", year=2026,
-    forgets=("class", "classes"), one_shot=True, probes={"threshold": 0.9, "amount": 0.1},
+    "damp",
+    access=Access.BOTH,
+    source="arXiv:2604.15166",
+    family="editing",
+    year=2026,
+    forgets=("class", "classes"),
+    one_shot=True,
+    probes={"threshold": 0.9, "amount": 0.1},
     may_rest="no layer sets the forgotten classes apart from all others: layers_edited is 0",
-)  # fmt: skip
+)
 def damp(
     model: nn.Module,
     ctx: Context,
@@ -213,9 +219,11 @@ def _prototypes(model: nn.Module, ctx: Context) -> dict[Layer, list[Tensor]]:
 
 
 def _strengths(
-    model: nn.Module, ctx: Context, prototypes: dict[Layer, list[Tensor]],
+    model: nn.Module,
+    ctx: Context,
+    prototypes: dict[Layer, list[Tensor]],
     bases: dict[Layer, list[Tensor]],
-) -> dict[Layer, float]:  # fmt: skip
+) -> dict[Layer, float]:
     """Return a_l of each layer; of grouped convolutions all directions count together."""
     forgotten = list(ctx.forget_classes)
     retained = [c for c in range(ctx.num_classes) if c not in forgotten]

@@ -35,11 +35,15 @@ from unlearn_bench.api import (
 
 
 @method(
-    "delete", access=Access.FORGET, source="arXiv:2503.23751", family="distillation", year=2025,
+    "delete",
+    access=Access.FORGET,
+    source="arXiv:2503.23751",
+    family="distillation",
+    year=2025,
     quick={"epochs": 1, "lr": 1e-2, "batch_size": 16},
     # With one class both masks are one: what tells them apart needs several.
     probes={"mask": Probe("all_forget")},
-)  # fmt: skip
+)
 def delete(
     model: nn.Module,
     ctx: Context,

@@ -17,9 +17,12 @@ from unlearn_bench.api import Access, Context, PositiveInt, method, renew, tail
 
 
 @method(
-    "eu_k", access=Access.RETAIN, source="arXiv:2201.06640", family="partial retraining",
+    "eu_k",
+    access=Access.RETAIN,
+    source="arXiv:2201.06640",
+    family="partial retraining",
     year=2022,
-)  # fmt: skip
+)
 def eu_k(model: nn.Module, ctx: Context, *, k: PositiveInt = 1) -> nn.Module:
     """Renew the last k blocks and train them on R.
 

@@ -42,10 +42,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "fcs", access=Access.BOTH, source="arXiv:2410.01276", family="challenge", year=2023,
+    "fcs",
+    access=Access.BOTH,
+    source="arXiv:2410.01276",
+    family="challenge",
+    year=2023,
     quick={"rounds": 1, "forget_batch_size": 8, "batch_size": 64},
     probes={"rounds": 2, "last_contrast_lr": 1e-4, "batch_size": 32},
-)  # fmt: skip
+)
 def fcs(
     model: nn.Module,
     ctx: Context,
@@ -94,9 +98,10 @@ def fcs(
         check_finite(loss, "lower fcs.blur_lr")
         for _ in range(rounds):
             pairs = zip(
-                ctx.forget.epochs(1, forget_batch_size), ctx.retain.epochs(1, batch_size),
+                ctx.forget.epochs(1, forget_batch_size),
+                ctx.retain.epochs(1, batch_size),
                 strict=False,
-            )  # fmt: skip
+            )
             for (x_forget, _), (x_retain, _) in pairs:
                 loss = contrast(model(x_forget), model(x_retain).detach(), temperature)
                 contrasting.zero_grad(set_to_none=True)

@@ -24,9 +24,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "finetune", access=Access.RETAIN, source="arXiv:1911.04933", family="fine-tuning", year=2020,
+    "finetune",
+    access=Access.RETAIN,
+    source="arXiv:1911.04933",
+    family="fine-tuning",
+    year=2020,
     quick={"epochs": 1},
-)  # fmt: skip
+)
 def finetune(
     model: nn.Module,
     ctx: Context,

@@ -33,9 +33,15 @@ RESET_VARIANCE = 1e-4
 
 
 @method(
-    "fisher_forgetting", access=Access.RETAIN, source="arXiv:1911.04933", family="noise",
-    year=2020, one_shot=True, probes={"cap": 1e-3}, speed_only=("batch_size",),
-)  # fmt: skip
+    "fisher_forgetting",
+    access=Access.RETAIN,
+    source="arXiv:1911.04933",
+    family="noise",
+    year=2020,
+    one_shot=True,
+    probes={"cap": 1e-3},
+    speed_only=("batch_size",),
+)
 def fisher_forgetting(
     model: nn.Module,
     ctx: Context,

@@ -26,9 +26,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "gradient_ascent", access=Access.FORGET, source="arXiv:1911.04933", family="ascent", year=2020,
+    "gradient_ascent",
+    access=Access.FORGET,
+    source="arXiv:1911.04933",
+    family="ascent",
+    year=2020,
     quick={"epochs": 2},
-)  # fmt: skip
+)
 def gradient_ascent(
     model: nn.Module,
     ctx: Context,

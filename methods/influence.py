@@ -43,11 +43,15 @@ Vector = list[Tensor]
 
 
 @method(
-    "influence", access=Access.BOTH, source="arXiv:2304.04934", family="editing", year=2023,
+    "influence",
+    access=Access.BOTH,
+    source="arXiv:2304.04934",
+    family="editing",
+    year=2023,
     quick={"examples": 40, "iterations": 5},
     probes={"examples": 20, "iterations": 1, "tolerance": 0.9, "solver": "diagonal"},
     speed_only=("batch_size",),
-)  # fmt: skip
+)
 def influence(
     model: nn.Module,
     ctx: Context,
@@ -86,8 +90,10 @@ def influence(
         else:
             step, residual = conjugate_gradients(
                 lambda u: _add(_times(damping, u), fisher_product(model, drawn, u, batch_size)),
-                v, iterations, tolerance,
-            )  # fmt: skip
+                v,
+                iterations,
+                tolerance,
+            )
             ctx.log(residual=residual)
     length = _dot(step, step).sqrt()
     check_finite(length, "raise influence.damping")

@@ -37,9 +37,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "jit", access=Access.FORGET, source="arXiv:2402.01401", family="fine-tuning", year=2024,
+    "jit",
+    access=Access.FORGET,
+    source="arXiv:2402.01401",
+    family="fine-tuning",
+    year=2024,
     quick={"perturbations": 3, "batch_size": 8},
-)  # fmt: skip
+)
 def jit(
     model: nn.Module,
     ctx: Context,
@@ -86,9 +90,15 @@ def jit(
 
 
 def lipschitz(
-    model: nn.Module, x: Tensor, sigma: float, copies: int, generator: torch.Generator, *,
-    detach: bool, clamp: bool = True,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    x: Tensor,
+    sigma: float,
+    copies: int,
+    generator: torch.Generator,
+    *,
+    detach: bool,
+    clamp: bool = True,
+) -> Tensor:
     """Return the estimate, summed over the images [N, C, H, W], mean over their noisy copies."""
     clean = model(x)
     low, high = x.min(), x.max()

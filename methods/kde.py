@@ -45,10 +45,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "kde", access=Access.RETAIN | Access.VALIDATION, source="arXiv:2410.01276",
-    family="challenge", year=2023, quick={"warmup_epochs": 1, "epochs": 1},
+    "kde",
+    access=Access.RETAIN | Access.VALIDATION,
+    source="arXiv:2410.01276",
+    family="challenge",
+    year=2023,
+    quick={"warmup_epochs": 1, "epochs": 1},
     probes={"warmup_epochs": 2},
-)  # fmt: skip
+)
 def kde(
     model: nn.Module,
     ctx: Context,

@@ -27,9 +27,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "l1_sparse", access=Access.RETAIN, source="arXiv:2304.04934", family="sparsity", year=2023,
-    quick={"epochs": 2, "batch_size": 64}, probes={"free_epochs": 1},
-)  # fmt: skip
+    "l1_sparse",
+    access=Access.RETAIN,
+    source="arXiv:2304.04934",
+    family="sparsity",
+    year=2023,
+    quick={"epochs": 2, "batch_size": 64},
+    probes={"free_epochs": 1},
+)
 def l1_sparse(
     model: nn.Module,
     ctx: Context,

@@ -51,7 +51,11 @@ Importance = Literal["example", "batch"]
 
 
 @method(
-    "l2ul", access=Access.FORGET, source="arXiv:2301.11578", family="adversarial", year=2024,
+    "l2ul",
+    access=Access.FORGET,
+    source="arXiv:2301.11578",
+    family="adversarial",
+    year=2024,
     quick={"epochs": 1, "adversarial": 2, "iterations": 3, "adversarial_batch_size": 16},
     probes={
         "stop_accuracy": 1.0,
@@ -60,7 +64,7 @@ Importance = Literal["example", "batch"]
         "most_adversarial": 4,
         "batch_size": 8,
     },
-)  # fmt: skip
+)
 def l2ul(
     model: nn.Module,
     ctx: Context,
@@ -162,9 +166,16 @@ def adversarial_examples(
         for x, y in ctx.forget.batches():
             aim = other_labels(y.cpu(), ctx).to(y.device)
             found = l2_pgd(
-                model, x, aim, ctx.pixels, radius=radius, step=step, iterations=iterations,
-                targeted=True, generator=ctx.rng,
-            )  # fmt: skip
+                model,
+                x,
+                aim,
+                ctx.pixels,
+                radius=radius,
+                step=step,
+                iterations=iterations,
+                targeted=True,
+                generator=ctx.rng,
+            )
             images.append(found.cpu())
             targets.append(aim.cpu())
     return torch.cat(images), torch.cat(targets)

@@ -38,9 +38,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "msg", access=Access.BOTH, source="arXiv:2410.01276", family="challenge", year=2023,
-    quick={"epochs": 1}, probes={"damping": 0.5},
-)  # fmt: skip
+    "msg",
+    access=Access.BOTH,
+    source="arXiv:2410.01276",
+    family="challenge",
+    year=2023,
+    quick={"epochs": 1},
+    probes={"damping": 0.5},
+)
 def msg(
     model: nn.Module,
     ctx: Context,

@@ -36,12 +36,16 @@ from unlearn_bench.api import (
 
 
 @method(
-    "mu_mis", access=Access.FORGET, source="arXiv:2402.15109", family="fine-tuning", year=2026,
+    "mu_mis",
+    access=Access.FORGET,
+    source="arXiv:2402.15109",
+    family="fine-tuning",
+    year=2026,
     quick={"epochs": 2, "batch_size": 16},
     may_rest="its gradient, the input's pull on the logits, was next to nothing on a small ViT",
     # So small a step that the drawn classes alone make the sensitivity fall and rise.
     probes={"rebound": Probe(None, given={"lr": 1e-6, "epochs": 40, "batch_size": 64})},
-)  # fmt: skip
+)
 def mu_mis(
     model: nn.Module,
     ctx: Context,

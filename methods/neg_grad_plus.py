@@ -32,10 +32,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "neg_grad_plus", access=Access.BOTH, source="arXiv:2302.09880", family="ascent", year=2023,
+    "neg_grad_plus",
+    access=Access.BOTH,
+    source="arXiv:2302.09880",
+    family="ascent",
+    year=2023,
     quick={"epochs": 1, "forget_batch_size": 16},
     probes={"alpha": 0.5, "weight_decay": 0.1, "anchor": 0.1, "momentum": 0.9},
-)  # fmt: skip
+)
 def neg_grad_plus(
     model: nn.Module,
     ctx: Context,

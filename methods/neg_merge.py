@@ -48,10 +48,14 @@ DOUBLINGS = 24
 
 
 @method(
-    "neg_merge", access=Access.FORGET | Access.VALIDATION, source="arXiv:2410.05583",
-    family="editing", year=2025, quick={"models": 2, "batch_size": 16},
+    "neg_merge",
+    access=Access.FORGET | Access.VALIDATION,
+    source="arXiv:2410.05583",
+    family="editing",
+    year=2025,
+    quick={"models": 2, "batch_size": 16},
     probes={"scale": 100.0, "keep": 0.1, "first_scale": 0.3},
-)  # fmt: skip
+)
 def neg_merge(
     model: nn.Module,
     ctx: Context,

@@ -47,7 +47,11 @@ from unlearn_bench.fisher import fisher_diagonal
 
 
 @method(
-    "pbu", access=Access.FORGET, source="arXiv:2403.16246", family="ascent", year=2025,
+    "pbu",
+    access=Access.FORGET,
+    source="arXiv:2403.16246",
+    family="ascent",
+    year=2025,
     quick={"epochs": 1, "min_steps": 4},
     probes={
         "epochs": 6,
@@ -57,7 +61,7 @@ from unlearn_bench.fisher import fisher_diagonal
             2, {"stop_every": 1, "stop_accuracy": 0.5, "lr": 2e-3, "gamma": 0.1, "min_steps": 16}
         ),
     },
-)  # fmt: skip
+)
 def pbu(
     model: nn.Module,
     ctx: Context,

@@ -41,9 +41,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "prmq", access=Access.RETAIN, source="arXiv:2410.01276", family="challenge", year=2023,
+    "prmq",
+    access=Access.RETAIN,
+    source="arXiv:2410.01276",
+    family="challenge",
+    year=2023,
     quick={"epochs": 0.5},
-)  # fmt: skip
+)
 def prmq(
     model: nn.Module,
     ctx: Context,

@@ -35,13 +35,19 @@ from unlearn_bench.api import (
 
 
 @method(
-    "random_label", access=Access.BOTH, source="arXiv:1911.04933", family="relabelling",
-    year=2020, quick={"epochs": 1},
+    "random_label",
+    access=Access.BOTH,
+    source="arXiv:1911.04933",
+    family="relabelling",
+    year=2020,
+    quick={"epochs": 1},
     probes={
-        "relabel": Probe("each_epoch", given={"epochs": 2}), "pool": "all", "weight_decay": 0.1,
+        "relabel": Probe("each_epoch", given={"epochs": 2}),
+        "pool": "all",
+        "weight_decay": 0.1,
         "retain_fraction": 0.5,
     },
-)  # fmt: skip
+)
 def random_label(
     model: nn.Module,
     ctx: Context,
@@ -85,9 +91,7 @@ def random_label(
     retain = ctx.retain.subset(keep, ctx.rng) if keep else None
 
     def relabelled() -> Split:
-        drawn = wrong_labels(
-            ctx.forget.labels, ctx.num_classes, pool, ctx.forget_classes, ctx.rng
-        )  # fmt: skip
+        drawn = wrong_labels(ctx.forget.labels, ctx.num_classes, pool, ctx.forget_classes, ctx.rng)
         return ctx.forget.relabelled(drawn)
 
     wrong = relabelled()

@@ -38,10 +38,14 @@ from unlearn_bench.api import (
 
 
 @method(
-    "rni", access=Access.RETAIN, source="arXiv:2410.01276", family="challenge", year=2023,
+    "rni",
+    access=Access.RETAIN,
+    source="arXiv:2410.01276",
+    family="challenge",
+    year=2023,
     quick={"epochs": 3, "fine_epochs": 1},
     probes={"fine_epochs": 0, "noise_share": 0.1},
-)  # fmt: skip
+)
 def rni(
     model: nn.Module,
     ctx: Context,

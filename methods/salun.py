@@ -40,13 +40,19 @@ from unlearn_bench.api import (
 
 
 @method(
-    "salun", access=Access.BOTH, source="arXiv:2310.12508", family="masking", year=2024,
+    "salun",
+    access=Access.BOTH,
+    source="arXiv:2310.12508",
+    family="masking",
+    year=2024,
     quick={"epochs": 1, "batch_size": 64},
     probes={
-        "relabel": Probe("each_epoch", given={"epochs": 2}), "pool": "all", "ratio": 0.2,
+        "relabel": Probe("each_epoch", given={"epochs": 2}),
+        "pool": "all",
+        "ratio": 0.2,
         "retain_fraction": 0.5,
     },
-)  # fmt: skip
+)
 def salun(
     model: nn.Module,
     ctx: Context,
@@ -99,9 +105,7 @@ def salun(
     retain = ctx.retain.subset(keep, ctx.rng) if keep else None
 
     def relabelled() -> Split:
-        drawn = wrong_labels(
-            ctx.forget.labels, ctx.num_classes, pool, ctx.forget_classes, ctx.rng
-        )  # fmt: skip
+        drawn = wrong_labels(ctx.forget.labels, ctx.num_classes, pool, ctx.forget_classes, ctx.rng)
         return ctx.forget.relabelled(drawn)
 
     wrong = relabelled()

@@ -48,15 +48,25 @@ QUICK = {"epochs": 1, "msteps": 1, "lr": 1e-2, "forget_batch_size": 2}
 GENTLY = {"msteps": 2, "lr": 3e-3, "forget_batch_size": 8}
 TWO_EPOCHS = GENTLY | {"epochs": 2}
 PROBES = {
-    "epochs": Probe(2, given=GENTLY), "msteps": 0, "optimizer": "adam",
-    "weight_decay": 0.1, "gamma": 0.1, "alpha": 1.0, "milestones": Probe([1], given=TWO_EPOCHS),
-}  # fmt: skip
+    "epochs": Probe(2, given=GENTLY),
+    "msteps": 0,
+    "optimizer": "adam",
+    "weight_decay": 0.1,
+    "gamma": 0.1,
+    "alpha": 1.0,
+    "milestones": Probe([1], given=TWO_EPOCHS),
+}
 
 
 @method(
-    "scrub", access=Access.BOTH, source="arXiv:2302.09880", family="distillation", year=2023,
-    quick=QUICK, probes=PROBES,
-)  # fmt: skip
+    "scrub",
+    access=Access.BOTH,
+    source="arXiv:2302.09880",
+    family="distillation",
+    year=2023,
+    quick=QUICK,
+    probes=PROBES,
+)
 def scrub(
     model: nn.Module,
     ctx: Context,
@@ -95,18 +105,33 @@ def scrub(
     """
     rule = _optimizer(model, optimizer, lr, weight_decay)
     for _ in _epochs(
-        model, ctx, rule, epochs, msteps, gamma, alpha, temperature, milestones, batch_size,
-        forget_batch_size, batch_norm,
-    ):  # fmt: skip
+        model,
+        ctx,
+        rule,
+        epochs,
+        msteps,
+        gamma,
+        alpha,
+        temperature,
+        milestones,
+        batch_size,
+        forget_batch_size,
+        batch_norm,
+    ):
         pass
     return model
 
 
 @method(
-    "scrub_r", access=Access.BOTH | Access.VALIDATION, source="arXiv:2302.09880",
-    family="distillation", year=2023, quick=QUICK, probes=PROBES,
+    "scrub_r",
+    access=Access.BOTH | Access.VALIDATION,
+    source="arXiv:2302.09880",
+    family="distillation",
+    year=2023,
+    quick=QUICK,
+    probes=PROBES,
     may_rest="F's error may be nearest the reference before the first epoch: it rewinds there",
-)  # fmt: skip
+)
 def scrub_r(
     model: nn.Module,
     ctx: Context,
@@ -152,9 +177,19 @@ def scrub_r(
     errors = [1 - accuracy(model, ctx.forget.batches())]
     rule = _optimizer(model, optimizer, lr, weight_decay)
     for _ in _epochs(
-        model, ctx, rule, epochs, msteps, gamma, alpha, temperature, milestones, batch_size,
-        forget_batch_size, batch_norm,
-    ):  # fmt: skip
+        model,
+        ctx,
+        rule,
+        epochs,
+        msteps,
+        gamma,
+        alpha,
+        temperature,
+        milestones,
+        batch_size,
+        forget_batch_size,
+        batch_norm,
+    ):
         saved.append(_state(model))
         errors.append(1 - accuracy(model, ctx.forget.batches()))
 
@@ -177,7 +212,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 def _optimizer(
     model: nn.Module, name: str, lr: float, weight_decay: float
-) -> torch.optim.Optimizer:  # fmt: skip
+) -> torch.optim.Optimizer:
     if name == "adam":
         return Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
     return SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)

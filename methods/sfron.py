@@ -51,10 +51,14 @@ LEAST_LOSS = 1e-6
 
 
 @method(
-    "sfron", access=Access.BOTH, source="arXiv:2409.19732", family="masking", year=2024,
+    "sfron",
+    access=Access.BOTH,
+    source="arXiv:2409.19732",
+    family="masking",
+    year=2024,
     quick={"steps": 6, "forget_every": 2},
     probes={"alpha": 0.01, "max_norm": 0.01, "momentum": 0.5, "optimizer": "adamw"},
-)  # fmt: skip
+)
 def sfron(
     model: nn.Module,
     ctx: Context,

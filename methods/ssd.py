@@ -48,10 +48,15 @@ PUBLISHED_ALPHA = 10.0
 
 
 @method(
-    "ssd", access=Access.BOTH, source="arXiv:2308.07707", family="editing", year=2024,
-    one_shot=True, quick={"alpha": 2.0},
+    "ssd",
+    access=Access.BOTH,
+    source="arXiv:2308.07707",
+    family="editing",
+    year=2024,
+    one_shot=True,
+    quick={"alpha": 2.0},
     probes={"batch_size": Probe(7, given={"importance": "batch"}), "dampening": 0.1},
-)  # fmt: skip
+)
 def ssd(
     model: nn.Module,
     ctx: Context,
@@ -86,9 +91,14 @@ def ssd(
 
 # Not one_shot: the importance is one of batches, so that it depends on their order.
 @method(
-    "lfssd", access=Access.BOTH, source="arXiv:2402.19308", family="editing", year=2024,
-    quick={"alpha": 1.2}, probes={"alpha": 1.5, "dampening": 0.1, "batch_size": 7},
-)  # fmt: skip
+    "lfssd",
+    access=Access.BOTH,
+    source="arXiv:2402.19308",
+    family="editing",
+    year=2024,
+    quick={"alpha": 1.2},
+    probes={"alpha": 1.5, "dampening": 0.1, "batch_size": 7},
+)
 def lfssd(
     model: nn.Module,
     ctx: Context,
@@ -121,10 +131,18 @@ def lfssd(
 
 
 @method(
-    "assd", access=Access.BOTH, source="arXiv:2402.10098", family="editing", year=2024,
-    one_shot=True, probes={"batch_size": Probe(7, given={"importance": "batch"}),
-                           "dampening": 0.1, "denominator": Probe("retain", {"dampening": 0.1})},
-)  # fmt: skip
+    "assd",
+    access=Access.BOTH,
+    source="arXiv:2402.10098",
+    family="editing",
+    year=2024,
+    one_shot=True,
+    probes={
+        "batch_size": Probe(7, given={"importance": "batch"}),
+        "dampening": 0.1,
+        "denominator": Probe("retain", {"dampening": 0.1}),
+    },
+)
 def assd(
     model: nn.Module,
     ctx: Context,

@@ -41,9 +41,13 @@ from unlearn_bench.api import (
 
 
 @method(
-    "uam", access=Access.BOTH, source="NeurIPS 2025", family="fine-tuning", year=2025,
+    "uam",
+    access=Access.BOTH,
+    source="NeurIPS 2025",
+    family="fine-tuning",
+    year=2025,
     quick={"epochs": 1, "batch_size": 64},
-)  # fmt: skip
+)
 def uam(
     model: nn.Module,
     ctx: Context,

@@ -44,13 +44,21 @@ from unlearn_bench.api import (
 
 
 @method(
-    "unsir", access=Access.RETAIN, source="arXiv:2111.08947", family="noise", year=2023,
+    "unsir",
+    access=Access.RETAIN,
+    source="arXiv:2111.08947",
+    family="noise",
+    year=2023,
     forgets=("class", "classes"),
     quick={
-        "noise_steps": 2, "noise_batch": 16, "copies": 2, "retain_per_class": 8, "batch_size": 32,
+        "noise_steps": 2,
+        "noise_batch": 16,
+        "copies": 2,
+        "retain_per_class": 8,
+        "batch_size": 32,
     },
     probes={"retain_per_class": 4, "impair_batch_size": 16},
-)  # fmt: skip
+)
 def unsir(
     model: nn.Module,
     ctx: Context,
@@ -127,9 +135,14 @@ def per_class(split: Split, count: int, generator: torch.Generator) -> Split:
 
 
 def learned(
-    original: nn.Module, label: int, start: Tensor, steps: int, lr: float, penalty: str,
+    original: nn.Module,
+    label: int,
+    start: Tensor,
+    steps: int,
+    lr: float,
+    penalty: str,
     weight: float,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return noise on which the original's loss for a class is high.
 
     Args:
@@ -176,9 +189,12 @@ def _noisy(
 
 
 def _fit(
-    model: nn.Module, ctx: Context, optimizer: torch.optim.Optimizer,
-    batches: Iterator[tuple[Tensor, Tensor]], phase: str,
-) -> None:  # fmt: skip
+    model: nn.Module,
+    ctx: Context,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    phase: str,
+) -> None:
     for x, y in batches:
         loss = cross_entropy(model(x), y)
         optimizer.zero_grad(set_to_none=True)

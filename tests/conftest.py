@@ -128,19 +128,30 @@ class WarmCli:
         # One thread: where the parent of a fork used several, the child can wait for ever.
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self._server = subprocess.Popen(
-            [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env=environment,
-        )  # fmt: skip
+            [sys.executable, str(SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
 
-    def start(self, *argv: object, cwd: Path | None = None, file_limit: int = 0,
-              env: dict[str, str] | None = None) -> Running:  # fmt: skip
+    def start(
+        self,
+        *argv: object,
+        cwd: Path | None = None,
+        file_limit: int = 0,
+        env: dict[str, str] | None = None,
+    ) -> Running:
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         request = {
-            "argv": [str(arg) for arg in argv], "cwd": str(cwd or self._folder),
-            "env": dict(os.environ) | (env or {}), "out": str(out), "err": str(err),
+            "argv": [str(arg) for arg in argv],
+            "cwd": str(cwd or self._folder),
+            "env": dict(os.environ) | (env or {}),
+            "out": str(out),
+            "err": str(err),
             "file_limit": file_limit,
-        }  # fmt: skip
+        }
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -208,7 +219,7 @@ def plugin(write: Callable[[str, str], Path]) -> Path:
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    from unlearn_bench import registry
+    from unlearn_bench.plugins import registry
 
     registry.methods()  # loads those of installed packages
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
@@ -240,9 +251,18 @@ def finished(_server: WarmCli, tmp_path_factory: pytest.TempPathFactory) -> Fini
     plugin.write_text(PLUGIN)
     home = folder / "home"
     ended = _server(
-        "run", suite, "--methods", "finetune,scale_weights", "--set", "finetune.epochs=1",
-        "--plugin", plugin, "--out", folder / "out", env={"UNLEARN_BENCH_HOME": str(home)},
-    )  # fmt: skip
+        "run",
+        suite,
+        "--methods",
+        "finetune,scale_weights",
+        "--set",
+        "finetune.epochs=1",
+        "--plugin",
+        plugin,
+        "--out",
+        folder / "out",
+        env={"UNLEARN_BENCH_HOME": str(home)},
+    )
     assert ended.code == 0, ended.err
     return Finished(suite, plugin, folder / "out", home, ended)
 

@@ -74,13 +74,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name,
-                            ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+            shutil.copytree(
+                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy(ROOT / name, source / name)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
-    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, source,
-        cwd=folder)  # fmt: skip
+    run(
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        folder,
+        source,
+        cwd=folder,
+    )
     [built] = folder.glob("*.whl")
     return built
 
@@ -105,9 +115,11 @@ def test_the_wheel_holds_everything(installed: Path) -> None:
     suites = files(ROOT / "benchmarks" / "suites", "*.yaml", "__init__.py")
     assert files(installed / "unlearn_bench_suites", "*") == suites
     assert {path.name for path in installed.iterdir()} == {
-        "unlearn_bench", "unlearn_bench_methods", "unlearn_bench_suites",
+        "unlearn_bench",
+        "unlearn_bench_methods",
+        "unlearn_bench_suites",
         f"unlearn_bench-{__version__}.dist-info",
-    }  # fmt: skip
+    }
 
 
 def test_the_wheel_says_what_it_is(installed: Path) -> None:
@@ -121,20 +133,26 @@ def test_the_wheel_says_what_it_is(installed: Path) -> None:
     assert "builtin = unlearn_bench_methods" in entries
 
 
-def test_the_wheel_works_away_from_the_checkout(installed: Path, tiny: Path, tmp_path: Path
-                                                ) -> None:  # fmt: skip
+def test_the_wheel_works_away_from_the_checkout(
+    installed: Path, tiny: Path, tmp_path: Path
+) -> None:
     away = tmp_path / "away"
     away.mkdir()
     libraries = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     commands: list[list[str]] = [
-        ["list", "methods"], ["list", "suites"], ["run", str(tiny), "--methods", "finetune"],
-    ]  # fmt: skip
+        ["list", "methods"],
+        ["list", "suites"],
+        ["run", str(tiny), "--methods", "finetune"],
+    ]
     arguments = json.dumps([str(installed), libraries, commands])
     environment = os.environ | {"COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", DRIVER, arguments],
-        cwd=away, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=away,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert Path(answer["file"]) == installed / "unlearn_bench" / "__init__.py"

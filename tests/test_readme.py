@@ -11,10 +11,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from unlearn_bench import models, registry
 from unlearn_bench.data import datasets
+from unlearn_bench.plugins import registry
 from unlearn_bench.report.provenance import read_report
-from unlearn_bench.spec import ModelSpec, Normalize
+from unlearn_bench.suite.spec import ModelSpec, Normalize
+from unlearn_bench.training import models
 
 README = Path(__file__).parents[1] / "README.md"
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -75,8 +76,9 @@ def test_the_question_whether_a_model_has_forgotten_is_answered(cli: Any, tmp_pa
         save_file(trained(tmp_path / "own", classes), tmp_path / f"{name}.safetensors")
     program, *words = command_of("Has my model forgotten?")
     assert program == "unlearn-bench"
-    ended = cli(*words, "--seeds", "1", "--epochs", "1", "--out", "out", "--workers", "1",
-                cwd=tmp_path)  # fmt: skip
+    ended = cli(
+        *words, "--seeds", "1", "--epochs", "1", "--out", "out", "--workers", "1", cwd=tmp_path
+    )
     assert ended.code == 0, ended.err
     assert "the given weights classify 100.0%" in ended.out
     records = pd.read_csv(tmp_path / "out" / "records.csv")

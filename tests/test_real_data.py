@@ -17,8 +17,17 @@ needs = {
 
 
 def run(out: Path, *arguments: str) -> pd.DataFrame:
-    command = [sys.executable, "-m", "unlearn_bench", "run", *arguments, "--data-root", str(DATA),
-               "--out", str(out)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "unlearn_bench",
+        "run",
+        *arguments,
+        "--data-root",
+        str(DATA),
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (out / "report.html").stat().st_size > 10_000
@@ -62,10 +71,24 @@ def test_lenet_forgets_an_eight_of_real_mnist(write, tmp_path):
 @pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "mobilenetv3_small_050"])
 def test_transformers_and_depthwise_nets_run_on_real_cifar10(tmp_path, model):
     records = run(
-        tmp_path, "--dataset", "cifar10", "--model", model, "--epochs", "2", "--forget", "class:8",
-        "--methods", "all", "--seeds", "1", "--set", "finetune.epochs=1",
-        "--set", "random_label.epochs=1",
-    )  # fmt: skip
+        tmp_path,
+        "--dataset",
+        "cifar10",
+        "--model",
+        model,
+        "--epochs",
+        "2",
+        "--forget",
+        "class:8",
+        "--methods",
+        "all",
+        "--seeds",
+        "1",
+        "--set",
+        "finetune.epochs=1",
+        "--set",
+        "random_label.epochs=1",
+    )
     assert value(records, "original", "test_retain_accuracy") > 0.25
     assert value(records, "retrain", "test_forget_accuracy") == 0
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from unlearn_bench.config import load_suite
-from unlearn_bench.errors import ConfigError
+from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.report import write_report
-from unlearn_bench.results import Record, RunResult, write_records, write_run
+from unlearn_bench.results.records import Record, RunResult, write_records, write_run
+from unlearn_bench.suite.config import load_suite
 
 Write = Callable[[str, str], Path]
 SOURCES = sorted((Path(__file__).parents[1] / "unlearn_bench").rglob("*.py"))
@@ -66,11 +66,20 @@ def test_no_label_dataset_or_scenario_leads_out_of_the_results_folder(tmp_path: 
     out = tmp_path / "a" / "b" / "out"
     for number, name in enumerate(("../../../evil", "/evil", "a/../../evil", "evil\0", "..")):
         result = RunResult(
-            f"{number:032x}", name, "reference" if number == 0 else "method", f"parquet:{name}",
-            name, f"class:{name}", 0, {}, "ok",
-            records=tuple(Record(f"test_{part}_accuracy", f"test_{part}", 0.5)
-                          for part in ("forget", "retain")),
-        )  # fmt: skip
+            f"{number:032x}",
+            name,
+            "reference" if number == 0 else "method",
+            f"parquet:{name}",
+            name,
+            f"class:{name}",
+            0,
+            {},
+            "ok",
+            records=tuple(
+                Record(f"test_{part}_accuracy", f"test_{part}", 0.5)
+                for part in ("forget", "retain")
+            ),
+        )
         write_run(out, result)
         write_records(out, [result])
         write_report(out)

@@ -18,10 +18,10 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from unlearn_bench.access import Access
-from unlearn_bench.context import Context, Split, TrainingLog
-from unlearn_bench.errors import MethodError
-from unlearn_bench.mechanics.anatomy import (
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.plugins.access import Access
+from unlearn_bench.plugins.registry import Probe, method
+from unlearn_bench.toolkit.anatomy import (
     Targets,
     blocks,
     fan_in,
@@ -32,28 +32,28 @@ from unlearn_bench.mechanics.anatomy import (
     stem,
     tail,
 )
-from unlearn_bench.mechanics.attacks import Pixels, fgsm, input_gradient, l2_pgd
-from unlearn_bench.mechanics.gradients import (
+from unlearn_bench.toolkit.attacks import Pixels, fgsm, input_gradient, l2_pgd
+from unlearn_bench.toolkit.context import Context, Split, TrainingLog
+from unlearn_bench.toolkit.gradients import (
     by_parameter,
     global_norm,
     summed_cross_entropy,
     summed_gradient,
     twice_differentiable,
 )
-from unlearn_bench.mechanics.masks import MaskedOptimizer, largest
-from unlearn_bench.mechanics.modes import (
+from unlearn_bench.toolkit.masks import MaskedOptimizer, largest
+from unlearn_bench.toolkit.modes import (
     BatchNormMode,
     accuracy,
     check_finite,
     evaluating,
     training,
 )
-from unlearn_bench.mechanics.noise import add_noise
-from unlearn_bench.mechanics.passes import descend
-from unlearn_bench.mechanics.relabelling import PassOrder, Pool, relabelled_pass, wrong_labels
-from unlearn_bench.mechanics.streams import mixed, shuffled
-from unlearn_bench.mechanics.teachers import frozen_copy, kl_divergence
-from unlearn_bench.registry import Probe, method
+from unlearn_bench.toolkit.noise import add_noise
+from unlearn_bench.toolkit.passes import descend
+from unlearn_bench.toolkit.relabelling import PassOrder, Pool, relabelled_pass, wrong_labels
+from unlearn_bench.toolkit.streams import mixed, shuffled
+from unlearn_bench.toolkit.teachers import frozen_copy, kl_divergence
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from unlearn_bench.core.errors import DataError, ParameterError
 from unlearn_bench.data import batches
 from unlearn_bench.data.images import Part, StreamedImages, TensorImages
-from unlearn_bench.errors import DataError, ParameterError
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

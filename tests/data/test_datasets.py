@@ -8,10 +8,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from unlearn_bench.core.errors import DataError, ParameterError, UnknownNameError
 from unlearn_bench.data import datasets, images, sources
 from unlearn_bench.data.images import Part, TensorImages
-from unlearn_bench.errors import DataError, ParameterError, UnknownNameError
-from unlearn_bench.spec import Normalize
+from unlearn_bench.suite.spec import Normalize
 
 
 def test_digits_are_those_of_scikit_learn_each_in_one_part():

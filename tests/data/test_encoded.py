@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import encoded
 from unlearn_bench.data.encoded import EncodedFiles
-from unlearn_bench.errors import DataError
 
 
 def pillow(content: bytes, channels: int) -> torch.Tensor:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import datasets, images
 from unlearn_bench.data.sources import held_out
-from unlearn_bench.errors import DataError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import datasets, images, parquet
-from unlearn_bench.errors import DataError
 
 NAMES = ("cat", "dog", "eel")
 

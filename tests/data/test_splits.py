@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data.splits import Indices, hold_out, make
-from unlearn_bench.errors import DataError
-from unlearn_bench.spec import Forget
+from unlearn_bench.suite.spec import Forget
 
 CLASSES = tuple("cat dog emu fox gnu".split())
 # 20 examples of each of 5 classes, in no order; 8 of each in the test part.
@@ -17,8 +17,9 @@ TRAIN = (torch.arange(100) * 7) % 5
 TEST = (torch.arange(40) * 3) % 5
 
 
-def divide(text: str, seed: int = 0, train: Any = TRAIN, test: Any = TEST, validation: float = 0.1
-           ) -> Indices:  # fmt: skip
+def divide(
+    text: str, seed: int = 0, train: Any = TRAIN, test: Any = TEST, validation: float = 0.1
+) -> Indices:
     forget = Forget.model_validate(text)
     return make(forget, train, test, CLASSES, validation=validation, seed=seed)
 

@@ -12,9 +12,9 @@ import torch
 import torchvision.datasets as reference
 from scipy.io import savemat
 
-from unlearn_bench import locks
+from unlearn_bench.core import locks
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import datasets, torchvision_sources
-from unlearn_bench.errors import DataError
 
 IDX = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 COUNTS = {"train": 20, "test": 12}

@@ -109,7 +109,7 @@ ARCHITECTURES = [
     ("xception", "legacy_xception", 32, False),
     ("xception_aligned", "xception41p", 32, False),
     ("xcit", "xcit_nano_12_p8_224", 32, True),
-]  # fmt: skip
+]
 
 # Casts to float32 inside, whatever the model's type: the sum over classes and the sum over
 # columns then differ by that type's rounding. One column, as in "empirical", is rounded alike.
@@ -123,12 +123,14 @@ def table() -> Iterator[list[str]]:
     if path := os.environ.get("FISHER_TABLE"):
         command = f"FISHER_TABLE={path} pytest -m heavy tests/fisher/test_architectures.py"
         head = [
-            "# Agreement with the slow reference, by timm architecture", "",
+            "# Agreement with the slow reference, by timm architecture",
+            "",
             f"`{command}`, torch {torch.__version__}, timm {timm.__version__},"
-            f" Python {sys.version.split()[0]}, float64, {len(rows)} architectures.", "",
+            f" Python {sys.version.split()[0]}, float64, {len(rows)} architectures.",
+            "",
             "| family | model | input | parameters | error, true | error, empirical | routes |",
             "|---|---|---|---|---|---|---|",
-        ]  # fmt: skip
+        ]
         Path(path).write_text("\n".join([*head, *rows]) + "\n")
 
 

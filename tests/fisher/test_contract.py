@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from unlearn_bench.errors import ModelError
+from unlearn_bench.core.errors import ModelError
 from unlearn_bench.fisher import FisherDiagonal, fisher_diagonal, reference_diagonal
 from unlearn_bench.fisher.reference import disagreement
 from unlearn_bench.fisher.timing import randomised
@@ -66,8 +66,11 @@ def test_caches_of_attention_biases_survive() -> None:
     model = timm.create_model("levit_128s", img_size=32, num_classes=3).eval()
     x = torch.randn(2, 3, 32, 32)
     model(x)
-    caches = {n: m.attention_bias_cache for n, m in model.named_modules()
-              if hasattr(m, "attention_bias_cache")}  # fmt: skip
+    caches = {
+        n: m.attention_bias_cache
+        for n, m in model.named_modules()
+        if hasattr(m, "attention_bias_cache")
+    }
     held = {n: list(cache.values()) for n, cache in caches.items()}
     assert any(held.values())
     fisher_diagonal(model, [(x, torch.tensor([0, 1]))], "empirical")

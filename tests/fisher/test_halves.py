@@ -15,10 +15,15 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Tanh(),
-            nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.GroupNorm(2, 8), nn.PReLU(8),
-            nn.Conv2d(8, 16, 1), nn.Flatten(2),
-        )  # fmt: skip
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.BatchNorm2d(8),
+            nn.Tanh(),
+            nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+            nn.GroupNorm(2, 8),
+            nn.PReLU(8),
+            nn.Conv2d(8, 16, 1),
+            nn.Flatten(2),
+        )
         self.token = nn.Parameter(torch.zeros(1, 1, 16))
         self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
         self.norm = nn.LayerNorm(16)

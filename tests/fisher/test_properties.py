@@ -22,12 +22,19 @@ def check(model: nn.Module, x: Tensor, kind: str) -> None:
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
-    kind=KINDS, n=st.integers(1, 4), groups=st.integers(1, 3), channels=PAIRS,
+    kind=KINDS,
+    n=st.integers(1, 4),
+    groups=st.integers(1, 3),
+    channels=PAIRS,
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 5)),
-    stride=PAIRS, padding=st.tuples(st.integers(0, 2), st.integers(0, 2)), dilation=PAIRS,
-    size=st.tuples(st.integers(3, 9), st.integers(3, 9)), bias=st.booleans(),
-    transposed=st.booleans(), norm=st.booleans(),
-)  # fmt: skip
+    stride=PAIRS,
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=PAIRS,
+    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    bias=st.booleans(),
+    transposed=st.booleans(),
+    norm=st.booleans(),
+)
 def test_convolutions(
     kind, n, groups, channels, kernel, stride, padding, dilation, size, bias, transposed, norm
 ) -> None:
@@ -51,10 +58,15 @@ def test_convolutions(
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    kind=KINDS, n=st.integers(1, 4), tokens=st.integers(1, 12), width=st.integers(1, 6),
-    out=st.integers(1, 6), bias=st.booleans(), norm=st.sampled_from(["layer", "group", "none"]),
+    kind=KINDS,
+    n=st.integers(1, 4),
+    tokens=st.integers(1, 12),
+    width=st.integers(1, 6),
+    out=st.integers(1, 6),
+    bias=st.booleans(),
+    norm=st.sampled_from(["layer", "group", "none"]),
     tokens_first=st.booleans(),
-)  # fmt: skip
+)
 def test_sequences(kind, n, tokens, width, out, bias, norm, tokens_first) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

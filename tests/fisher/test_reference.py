@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn_bench.errors import ParameterError
+from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.fisher import fisher_diagonal, reference_diagonal
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from unlearn_bench.errors import ModelError, ParameterError
+from unlearn_bench.core.errors import ModelError, ParameterError
 from unlearn_bench.fisher import cli, timing
 from unlearn_bench.fisher.cli import describe
 

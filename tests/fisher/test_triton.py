@@ -19,8 +19,10 @@ def errors(device: str, **environment: str) -> dict[str, float]:
     result = subprocess.run(
         [sys.executable, str(SCRIPT), device],
         env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), **environment},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -71,7 +73,10 @@ def test_tf32_is_used_where_torch_is_set_to() -> None:
     pytest.importorskip("triton")
     # A process of its own: not all of these settings can be taken back.
     result = subprocess.run(
-        [sys.executable, "-c", SETTINGS], env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", SETTINGS],
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr

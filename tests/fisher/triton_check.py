@@ -68,9 +68,14 @@ def routed_error(device: str, dtype: torch.dtype) -> float:
     """Error of a small net whose convolution and linear layer take the fused way."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(2, 4, 3, stride=2), nn.Flatten(2), nn.Tanh(), nn.Linear(64, 5), nn.Tanh(),
-        nn.Flatten(), nn.Linear(20, 3),
-    ).to(device)  # fmt: skip
+        nn.Conv2d(2, 4, 3, stride=2),
+        nn.Flatten(2),
+        nn.Tanh(),
+        nn.Linear(64, 5),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(20, 3),
+    ).to(device)
     batch = torch.randn(4, 2, 17, 17, device=device), torch.arange(4, device=device) % 3
     # Both have few positions here, where pairs would win; and the interpreter has no GPU.
     outer.fused = lambda a: True

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unlearn_bench import registry
-from unlearn_bench.context import TrainingLog
-from unlearn_bench.errors import AccessError
+from unlearn_bench.core.errors import AccessError
+from unlearn_bench.plugins import registry
+from unlearn_bench.toolkit.context import TrainingLog
 
 METHOD = registry.get("amnesiac")
 

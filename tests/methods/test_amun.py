@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.api import Pixels, l2_pgd
+from unlearn_bench.plugins import registry
 
 
 def inside(function):
@@ -20,8 +20,9 @@ def attack(class_world):
     space = class_world.context(registry.get("amun")).pixels
     model = copy.deepcopy(class_world.original)
     found = inside("nearest_adversarial")(model, x, y, space, 0.04, 10)
-    for p, q in zip(model.state_dict().values(), class_world.original.state_dict().values(),
-                    strict=True):  # fmt: skip
+    for p, q in zip(
+        model.state_dict().values(), class_world.original.state_dict().values(), strict=True
+    ):
         assert torch.equal(p, q), "the attack changed the model"
     assert all(p.grad is None for p in model.parameters())
     return x, y, *found, space
@@ -75,9 +76,14 @@ def test_half_the_radius_flips_few(class_world, attack):
     owners = torch.cdist(space.of(x_adv).flatten(1), space.of(x).flatten(1)).argmin(1)
     half = radii / 2
     moved = l2_pgd(
-        class_world.original, x[owners], y[owners], space, radius=half, step=half / 10,
+        class_world.original,
+        x[owners],
+        y[owners],
+        space,
+        radius=half,
+        step=half / 10,
         iterations=10,
-    )  # fmt: skip
+    )
     with torch.no_grad():
         assert (class_world.original(moved).argmax(1) == y[owners]).float().mean() > 0.8
 

@@ -6,11 +6,11 @@ Forty images of noise in five classes and a network that has seen them once are 
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.conformance.world import World
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.images import Part, TensorImages
-from unlearn_bench.spec import ModelSpec, Recipe
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.spec import ModelSpec, Recipe
 
 ARCHITECTURES = [
     ModelSpec(name="test_vit"),
@@ -28,8 +28,12 @@ def world(request, worlds) -> World:
     images = torch.randint(256, (40, 1, 16, 16), generator=generator, dtype=torch.uint8)
     part = Part(TensorImages(images), torch.arange(40) % 5)
     data = Dataset("noise", part, part, tuple("abcde"), (0.5,), (0.25,), "test")
-    return worlds("class:3", data=data, architecture=request.param,
-                  recipe=Recipe(epochs=1, batch_size=20, augment="none"))  # fmt: skip
+    return worlds(
+        "class:3",
+        data=data,
+        architecture=request.param,
+        recipe=Recipe(epochs=1, batch_size=20, augment="none"),
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.api import kl_divergence
+from unlearn_bench.plugins import registry
 
 METHOD = registry.get("bad_teacher")
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from unlearn_bench import models, registry
-from unlearn_bench.spec import ModelSpec
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.spec import ModelSpec
+from unlearn_bench.training import models
 
 
 def found(world, exclude, radius=0.1):
@@ -100,8 +101,11 @@ def test_both_heads_of_a_distilled_transformer_are_widened(class_world):
     method = registry.get("boundary_expand")
     model = models.build(
         ModelSpec(name="deit_tiny_distilled_patch16_224", args={"depth": 1, "embed_dim": 24}),
-        channels=1, image_size=(8, 8), num_classes=10, seed=0,
-    )  # fmt: skip
+        channels=1,
+        image_size=(8, 8),
+        num_classes=10,
+        seed=0,
+    )
     ctx = class_world.context(method)
     method.function(model, ctx, **method.resolve({"epochs": 1, "lr": 0.1}))
     assert model.head.weight.shape == model.head_dist.weight.shape == (10, 24)

@@ -66,8 +66,12 @@ def test_dropout_of_the_freed_part_is_at_work_and_that_of_the_frozen_part_is_not
 
     def look(module, inputs):
         frozen = [*module.layer1.modules(), *module.layer3.modules(), module.bn1]
-        seen.append(([m.training for m in (module.layer4.dropped, module.global_pool.dropped)],
-                     any(m.training for m in frozen)))  # fmt: skip
+        seen.append(
+            (
+                [m.training for m in (module.layer4.dropped, module.global_pool.dropped)],
+                any(m.training for m in frozen),
+            )
+        )
 
     world.original.register_forward_pre_hook(look)
     world.unlearn(name, **(SHORT if name == "cf_k" else {}))

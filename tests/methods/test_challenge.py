@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from unlearn_bench import registry
 from unlearn_bench.api import frozen_copy, heads, kl_divergence, matrices, norms, stem
-from unlearn_bench.spec import ModelSpec
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.spec import ModelSpec
 
 # Steps of such length leave every weight as it is: what changed, surgery changed.
 STILL = {"lr": 1e-30, "weight_decay": 0.0, "momentum": 0.0, "batch_size": 256}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from unlearn_bench import registry
 from unlearn_bench.conformance import CHECKS, examine
+from unlearn_bench.plugins import registry
 
 
 @pytest.mark.parametrize("name", registry.methods())

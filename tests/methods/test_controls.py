@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.api import Access, method
-from unlearn_bench.errors import PluginError
+from unlearn_bench.core.errors import PluginError
+from unlearn_bench.plugins import registry
 
 
 def equal(a, b):

@@ -8,9 +8,9 @@ from timm.layers import Conv2dSame
 from torch import nn
 from torch.nn.functional import unfold
 
-from unlearn_bench import registry
-from unlearn_bench.errors import MethodError
-from unlearn_bench.spec import ModelSpec
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.spec import ModelSpec
 
 METHOD = registry.get("damp")
 PARTS = METHOD.function.__globals__
@@ -53,12 +53,20 @@ def test_classes_without_examples_are_left_out(means):
     assert basis.shape == (20, 1) and torch.isfinite(basis).all()
 
 
-@pytest.mark.parametrize("conv", [
-    nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(4, 6, 3, stride=2, padding=1),
-    nn.Conv2d(4, 6, (3, 1), dilation=2), nn.Conv2d(4, 6, 1, stride=2),
-    nn.Conv2d(4, 6, 3, padding="same"), nn.Conv2d(4, 6, 3, padding="valid"),
-    nn.Conv2d(4, 4, 3, padding=1, groups=4), Conv2dSame(4, 6, 3, stride=2),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Conv2d(4, 6, 3, stride=2, padding=1),
+        nn.Conv2d(4, 6, (3, 1), dilation=2),
+        nn.Conv2d(4, 6, 1, stride=2),
+        nn.Conv2d(4, 6, 3, padding="same"),
+        nn.Conv2d(4, 6, 3, padding="valid"),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        Conv2dSame(4, 6, 3, stride=2),
+    ],
+    ids=str,
+)
 def test_the_mean_input_of_a_convolution_gives_its_mean_output(conv):
     x = torch.randn(3, 4, 7, 6)
     seen = PARTS["mean_inputs"](conv, x, 3)

@@ -43,7 +43,7 @@ def test_the_true_class_vanishes_and_the_others_keep_their_ratios(class_world):
 
 
 def test_the_loss_is_finite_from_the_start(class_world):
-    from unlearn_bench import registry
+    from unlearn_bench.plugins import registry
 
     method = registry.get("delete")
     ctx = class_world.context(method)

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.fisher import fisher_diagonal
+from unlearn_bench.plugins import registry
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,29 @@ that this task has, so that many are raised here.
 
 import pytest
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 from .conftest import accuracies
 
 FAST = {"lr": 2e-2, "batch_size": 16}
 SCRUB = {"epochs": 5, "msteps": 3, "lr": 5e-3, "forget_batch_size": 8, "batch_size": 32}
-UNSIR = {"noise_batch": 32, "copies": 4, "impair_lr": 5e-3, "repair_lr": 5e-3,
-         "repair_epochs": 2, "batch_size": 32}  # fmt: skip
+UNSIR = {
+    "noise_batch": 32,
+    "copies": 4,
+    "impair_lr": 5e-3,
+    "repair_lr": 5e-3,
+    "repair_epochs": 2,
+    "batch_size": 32,
+}
 RNI = {"epochs": 4, "fine_epochs": 2, "lr": 1e-2, "last_lr": 1e-2, "batch_size": 16}
-FCS = {"rounds": 3, "blur_lr": 1e-2, "contrast_lr": 1e-2, "lr": 2e-2, "forget_batch_size": 8,
-       "batch_size": 32}  # fmt: skip
+FCS = {
+    "rounds": 3,
+    "blur_lr": 1e-2,
+    "contrast_lr": 1e-2,
+    "lr": 2e-2,
+    "forget_batch_size": 8,
+    "batch_size": 32,
+}
 L2UL = {"adversarial": 5, "iterations": 10, "radius": 1.0, "adversarial_batch_size": 32}
 AMUN = {"iterations": 5, "radius": 0.16, "epochs": 3, "lr": 2e-2, "batch_size": 32}
 

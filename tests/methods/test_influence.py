@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 PARTS = registry.get("influence").function.__globals__
 
@@ -129,9 +129,14 @@ def test_one_newton_step_comes_nearer_to_retraining():
     goal = fitted(retain).weight.detach()
     v = PARTS["removal_gradient"](net, forget, retain, 50)
     step, _ = PARTS["conjugate_gradients"](
-        lambda u: [1e-3 * a + b for a, b in zip(
-            u, PARTS["fisher_product"](net, retain, u, 50), strict=True)], v, 20, 1e-8,
-    )  # fmt: skip
+        lambda u: [
+            1e-3 * a + b
+            for a, b in zip(u, PARTS["fisher_product"](net, retain, u, 50), strict=True)
+        ],
+        v,
+        20,
+        1e-8,
+    )
     before = (net.weight.detach() - goal).norm()
     after = (net.weight.detach() + step[0] - goal).norm()
     assert after < 0.5 * before

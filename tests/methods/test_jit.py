@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 lipschitz = registry.get("jit").function.__globals__["lipschitz"]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 PARTS = registry.get("l1_sparse").function.__globals__
 SHORT = {"epochs": 2, "batch_size": 64}

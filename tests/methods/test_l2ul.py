@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.api import accuracy
+from unlearn_bench.plugins import registry
 
 METHOD = registry.get("l2ul")
 SHORT = {"adversarial": 2, "iterations": 3, "adversarial_batch_size": 16}
@@ -71,9 +71,16 @@ def test_a_huge_importance_weight_holds_the_model_where_it_was(class_world):
 
     def moved(weight):
         model = class_world.unlearn(
-            "l2ul", importance="batch", importance_weight=weight, lr=1e-3, momentum=0.0,
-            weight_decay=0.0, stop_accuracy=None, epochs=2, **SHORT,
-        )  # fmt: skip
+            "l2ul",
+            importance="batch",
+            importance_weight=weight,
+            lr=1e-3,
+            momentum=0.0,
+            weight_decay=0.0,
+            stop_accuracy=None,
+            epochs=2,
+            **SHORT,
+        )
         return sum(
             float((held[name] * (p - q).detach().square()).sum())
             for (name, p), q in zip(
@@ -116,7 +123,11 @@ def test_large_forget_sets_get_fewer_stand_ins_but_one_each(class_world, monkeyp
     monkeypatch.setitem(METHOD.function.__globals__, "adversarial_examples", count)
     for most in (5120, 60, 1):
         class_world.unlearn(
-            "l2ul", adversarial=20, most_adversarial=most, iterations=1, epochs=1,
+            "l2ul",
+            adversarial=20,
+            most_adversarial=most,
+            iterations=1,
+            epochs=1,
             importance="batch",
-        )  # fmt: skip
+        )
     assert asked == [20, 60 // len(class_world.indices.forget), 1]

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 PARTS = registry.get("mu_mis").function.__globals__
 
@@ -28,8 +28,9 @@ def test_each_example_counts_alone():
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4))
     x, y, c = torch.randn(6, 5), torch.arange(6) % 4, (torch.arange(6) + 1) % 4
     together = PARTS["sensitivities"](model, x, y, c)
-    alone = [PARTS["sensitivities"](model, x[i : i + 1], y[i : i + 1], c[i : i + 1])
-             for i in range(6)]  # fmt: skip
+    alone = [
+        PARTS["sensitivities"](model, x[i : i + 1], y[i : i + 1], c[i : i + 1]) for i in range(6)
+    ]
     for which in range(2):
         mean = torch.stack([pair[which] for pair in alone]).mean()
         assert torch.isclose(together[which], mean, rtol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 
 def same(a, b):

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from unlearn_bench import registry
-from unlearn_bench.errors import MethodError
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.plugins import registry
 
 consensus = registry.get("neg_merge").function.__globals__["consensus"]
 SHORT = {"models": 2, "batch_size": 16}

@@ -5,8 +5,8 @@ import copy
 import pytest
 from torch import nn
 
-from unlearn_bench import registry
 from unlearn_bench.api import heads
+from unlearn_bench.plugins import registry
 
 # Steps of such length leave every weight as it is.
 STILL = {"epochs": 1, "lr": 1e-30, "weight_decay": 0.0, "momentum": 0.0}
@@ -33,12 +33,15 @@ def unlearn(class_world):
     return go
 
 
-@pytest.mark.parametrize(("name", "params"), [
-    ("kde", {"warmup_epochs": 0, **STILL}),
-    ("rni", {"fine_epochs": 0, "drawn": 1, **STILL}),
-    ("msg", {"targets": "matrix", **STILL}),
-    ("random_init", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("kde", {"warmup_epochs": 0, **STILL}),
+        ("rni", {"fine_epochs": 0, "drawn": 1, **STILL}),
+        ("msg", {"targets": "matrix", **STILL}),
+        ("random_init", {}),
+    ],
+)
 def test_a_fresh_initialisation_holds_no_pretrained_weights(unlearn, name, params):
     assert not any((p == PUBLISHED).any() for p in unlearn(name, **params).parameters())
 

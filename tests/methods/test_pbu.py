@@ -7,12 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlearn_bench import registry
-from unlearn_bench.errors import MethodError
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.plugins import registry
 
 OFFICIAL = {
-    "batch_norm": "train", "stop_accuracy": None, "min_steps": 0, "epochs": 10, "batch_size": 8,
-}  # fmt: skip
+    "batch_norm": "train",
+    "stop_accuracy": None,
+    "min_steps": 0,
+    "epochs": 10,
+    "batch_size": 8,
+}
 
 
 def transcription(model, images, order, alpha, beta, gamma, lr=1e-4):
@@ -53,9 +57,10 @@ def test_official_setting_agrees_with_the_transcription_for_20_steps(class_world
     context = class_world.context(method)
     log = context.log_entries
     method.function(
-        copy.deepcopy(class_world.original), context,
+        copy.deepcopy(class_world.original),
+        context,
         **method.resolve(OFFICIAL | {"alpha": alpha, "beta": beta, "gamma": gamma}),
-    )  # fmt: skip
+    )
 
     # The same batches, found by their images: the transcription shares no code with the method.
     twin = class_world.context(method)

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from unlearn_bench import registry
 from unlearn_bench.api import wrong_labels
+from unlearn_bench.plugins import registry
 
 
 def draw(world, pool, n=1):
@@ -54,11 +54,20 @@ def test_retain_fraction_bounds_what_is_touched(class_world):
     assert class_world.ledger["forget"] >= len(class_world.indices.forget) - 1
 
 
-@pytest.mark.parametrize("variant", [
-    {"order": "sequential"}, {"relabel": "each_epoch"}, {"pool": "all"}, {"optimizer": "sgd"},
-    {"batch_norm": "eval"}, {"weight_decay": 0.1}, {"lr": 1e-3}, {"batch_size": 16},
-    {"retain_fraction": 0.2},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"order": "sequential"},
+        {"relabel": "each_epoch"},
+        {"pool": "all"},
+        {"optimizer": "sgd"},
+        {"batch_norm": "eval"},
+        {"weight_decay": 0.1},
+        {"lr": 1e-3},
+        {"batch_size": 16},
+        {"retain_fraction": 0.2},
+    ],
+)
 def test_every_variant_gives_other_weights(class_world, variant):
     plain = class_world.unlearn("random_label", epochs=2)
     other = class_world.unlearn("random_label", epochs=2, **variant)

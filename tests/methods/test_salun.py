@@ -6,17 +6,26 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 
-@pytest.mark.parametrize("settings", [
-    {"order": "sequential"},
-    {"order": "mixed", "optimizer": "adam", "relabel": "each_epoch", "retain_fraction": 0.5},
-    {"retain_fraction": 0, "pool": "all", "batch_norm": "eval"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"order": "sequential"},
+        {"order": "mixed", "optimizer": "adam", "relabel": "each_epoch", "retain_fraction": 0.5},
+        {"retain_fraction": 0, "pool": "all", "batch_norm": "eval"},
+    ],
+)
 def test_with_every_weight_it_is_random_labelling(class_world, settings):
-    shared = {"epochs": 2, "lr": 1e-3, "weight_decay": 5e-4, "batch_size": 64, "order": "mixed",
-              "optimizer": "sgd"} | settings  # fmt: skip
+    shared = {
+        "epochs": 2,
+        "lr": 1e-3,
+        "weight_decay": 5e-4,
+        "batch_size": 64,
+        "order": "mixed",
+        "optimizer": "sgd",
+    } | settings
     ours = class_world.unlearn("salun", ratio=1.0, **shared).state_dict()
     theirs = class_world.unlearn("random_label", **shared).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 
 def run(world, name="scrub", **params):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 METHOD = registry.get("sfron")
 STEPS = {"steps": 6, "forget_every": 2, "batch_size": 64}

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from unlearn_bench import registry
-from unlearn_bench.errors import MethodError
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.plugins import registry
 
 PARTS = registry.get("ssd").function.__globals__
 NAMES = ["ssd", "lfssd", "assd"]

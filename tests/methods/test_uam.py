@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn_bench import registry
+from unlearn_bench.plugins import registry
 
 PARTS = registry.get("uam").function.__globals__
 SHORT = {"epochs": 2, "batch_size": 64}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from unlearn_bench import registry
-from unlearn_bench.errors import MethodError
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.plugins import registry
 
 METHOD = registry.get("unsir")
 SCOPE = METHOD.function.__globals__

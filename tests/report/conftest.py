@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from unlearn_bench import curves as stored_curves
-from unlearn_bench.results import Curve, Record, RunResult, write_records
+from unlearn_bench.results import curves as stored_curves
+from unlearn_bench.results.records import Curve, Record, RunResult, write_records
 
 SPLITS = {
     "forget_accuracy": "forget",
@@ -20,19 +20,36 @@ SPLITS = {
 }
 
 
-def make_run(method: str, seed: int = 0, *, kind: str = "method", scenario: str = "class:8",
-             dataset: str = "digits", model: str = "resnet18", error: str = "",
-             records: tuple[Record, ...] = (), **metrics: float) -> RunResult:  # fmt: skip
+def make_run(
+    method: str,
+    seed: int = 0,
+    *,
+    kind: str = "method",
+    scenario: str = "class:8",
+    dataset: str = "digits",
+    model: str = "resnet18",
+    error: str = "",
+    records: tuple[Record, ...] = (),
+    **metrics: float,
+) -> RunResult:
     """Build one run; accuracies and other metrics are keyword arguments."""
     measured = tuple(Record(name, SPLITS.get(name, ""), value) for name, value in metrics.items())
     label = f"{dataset}-{model}-{scenario}-{method}-{seed}"
     # A key names a file, as a label from a user's file may not.
     key = re.sub(r"[^\w:.-]", lambda found: f".{ord(found[0]):x}.", label)
     return RunResult(
-        key=key, method=method, kind=kind,
-        dataset=dataset, model=model, scenario=scenario, seed=seed, params={},
-        status="failed" if error else "ok", error=error, records=measured + records,
-    )  # fmt: skip
+        key=key,
+        method=method,
+        kind=kind,
+        dataset=dataset,
+        model=model,
+        scenario=scenario,
+        seed=seed,
+        params={},
+        status="failed" if error else "ok",
+        error=error,
+        records=measured + records,
+    )
 
 
 @pytest.fixture
@@ -48,10 +65,16 @@ def write_results(place: Path, runs: list[RunResult], **suite: Any) -> Path:
         "suite": {"name": "trial", "description": "A trial.", "seeds": 3},
         "plan": [run.key for run in runs],
         "command": "unlearn-bench run --methods all",
-        "environment": {"unlearn_bench": "0.1.0", "torch": "2.15", "python": "3.11",
-                        "device": "cpu", "cpu": "A processor", "threads": 2},
+        "environment": {
+            "unlearn_bench": "0.1.0",
+            "torch": "2.15",
+            "python": "3.11",
+            "device": "cpu",
+            "cpu": "A processor",
+            "threads": 2,
+        },
         "notes": [],
-    }  # fmt: skip
+    }
     (place / "suite.json").write_text(json.dumps({**stored, **suite}))
     return place
 
@@ -134,7 +157,6 @@ def realistic_runs(seeds: int = 3, scenarios: tuple[str, ...] = ("class:8",)) ->
                     Record("examples_touched", "forget", 142.0),
                     Record("examples_touched", "retain", 1295.0 if method != "pbu" else 0.0),
                 )
-                made = make_run(method, seed, kind=kind, scenario=scenario, records=extra,
-                                **values)  # fmt: skip
+                made = make_run(method, seed, kind=kind, scenario=scenario, records=extra, **values)
                 runs.append(replace(made, curves=(_roc(means[4]),), log=_log(method)))
     return runs

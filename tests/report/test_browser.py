@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from unlearn_bench.report import write_report
-from unlearn_bench.results import Record
+from unlearn_bench.results.records import Record
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 WIDTHS = (1280, 390)
@@ -119,8 +119,10 @@ def test_the_page_opens_from_disk_without_network_or_complaint(tab: Any, rich: P
     seen = tab(rich)
     assert seen.page.locator("h1").inner_text().startswith("pbu came nearest")
     assert seen.page.locator("figure svg").count() == 15  # seven of each scenario, one ranking
-    assert all(box["width"] > 200 and box["height"] > 100 for box in (
-        figure.bounding_box() for figure in seen.page.locator("figure svg").all()))  # fmt: skip
+    assert all(
+        box["width"] > 200 and box["height"] > 100
+        for box in (figure.bounding_box() for figure in seen.page.locator("figure svg").all())
+    )
     assert len(seen.rows()) == 16
     assert seen.asked == [rich.as_uri()]
     assert seen.complaints == []
@@ -349,16 +351,35 @@ def test_reports_of_odd_suites_are_sensible(
 ) -> None:
     runs = {
         "empty": [],
-        "failed": [*invented(2), *(invented_run("scrub", seed, error="MethodError: NaN weights")
-                                   for seed in (0, 1))],
+        "failed": [
+            *invented(2),
+            *(invented_run("scrub", seed, error="MethodError: NaN weights") for seed in (0, 1)),
+        ],
         "one_seed": invented(1),
         "one_method": [r for r in invented(3) if r.method in ("retrain", "original", "pbu")],
-        "many": [invented_run("retrain", seed, kind="reference", forget_accuracy=0.0,
-                              retain_accuracy=1.0, wall_seconds=9.0) for seed in (0, 1)]
-        + [invented_run(f"a_method_of_long_name_{i}", seed, forget_accuracy=0.01 * i,
-                        retain_accuracy=1 - 0.004 * i, wall_seconds=1.0 + 0.1 * i)
-           for i in range(36) for seed in (0, 1)],
-    }[case]  # fmt: skip
+        "many": [
+            invented_run(
+                "retrain",
+                seed,
+                kind="reference",
+                forget_accuracy=0.0,
+                retain_accuracy=1.0,
+                wall_seconds=9.0,
+            )
+            for seed in (0, 1)
+        ]
+        + [
+            invented_run(
+                f"a_method_of_long_name_{i}",
+                seed,
+                forget_accuracy=0.01 * i,
+                retain_accuracy=1 - 0.004 * i,
+                wall_seconds=1.0 + 0.1 * i,
+            )
+            for i in range(36)
+            for seed in (0, 1)
+        ],
+    }[case]
     said = {
         "empty": "No run has finished yet",
         "failed": "Failed: scrub, seeds 0, 1: MethodError: NaN weights",

@@ -11,19 +11,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from unlearn_bench.analysis.estimate import Sample, welch
+from unlearn_bench.analysis.table import Section, sections
+from unlearn_bench.analysis.verdict import Verdict
 from unlearn_bench.report.compare import _differences, compare, write_comparison
-from unlearn_bench.report.estimate import Sample, welch
-from unlearn_bench.report.table import Section, sections
-from unlearn_bench.report.verdict import Verdict
-from unlearn_bench.results import Record, RunResult, table, write_records
+from unlearn_bench.results.records import Record, RunResult, table, write_records
 
 # Retraining of three seeds, in accuracy; methods are given by how far they lie from it.
 RETRAINED = (0.90, 0.91, 0.89, 0.905, 0.895, 0.9, 0.91, 0.89)
 SUITE = {
     "suite": {"name": "trial", "seeds": 3, "recipe": {"epochs": 3}},
-    "command": "unlearn-bench run", "device": "cpu",
+    "command": "unlearn-bench run",
+    "device": "cpu",
     "environment": {"torch": "2.15", "device": "cpu", "cpu": "one", "threads": 1},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -31,10 +32,15 @@ def results(tmp_path, run):
     """Return a function that writes a folder of methods by their gaps to retraining per seed."""
 
     def write(
-        name: str, gaps: dict[str, list[float]], seconds: dict[str, list[float]] | None = None,
-        failed: tuple[tuple[str, int, str], ...] = (), seeds: int = 3, first: int = 0,
-        params: dict[str, Any] | None = None, **suite: Any,
-    ) -> Path:  # fmt: skip
+        name: str,
+        gaps: dict[str, list[float]],
+        seconds: dict[str, list[float]] | None = None,
+        failed: tuple[tuple[str, int, str], ...] = (),
+        seeds: int = 3,
+        first: int = 0,
+        params: dict[str, Any] | None = None,
+        **suite: Any,
+    ) -> Path:
         runs = []
         for seed in range(first, first + seeds):
             for method, gap in {"retrain": [0.0] * seeds, **gaps}.items():
@@ -42,11 +48,17 @@ def results(tmp_path, run):
                 value = RETRAINED[seed] - gap[seed - first]
                 spent = (seconds or {}).get(method, [2.0 + 0.01 * s for s in range(seeds)])
                 kind = "reference" if method == "retrain" else "method"
-                numbers = {} if error else {
-                    **{f"{part}_accuracy": value
-                       for part in ("forget", "retain", "test_forget", "test_retain")},
-                    "wall_seconds": spent[seed - first],
-                }  # fmt: skip
+                numbers = (
+                    {}
+                    if error
+                    else {
+                        **{
+                            f"{part}_accuracy": value
+                            for part in ("forget", "retain", "test_forget", "test_retain")
+                        },
+                        "wall_seconds": spent[seed - first],
+                    }
+                )
                 runs.append(run(method, seed, kind=kind, error=error, **numbers))
         folder = tmp_path / name
         folder.mkdir()
@@ -155,11 +167,13 @@ def test_of_runs_that_differ_by_chance_one_in_twenty_is_flagged_at_most(seeds, r
     rng = np.random.default_rng(seeds)
     # Examples, and the accuracy of the mean seed.
     counted = {
-        ("forget_accuracy", "forget"): (142, 0.004), ("retain_accuracy", "retain"): (1295, 0.99),
+        ("forget_accuracy", "forget"): (142, 0.004),
+        ("retain_accuracy", "retain"): (1295, 0.99),
         ("test_forget_accuracy", "test_forget"): (36, 0.02),
         ("test_retain_accuracy", "test_retain"): (324, 0.97),
-        ("bn_recovery", "forget"): (142, 0.01), ("probe_recall", "test"): (36, 0.97),
-    }  # fmt: skip
+        ("bn_recovery", "forget"): (142, 0.01),
+        ("probe_recall", "test"): (36, 0.97),
+    }
 
     def one_run(method: str, seed: int, kind: str) -> RunResult:
         records = []
@@ -176,12 +190,17 @@ def test_of_runs_that_differ_by_chance_one_in_twenty_is_flagged_at_most(seeds, r
         return run(method, seed, kind=kind, records=tuple(records))
 
     first, second = (
-        sections(table([
-            one_run(method, seed, "reference" if method == "retrain" else "method")
-            for method in ("retrain", *(f"m{i}" for i in range(200))) for seed in range(seeds)
-        ]))[0]
+        sections(
+            table(
+                [
+                    one_run(method, seed, "reference" if method == "retrain" else "method")
+                    for method in ("retrain", *(f"m{i}" for i in range(200)))
+                    for seed in range(seeds)
+                ]
+            )
+        )[0]
         for _ in range(2)
-    )  # fmt: skip
+    )
     found = list(_differences(first, second))
     flagged = {d.method for d in found if d.state == "beyond noise"}
     assert len({d.method for d in found}) == 201
@@ -331,11 +350,13 @@ def test_folders_that_share_nothing_do_not_pass(results, run, folder):
 def test_what_changed_in_the_protocol_is_listed(results):
     a = results("a", {"pbu": NEAR, "ssd": FAR}, params={"pbu": {"lr": 0.1, "beta": 1}})
     b = results(
-        "b", {"pbu": NEAR, "jit": FAR}, params={"pbu": {"lr": 0.2, "beta": 1}},
+        "b",
+        {"pbu": NEAR, "jit": FAR},
+        params={"pbu": {"lr": 0.2, "beta": 1}},
         suite={"name": "trial", "seeds": 3, "recipe": {"epochs": 5}},
         environment=SUITE["environment"] | {"torch": "2.16"},
         origin={"commit": {"id": "abc"}, "method_files": {"pbu": "12" * 32}},
-    )  # fmt: skip
+    )
     found = {change.what: (change.first, change.second) for change in compare(a, b).changes}
     assert found == {
         "suite: recipe.epochs": ("3", "5"),

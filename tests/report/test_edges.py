@@ -19,8 +19,10 @@ def written(folder, realistic, run):
 
         runs = realistic(seeds=1 if case == "single seed" else 3)
         if case == "partly failed":
-            runs = [fails(r) if r.method == "finetune" or (r.method, r.seed) == ("pbu", 1) else r
-                    for r in runs]  # fmt: skip
+            runs = [
+                fails(r) if r.method == "finetune" or (r.method, r.seed) == ("pbu", 1) else r
+                for r in runs
+            ]
         if case == "all failed":
             runs = [fails(r) for r in runs]
         if case == "retraining failed":

@@ -7,15 +7,15 @@ from xml.etree import ElementTree
 import pandas
 import pytest
 
-from unlearn_bench import curves as stored_curves
+from unlearn_bench.analysis.table import sections
 from unlearn_bench.report import figures
 from unlearn_bench.report.figures import canvas, roc
 from unlearn_bench.report.figures.cost import pareto_front
 from unlearn_bench.report.figures.labels import Label, place_labels
 from unlearn_bench.report.figures.ranking import critical_difference, friedman, why_absent
 from unlearn_bench.report.glance import glance
-from unlearn_bench.report.table import sections
-from unlearn_bench.results import Record, table, with_time_ratios
+from unlearn_bench.results import curves as stored_curves
+from unlearn_bench.results.records import Record, table, with_time_ratios
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -142,13 +142,20 @@ def test_label_without_room_is_left_out_and_told():
 
 def test_where_the_forget_class_goes_is_drawn_by_class(run):
     runs = [
-        run(method, kind=kind, forget_accuracy=0.0, retain_accuracy=1.0, records=tuple(
-            Record("forget_predicted_as", name, value) for name, value in shares.items()))
+        run(
+            method,
+            kind=kind,
+            forget_accuracy=0.0,
+            retain_accuracy=1.0,
+            records=tuple(
+                Record("forget_predicted_as", name, value) for name, value in shares.items()
+            ),
+        )
         for method, kind, shares in (
             ("retrain", "reference", {"cat": 0.25, "dog": 0.75, "fox": 0.0}),
             ("pbu", "method", {"cat": 1.0, "dog": 0.0, "fox": 0.0}),
         )
-    ]  # fmt: skip
+    ]
     (section,) = sections(table(runs))
     (figure,) = pick(runs, "classes")
     assert figure.title == (
@@ -176,9 +183,12 @@ def test_the_download_holds_what_is_drawn(realistic, all_drawn):
     assert {(row.method, row.seed) for row in numbers.itertuples()} == seeds
     seconds = pandas.read_csv(io.StringIO(phases.data)).set_index("method")["wall_seconds"]
     of_seeds = [
-        record.value for run in realistic() if run.method == "pbu"
-        for record in run.records if record.metric == "wall_seconds"
-    ]  # fmt: skip
+        record.value
+        for run in realistic()
+        if run.method == "pbu"
+        for record in run.records
+        if record.metric == "wall_seconds"
+    ]
     assert seconds["pbu"] == pytest.approx(sum(of_seeds) / 3, rel=1e-5)
     assert list(seconds) == sorted(seconds)
 
@@ -246,11 +256,15 @@ def test_training_curves_say_where_they_began_and_ended(all_drawn):
 def test_the_greatest_loss_of_a_class_is_in_the_title(run):
     drops = {"retrain": (0.0, 0.0), "pbu": (0.02, -0.01), "ssd": (0.5, 0.0)}
     runs = [
-        run(method, kind="reference" if method == "retrain" else "method", forget_accuracy=0.0,
-            retain_accuracy=1.0, records=(Record("class_drop", "cat", cat),
-                                          Record("class_drop", "dog", dog)))
+        run(
+            method,
+            kind="reference" if method == "retrain" else "method",
+            forget_accuracy=0.0,
+            retain_accuracy=1.0,
+            records=(Record("class_drop", "cat", cat), Record("class_drop", "dog", dog)),
+        )
         for method, (cat, dog) in drops.items()
-    ]  # fmt: skip
+    ]
     (damage,) = pick(runs, "damage")
     assert (
         damage.title == "ssd lost 50 points on class cat; 1 of 2 methods lost 10 or more on "
@@ -279,10 +293,17 @@ def test_the_title_of_cost_counts_as_the_first_screen_does(run):
     # Of dear seeds cheap relative to retraining: the mean of ratios is 1.1, that of sums 0.93.
     seconds = {"retrain": (1.0, 10.0), "slow": (1.4, 8.0), "quick": (0.1, 0.5)}
     runs = [
-        run(method, seed, kind="reference" if method == "retrain" else "method",
-            wall_seconds=of_seed, forget_accuracy=0.0, retain_accuracy=1.0)
-        for method, both in seconds.items() for seed, of_seed in enumerate(both)
-    ]  # fmt: skip
+        run(
+            method,
+            seed,
+            kind="reference" if method == "retrain" else "method",
+            wall_seconds=of_seed,
+            forget_accuracy=0.0,
+            retain_accuracy=1.0,
+        )
+        for method, both in seconds.items()
+        for seed, of_seed in enumerate(both)
+    ]
     (phases,) = pick(runs, "phases")
     assert (
         phases.title == "quick is the cheapest, at 7.5 % of retraining’s time; 1 of 2 took longer"

@@ -1,12 +1,16 @@
 import pytest
 
+from unlearn_bench.analysis.table import sections
 from unlearn_bench.report.findings import headline, notes, overview_headline, worst_classes
 from unlearn_bench.report.glance import glance
-from unlearn_bench.report.table import sections
-from unlearn_bench.results import Record, table, with_time_ratios
+from unlearn_bench.results.records import Record, table, with_time_ratios
 
-AT_RETRAIN = {"forget_accuracy": 0.0, "retain_accuracy": 1.0,
-              "test_forget_accuracy": 0.0, "test_retain_accuracy": 0.9}  # fmt: skip
+AT_RETRAIN = {
+    "forget_accuracy": 0.0,
+    "retain_accuracy": 1.0,
+    "test_forget_accuracy": 0.0,
+    "test_retain_accuracy": 0.9,
+}
 
 
 @pytest.fixture
@@ -61,8 +65,9 @@ def with_drops(run):
             for seed, of_seed in enumerate(seeds):
                 records = tuple(Record("class_drop", c, d / 100) for c, d in of_seed.items())
                 worst = max(of_seed.values()) / 100
-                runs.append(run(method, seed, records=records, worst_class_drop=worst,
-                                **AT_RETRAIN))  # fmt: skip
+                runs.append(
+                    run(method, seed, records=records, worst_class_drop=worst, **AT_RETRAIN)
+                )
         (section,) = sections(table(runs))
         return section
 

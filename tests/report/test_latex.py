@@ -31,8 +31,12 @@ def compile_tex(folder: Path, name: str) -> str:
     for _ in range(2):
         done = subprocess.run(
             ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name],
-            cwd=folder, capture_output=True, text=True, errors="replace", timeout=120,
-        )  # fmt: skip
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=120,
+        )
         assert done.returncode == 0, done.stdout[-2000:]
     return (folder / name).with_suffix(".log").read_text(errors="replace")
 
@@ -136,10 +140,13 @@ def judged(run, near: float, far: float, seeds: int, power: float = 0.25, fake: 
     for seed in range(seeds):
         wobble = 0.002 * (-1) ** seed
         for name, kind, gap, auc in (
-            ("retrain", "reference", 0.0, 0.5), ("retrain_other_seed", "control", 0.0, 0.5),
-            ("original", "control", 0.3, 0.5 + power), ("logit_mask", "control", 0.0, 0.5 + fake),
-            ("near", "method", near, 0.5), ("far", "method", far, 0.5),
-        ):  # fmt: skip
+            ("retrain", "reference", 0.0, 0.5),
+            ("retrain_other_seed", "control", 0.0, 0.5),
+            ("original", "control", 0.3, 0.5 + power),
+            ("logit_mask", "control", 0.0, 0.5 + fake),
+            ("near", "method", near, 0.5),
+            ("far", "method", far, 0.5),
+        ):
             values = {
                 f"{part}_accuracy": 0.5 + gap + wobble
                 for part in ("forget", "retain", "test_forget", "test_retain")
@@ -185,8 +192,9 @@ def test_the_overview_is_bold_by_the_verdict_too(folder, run):
     runs += [replace(r, scenario="class:1", key=f"{r.key}-1") for r in runs]
     overview = tex_of(folder(runs)).split(r"\begin{table*}")[1]
     assert "Bold follows the verdicts" in overview
-    near, far = (next(row for row in rows_of(overview) if row[0].strip() == name)
-                 for name in ("near", "far"))  # fmt: skip
+    near, far = (
+        next(row for row in rows_of(overview) if row[0].strip() == name) for name in ("near", "far")
+    )
     assert all(r"\textbf" in cell for cell in near[1:3])
     assert not any(r"\textbf" in cell for cell in far)
 
@@ -202,10 +210,13 @@ def test_the_caption_states_the_protocol(folder, realistic):
     text = tex_of(folder(realistic(seeds=3), suite=suite))
     caption = next(line for line in text.splitlines() if line.startswith(r"\caption"))
     for said in (
-        "digits $\\cdot$ resnet18 $\\cdot$ class:8", "95 \\% t-interval over 3 seeds",
-        "10 epochs of sgd, learning rate 0.1, batches of 64", "A processor, 2 threads",
-        "retraining from scratch with the same seed", "7 primary metrics fixed beforehand",
-    ):  # fmt: skip
+        "digits $\\cdot$ resnet18 $\\cdot$ class:8",
+        "95 \\% t-interval over 3 seeds",
+        "10 epochs of sgd, learning rate 0.1, batches of 64",
+        "A processor, 2 threads",
+        "retraining from scratch with the same seed",
+        "7 primary metrics fixed beforehand",
+    ):
         assert said in caption
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from unlearn_bench.config import expand, load_suite
-from unlearn_bench.keys import file_hash
-from unlearn_bench.origin import reproduce
+from unlearn_bench.core.keys import file_hash
+from unlearn_bench.execution.origin import reproduce
 from unlearn_bench.report import write_report
 from unlearn_bench.report.provenance import read_report
-from unlearn_bench.results import read_records, read_suite
+from unlearn_bench.results.records import read_records, read_suite
+from unlearn_bench.suite.config import expand, load_suite
 
 ORIGIN = {
     "commit": {"id": "c0ffee", "modified": True},
@@ -107,10 +107,14 @@ def test_every_machine_that_took_part_is_named(folder, run):
     (place / "runs").mkdir()
     for one, cpu in zip(runs, ("fast", "slow"), strict=True):
         stored = {
-            "dataset": "digits", "model": "m", "scenario": "class:8", "method": "pbu",
+            "dataset": "digits",
+            "model": "m",
+            "scenario": "class:8",
+            "method": "pbu",
             "seed": one.seed,
-            "environment": {"cpu": cpu}, "hashes": {"original": f"{cpu}0123456789"},
-        }  # fmt: skip
+            "environment": {"cpu": cpu},
+            "hashes": {"original": f"{cpu}0123456789"},
+        }
         (place / "runs" / f"{one.key}.json").write_text(json.dumps(stored))
     found = facts(place)
     assert found["Hardware"] == "fast; slow"
@@ -164,8 +168,10 @@ def test_the_reproduce_line_makes_the_same_records_again(finished, cli, tmp_path
     assert ended.code == 0, ended.err
     assert not any("was there already" in line for line in ended.out.splitlines())
     before, again = read_records(finished.out), read_records(there / "reproduced")
-    measured = [~frame["metric"].str.contains("seconds|bytes|time_ratio|break_even")
-                for frame in (before, again)]  # fmt: skip
+    measured = [
+        ~frame["metric"].str.contains("seconds|bytes|time_ratio|break_even")
+        for frame in (before, again)
+    ]
     pd.testing.assert_frame_equal(before[measured[0]], again[measured[1]])
     assert len(before[measured[0]]) > 50
 

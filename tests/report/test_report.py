@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from unlearn_bench.errors import OutputError
+from unlearn_bench.core.errors import OutputError
 from unlearn_bench.report import _FIGURE, html, write_report
 from unlearn_bench.report.provenance import read_report
-from unlearn_bench.results import Curve, Record
+from unlearn_bench.results.records import Curve, Record
 
 SPLITS = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
 
@@ -87,9 +87,15 @@ def test_only_the_report_s_own_script_may_run(folder, realistic):
 
 def test_first_screen_keeps_its_order(folder, realistic):
     text = plain(undrawn(folder(realistic())))
-    said = ["Descriptive only: 3 seeds", "Told apart", "Original, method, retraining",
-            "Membership attack", "3 seeds, each with its own original", "from 5.7 % on",
-            "pbu, the nearest, took"]  # fmt: skip
+    said = [
+        "Descriptive only: 3 seeds",
+        "Told apart",
+        "Original, method, retraining",
+        "Membership attack",
+        "3 seeds, each with its own original",
+        "from 5.7 % on",
+        "pbu, the nearest, took",
+    ]
     places = [text.index(part) for part in said]
     assert places == sorted(places)
 
@@ -122,8 +128,10 @@ def test_an_older_folder_without_curves_says_what_is_missing(folder, realistic):
 
 
 def test_legacy_metrics_stand_in_an_appendix_with_a_warning(folder, realistic):
-    runs = [replace(run, records=(*run.records, Record("mia_legacy_entropy_svc", "forget", 0.4)))
-            for run in realistic(1)]  # fmt: skip
+    runs = [
+        replace(run, records=(*run.records, Record("mia_legacy_entropy_svc", "forget", 0.4)))
+        for run in realistic(1)
+    ]
     text = plain(undrawn(folder(runs)))
     assert text.index("All methods") < text.index("Appendix: legacy metrics, and why they mislead")
     assert "enter no verdict" in text
@@ -142,8 +150,13 @@ def test_thirty_methods_of_five_seeds_stay_under_two_megabytes(folder, run):
                 for c in range(20)
             ]
             many = [Record(f"metric_{i}", "", rng.random()) for i in range(40)]
-            curve = Curve("roc", "mia_loss", tuple(i / 80 for i in range(81)),
-                          tuple(i / 80 for i in range(81)), n=1000)  # fmt: skip
+            curve = Curve(
+                "roc",
+                "mia_loss",
+                tuple(i / 80 for i in range(81)),
+                tuple(i / 80 for i in range(81)),
+                n=1000,
+            )
             made = run(
                 name,
                 seed,
@@ -290,8 +303,14 @@ def test_folder_that_holds_no_results_is_refused(tmp_path):
 
 def test_provenance_is_on_the_page(folder, realistic):
     text = plain(undrawn(folder(realistic(3), notes=["Weights were pre-trained."])))
-    for said in ("unlearn-bench run --methods all", "torch 2.15", "A processor", "2 threads",
-                 "3 (0, 1, 2)", "Weights were pre-trained."):  # fmt: skip
+    for said in (
+        "unlearn-bench run --methods all",
+        "torch 2.15",
+        "A processor",
+        "2 threads",
+        "3 (0, 1, 2)",
+        "Weights were pre-trained.",
+    ):
         assert said in text
 
 

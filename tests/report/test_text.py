@@ -1,9 +1,9 @@
 import pytest
 
-from unlearn_bench.metrics import metrics
+from unlearn_bench.analysis.estimate import Estimate
+from unlearn_bench.analysis.table import sections
+from unlearn_bench.measure.metrics import metrics
 from unlearn_bench.report import summary
-from unlearn_bench.report.estimate import Estimate
-from unlearn_bench.report.table import sections
 from unlearn_bench.report.text import (
     failure_texts,
     format_value,
@@ -12,7 +12,7 @@ from unlearn_bench.report.text import (
     plus_minus,
     share,
 )
-from unlearn_bench.results import table
+from unlearn_bench.results.records import table
 
 
 def test_numbers_carry_their_half_width_and_sign():
@@ -27,9 +27,15 @@ def test_a_rounded_zero_has_no_sign():
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(0.0004, "under 0.1 % of"), (0.0523, "5.2 % of"), (0.43, "43 % of"), (1.0, "100 % of"),
-     (1.4, "1.4 times"), (12.3, "12 times")],
-)  # fmt: skip
+    [
+        (0.0004, "under 0.1 % of"),
+        (0.0523, "5.2 % of"),
+        (0.43, "43 % of"),
+        (1.0, "100 % of"),
+        (1.4, "1.4 times"),
+        (12.3, "12 times"),
+    ],
+)
 def test_share_of_retraining_reads_as_prose(ratio, text):
     assert share(ratio) == text
 

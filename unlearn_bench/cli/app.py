@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn_bench import __version__
-from unlearn_bench.errors import UserError
+from unlearn_bench.core.errors import UserError
 
 if TYPE_CHECKING:
     from unlearn_bench.report.text import TextTable
@@ -32,9 +32,10 @@ _ClickException: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="Python file with methods of your own; repeatable.",
-                 show_default=False),
-]  # fmt: skip
+    typer.Option(
+        "--plugin", help="Python file with methods of your own; repeatable.", show_default=False
+    ),
+]
 
 
 def new_console() -> Console:
@@ -70,11 +71,17 @@ def print_table(console: Console, given: "TextTable") -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, heading in enumerate(given.columns):
         right = index > 0 and not given.words
-        table.add_column(heading, justify="right" if right else "left",
-                         no_wrap=whole and index == 0, overflow="fold")  # fmt: skip
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            no_wrap=whole and index == 0,
+            overflow="fold",
+        )
     for number, row in enumerate(given.rows):
-        cells = (Text(cell, "bold" if (number, column) in given.marked else "")
-                 for column, cell in enumerate(row))  # fmt: skip
+        cells = (
+            Text(cell, "bold" if (number, column) in given.marked else "")
+            for column, cell in enumerate(row)
+        )
         table.add_row(*cells)
     if given.rows:
         console.print(table)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     pass
 
 
-cache_app = typer.Typer(help="Look into the store of trained models, and tidy it up.",
-                        no_args_is_help=True)  # fmt: skip
+cache_app = typer.Typer(
+    help="Look into the store of trained models, and tidy it up.", no_args_is_help=True
+)
 app.add_typer(cache_app, name="cache")
 
 
@@ -24,24 +25,37 @@ def cache_ls(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """List what the store holds, by kind, the least recently used first."""
-    from unlearn_bench import cache
-    from unlearn_bench.artifacts import default_home
-    from unlearn_bench.quantities import size_text, time_text
+    from unlearn_bench.core.quantities import size_text, time_text
+    from unlearn_bench.store import cache
+    from unlearn_bench.store.layout import default_home
 
     home, now = default_home(), time.time()
     listed = cache.entries(home)
     waste = cache.rubbish(home)
     if as_json:
-        print(json.dumps({
-            "home": str(home),
-            "bytes": sum(entry.size for entry in listed),
-            "rubbish_bytes": sum(left.size for left in waste),
-            "artifacts": [
-                {"kind": entry.kind, "key": entry.folder.name, "what": entry.what,
-                 "bytes": entry.size, "made": entry.made, "used": entry.used,
-                 "schema": entry.schema, "damage": entry.damage} for entry in listed
-            ],
-        }, indent=1))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "home": str(home),
+                    "bytes": sum(entry.size for entry in listed),
+                    "rubbish_bytes": sum(left.size for left in waste),
+                    "artifacts": [
+                        {
+                            "kind": entry.kind,
+                            "key": entry.folder.name,
+                            "what": entry.what,
+                            "bytes": entry.size,
+                            "made": entry.made,
+                            "used": entry.used,
+                            "schema": entry.schema,
+                            "damage": entry.damage,
+                        }
+                        for entry in listed
+                    ],
+                },
+                indent=1,
+            )
+        )
         return
     console = new_console()
     table = Table(box=None, pad_edge=False)
@@ -59,8 +73,9 @@ def cache_ls(
     for kind, sizes in totals.items():
         console.print(f"{kind}: {len(sizes)}, {size_text(sum(sizes))}")
     everything = sum(entry.size for entry in listed)
-    console.print(f"{len(listed)} artifacts, {size_text(everything)} in {home}",
-                  markup=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        f"{len(listed)} artifacts, {size_text(everything)} in {home}", markup=False, soft_wrap=True
+    )
     if waste:
         size = size_text(sum(left.size for left in waste))
         console.print(f"{size} left by killed processes or damaged: `unlearn-bench cache gc`")
@@ -70,34 +85,41 @@ def cache_ls(
 def cache_gc(
     max_size: Annotated[
         str | None,
-        typer.Option(help="Keep at most this, such as 10GB; least recently used goes first.",
-                     show_default=False),
+        typer.Option(
+            help="Keep at most this, such as 10GB; least recently used goes first.",
+            show_default=False,
+        ),
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option(help="Remove what was not used for this long, such as 30d.",
-                     show_default=False),
+        typer.Option(
+            help="Remove what was not used for this long, such as 30d.", show_default=False
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be removed.")
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Remove leftovers, damaged and outdated artifacts, and what is over the limits."""
-    from unlearn_bench import cache
-    from unlearn_bench.artifacts import default_home
-    from unlearn_bench.quantities import parse_age, parse_size, size_text
+    from unlearn_bench.core.quantities import parse_age, parse_size, size_text
+    from unlearn_bench.store import cache
+    from unlearn_bench.store.layout import default_home
 
     limit = None if max_size is None else parse_size(max_size, "--max-size")
     age = None if older_than is None else parse_age(older_than, "--older-than")
     home = default_home()
     removed, kept = cache.collect(home, max_size=limit, older_than=age, dry_run=dry_run)
     for gone in removed:
-        print(f"{gone.path.relative_to(home)}  {size_text(gone.size)}  {gone.why}"
-              f"{f'  {gone.what}' if gone.what else ''}")  # fmt: skip
+        print(
+            f"{gone.path.relative_to(home)}  {size_text(gone.size)}  {gone.why}"
+            f"{f'  {gone.what}' if gone.what else ''}"
+        )
     freed, stays = sum(gone.size for gone in removed), sum(entry.size for entry in kept)
     verbs = ("would remove", "would keep") if dry_run else ("removed", "kept")
-    print(f"{verbs[0]} {len(removed)} ({size_text(freed)}), "
-          f"{verbs[1]} {len(kept)} ({size_text(stays)}) in {home}")  # fmt: skip
+    print(
+        f"{verbs[0]} {len(removed)} ({size_text(freed)}), "
+        f"{verbs[1]} {len(kept)} ({size_text(stays)}) in {home}"
+    )
     if limit is not None and stays > limit:
         print(f"still over {max_size}: a process at work holds what is left")
 
@@ -105,8 +127,8 @@ def cache_gc(
 @cache_app.command("verify")
 def cache_verify() -> None:
     """Check every byte of the store; put damaged artifacts aside, to be built again."""
-    from unlearn_bench import cache
-    from unlearn_bench.artifacts import default_home
+    from unlearn_bench.store import cache
+    from unlearn_bench.store.layout import default_home
 
     home, whole, damaged = default_home(), 0, 0
     for folder, damage in cache.verify(home):

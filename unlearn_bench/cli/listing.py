@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn_bench.cli.app import Plugins, app, new_console
-from unlearn_bench.errors import ConfigError
+from unlearn_bench.core.errors import ConfigError
 
 if TYPE_CHECKING:
     pass
@@ -38,7 +38,8 @@ def list_(
     """List what there is by name."""
     from fnmatch import fnmatch
 
-    from unlearn_bench import catalogue, registry
+    from unlearn_bench.cli import catalogue
+    from unlearn_bench.plugins import registry
 
     for file in plugin or ():
         registry.load_plugin(file)
@@ -66,7 +67,8 @@ def show(
     plugin: Plugins = None,
 ) -> None:
     """Show a method's source, access and parameters, or a metric's definition."""
-    from unlearn_bench import catalogue, registry
+    from unlearn_bench.cli import catalogue
+    from unlearn_bench.plugins import registry
 
     for file in plugin or ():
         registry.load_plugin(file)
@@ -96,7 +98,7 @@ def check(
     ] = False,
 ) -> None:
     """Check how a method behaves on a tiny task: what it reads, moves, repeats and gives back."""
-    from unlearn_bench import registry
+    from unlearn_bench.plugins import registry
 
     own = [name for file in plugin or () for name in registry.load_plugin(file)]
     if method is None and not own:
@@ -116,10 +118,16 @@ def check(
             if quiet and finding.status != "failed":
                 continue
             word, style = _STATUS[finding.status]
-            console.print(Text.assemble(
-                "  ", (f"{word:7}", style), (finding.check, "bold"), f": {finding.seen}",
-                (f" ({finding.why})", "dim"),
-            ), soft_wrap=True)  # fmt: skip
+            console.print(
+                Text.assemble(
+                    "  ",
+                    (f"{word:7}", style),
+                    (finding.check, "bold"),
+                    f": {finding.seen}",
+                    (f" ({finding.why})", "dim"),
+                ),
+                soft_wrap=True,
+            )
         console.print("  " + ", ".join(f"{count} {word}" for word, count in counts.items()))
         failed += [entry.name] if counts["failed"] else []
     if failed:

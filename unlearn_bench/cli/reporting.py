@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from unlearn_bench.cli.app import app, new_console, print_table
-from unlearn_bench.errors import ConfigError
+from unlearn_bench.core.errors import ConfigError
 
 
 @app.command()
@@ -63,14 +63,15 @@ def report(
             print_table(console, table)
         console.print(f"report: {page}", markup=False, soft_wrap=True)
     if bundle:
-        from unlearn_bench.bundle import write_bundle
+        from unlearn_bench.report.bundle import write_bundle
 
         target = out or folder / "bundle.zip"
         written = write_bundle(folder, target)
         console.print(
             f"bundle: {target} ({written.files} files, manifest SHA-256 {written.manifest})",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+            markup=False,
+            soft_wrap=True,
+        )
     if show:
         _show(page)
 
@@ -123,7 +124,7 @@ def verify(
 
     The tables are made again; pages and figures are not, `unlearn-bench report` draws them.
     """
-    from unlearn_bench.bundle import verify
+    from unlearn_bench.report.bundle import verify
 
     found = verify(bundle)
     console = new_console()
@@ -135,5 +136,6 @@ def verify(
         f"verified: {found.files} files as listed; made again from {found.runs} runs: "
         f"{', '.join(found.tables)}; pages and figures are as listed, and not drawn again; "
         f"manifest SHA-256 {found.manifest}",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+        markup=False,
+        soft_wrap=True,
+    )

@@ -14,16 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from unlearn_bench.cli.app import Plugins, app, new_console, print_table
-from unlearn_bench.errors import ConfigError, DataError
+from unlearn_bench.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     import torch
 
-    from unlearn_bench.backend import Backend, Setup
-    from unlearn_bench.config import Plan
-    from unlearn_bench.runner import Runner
+    from unlearn_bench.execution.backend import Backend, Setup
+    from unlearn_bench.execution.run import Runner
+    from unlearn_bench.suite.config import Plan
 
 
 @app.command()
@@ -144,16 +144,17 @@ def run(
     """Run a suite and write its report; running it again continues where it ended."""
     console = new_console()
     with console.status("loading torch and timm"):
-        from unlearn_bench import backend as backends
-        from unlearn_bench import config, registry
-        from unlearn_bench.artifacts import default_home
-        from unlearn_bench.execute import execute
-        from unlearn_bench.interrupt import first_in_good_order
-        from unlearn_bench.progress import LiveProgress
+        from unlearn_bench.cli.progress import LiveProgress
+        from unlearn_bench.execution import backend as backends
+        from unlearn_bench.execution.interrupt import first_in_good_order
+        from unlearn_bench.execution.run import Runner
+        from unlearn_bench.execution.scheduler import execute
+        from unlearn_bench.plugins import registry
         from unlearn_bench.report import summary, write_report
-        from unlearn_bench.results import is_made_from, mark_made_from
-        from unlearn_bench.runner import Runner
-        from unlearn_bench.store import Store
+        from unlearn_bench.results.records import is_made_from, mark_made_from
+        from unlearn_bench.store.layout import default_home
+        from unlearn_bench.store.store import Store
+        from unlearn_bench.suite import config
 
     limit = backends.parse_timeout(timeout) if timeout else None
     if address and backend != "ray":
@@ -163,19 +164,33 @@ def run(
     for file in plugin or ():
         registry.load_plugin(file)
     target = _device(device, on_ray=backend == "ray")
-    resolved = config.resolve_suite(suite, config.Overrides(
-        methods=methods, model=model, stem=stem, pretrained=pretrained, dataset=dataset,
-        image_size=image_size, forget=tuple(forget or ()), seeds=seeds, epochs=epochs,
-        settings=tuple(set_ or ()), mean=mean, std=std,
-        unlearned=bool(unlearned),
-    ))  # fmt: skip
+    resolved = config.resolve_suite(
+        suite,
+        config.Overrides(
+            methods=methods,
+            model=model,
+            stem=stem,
+            pretrained=pretrained,
+            dataset=dataset,
+            image_size=image_size,
+            forget=tuple(forget or ()),
+            seeds=seeds,
+            epochs=epochs,
+            settings=tuple(set_ or ()),
+            mean=mean,
+            std=std,
+            unlearned=bool(unlearned),
+        ),
+    )
     plan = config.expand(
-        resolved, device=target.type, original=original, unlearned=tuple(unlearned or ()),
+        resolved,
+        device=target.type,
+        original=original,
+        unlearned=tuple(unlearned or ()),
         source=config.suite_file(suite or config.DEFAULT_SUITE),
-    )  # fmt: skip
+    )
     folder = out or Path("runs") / resolved.name
-    setup = backends.Setup(default_home(), str(target), data_root, download,
-                           tuple(plugin or ()))  # fmt: skip
+    setup = backends.Setup(default_home(), str(target), data_root, download, tuple(plugin or ()))
 
     def find_team(runner: Runner, notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
         if backend == "ray":
@@ -195,9 +210,11 @@ def run(
         return
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
         runner = Runner(
-            Store(default_home(), progress.notice), _visible(target), data_root=data_root,
+            Store(default_home(), progress.notice),
+            _visible(target),
+            data_root=data_root,
             download=download,
-        )  # fmt: skip
+        )
         team, place = find_team(runner, progress.notice)
         console.print(
             f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {place}, "
@@ -225,23 +242,28 @@ def run(
 def _print_forecast(
     console: Console, name: str, plan: "Plan", runner: "Runner", folder: Path, count: int
 ) -> None:
-    from unlearn_bench.artifacts import default_home
-    from unlearn_bench.dry_run import forecast
-    from unlearn_bench.quantities import size_text, time_text
+    from unlearn_bench.core.quantities import size_text, time_text
+    from unlearn_bench.execution.dry_run import forecast
+    from unlearn_bench.store.layout import default_home
 
     found = forecast(plan, runner, default_home(), folder, count)
-    print(f"suite {name}: {found.runs} runs, {found.done} done, {found.runs - found.done} left; "
-          f"results in {folder}")  # fmt: skip
+    print(
+        f"suite {name}: {found.runs} runs, {found.done} done, {found.runs - found.done} left; "
+        f"results in {folder}"
+    )
     for group in found.groups:
         stored = sum(group.originals.values())
-        print(f"\n{group.name}: {len(group.originals)} seeds, "
-              f"{stored} of {len(group.originals)} originals in the store")  # fmt: skip
+        print(
+            f"\n{group.name}: {len(group.originals)} seeds, "
+            f"{stored} of {len(group.originals)} originals in the store"
+        )
         table = Table(box=None, pad_edge=False)
         for heading in ("method", "runs", "done", "unlearned in store"):
             table.add_column(heading, justify="left" if heading == "method" else "right")
         for label, planned in group.planned.items():
-            table.add_row(escape(label), str(planned), str(group.done[label]),
-                          str(group.stored[label]))  # fmt: skip
+            table.add_row(
+                escape(label), str(planned), str(group.done[label]), str(group.stored[label])
+            )
         console.print(table)
     for note in plan.notes:
         print(note)
@@ -307,8 +329,8 @@ def _on_this_machine(
     """Return the processes that execute the runs, None for this one, and where that is."""
     import torch
 
-    from unlearn_bench.capacity import WORKER_BYTES, cpu_runs
-    from unlearn_bench.workers import Workers
+    from unlearn_bench.execution.capacity import WORKER_BYTES, cpu_runs
+    from unlearn_bench.execution.local import Workers
 
     device = torch.device(setup.device)
     gpus = [setup.device]
@@ -331,7 +353,7 @@ def _on_this_machine(
 
 def _ray() -> "ModuleType":
     try:
-        from unlearn_bench import ray_backend
+        from unlearn_bench.execution import ray
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ray":
             raise
@@ -339,17 +361,20 @@ def _ray() -> "ModuleType":
             "--backend ray: Ray is not installed; pip install 'unlearn-bench[ray]', here and on "
             "every node"
         ) from error
-    return ray_backend
+    return ray
 
 
 def _on_ray(
-    workers: str, setup: "Setup", timeout: float | None, plan: "Plan",
+    workers: str,
+    setup: "Setup",
+    timeout: float | None,
+    plan: "Plan",
     notify: Callable[[str], None],
-) -> tuple["Backend", str]:  # fmt: skip
+) -> tuple["Backend", str]:
     """Return the tasks that execute the runs, and where that is."""
     import torch
 
-    from unlearn_bench.origin import unlearned_files
+    from unlearn_bench.execution.origin import unlearned_files
 
     ray = _ray()
     first = plan.runs[0]
@@ -357,10 +382,13 @@ def _on_ray(
     threads = plan.suite.threads or (torch.get_num_threads() if first.device == "cpu" else 1)
     ray.check_fits(threads)
     team = ray.RayWorkers(
-        replace(setup, device=first.device, threads=threads), most=_count(workers),
-        timeout=timeout, original=first.original, notify=notify,
+        replace(setup, device=first.device, threads=threads),
+        most=_count(workers),
+        timeout=timeout,
+        original=first.original,
+        notify=notify,
         unlearned=tuple(unlearned_files(plan).values()),
-    )  # fmt: skip
+    )
     return team, ray.describe_cluster()
 
 
@@ -383,8 +411,8 @@ def status(
     """
     from dataclasses import asdict
 
-    from unlearn_bench.quantities import time_text
-    from unlearn_bench.status import EXIT_CODES, read_status
+    from unlearn_bench.core.quantities import time_text
+    from unlearn_bench.execution.status import EXIT_CODES, read_status
 
     found = read_status(folder)
     if as_json:
@@ -392,13 +420,16 @@ def status(
         print(json.dumps(asdict(found) | {"failed": failed}, indent=1))
         raise typer.Exit(EXIT_CODES[found.state])
     told = {
-        "finished": "finished", "failed": "finished, but some runs failed",
+        "finished": "finished",
+        "failed": "finished, but some runs failed",
         "running": f"running ({found.process})",
         "stopped": "stopped before its end: the same command continues it",
-    }  # fmt: skip
+    }
     print(f"{folder}: {told[found.state]}")
-    print(f"{found.done} of {found.planned} done, {len(found.failed)} failed, "
-          f"{len(found.running)} running, {found.left} left")  # fmt: skip
+    print(
+        f"{found.done} of {found.planned} done, {len(found.failed)} failed, "
+        f"{len(found.running)} running, {found.left} left"
+    )
     for run in found.running:
         print(f"  running: {run.name}, {run.step or 'begins'}, for {time_text(run.seconds)}")
     for name, error in found.failed:

@@ -17,7 +17,7 @@ from unlearn_bench.conformance.subject import (
     told,
 )
 from unlearn_bench.conformance.trial import ROUNDING, State, Trial, movement, same
-from unlearn_bench.registry import Probe
+from unlearn_bench.plugins.registry import Probe
 
 # Sums in another order differ in the last digits, and a threshold may tip a weight or two.
 ORDER_TOLERANCE, ORDER_TIPPED = 1e-3, 1e-3
@@ -153,8 +153,10 @@ def _declared(subject: Subject, name: str) -> Trial:
     base = subject.base()
     if name not in base.read:
         declared = f"Access.{name.upper()}"
-        raise FailedError(f"it never reads ctx.{'training_log' if name == 'log' else name}; do not "
-                          f"declare {declared}")  # fmt: skip
+        raise FailedError(
+            f"it never reads ctx.{'training_log' if name == 'log' else name}; do not "
+            f"declare {declared}"
+        )
     return base
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from unlearn_bench.conformance.trial import Trial, attempt
 from unlearn_bench.conformance.world import RECIPE, RESNET, World, digits, make_world
-from unlearn_bench.registry import SCOPES, Method
+from unlearn_bench.plugins.registry import SCOPES, Method
 
 FORGOTTEN = {"class": (3,), "classes": (1, 5)}
 SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
@@ -38,9 +38,13 @@ class DoesNotRunError(FailedError):
 def small_world(scope: str, classes: int, logged: bool) -> World:
     """Return the world in which nearly all checks run; a trained ResNet, 130 digits."""
     world = make_world(
-        SCENARIOS[scope], data=digits(classes), examples=130, logged=logged, architecture=SMALL,
+        SCENARIOS[scope],
+        data=digits(classes),
+        examples=130,
+        logged=logged,
+        architecture=SMALL,
         recipe=RECIPE.model_copy(update={"epochs": 12}),
-    )  # fmt: skip
+    )
     return replace(world, recipe=ONE_EPOCH)
 
 
@@ -48,9 +52,13 @@ def small_world(scope: str, classes: int, logged: bool) -> World:
 def transformer_world(scope: str, classes: int, logged: bool) -> World:
     """Return a world with a small ViT, trained just a little."""
     return make_world(
-        SCENARIOS[scope], data=digits(classes), examples=60, architecture="test_vit",
-        recipe=ONE_EPOCH, logged=logged,
-    )  # fmt: skip
+        SCENARIOS[scope],
+        data=digits(classes),
+        examples=60,
+        architecture="test_vit",
+        recipe=ONE_EPOCH,
+        logged=logged,
+    )
 
 
 def _other_log(world: World) -> World:
@@ -114,8 +122,9 @@ class Subject:
         """
         return self.run()
 
-    def run(self, variant: str = "", params: Mapping[str, Any] | None = None,
-            **options: Any) -> Trial:  # fmt: skip
+    def run(
+        self, variant: str = "", params: Mapping[str, Any] | None = None, **options: Any
+    ) -> Trial:
         """Return a run that must succeed; options as of :meth:`trial`.
 
         Raises:
@@ -127,10 +136,18 @@ class Subject:
         return trial
 
     def trial(
-        self, variant: str = "", params: Mapping[str, Any] | None = None, *, seed: int = 0,
-        scope: str = "", classes: int = 10, transformer: bool = False, repeat: int = 0,
-        poisoned: bool = False, exact: bool = False,
-    ) -> Trial:  # fmt: skip
+        self,
+        variant: str = "",
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        scope: str = "",
+        classes: int = 10,
+        transformer: bool = False,
+        repeat: int = 0,
+        poisoned: bool = False,
+        exact: bool = False,
+    ) -> Trial:
         """Return a run, made now or before.
 
         Args:
@@ -146,8 +163,17 @@ class Subject:
         """
         scope = scope or self.scopes[0]
         given = self.quick | dict(params or {})
-        key = (variant, json.dumps(given, sort_keys=True), seed, scope, classes, transformer,
-               repeat, poisoned, exact)  # fmt: skip
+        key = (
+            variant,
+            json.dumps(given, sort_keys=True),
+            seed,
+            scope,
+            classes,
+            transformer,
+            repeat,
+            poisoned,
+            exact,
+        )
         if key not in self._trials:
             make = transformer_world if transformer else small_world
             world = VARIANTS[variant](make(scope, classes, self.method.access.log))
@@ -161,8 +187,9 @@ class Subject:
             )
         return self._trials[key]
 
-    def measured(self, variant: str = "", params: Mapping[str, Any] | None = None,
-                 **options: Any) -> Trial:  # fmt: skip
+    def measured(
+        self, variant: str = "", params: Mapping[str, Any] | None = None, **options: Any
+    ) -> Trial:
         """Return a run to see an effect by, in float64 if the method runs in it at all.
 
         A loss that is zero but for rounding has a gradient of about 1e-9 in float32, and Adam

@@ -15,14 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from unlearn_bench.access import SPLITS
 from unlearn_bench.conformance.world import UnreadableImages, World
-from unlearn_bench.context import Context, Split, TrainingLog
-from unlearn_bench.cost import Seconds
-from unlearn_bench.errors import AccessError, MethodError
-from unlearn_bench.registry import Method
-from unlearn_bench.runner import check_model
-from unlearn_bench.seeds import seed_everything
+from unlearn_bench.core.errors import AccessError, MethodError
+from unlearn_bench.core.seeds import seed_everything
+from unlearn_bench.execution.run import check_model
+from unlearn_bench.measure.clock import Seconds
+from unlearn_bench.plugins.access import SPLITS
+from unlearn_bench.plugins.registry import Method
+from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 
 State = dict[str, Tensor]
 TELLING = 4  # fewer examples than this come in the same order by chance
@@ -137,9 +137,14 @@ class Trial:
 
 
 def attempt(
-    world: World, method: Method, params: Mapping[str, Any], seed: int = 0, *,
-    repeat: int = 0, poisoned: bool = False,
-) -> Trial:  # fmt: skip
+    world: World,
+    method: Method,
+    params: Mapping[str, Any],
+    seed: int = 0,
+    *,
+    repeat: int = 0,
+    poisoned: bool = False,
+) -> Trial:
     """Run a method once in a world and watch it.
 
     Args:
@@ -225,8 +230,10 @@ def _watching(trial: Trial, architecture: type[nn.Module], poisoning: bool) -> I
                     if parameter.grad is not None:
                         parameter.grad.fill_(POISON)
 
-    hooks = [register_module_forward_pre_hook(forwarded),
-             register_optimizer_step_post_hook(stepped)]  # fmt: skip
+    hooks = [
+        register_module_forward_pre_hook(forwarded),
+        register_optimizer_step_post_hook(stepped),
+    ]
     try:
         yield
     finally:
@@ -271,8 +278,13 @@ def _flags(model: nn.Module) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for name, module in model.named_modules():
         where = name or "the model"
-        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks,
-                 module._backward_pre_hooks, module._state_dict_hooks)  # fmt: skip
+        hooks = (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._backward_hooks,
+            module._backward_pre_hooks,
+            module._state_dict_hooks,
+        )
         facts[f"training of {where}"] = module.training
         facts[f"hooks on {where}"] = sum(map(len, hooks))
         facts[f"forward of {where}"] = "replaced" if "forward" in vars(module) else "its own"
@@ -326,8 +338,9 @@ def movement(before: State, after: State) -> tuple[int, int, float]:
     """Return how many weights differ, of how many, and by what share of the norm."""
     changed = sum(int((tensor != before[name]).sum()) for name, tensor in after.items())
     total = sum(tensor.numel() for tensor in after.values())
-    square = sum(float((tensor - before[name]).double().square().sum())
-                 for name, tensor in after.items())  # fmt: skip
+    square = sum(
+        float((tensor - before[name]).double().square().sum()) for name, tensor in after.items()
+    )
     norm = sum(float(before[name].double().square().sum()) for name in after)
     return changed, total, (square / norm) ** 0.5
 

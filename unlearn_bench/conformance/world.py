@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench import models, registry
-from unlearn_bench.access import SPLITS
-from unlearn_bench.context import Context, Split, TracedBatch, TrainingLog
-from unlearn_bench.cost import Clock
+from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.data.splits import Indices
-from unlearn_bench.mechanics.attacks import Pixels
-from unlearn_bench.seeds import derive, seed_everything
-from unlearn_bench.spec import Forget, ModelSpec, Recipe
-from unlearn_bench.training import UpdateLog, train
+from unlearn_bench.measure.clock import Clock
+from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.access import SPLITS
+from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
+from unlearn_bench.toolkit.attacks import Pixels
+from unlearn_bench.toolkit.context import Context, Split, TracedBatch, TrainingLog
+from unlearn_bench.training import models
+from unlearn_bench.training.loop import UpdateLog, train
 
 CPU = torch.device("cpu")
 RESNET = ModelSpec(name="test_resnet")
@@ -128,16 +129,24 @@ class World:
             name: self.split(name, seed, shares[name]) for name in SPLITS if getattr(access, name)
         }
         return context_type(
-            method.name, access, readable, device=CPU, seed=seed,
-            num_classes=self.data.num_classes, forget_classes=self.indices.forget_classes,
-            build=lambda seed, _pretrained: self.build(seed), clock=Clock(CPU),
+            method.name,
+            access,
+            readable,
+            device=CPU,
+            seed=seed,
+            num_classes=self.data.num_classes,
+            forget_classes=self.indices.forget_classes,
+            build=lambda seed, _pretrained: self.build(seed),
+            clock=Clock(CPU),
             trainer=lambda model, split, only: train(
                 model, split, self.recipe, seed=seed, step=_silent, only=only
             ),
-            pixels=Pixels(torch.tensor(self.data.mean).view(-1, 1, 1),
-                          torch.tensor(self.data.std).view(-1, 1, 1)),
+            pixels=Pixels(
+                torch.tensor(self.data.mean).view(-1, 1, 1),
+                torch.tensor(self.data.std).view(-1, 1, 1),
+            ),
             training_log=self.log if access.log else None,
-        )  # fmt: skip
+        )
 
     def unlearn(self, name: str, seed: int = 0, **params: Any) -> nn.Module:
         """Return what a registered method makes of a copy of the original."""
@@ -151,8 +160,9 @@ class World:
 
     def exactly(self) -> "World":
         """Return the same world in float64."""
-        log = self.log and replace(self.log, change={n: t.double() for n, t in
-                                                     self.log.change.items()})  # fmt: skip
+        log = self.log and replace(
+            self.log, change={n: t.double() for n, t in self.log.change.items()}
+        )
         original = copy.deepcopy(self.original).double()
         return replace(self, original=original, log=log, exact=True)
 
@@ -189,10 +199,13 @@ class World:
     def reordered(self) -> "World":
         """Return the same world with the examples of each split stored in another order."""
         generator = torch.Generator().manual_seed(1)
-        return self._with({
-            name: members[torch.randperm(len(members), generator=generator)]
-            for name in SPLITS for members in [getattr(self.indices, name)]
-        })  # fmt: skip
+        return self._with(
+            {
+                name: members[torch.randperm(len(members), generator=generator)]
+                for name in SPLITS
+                for members in [getattr(self.indices, name)]
+            }
+        )
 
     def reduced(self, count: int) -> "World":
         """Return the same world with about ``count`` examples in each split, of every class."""
@@ -207,10 +220,15 @@ class World:
 
     def _with(self, changed: dict[str, Tensor]) -> "World":
         members = {name: getattr(self.indices, name) for name in SPLITS} | changed
-        return replace(self, indices=replace(
-            self.indices, forget=members["forget"], retain=members["retain"],
-            validation=members["validation"],
-        ))  # fmt: skip
+        return replace(
+            self,
+            indices=replace(
+                self.indices,
+                forget=members["forget"],
+                retain=members["retain"],
+                validation=members["validation"],
+            ),
+        )
 
 
 @cache
@@ -220,17 +238,26 @@ def digits(classes: int = 10) -> Dataset:
     kept = (real.train.labels < classes).nonzero().squeeze(1)
     hidden = real.test.labels[real.test.labels < classes][:TEST_EXAMPLES]
     return Dataset(
-        "digits", Part(WatchedImages(real.train.images.fetch(kept)), real.train.labels[kept]),
-        Part(UnreadableImages(len(hidden)), hidden), real.classes[:classes], real.mean, real.std,
+        "digits",
+        Part(WatchedImages(real.train.images.fetch(kept)), real.train.labels[kept]),
+        Part(UnreadableImages(len(hidden)), hidden),
+        real.classes[:classes],
+        real.mean,
+        real.std,
         "small",
-    )  # fmt: skip
+    )
 
 
 def make_world(
-    forget: str, *, data: Dataset | None = None, examples: int = 300,
-    architecture: str | ModelSpec = RESNET, recipe: Recipe = RECIPE, seed: int = 0,
+    forget: str,
+    *,
+    data: Dataset | None = None,
+    examples: int = 300,
+    architecture: str | ModelSpec = RESNET,
+    recipe: Recipe = RECIPE,
+    seed: int = 0,
     logged: bool = True,
-) -> World:  # fmt: skip
+) -> World:
     """Divide a dataset for a scenario and train an original.
 
     Args:
@@ -245,9 +272,13 @@ def make_world(
     """
     data = data or digits()
     indices = splits.make(
-        Forget.model_validate(forget), data.train.labels[:examples], data.test.labels,
-        data.classes, validation=0.1, seed=seed,
-    )  # fmt: skip
+        Forget.model_validate(forget),
+        data.train.labels[:examples],
+        data.test.labels,
+        data.classes,
+        validation=0.1,
+        seed=seed,
+    )
     spec = ModelSpec.model_validate(architecture)
     world = World(data, indices, nn.Identity(), None, spec, recipe)
     if logged:
@@ -277,28 +308,47 @@ def _original(
 
 def _build(architecture: ModelSpec, data: Dataset, seed: int) -> nn.Module:
     return models.build(
-        architecture, channels=data.channels, image_size=data.image_size,
-        num_classes=data.num_classes, seed=seed,
-    )  # fmt: skip
+        architecture,
+        channels=data.channels,
+        image_size=data.image_size,
+        num_classes=data.num_classes,
+        seed=seed,
+    )
 
 
 def _train(
-    model: nn.Module, data: Dataset, members: Tensor, recipe: Recipe, seed: int,
+    model: nn.Module,
+    data: Dataset,
+    members: Tensor,
+    recipe: Recipe,
+    seed: int,
     log: UpdateLog | None = None,
-) -> None:  # fmt: skip
+) -> None:
     torch.set_num_threads(1)  # more threads than such small tensors can feed wait for each other
     everyone = _split("train", data, members, seed, Counter())
     train(model, everyone, recipe, seed=seed, step=_silent, log=log)
 
 
 def _split(
-    name: str, data: Dataset, members: Tensor, seed: int, ledger: Counter[str],
+    name: str,
+    data: Dataset,
+    members: Tensor,
+    seed: int,
+    ledger: Counter[str],
     kind: type[Split] = Split,
-) -> Split:  # fmt: skip
+) -> Split:
     return kind(
-        name, data.train, members, mean=data.mean, std=data.std, device=CPU,
-        batch_size=RECIPE.batch_size, augment=RECIPE.augment, seed=seed, ledger=ledger,
-    )  # fmt: skip
+        name,
+        data.train,
+        members,
+        mean=data.mean,
+        std=data.std,
+        device=CPU,
+        batch_size=RECIPE.batch_size,
+        augment=RECIPE.augment,
+        seed=seed,
+        ledger=ledger,
+    )
 
 
 def _silent(text: str) -> None:

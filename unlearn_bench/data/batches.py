@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.data.images import Images, Part, TensorImages
-from unlearn_bench.errors import ParameterError
 
 AUGMENTATIONS = ("none", "crop", "crop-flip")
 SMALL_IMAGE = 64  # pixels; the literature pads images up to this size by 4, larger ones by an 8th

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unlearn_bench.core.errors import DataError, ParameterError, unknown_name
 from unlearn_bench.data import encoded, folder, parquet, torchvision_sources
 from unlearn_bench.data.images import (
     Dataset,
@@ -24,8 +25,7 @@ from unlearn_bench.data.images import (
     fits_in_memory,
 )
 from unlearn_bench.data.sources import Raw, RawPart, held_out
-from unlearn_bench.errors import DataError, ParameterError, unknown_name
-from unlearn_bench.spec import Normalize
+from unlearn_bench.suite.spec import Normalize
 
 __all__ = [
     "SOURCES",
@@ -72,9 +72,13 @@ class Source:
 
 
 def load(
-    name: str, *, root: Path | None = None, image_size: int | None = None, download: bool = False,
+    name: str,
+    *,
+    root: Path | None = None,
+    image_size: int | None = None,
+    download: bool = False,
     normalize: Normalize | None = None,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """Load a dataset by name.
 
     Images are held in memory where all of them, at their final size, take at most half of what

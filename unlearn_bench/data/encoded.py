@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data.images import Decode, Shape
-from unlearn_bench.errors import DataError
 
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "F"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data.encoded import EncodedFiles
 from unlearn_bench.data.sources import Raw, RawPart, held_out
-from unlearn_bench.errors import DataError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}

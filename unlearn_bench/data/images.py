@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unlearn_bench.memory import available_memory
+from unlearn_bench.core.memory import available_memory
 
 Shape = tuple[int, int, int]  # channels, height, width
 Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from unlearn_bench.core.errors import DataError
+from unlearn_bench.core.memory import available_memory
 from unlearn_bench.data.sources import Raw, RawPart
-from unlearn_bench.errors import DataError
-from unlearn_bench.memory import available_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn_bench.errors import DataError, suggestion
-from unlearn_bench.seeds import derive
-from unlearn_bench.spec import Forget
+from unlearn_bench.core.errors import DataError, suggestion
+from unlearn_bench.core.seeds import derive
+from unlearn_bench.suite.spec import Forget
 
 
 @dataclass(frozen=True)

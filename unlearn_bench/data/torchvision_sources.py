@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn_bench import locks
+from unlearn_bench.core import locks
+from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import parquet
 from unlearn_bench.data.encoded import EncodedFiles, header_shape
 from unlearn_bench.data.images import Shape, TensorImages
 from unlearn_bench.data.sources import Raw, RawPart
-from unlearn_bench.errors import DataError
 
 File = tuple[str, str | None]  # path below the root, and MD5 digest where one is published
 # What torchvision's readers and downloads raise for files or servers that are not as they should.

@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.errors import ParameterError, suggestion
+from unlearn_bench.core.errors import ParameterError, suggestion
+from unlearn_bench.core.memory import is_out_of_memory, note_halved, release
 from unlearn_bench.fisher.columns import KINDS, Columns
 from unlearn_bench.fisher.diagonal import Engine
 from unlearn_bench.fisher.reference import reference_diagonal
 from unlearn_bench.fisher.result import FisherDiagonal
 from unlearn_bench.fisher.state import borrowed
-from unlearn_bench.memory import is_out_of_memory, note_halved, release
 
 __all__ = ["FisherDiagonal", "Kind", "fisher_diagonal", "reference_diagonal"]
 

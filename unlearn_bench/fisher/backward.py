@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from unlearn_bench.errors import ModelError
+from unlearn_bench.core.errors import ModelError
 from unlearn_bench.fisher.graph import Recording, roots
 from unlearn_bench.fisher.layout import Layout, find, mixes
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from unlearn_bench.errors import ParameterError
+from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.fisher import Kind
 from unlearn_bench.fisher.timing import WORKLOADS, Workload, measure, peak_bytes
 

@@ -88,10 +88,18 @@ class Convolution(Rule):
             a = self.inputs(part)
             weight = g.new_empty(1).expand(n * shape[0], *shape[1:])
             sums = torch.ops.aten.convolution_backward(
-                g.reshape(1, -1, *g.shape[2:]), a.reshape(1, -1, *a.shape[2:]), weight, None,
-                node._saved_stride, node._saved_padding, node._saved_dilation, self.transposed,
-                node._saved_output_padding, n * self.groups, [False, True, False],
-            )[1]  # fmt: skip
+                g.reshape(1, -1, *g.shape[2:]),
+                a.reshape(1, -1, *a.shape[2:]),
+                weight,
+                None,
+                node._saved_stride,
+                node._saved_padding,
+                node._saved_dilation,
+                self.transposed,
+                node._saved_output_padding,
+                n * self.groups,
+                [False, True, False],
+            )[1]
         return sums.reshape(stop - start, self.rows, *self.shapes[slot]).sum(1)
 
     def inputs(self, part: slice) -> Tensor:
@@ -163,9 +171,13 @@ class Convolution(Rule):
         if 1 not in self.sums:
             self.sums[1] = g.new_zeros(self.shapes[1], dtype=torch.float32)
         fused_squares(
-            self.sums[1], g, node._saved_input.detach(),
-            stride=node._saved_stride, padding=node._saved_padding, dilation=node._saved_dilation,
-        )  # fmt: skip
+            self.sums[1],
+            g,
+            node._saved_input.detach(),
+            stride=node._saved_stride,
+            padding=node._saved_padding,
+            dilation=node._saved_dilation,
+        )
 
     def add_images(self, g: Tensor) -> None:
         """Add squares of torch's own weight gradient of each image."""
@@ -173,10 +185,18 @@ class Convolution(Rule):
         weight = self.saved("weight")
         for i in range(self.examples):
             gradient = torch.ops.aten.convolution_backward(
-                g[i : i + 1], self.inputs(slice(i, i + 1)), weight, None,
-                node._saved_stride, node._saved_padding, node._saved_dilation, False,
-                node._saved_output_padding, self.groups, [False, True, False],
-            )[1]  # fmt: skip
+                g[i : i + 1],
+                self.inputs(slice(i, i + 1)),
+                weight,
+                None,
+                node._saved_stride,
+                node._saved_padding,
+                node._saved_dilation,
+                False,
+                node._saved_output_padding,
+                self.groups,
+                [False, True, False],
+            )[1]
             total.addcmul_(gradient, gradient)
 
     @override

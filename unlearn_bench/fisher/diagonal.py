@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.utils.checkpoint import CheckpointError
 
-from unlearn_bench.errors import ModelError
+from unlearn_bench.core.errors import ModelError
 from unlearn_bench.fisher.backward import probe
 from unlearn_bench.fisher.batch import Batch
 from unlearn_bench.fisher.columns import Columns

@@ -17,16 +17,29 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
-from unlearn_bench.errors import ModelError
+from unlearn_bench.core.errors import ModelError
 
 ACCUMULATE = "torch::autograd::AccumulateGrad"
 # Operations that only move elements, one to one, so that squares may be moved in place of them.
 _MOVES = {
     f"{name}Backward{n}"
-    for name in ("T", "View", "UnsafeView", "ReshapeAlias", "Transpose", "Permute", "Unsqueeze",
-                 "Squeeze", "Clone", "Alias", "Select", "Slice", "ToCopy")
+    for name in (
+        "T",
+        "View",
+        "UnsafeView",
+        "ReshapeAlias",
+        "Transpose",
+        "Permute",
+        "Unsqueeze",
+        "Squeeze",
+        "Clone",
+        "Alias",
+        "Select",
+        "Slice",
+        "ToCopy",
+    )
     for n in range(3)
-}  # fmt: skip
+}
 EXPANSIONS = ("ExpandBackward0", "RepeatBackward0")
 
 

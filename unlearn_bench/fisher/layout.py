@@ -23,21 +23,44 @@ def _nodes(*names: str) -> set[str]:
 
 # Operations that work element by element, so that every axis stays where it is.
 _ELEMENTWISE = _nodes(
-    "Relu", "Hardtanh", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "Gelu", "Silu", "Elu",
-    "LeakyRelu", "Clone", "Alias", "ToCopy", "Div",
-)  # fmt: skip
+    "Relu",
+    "Hardtanh",
+    "Hardswish",
+    "Hardsigmoid",
+    "Sigmoid",
+    "Tanh",
+    "Gelu",
+    "Silu",
+    "Elu",
+    "LeakyRelu",
+    "Clone",
+    "Alias",
+    "ToCopy",
+    "Div",
+)
 # These do too, when all that depends on the data has the same rank and as many examples.
 _BROADCAST = {f"{name}Backward0" for name in ("Add", "Sub", "Mul")}
 # Operations that keep the slowest axis where it is, whatever their arguments.
 _SLOWEST = _nodes(
-    "Convolution", "NativeGroupNorm", "MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D",
-    "AdaptiveMaxPool2D", "MkldnnMaxPool2D", "View", "UnsafeView", "ReshapeAlias", "Mm",
+    "Convolution",
+    "NativeGroupNorm",
+    "MaxPool2DWithIndices",
+    "AvgPool2D",
+    "AdaptiveAvgPool2D",
+    "AdaptiveMaxPool2D",
+    "MkldnnMaxPool2D",
+    "View",
+    "UnsafeView",
+    "ReshapeAlias",
+    "Mm",
     "Addmm",
-)  # fmt: skip
+)
 _ATTENTIONS = _nodes(
-    "ScaledDotProductFlashAttentionForCpu", "ScaledDotProductFlashAttention",
-    "ScaledDotProductEfficientAttention", "ScaledDotProductCudnnAttention",
-)  # fmt: skip
+    "ScaledDotProductFlashAttentionForCpu",
+    "ScaledDotProductFlashAttention",
+    "ScaledDotProductEfficientAttention",
+    "ScaledDotProductCudnnAttention",
+)
 _BATCH_NORMS = {"NativeBatchNormBackward0", "CudnnBatchNormBackward0"}
 _REDUCE = {"MeanBackward1", "SumBackward1"}
 # These act along one axis, and keep or drop it.

@@ -33,10 +33,17 @@ class BatchNorm(Rule):
         if positions >= 16:
             # One image of B * C channels: torch's own kernel then sums each example apart.
             gamma, beta = torch.ops.aten.native_batch_norm_backward(
-                g.reshape(1, b * c, positions), x.reshape(1, b * c, positions), None,
-                mean.repeat(b), self.saved("running_var").repeat(b), None, None,
-                False, self.eps, [False, True, True],
-            )[1:]  # fmt: skip
+                g.reshape(1, b * c, positions),
+                x.reshape(1, b * c, positions),
+                None,
+                mean.repeat(b),
+                self.saved("running_var").repeat(b),
+                None,
+                None,
+                False,
+                self.eps,
+                [False, True, True],
+            )[1:]
         else:
             # A product with ones is the fastest sum over a short axis.
             one = g.new_ones(positions)

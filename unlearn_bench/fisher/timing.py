@@ -19,7 +19,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.errors import ModelError, suggestion
+from unlearn_bench.core.errors import ModelError, suggestion
 from unlearn_bench.fisher import Kind, fisher_diagonal
 
 
@@ -85,8 +85,17 @@ class Timing:
 def all_cnn(channels: int = 3) -> nn.Module:
     """The All-CNN-C of Springenberg et al. 2015, arXiv:1412.6806, ten classes."""
     layers: list[nn.Module] = []
-    widths = [(96, 3, 1), (96, 3, 1), (96, 3, 2), (192, 3, 1), (192, 3, 1), (192, 3, 2),
-              (192, 3, 1), (192, 1, 1), (10, 1, 1)]  # fmt: skip
+    widths = [
+        (96, 3, 1),
+        (96, 3, 1),
+        (96, 3, 2),
+        (192, 3, 1),
+        (192, 3, 1),
+        (192, 3, 2),
+        (192, 3, 1),
+        (192, 1, 1),
+        (10, 1, 1),
+    ]
     for width, kernel, stride in widths:
         layers += [nn.Conv2d(channels, width, kernel, stride, kernel // 2), nn.ReLU()]
         channels = width

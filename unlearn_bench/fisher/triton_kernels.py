@@ -24,16 +24,38 @@ TILE_OUT, TILE_IN, TILE_POSITIONS = 64, 64, 32
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _fused_squares(  # type: ignore[no-untyped-def]
-    g_ptr, a_ptr, out_ptr,
-    examples, outputs, inputs, positions,
-    g_n, g_c, g_p,
-    a_n, a_c, a_h, a_w,
-    height, width, out_width,
-    kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
+    g_ptr,
+    a_ptr,
+    out_ptr,
+    examples,
+    outputs,
+    inputs,
+    positions,
+    g_n,
+    g_c,
+    g_p,
+    a_n,
+    a_c,
+    a_h,
+    a_w,
+    height,
+    width,
+    out_width,
+    kernel_h,
+    kernel_w,
+    stride_h,
+    stride_w,
+    pad_h,
+    pad_w,
+    dilation_h,
+    dilation_w,
     per_program,
-    precision: tl.constexpr, widen: tl.constexpr,
-    tile_out: tl.constexpr, tile_in: tl.constexpr, tile_p: tl.constexpr,
-):  # fmt: skip
+    precision: tl.constexpr,
+    widen: tl.constexpr,
+    tile_out: tl.constexpr,
+    tile_in: tl.constexpr,
+    tile_p: tl.constexpr,
+):
     rows = tl.program_id(0) * tile_out + tl.arange(0, tile_out)
     columns = tl.program_id(1) * tile_in + tl.arange(0, tile_in)
     first = tl.program_id(2) * per_program
@@ -119,14 +141,33 @@ def fused_squares(
     )
     tf32 = g.is_cuda and tf32_allowed()
     _fused_squares[grid](
-        g, a, total, n, outputs, inputs, ho * wo,
-        g.stride(0), g.stride(1), g.stride(3), *a.stride(), a.shape[2], a.shape[3], wo,
-        kh, kw, *stride, *padding, *dilation, per_program,
+        g,
+        a,
+        total,
+        n,
+        outputs,
+        inputs,
+        ho * wo,
+        g.stride(0),
+        g.stride(1),
+        g.stride(3),
+        *a.stride(),
+        a.shape[2],
+        a.shape[3],
+        wo,
+        kh,
+        kw,
+        *stride,
+        *padding,
+        *dilation,
+        per_program,
         precision="tf32" if tf32 else "ieee",
         # The interpreter multiplies the bit patterns of bfloat16 (triton 3.9).
         widen=g.dtype == torch.bfloat16 and not g.is_cuda,
-        tile_out=TILE_OUT, tile_in=TILE_IN, tile_p=TILE_POSITIONS,
-    )  # fmt: skip
+        tile_out=TILE_OUT,
+        tile_in=TILE_IN,
+        tile_p=TILE_POSITIONS,
+    )
 
 
 @functools.cache

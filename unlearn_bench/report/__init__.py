@@ -1,6 +1,6 @@
 """The comparison report: which method came nearest to retraining, and what it cost.
 
-``records.csv`` becomes one :class:`~unlearn_bench.report.table.Section` per dataset, model and
+``records.csv`` becomes one :class:`~unlearn_bench.analysis.table.Section` per dataset, model and
 scenario; the sections become sentences, figures, Markdown and one HTML page. Nothing here
 imports torch, and the drawing libraries are loaded only when something is drawn.
 """
@@ -41,11 +41,11 @@ def write_report(folder: Path) -> Path:
     Raises:
         OutputError: If the folder holds no results, or cannot be written.
     """
-    from unlearn_bench.files import write_atomically
+    from unlearn_bench.analysis.verdict import as_csv
+    from unlearn_bench.core.files import write_atomically
     from unlearn_bench.report import figures, html, latex, markdown
     from unlearn_bench.report.provenance import WEIGHTS, read_report, weights_csv
-    from unlearn_bench.report.verdict import as_csv
-    from unlearn_bench.results import as_parquet
+    from unlearn_bench.results.records import as_parquet
 
     report = read_report(folder)
     drawn = figures.draw(report.sections, report.curves)
@@ -53,10 +53,15 @@ def write_report(folder: Path) -> Path:
         for figure in section_figures:
             write_atomically(folder / figure.path, figure.svg)
             write_atomically(folder / figure.pdf_path, figure.pdf)
-    _remove_stale(folder / "figures", {
-        path for of_section in drawn.values() for figure in of_section
-        for path in (figure.path, figure.pdf_path)
-    })  # fmt: skip
+    _remove_stale(
+        folder / "figures",
+        {
+            path
+            for of_section in drawn.values()
+            for figure in of_section
+            for path in (figure.path, figure.pdf_path)
+        },
+    )
     write_atomically(folder / "verdicts.csv", as_csv(report.sections))
     if report.runs:
         write_atomically(folder / WEIGHTS, weights_csv(report.runs))
@@ -73,7 +78,7 @@ def _remove_stale(place: Path, written: set[str]) -> None:
 
     A file whose name is not one that we give is somebody else's, and stays.
     """
-    from unlearn_bench.files import readable_os_errors
+    from unlearn_bench.core.files import readable_os_errors
 
     for path in sorted(place.glob("*")):
         ours = _FIGURE.fullmatch(path.name)

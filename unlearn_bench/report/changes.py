@@ -67,10 +67,14 @@ class _Group:
 
 
 _GROUPS = (
-    _Group("suite:"), _Group(""), _Group("version of"), _Group("package version", recorded=True),
-    _Group("dataset", recorded=True), _Group("method file", recorded=True, common=True),
+    _Group("suite:"),
+    _Group(""),
+    _Group("version of"),
+    _Group("package version", recorded=True),
+    _Group("dataset", recorded=True),
+    _Group("method file", recorded=True, common=True),
     _Group("", common=True),
-)  # fmt: skip
+)
 
 
 def _entries(folder: Folder) -> Iterator[dict[str, str]]:

@@ -25,10 +25,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from unlearn_bench.analysis.estimate import Estimate, Sample, estimate, paired, welch
+from unlearn_bench.analysis.statistics import LEVEL, holm
+from unlearn_bench.analysis.table import DISTANCE, Section, seeds_of
+from unlearn_bench.analysis.verdict import (
+    DISTINGUISHABLE,
+    INDISTINGUISHABLE,
+    PRIMARY,
+    UNDECIDED,
+    verdicts,
+)
 from unlearn_bench.report.changes import Change, Folder, changes
-from unlearn_bench.report.estimate import Estimate, Sample, estimate, paired, welch
 from unlearn_bench.report.provenance import Report, read_report
-from unlearn_bench.report.table import DISTANCE, Section, seeds_of
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -37,15 +45,7 @@ from unlearn_bench.report.text import (
     label,
     section_title,
 )
-from unlearn_bench.report.verdict import (
-    DISTINGUISHABLE,
-    INDISTINGUISHABLE,
-    PRIMARY,
-    UNDECIDED,
-    verdicts,
-)
-from unlearn_bench.results import read_suite
-from unlearn_bench.statistics import LEVEL, holm
+from unlearn_bench.results.records import read_suite
 
 TIME = "wall_seconds"
 COLUMNS = (DISTANCE, *PRIMARY, TIME)
@@ -125,9 +125,12 @@ def compare(first: Path, second: Path, *, allow_missing: bool = False) -> Compar
     differences = tuple(d for one, other in pairs for d in _differences(one, other))
     fallen, turned = _verdicts(pairs)
     worse = (
-        *_worse_numbers(differences, same_hardware), *fallen, *_failures(pairs),
-        *_incomplete(a, b, differences), *(() if allow_missing else _absent(a, b)),
-    )  # fmt: skip
+        *_worse_numbers(differences, same_hardware),
+        *fallen,
+        *_failures(pairs),
+        *_incomplete(a, b, differences),
+        *(() if allow_missing else _absent(a, b)),
+    )
     names = (str(first), str(second))
     tables = _tables(names, changed, pairs, differences, turned, same_hardware)
     return Comparison(names, changed, differences, turned, worse, tables)
@@ -139,7 +142,7 @@ def write_comparison(found: Comparison, folder: Path) -> Path:
     Raises:
         OutputError: If the folder cannot be written.
     """
-    from unlearn_bench.files import write_atomically
+    from unlearn_bench.core.files import write_atomically
     from unlearn_bench.report.markdown import escape, render_table
 
     blocks = ["# Two runs compared"]
@@ -155,16 +158,42 @@ def write_comparison(found: Comparison, folder: Path) -> Path:
 
 def _csv(differences: Sequence[Difference]) -> str:
     columns = [
-        "dataset", "model", "scenario", "method", "kind", "metric", "first", "second", "change",
-        "change_low", "change_high", "n_first", "n_second", "shared_seeds", "p_value", "state",
-    ]  # fmt: skip
+        "dataset",
+        "model",
+        "scenario",
+        "method",
+        "kind",
+        "metric",
+        "first",
+        "second",
+        "change",
+        "change_low",
+        "change_high",
+        "n_first",
+        "n_second",
+        "shared_seeds",
+        "p_value",
+        "state",
+    ]
     rows = [
         [
-            *d.setting, d.method, d.kind, d.column, d.first.mean, d.second.mean, d.change.mean,
-            d.change.low, d.change.high, d.first.n, d.second.n, d.shared, d.p_value, d.state,
+            *d.setting,
+            d.method,
+            d.kind,
+            d.column,
+            d.first.mean,
+            d.second.mean,
+            d.change.mean,
+            d.change.low,
+            d.change.high,
+            d.first.n,
+            d.second.n,
+            d.shared,
+            d.p_value,
+            d.state,
         ]
         for d in differences
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=columns).to_csv(index=False)
 
 
@@ -199,10 +228,23 @@ def _differences(a: Section, b: Section) -> Iterator[Difference]:
             first, second = estimate(one), estimate(other)
             assert first and second
             yield Difference(
-                _setting(a), row.method, row.kind, column, first, second, change, shared, p_value,
-                SAME if one.equals(other) else UNTOLD if p_value is None
-                else BEYOND if p_value < LEVEL else WITHIN,
-            )  # fmt: skip
+                _setting(a),
+                row.method,
+                row.kind,
+                column,
+                first,
+                second,
+                change,
+                shared,
+                p_value,
+                SAME
+                if one.equals(other)
+                else UNTOLD
+                if p_value is None
+                else BEYOND
+                if p_value < LEVEL
+                else WITHIN,
+            )
 
 
 def _errors(section: Section, method: str) -> pd.DataFrame:
@@ -224,9 +266,11 @@ def _error_of(column: str, errors: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _change(
-    one: "pd.Series[float]", other: "pd.Series[float]",
-    errors_one: "pd.Series[float]", errors_other: "pd.Series[float]",
-) -> tuple[Estimate, int, float | None]:  # fmt: skip
+    one: "pd.Series[float]",
+    other: "pd.Series[float]",
+    errors_one: "pd.Series[float]",
+    errors_other: "pd.Series[float]",
+) -> tuple[Estimate, int, float | None]:
     """Return B - A, the seeds it is paired by, and the p-value of "there is no difference"."""
     e_one, e_other = (
         errors.reindex(values.index).fillna(0.0)
@@ -321,10 +365,12 @@ def _absent(a: Report, b: Report) -> Iterator[str]:
                 yield f"{row.method} ({where}): no result in B of {names}"
         for column in COLUMNS:
             without = [
-                method for method in shared
-                if (method, column) in one.table.cells and (method, column) not in other.table.cells
+                method
+                for method in shared
+                if (method, column) in one.table.cells
+                and (method, column) not in other.table.cells
                 and after[method].seeds
-            ]  # fmt: skip
+            ]
             if without:
                 every = all((m, column) not in other.table.cells for m in after)
                 of = "" if every else f" of {', '.join(without)}"
@@ -332,9 +378,13 @@ def _absent(a: Report, b: Report) -> Iterator[str]:
 
 
 def _tables(
-    names: tuple[str, str], changed: Sequence[Change], pairs: Sequence[tuple[Section, Section]],
-    differences: Sequence[Difference], turned: Sequence[str], same_hardware: bool,
-) -> tuple[TextTable, ...]:  # fmt: skip
+    names: tuple[str, str],
+    changed: Sequence[Change],
+    pairs: Sequence[tuple[Section, Section]],
+    differences: Sequence[Difference],
+    turned: Sequence[str],
+    same_hardware: bool,
+) -> tuple[TextTable, ...]:
     tables = [TextTable("", f"A is {names[0]}, B is {names[1]}.", (), ())]
     rows = tuple((c.what, c.first, c.second) for c in changed)
     finding = "" if rows else "Nothing changed in the protocol."
@@ -363,17 +413,22 @@ def _side_by_side(title: str, differences: Sequence[Difference], same_hardware: 
         beyond = [d for d in found.values() if d.state == BEYOND]
         if beyond:
             marked.add((len(rows), 6))
-        rows.append((
-            method, *_both(found.get(DISTANCE)), _gap(found.get(DISTANCE)),
-            *_both(found.get(TIME)), _states(list(found.values())),
-        ))  # fmt: skip
+        rows.append(
+            (
+                method,
+                *_both(found.get(DISTANCE)),
+                _gap(found.get(DISTANCE)),
+                *_both(found.get(TIME)),
+                _states(list(found.values())),
+            )
+        )
     seeds = [d.shared for d in differences if d.column == TIME] or [0]
     finding = "B − A with its 95 % interval" + (
         f", paired over {' to '.join(map(str, sorted({min(seeds), max(seeds)})))} shared seeds."
         if min(seeds) >= FEWEST
         else f": Welch's where seeds are not shared; of fewer than {FEWEST} seeds it cannot be "
         "told from noise."
-    )  # fmt: skip
+    )
     if not same_hardware:
         finding += " Times are from different hardware: shown, not judged."
     columns = ("Method", "Distance A", "B", "B − A", "Time A", "B", "Beyond noise")
@@ -393,8 +448,9 @@ def _gap(d: Difference | None) -> str:
 
 def _states(found: Sequence[Difference]) -> str:
     """Say which metrics moved beyond noise; of single seeds, that it cannot be told."""
-    beyond = [f"{label(d.column)} {format_gap(d.column, d.change)}"
-              for d in found if d.state == BEYOND]  # fmt: skip
+    beyond = [
+        f"{label(d.column)} {format_gap(d.column, d.change)}" for d in found if d.state == BEYOND
+    ]
     if beyond:
         return "; ".join(beyond)
     return UNTOLD if any(d.state == UNTOLD for d in found) else NONE

@@ -4,12 +4,12 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from unlearn_bench.report.estimate import Estimate
+from unlearn_bench.analysis.estimate import Estimate
+from unlearn_bench.analysis.table import ACCURACIES, MIA_AUC, Row, Section
+from unlearn_bench.analysis.verdict import verdicts
 from unlearn_bench.report.glance import verdict_text
 from unlearn_bench.report.provenance import Report
-from unlearn_bench.report.table import ACCURACIES, MIA_AUC, Row, Section
 from unlearn_bench.report.text import heading, in_unit, label
-from unlearn_bench.report.verdict import verdicts
 
 # Columns whose gap to retraining the page shows; a distance or a ratio is one itself.
 _WITH_GAP = (*ACCURACIES, MIA_AUC)
@@ -32,11 +32,21 @@ def methods_csv(report: Report, columns: Sequence[str]) -> str:
         judged = {verdict.method: verdict_text(verdict) for verdict in verdicts(section)}
         for row in section.table.rows:
             known = report.methods.get(row.method, {})
-            writer.writerow([
-                row.method, row.kind, known.get("access") or "", known.get("family") or "",
-                section.model, section.dataset, section.scenario, judged.get(row.method, ""),
-                *_numbers(section, row, columns), len(row.seeds), len(row.failed),
-            ])  # fmt: skip
+            writer.writerow(
+                [
+                    row.method,
+                    row.kind,
+                    known.get("access") or "",
+                    known.get("family") or "",
+                    section.model,
+                    section.dataset,
+                    section.scenario,
+                    judged.get(row.method, ""),
+                    *_numbers(section, row, columns),
+                    len(row.seeds),
+                    len(row.failed),
+                ]
+            )
     return text.getvalue()
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn_bench.report.estimate import Estimate
-from unlearn_bench.report.provenance import Provenance
-from unlearn_bench.report.table import (
+from unlearn_bench.analysis.estimate import Estimate
+from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
+from unlearn_bench.analysis.table import (
     DISTANCE,
     MIA_AUC,
     ORIGINAL,
@@ -14,8 +14,7 @@ from unlearn_bench.report.table import (
     Row,
     Section,
 )
-from unlearn_bench.report.text import format_value, label, plus_minus, share, time_range
-from unlearn_bench.report.verdict import (
+from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     FAKES,
     NO_POWER,
@@ -26,7 +25,8 @@ from unlearn_bench.report.verdict import (
     powerless,
     verdicts,
 )
-from unlearn_bench.statistics import SEEDS_FOR_INFERENCE
+from unlearn_bench.report.provenance import Provenance
+from unlearn_bench.report.text import format_value, label, plus_minus, share, time_range
 
 # Points of forget accuracy above retraining from which a method has left too much behind.
 FAR_POINTS = 10.0
@@ -160,9 +160,14 @@ def overview_headline(sections: Sequence[Section]) -> str:
 def notes(section: Section) -> tuple[Note, ...]:
     """Say what limits the section's numbers, the gravest first."""
     found = [
-        *_weak_reference(section), *_damage(section), *_idle(section), *_confidence(section),
-        *positive_control(section), *_power(section), *_worst_class(section),
-    ]  # fmt: skip
+        *_weak_reference(section),
+        *_damage(section),
+        *_idle(section),
+        *_confidence(section),
+        *positive_control(section),
+        *_power(section),
+        *_worst_class(section),
+    ]
     for reason in dict.fromkeys(section.unresolved.values()):
         missing = {column for (_, column), why in section.unresolved.items() if why == reason}
         rates = [label(column) for column in section.table.columns if column in missing]
@@ -197,9 +202,9 @@ def descriptive_seeds(section: Section) -> str:
     Empty where there is none. One failed seed of a method, or of retraining, leaves fewer than
     were run.
     """
-    few = sorted({
-        v.seeds for v in verdicts(section) if v.kind == "method" and v.verdict == DESCRIPTIVE
-    })  # fmt: skip
+    few = sorted(
+        {v.seeds for v in verdicts(section) if v.kind == "method" and v.verdict == DESCRIPTIVE}
+    )
     return f"{' to '.join(map(str, dict.fromkeys((few[0], few[-1]))))} seeds" if few else ""
 
 

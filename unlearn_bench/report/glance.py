@@ -7,24 +7,9 @@ control; worst class by name; seeds, originals, n and resolution; cost.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn_bench.report.findings import (
-    Note,
-    caveat,
-    descriptive_seeds,
-    positive_control,
-    worst_classes,
-)
-from unlearn_bench.report.table import DAMAGE_POINTS, ORIGINAL, TIME_RATIO, Section
-from unlearn_bench.report.text import (
-    NONE,
-    band_text,
-    format_gap,
-    format_value,
-    label,
-    marked_heading,
-    share,
-)
-from unlearn_bench.report.verdict import (
+from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
+from unlearn_bench.analysis.table import DAMAGE_POINTS, ORIGINAL, TIME_RATIO, Section
+from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
     INDISTINGUISHABLE,
@@ -34,8 +19,23 @@ from unlearn_bench.report.verdict import (
     retrain_band,
     verdicts,
 )
-from unlearn_bench.report.verdict import NONE as NO_VERDICT
-from unlearn_bench.statistics import SEEDS_FOR_INFERENCE
+from unlearn_bench.analysis.verdict import NONE as NO_VERDICT
+from unlearn_bench.report.findings import (
+    Note,
+    caveat,
+    descriptive_seeds,
+    positive_control,
+    worst_classes,
+)
+from unlearn_bench.report.text import (
+    NONE,
+    band_text,
+    format_gap,
+    format_value,
+    label,
+    marked_heading,
+    share,
+)
 
 _MIN_FALSE_POSITIVES = 10
 # Names of the primary metrics for a narrow column.
@@ -101,11 +101,20 @@ class Glance:
 def glance(section: Section) -> Glance:
     """Gather a section's first screen; what was not measured is left out."""
     return Glance(
-        _standing(section), _groups(section), _legend(section), _columns(section),
+        _standing(section),
+        _groups(section),
+        _legend(section),
+        _columns(section),
         tuple(_comparison(section, row.method) for row in _methods(section)),
-        tuple([*positive_control(section), *_worst_class(section), *_evidence(section),
-               *_cost(section)]),
-    )  # fmt: skip
+        tuple(
+            [
+                *positive_control(section),
+                *_worst_class(section),
+                *_evidence(section),
+                *_cost(section),
+            ]
+        ),
+    )
 
 
 def verdict_text(verdict: Verdict) -> str:

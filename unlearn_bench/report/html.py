@@ -13,6 +13,16 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from unlearn_bench.analysis.table import (
+    ACCURACIES,
+    DAMAGE_POINTS,
+    DISTANCE,
+    MIA_AUC,
+    TIME_RATIO,
+    Row,
+    Section,
+)
+from unlearn_bench.analysis.verdict import verdicts
 from unlearn_bench.report.download import methods_csv
 from unlearn_bench.report.figures import OVERALL, Figure, inline
 from unlearn_bench.report.figures.ranking import why_absent
@@ -28,15 +38,6 @@ from unlearn_bench.report.findings import (
 from unlearn_bench.report.glance import Glance, glance, verdict_text
 from unlearn_bench.report.legacy import WARNING, legacy_table
 from unlearn_bench.report.provenance import Report
-from unlearn_bench.report.table import (
-    ACCURACIES,
-    DAMAGE_POINTS,
-    DISTANCE,
-    MIA_AUC,
-    TIME_RATIO,
-    Row,
-    Section,
-)
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -53,7 +54,6 @@ from unlearn_bench.report.text import (
     section_title,
     seeds_text,
 )
-from unlearn_bench.report.verdict import verdicts
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -136,9 +136,12 @@ def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
 
     loader = PackageLoader("unlearn_bench.report", "templates")
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"breakable": _breakable, "typeset": _typeset}
     script = loader.get_source(environment, "report.js")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -212,17 +215,22 @@ def _figures(figures: Sequence[Figure]) -> tuple[Mapping[str, Any], ...]:
             places.append("" if paired else "beside")
     return tuple(
         {
-            "svg": inline(figure.svg), "title": figure.title, "caption": figure.caption,
-            "place": place, "name": figure.name, "data": _download(figure.data),
+            "svg": inline(figure.svg),
+            "title": figure.title,
+            "caption": figure.caption,
+            "place": place,
+            "name": figure.name,
+            "data": _download(figure.data),
         }
         for figure, place in zip(figures, places, strict=True)
-    )  # fmt: skip
+    )
 
 
 def _match(figure: Figure, following: Figure) -> bool:
     """Whether two figures side by side leave no hole beneath the lower one."""
-    low, high = sorted(float(f.svg.partition('height="')[2].partition("pt")[0])
-                       for f in (figure, following))  # fmt: skip
+    low, high = sorted(
+        float(f.svg.partition('height="')[2].partition("pt")[0]) for f in (figure, following)
+    )
     return not following.wide and high < _MOST_TALLER * low
 
 
@@ -246,17 +254,28 @@ def _main(report: Report) -> _Main:
         for place in range(len(section.table.rows))
     )
     names = ["Model, data, scenario"] if several else []
-    facets = tuple(
-        _Facet(key, name, tuple(dict.fromkeys(dict(line.facets)[key] for line in lines)))
-        for key, name in (
-            ("kind", "Kind"), ("access", "Access"), ("family", "Family"), ("model", "Model"),
-            ("dataset", "Dataset"), ("scenario", "Scenario"),
+    facets = (
+        tuple(
+            _Facet(key, name, tuple(dict.fromkeys(dict(line.facets)[key] for line in lines)))
+            for key, name in (
+                ("kind", "Kind"),
+                ("access", "Access"),
+                ("family", "Family"),
+                ("model", "Model"),
+                ("dataset", "Dataset"),
+                ("scenario", "Scenario"),
+            )
         )
-    ) if lines else ()  # fmt: skip
+        if lines
+        else ()
+    )
     headings = (
-        ("Method", ""), *((name, "") for name in names), ("Verdict", ""),
-        *map(_heading, columns), ("Seeds", ""),
-    )  # fmt: skip
+        ("Method", ""),
+        *((name, "") for name in names),
+        ("Verdict", ""),
+        *map(_heading, columns),
+        ("Seeds", ""),
+    )
     download = _download(methods_csv(report, shown))
     return _Main(headings, lines, facets, download, _reading(report.sections))
 
@@ -309,13 +328,21 @@ def _line(
     if row.kind != "method":
         detail = _KINDS[row.kind].lower()
     return _Line(
-        _anchor(number, place), row.method, detail, tuple(tags), tuple(cells), " ".join(classes),
+        _anchor(number, place),
+        row.method,
+        detail,
+        tuple(tags),
+        tuple(cells),
+        " ".join(classes),
         (
-            ("kind", _KINDS[row.kind]), ("access", access or _UNKNOWN),
-            ("family", family or _UNKNOWN), ("model", section.model),
-            ("dataset", section.dataset), ("scenario", section.scenario),
+            ("kind", _KINDS[row.kind]),
+            ("access", access or _UNKNOWN),
+            ("family", family or _UNKNOWN),
+            ("model", section.model),
+            ("dataset", section.dataset),
+            ("scenario", section.scenario),
         ),
-    )  # fmt: skip
+    )
 
 
 def _verdict_cell(section: Section, row: Row) -> _Cell:

@@ -11,14 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from unlearn_bench.report.findings import (
-    caveat,
-    distance_definition,
-    headline,
-    overview_headline,
-)
-from unlearn_bench.report.provenance import Provenance, Report
-from unlearn_bench.report.table import (
+from unlearn_bench.analysis.table import (
     DAMAGE_POINTS,
     DISTANCE,
     MIA_AUC,
@@ -26,16 +19,7 @@ from unlearn_bench.report.table import (
     Row,
     Section,
 )
-from unlearn_bench.report.text import (
-    NONE,
-    cell_text,
-    heading,
-    main_columns,
-    overview_table,
-    section_title,
-    seeds_text,
-)
-from unlearn_bench.report.verdict import (
+from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
     FAKES,
@@ -45,6 +29,22 @@ from unlearn_bench.report.verdict import (
     UNDECIDED,
     Verdict,
     verdicts,
+)
+from unlearn_bench.report.findings import (
+    caveat,
+    distance_definition,
+    headline,
+    overview_headline,
+)
+from unlearn_bench.report.provenance import Provenance, Report
+from unlearn_bench.report.text import (
+    NONE,
+    cell_text,
+    heading,
+    main_columns,
+    overview_table,
+    section_title,
+    seeds_text,
 )
 
 # Lines of \footnotesize that fit a page of letter paper, below a caption of ten lines.
@@ -80,22 +80,41 @@ _SHORT = {
 }
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "†": r"$^\dagger$",
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "†": r"$^\dagger$",
     '"': "''",  # OT1, which a paper may use, has no such character
-    "±": r"$\pm$", "−": r"$-$", "–": "--", "—": "---", "’": "'", "·": r"$\cdot$", "×": r"$\times$",
-    "≥": r"$\geq$", "≤": r"$\leq$", "`": r"\textasciigrave{}", "\u00a0": "~", "…": r"\dots{}",
-}  # fmt: skip
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "—": "---",
+    "’": "'",
+    "·": r"$\cdot$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "`": r"\textasciigrave{}",
+    "\u00a0": "~",
+    "…": r"\dots{}",
+}
 
 
 def render(report: Report) -> str:
     """Render all sections; a report without any says so in a sentence."""
     tables = [
-        table
-        for section in report.sections
-        for table in _section(section, report.provenance)
-    ]  # fmt: skip
+        table for section in report.sections for table in _section(section, report.provenance)
+    ]
     if len(report.sections) > 1:
         tables = [*_overview(report.sections), *tables]
     if not tables:
@@ -126,10 +145,11 @@ def distinguished(section: Section) -> frozenset[str]:
     """
     damaged = {row.method for row in section.table.rows if row.damage is not None}
     earned = [
-        v for v in verdicts(section)
+        v
+        for v in verdicts(section)
         if v.verdict == INDISTINGUISHABLE
         or (v.verdict == DESCRIPTIVE and not v.apart and NO_POWER not in v.missing)
-    ]  # fmt: skip
+    ]
     if any(v.method in FAKES for v in earned):
         return frozenset()
     return frozenset(v.method for v in earned if v.kind == "method") - damaged
@@ -213,20 +233,27 @@ def _tables(
             if number in ends and number > start:
                 body.append(r"\midrule")
             body.append(rows[number] + r" \\")
-        yield "\n".join([
-            r"\begin{table*}[tp]",
-            r"\centering\footnotesize",
-            rf"\caption{{{caption}}}" if part == 0 else
-            rf"\caption{{Table~\ref{{tab:{label}}}, part {part + 1} of {len(starts)}.}}",
-            rf"\label{{tab:{label}{'' if part == 0 else f'-{part + 1}'}}}",
-            r"\smallskip",
-            # Not wider than the text, and never blown up to it.
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule", head + r" \\", r"\midrule", *body, r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table*}",
-        ])  # fmt: skip
+        yield "\n".join(
+            [
+                r"\begin{table*}[tp]",
+                r"\centering\footnotesize",
+                rf"\caption{{{caption}}}"
+                if part == 0
+                else rf"\caption{{Table~\ref{{tab:{label}}}, part {part + 1} of {len(starts)}.}}",
+                rf"\label{{tab:{label}{'' if part == 0 else f'-{part + 1}'}}}",
+                r"\smallskip",
+                # Not wider than the text, and never blown up to it.
+                r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+                rf"\begin{{tabular}}{{{align}}}",
+                r"\toprule",
+                head + r" \\",
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}}",
+                r"\end{table*}",
+            ]
+        )
 
 
 def _number(text: str) -> str:
@@ -244,8 +271,11 @@ def _verdict(row: Row, verdict: Verdict | None) -> str:
     if not row.seeds:
         return "failed" if row.failed else "--"
     if verdict is None or verdict.verdict not in (
-        INDISTINGUISHABLE, UNDECIDED, DISTINGUISHABLE, DESCRIPTIVE,
-    ):  # fmt: skip
+        INDISTINGUISHABLE,
+        UNDECIDED,
+        DISTINGUISHABLE,
+        DESCRIPTIVE,
+    ):
         return "--"
     if verdict.verdict == DESCRIPTIVE:
         return f"told apart ({len(verdict.apart)})" if verdict.apart else "not told apart"

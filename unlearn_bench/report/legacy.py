@@ -1,8 +1,8 @@
 """The appendix of legacy metrics: what papers report, and why it misleads."""
 
-from unlearn_bench.report.table import Section
+from unlearn_bench.analysis.table import Section
+from unlearn_bench.analysis.verdict import FAKES
 from unlearn_bench.report.text import TextTable, cell_text, label
-from unlearn_bench.report.verdict import FAKES
 
 WARNING = (
     "Papers report these attacks, so they are here, in an appendix, and enter no verdict. They are "

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures import Figure
 from unlearn_bench.report.findings import (
     caveat,
@@ -13,7 +14,6 @@ from unlearn_bench.report.findings import (
     run_gaps,
 )
 from unlearn_bench.report.provenance import Report
-from unlearn_bench.report.table import Section
 from unlearn_bench.report.text import (
     MEASURED,
     TextTable,

@@ -11,19 +11,20 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn_bench.curves import read_curves
-from unlearn_bench.quantities import in_order
-from unlearn_bench.report.table import Section, sections
-from unlearn_bench.results import COLUMNS, read_records, read_suite
+from unlearn_bench.analysis.table import Section, sections
+from unlearn_bench.core.quantities import in_order
+from unlearn_bench.results.curves import read_curves
+from unlearn_bench.results.records import COLUMNS, read_records, read_suite
 
 WEIGHTS = "weights.csv"
 # Hex digits of a SHA-256 that are shown; the files of the folder hold them in full.
 _SHOWN = 12
 # What a reproduce line leaves to its reader.
 _VARIABLES = (
-    ("DATA_ROOT", "the folder of the data"), ("ORIGINAL", "the file of the original weights"),
+    ("DATA_ROOT", "the folder of the data"),
+    ("ORIGINAL", "the file of the original weights"),
     ("UNLEARNED", "the folder of the unlearned weights"),
-)  # fmt: skip
+)
 # From this many on, hashes are counted and not listed.
 _MANY = 12
 
@@ -236,24 +237,33 @@ def _provenance(
         ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else ""),
         ("Original", _given(original)),
         ("Retraining" if original else "Training", recipe),
-        ("Unlearned models", "; ".join(
-            f"{label}: {_given(mapping(file))}"
-            for label, file in mapping(origin.get("unlearned")).items()
-        )),
+        (
+            "Unlearned models",
+            "; ".join(
+                f"{label}: {_given(mapping(file))}"
+                for label, file in mapping(origin.get("unlearned")).items()
+            ),
+        ),
         ("Data", _hashes(mapping(origin.get("data")).items())),
         *_inputs(mapping(origin.get("inputs"))),
         ("Method files", _hashes(mapping(origin.get("method_files")).items())),
         ("Plug-in files", _hashes(mapping(origin.get("plugins")).items())),
         # One original serves every scenario.
-        ("Original weights", _weights(
-            (f"{run.dataset} · {run.model} · seed {run.seed}", run.original) for run in runs
-        )),
-        ("Retrained weights", _weights(
-            (f"{run.dataset} · {run.model} · {run.scenario} · seed {run.seed}", run.retrained)
-            for run in runs
-        )),
+        (
+            "Original weights",
+            _weights(
+                (f"{run.dataset} · {run.model} · seed {run.seed}", run.original) for run in runs
+            ),
+        ),
+        (
+            "Retrained weights",
+            _weights(
+                (f"{run.dataset} · {run.model} · {run.scenario} · seed {run.seed}", run.retrained)
+                for run in runs
+            ),
+        ),
         ("Methods not asked for", ", ".join(not_asked)),
-    )  # fmt: skip
+    )
     return Provenance(
         name=str(suite.get("name", "")),
         description=str(suite.get("description") or ""),

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unlearn_bench.report.estimate import Estimate
-from unlearn_bench.report.table import (
+from unlearn_bench.analysis.estimate import Estimate
+from unlearn_bench.analysis.table import (
     ACCURACIES,
     DAMAGE_POINTS,
     DISTANCE,
@@ -14,7 +14,7 @@ from unlearn_bench.report.table import (
     Row,
     Section,
 )
-from unlearn_bench.report.verdict import PRIMARY, fooled, retrain_band, verdicts
+from unlearn_bench.analysis.verdict import PRIMARY, fooled, retrain_band, verdicts
 
 NONE = "–"
 _REFERENCE = "0 (reference)"
@@ -196,9 +196,12 @@ def brief_table(section: Section, finding: str) -> TextTable:
 
 
 _BRIEF = {
-    DISTANCE: "Distance, points", TIME_RATIO: "Time, %", "wall_seconds": "Time",
-    "forget_accuracy": "Forget acc., %", "retain_accuracy": "Retain acc., %",
-}  # fmt: skip
+    DISTANCE: "Distance, points",
+    TIME_RATIO: "Time, %",
+    "wall_seconds": "Time",
+    "forget_accuracy": "Forget acc., %",
+    "retain_accuracy": "Retain acc., %",
+}
 
 
 def cell_text(section: Section, row: Row, column: str) -> str:
@@ -232,9 +235,12 @@ def text_table(section: Section, finding: str, columns: Sequence[str]) -> TextTa
         rows.append((_name_text(row), *cells, seeds_text(row)))
     nearest = [i for i, row in enumerate(section.table.rows) if row in section.ranking[:1]]
     return TextTable(
-        section_title(section), finding, ("Method", *map(heading, columns), "Seeds"), tuple(rows),
+        section_title(section),
+        finding,
+        ("Method", *map(heading, columns), "Seeds"),
+        tuple(rows),
         marked=frozenset((i, j) for i in nearest for j in (0, 1)),
-    )  # fmt: skip
+    )
 
 
 def reading(section: Section) -> str:

@@ -57,9 +57,13 @@ def climb(model, ctx, batch_norm="eval", epochs=1):
 
 @method("sound", access=Access.BOTH)
 def sound(
-    model: nn.Module, ctx: Context, *, lr: PositiveFloat = 1e-3, batch_size: PositiveInt = 32,
+    model: nn.Module,
+    ctx: Context,
+    *,
+    lr: PositiveFloat = 1e-3,
+    batch_size: PositiveInt = 32,
     momentum: float = 0.9,
-):  # fmt: skip
+):
     """Ascend on F, descend on R.
 
     Args:

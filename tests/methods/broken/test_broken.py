@@ -2,12 +2,12 @@
 
 Where a mistake cannot be seen from outside, a test of the mechanics or the harness rules it out:
 
-- masks that leak through weight decay and momentum: ``tests/mechanics/test_mechanics.py``;
+- masks that leak through weight decay and momentum: ``tests/toolkit/test_mechanics.py``;
 - KL that is divided by the number of classes, attacks that clip normalised inputs: there too;
-- a network that is not the one that its name says: ``tests/test_models.py``;
-- evaluation within the method's time: ``tests/test_runner.py``; clocks that do not wait for the
-  GPU: ``tests/test_cost.py``;
-- augmentation that is replayed by the splits themselves: ``tests/test_context.py``.
+- a network that is not the one that its name says: ``tests/training/test_models.py``;
+- evaluation within the method's time: ``tests/execution/test_run.py``; clocks that do not
+  wait for the GPU: ``tests/measure/test_clock.py``;
+- augmentation that is replayed by the splits themselves: ``tests/toolkit/test_context.py``.
 """
 
 from dataclasses import replace
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_bench import registry
 from unlearn_bench.conformance import CHECKS, examine
+from unlearn_bench.plugins import registry
 
 PLANTED = Path(__file__).with_name("planted.py")
 

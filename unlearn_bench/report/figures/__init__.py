@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures import (
     accuracy,
     classes,
@@ -19,7 +20,6 @@ from unlearn_bench.report.figures import (
     training,
 )
 from unlearn_bench.report.figures.canvas import RC, Figure, Look, inline, looks
-from unlearn_bench.report.table import Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def draw(
 
     Args:
         sections: What was measured.
-        curves: Points of all curves, as :func:`unlearn_bench.curves.read_curves` gives them.
+        curves: Points of all curves, from :func:`unlearn_bench.results.curves.read_curves`.
     """
     if not any(row.seeds for section in sections for row in section.table.rows):
         return {}

@@ -2,6 +2,8 @@
 
 from matplotlib.patches import Rectangle
 
+from unlearn_bench.analysis.table import ORIGINAL, Section, seeds_of
+from unlearn_bench.analysis.verdict import retrain_band
 from unlearn_bench.report.figures.canvas import (
     GRID,
     MUTED,
@@ -19,8 +21,6 @@ from unlearn_bench.report.figures.canvas import (
     write_labels,
 )
 from unlearn_bench.report.findings import accuracy_title
-from unlearn_bench.report.table import ORIGINAL, Section, seeds_of
-from unlearn_bench.report.verdict import retrain_band
 
 _AXES = {"forget_accuracy": 0.01, "retain_accuracy": 0.005}
 
@@ -72,9 +72,10 @@ def draw(section: Section, look: Look) -> Figure | None:
         if None not in widths:
             x, y = (100 * (width or 0.0) for width in widths)
             axes.add_patch(
-                Rectangle((-x, -y), 2 * x, 2 * y, facecolor=GRID, edgecolor=MUTED, lw=0.6,
-                          zorder=0.5)
-            )  # fmt: skip
+                Rectangle(
+                    (-x, -y), 2 * x, 2 * y, facecolor=GRID, edgecolor=MUTED, lw=0.6, zorder=0.5
+                )
+            )
             words += f" The shaded region, ± {x:.1f} and ± {y:.1f} points, is the retrain band."
     name_axes(axes, *names)
     labels, marks = scatter(axes, section, points, look)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from unlearn_bench.report.table import ORIGINAL, Section
+from unlearn_bench.analysis.table import ORIGINAL, Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +27,12 @@ INK, MUTED, GRID, PAPER = "#1b1c1f", "#5f636c", "#e3e3df", "#fffffe"
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 _VARIABLES = {
-    INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)",
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--rule)",
+    PAPER: "var(--paper)",
     **{colour: f"var(--c{i})" for i, colour in enumerate(PALETTE)},
-}  # fmt: skip
+}
 LOSS, GAIN = PALETTE[3], PALETTE[0]
 SIZE = (5.0, 4.1)
 # Characters of a title that fit an inch of width.
@@ -165,9 +168,13 @@ def settle(canvas: "Canvas", title: str) -> None:
 
 
 def finish(
-    canvas: "Canvas", title: str, caption: str, data: "pd.DataFrame",
-    names: Mapping[str, str] | None = None, wide: bool = False,
-) -> Figure:  # fmt: skip
+    canvas: "Canvas",
+    title: str,
+    caption: str,
+    data: "pd.DataFrame",
+    names: Mapping[str, str] | None = None,
+    wide: bool = False,
+) -> Figure:
     """Write a settled drawing into files.
 
     Args:
@@ -241,13 +248,20 @@ def scatter(
         x, y = float(of_row["x"].mean()), float(of_row["y"].mean())
         common: dict[str, Any] = {"color": colour, "marker": marker, "clip_on": False}
         if several:
-            axes.scatter(of_row["x"], of_row["y"], s=_SEED_SIZE, alpha=0.5, linewidth=0, zorder=3,
-                         **common)  # fmt: skip
+            axes.scatter(
+                of_row["x"], of_row["y"], s=_SEED_SIZE, alpha=0.5, linewidth=0, zorder=3, **common
+            )
         is_reference = row.method == section.reference
         axes.scatter(
-            [x], [y], s=_STAR_SIZE if is_reference else _MEAN_SIZE, edgecolor=PAPER,
-            linewidth=0.8, zorder=4, gid=f"mark-{number}", **common,
-        )  # fmt: skip
+            [x],
+            [y],
+            s=_STAR_SIZE if is_reference else _MEAN_SIZE,
+            edgecolor=PAPER,
+            linewidth=0.8,
+            zorder=4,
+            gid=f"mark-{number}",
+            **common,
+        )
         names[f"mark-{number}"] = row.method
         labels.append(Label(row.method, x, y, bold=is_reference))
     return labels, names

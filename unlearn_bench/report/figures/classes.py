@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from unlearn_bench.analysis.table import DAMAGE_POINTS, Section
 from unlearn_bench.report.figures.canvas import (
     GAIN,
     GRID,
@@ -14,7 +15,6 @@ from unlearn_bench.report.figures.canvas import (
     seeds_reading,
     settle,
 )
-from unlearn_bench.report.table import DAMAGE_POINTS, Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,25 +108,39 @@ def _heat_map(
     share = np.clip(np.nan_to_num(values.to_numpy()) / 100, -1, 1)
     share[np.abs(share) < 0.005] = 0
     positive, negative = to_rgb(LOSS if unit == "points_lost" else GAIN), to_rgb(GAIN)
-    shades = LinearSegmentedColormap.from_list("strength", [
-        (0.0, (*negative, 0.85)), (0.5, (*negative, 0.0)),
-        (0.5, (*positive, 0.0)), (1.0, (*positive, 0.85)),
-    ])  # fmt: skip
+    shades = LinearSegmentedColormap.from_list(
+        "strength",
+        [
+            (0.0, (*negative, 0.85)),
+            (0.5, (*negative, 0.0)),
+            (0.5, (*positive, 0.0)),
+            (1.0, (*positive, 0.85)),
+        ],
+    )
     seaborn.heatmap(
         # The square root lets a loss of 4 points be seen, at a fifth of full strength.
-        np.sign(share) * np.sqrt(np.abs(share)), vmin=-1, vmax=1, cmap=shades, cbar=False,
-        linewidths=0.5, linecolor=GRID, ax=axes,
-        annot=[[_points(value) for value in row] for row in values.to_numpy()], fmt="",
+        np.sign(share) * np.sqrt(np.abs(share)),
+        vmin=-1,
+        vmax=1,
+        cmap=shades,
+        cbar=False,
+        linewidths=0.5,
+        linecolor=GRID,
+        ax=axes,
+        annot=[[_points(value) for value in row] for row in values.to_numpy()],
+        fmt="",
         annot_kws={"fontsize": 7.5, "color": INK},
-    )  # fmt: skip
+    )
     axes.set_xticks([j + 0.5 for j in range(columns)], list(values.columns), rotation=0)
-    axes.set_yticks([i + 0.5 for i in range(len(values))], list(values.index), fontsize=8.5,
-                    rotation=0)  # fmt: skip
+    axes.set_yticks(
+        [i + 0.5 for i in range(len(values))], list(values.index), fontsize=8.5, rotation=0
+    )
     axes.tick_params(length=0)
     crowded = sum(map(len, values.columns)) > 8 * size[0]
     if crowded:
-        axes.set_xticks(axes.get_xticks(), list(values.columns), rotation=45, ha="right",
-                        rotation_mode="anchor")  # fmt: skip
+        axes.set_xticks(
+            axes.get_xticks(), list(values.columns), rotation=45, ha="right", rotation_mode="anchor"
+        )
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -108,15 +108,22 @@ def place_labels(
             ties += _tie(box, (x, y))
         arrow = {"arrowstyle": "-", "lw": 0.7, "color": line, "shrinkA": 1, "shrinkB": 5}
         axes.annotate(
-            label.text, (label.x, label.y), (gap * dx, gap * dy), textcoords="offset points",
+            label.text,
+            (label.x, label.y),
+            (gap * dx, gap * dy),
+            textcoords="offset points",
             # Anchored towards the point: a reader's narrower font then keeps the same gap.
             ha={1: "left", -1: "right", 0: "center"}[_sign(dx)],
             va={1: "bottom", -1: "top", 0: "center"}[_sign(dy)],
-            fontsize=_FONT_SIZE, fontweight=weight, color=ink, zorder=5, annotation_clip=False,
+            fontsize=_FONT_SIZE,
+            fontweight=weight,
+            color=ink,
+            zorder=5,
+            annotation_clip=False,
             arrowprops=arrow if has_line else None,
             # A wash of paper, so that no line of the axes strikes the word out.
             bbox={"facecolor": paper, "alpha": 0.8, "linewidth": 0, "pad": 0.6},
-        )  # fmt: skip
+        )
     return left_out
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.ticker import MaxNLocator
 
+from unlearn_bench.analysis.table import TIME_RATIO, Section
 from unlearn_bench.report.figures.canvas import (
     INK,
     MUTED,
@@ -15,7 +16,6 @@ from unlearn_bench.report.figures.canvas import (
     seeds_reading,
     settle,
 )
-from unlearn_bench.report.table import TIME_RATIO, Section
 from unlearn_bench.report.text import share
 
 _TOTAL, _ONCE = "wall_seconds", "wall_seconds_precompute"
@@ -34,10 +34,19 @@ def draw(section: Section, look: Look) -> Figure | None:
     canvas, axes = new_canvas((5.0, 1.5 + 0.2 * len(seconds)))
     places = range(len(seconds))
     # A bar of no length would still show its edge.
-    axes.barh(places, once.where(once > 0), color=PALETTE[1], height=0.66, hatch="////",
-              edgecolor=INK, linewidth=0.3, label="once, before any request")  # fmt: skip
-    axes.barh(places, total - once, left=once, color=PALETTE[0], height=0.66,
-              label="for each request")  # fmt: skip
+    axes.barh(
+        places,
+        once.where(once > 0),
+        color=PALETTE[1],
+        height=0.66,
+        hatch="////",
+        edgecolor=INK,
+        linewidth=0.3,
+        label="once, before any request",
+    )
+    axes.barh(
+        places, total - once, left=once, color=PALETTE[0], height=0.66, label="for each request"
+    )
     axes.set_yticks(list(places), list(seconds.index), fontsize=8.5)
     for tick, name in zip(axes.get_yticklabels(), seconds.index, strict=True):
         if name == section.reference:

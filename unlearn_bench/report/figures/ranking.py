@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from unlearn_bench.analysis.table import DISTANCE, Section
 from unlearn_bench.report.figures.canvas import (
     GRID,
     INK,
@@ -15,7 +16,6 @@ from unlearn_bench.report.figures.canvas import (
     new_canvas,
     settle,
 )
-from unlearn_bench.report.table import DISTANCE, Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +79,13 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     canvas, axes = new_canvas((5.0, 1.5 + 0.2 * methods))
     places = list(range(methods))
     axes.axvspan(mean.iloc[0], mean.iloc[0] + width, color=GRID, alpha=0.7, lw=0, zorder=0.4)
-    axes.hlines(places, (mean - width / 2).clip(lower=1), (mean + width / 2).clip(upper=methods),
-                color=MUTED, lw=1)  # fmt: skip
+    axes.hlines(
+        places,
+        (mean - width / 2).clip(lower=1),
+        (mean + width / 2).clip(upper=methods),
+        color=MUTED,
+        lw=1,
+    )
     for place, (name, rank) in enumerate(mean.items()):
         colour, marker = look.get(str(name), (PALETTE[0], "o"))
         axes.scatter([rank], [place], s=34, color=colour, marker=marker, zorder=3, clip_on=False)
@@ -113,9 +118,11 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     )
     ranked = set(mean.index)
     absent = [
-        row.method for section in sections for row in section.table.of_kind("method")
+        row.method
+        for section in sections
+        for row in section.table.of_kind("method")
         if row.method not in ranked
-    ]  # fmt: skip
+    ]
     if absent:
         everywhere = "seed" if len(sections) == 1 else "seed and scenario"
         names = joined(dict.fromkeys(absent), most=30)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from unlearn_bench.curves import ROC
+from unlearn_bench.analysis.table import MIA_AUC, ORIGINAL, Section
 from unlearn_bench.report.figures.canvas import (
     GRID,
     INK,
@@ -19,7 +19,7 @@ from unlearn_bench.report.figures.canvas import (
     settle,
 )
 from unlearn_bench.report.findings import roc_title
-from unlearn_bench.report.table import MIA_AUC, ORIGINAL, Section
+from unlearn_bench.results.curves import ROC
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +42,15 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     n = int(own["n"].min())
     grid = np.unique(np.geomspace(1, n, 60).round()) / n
     means = {
-        name: np.mean([
-            np.interp(grid, of_seed["x"], of_seed["y"])
-            for _, of_seed in own[own["method"] == name].groupby("seed")
-        ], axis=0)
+        name: np.mean(
+            [
+                np.interp(grid, of_seed["x"], of_seed["y"])
+                for _, of_seed in own[own["method"] == name].groupby("seed")
+            ],
+            axis=0,
+        )
         for name in rows
-    }  # fmt: skip
+    }
     low = 0.5 / n
     canvas, axes = new_canvas()
     axes.set(xscale="log", yscale="log", xlim=(grid[0], 1.02), ylim=(max(low, 1e-4), 1.15))
@@ -62,14 +65,25 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
         clipped = np.maximum(rates, axes.get_ylim()[0])
         if name in (section.reference, ORIGINAL):
             dashed = name == ORIGINAL
-            axes.plot(grid, clipped, color=INK, lw=1.6, ls="--" if dashed else "-", zorder=4,
-                      label=name)  # fmt: skip
+            axes.plot(
+                grid, clipped, color=INK, lw=1.6, ls="--" if dashed else "-", zorder=4, label=name
+            )
         elif name in stressed:
             _, marker = look_of(section, look, name)
             place = stressed.index(name)
             # Begun at different points, so that the marks of like curves do not hide each other.
-            axes.plot(grid, clipped, color=colours[place], marker=marker, markevery=(place, 5),
-                      ms=4.5, lw=1.3, zorder=3, label=name, markeredgecolor="none")  # fmt: skip
+            axes.plot(
+                grid,
+                clipped,
+                color=colours[place],
+                marker=marker,
+                markevery=(place, 5),
+                ms=4.5,
+                lw=1.3,
+                zorder=3,
+                label=name,
+                markeredgecolor="none",
+            )
         elif rows[name].kind == "method":
             axes.plot(grid, clipped, color=MUTED, lw=0.5, alpha=0.45, zorder=2)
     handles, names = axes.get_legend_handles_labels()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from unlearn_bench.curves import TRAINING
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures.canvas import (
     MUTED,
     PALETTE,
@@ -14,7 +14,7 @@ from unlearn_bench.report.figures.canvas import (
     seeds_reading,
     settle,
 )
-from unlearn_bench.report.table import Section
+from unlearn_bench.results.curves import TRAINING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,10 +74,16 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     if crowded:
         words += f" Of {joined(crowded, most=30)} the first {_SERIES} quantities are shown."
     settle(canvas, title)
-    data = pd.concat([
-        points.rename("mean").rename_axis("step").reset_index().assign(method=method, series=name)
-        for method, series in panels.items() for name, points in series
-    ])[["method", "series", "step", "mean"]]  # fmt: skip
+    data = pd.concat(
+        [
+            points.rename("mean")
+            .rename_axis("step")
+            .reset_index()
+            .assign(method=method, series=name)
+            for method, series in panels.items()
+            for name, points in series
+        ]
+    )[["method", "series", "step", "mean"]]
     # The download holds as many points as the drawing; curves.parquet has every seed's.
     place = data.groupby(["method", "series"], sort=False).cumcount(ascending=False)
     length = data.groupby(["method", "series"], sort=False)["mean"].transform("size")
@@ -108,9 +114,14 @@ def _panel(axes: "Axes", method: str, series: "list[tuple[str, pd.Series[float]]
         kept = points.iloc[sorted({0, *range(len(points) - 1, -1, -stride)})] / largest
         axes.plot(kept.index, kept, color=colour, lw=1.2, ls=("-", "--", ":")[place])
         axes.text(
-            0, 1.02 + 0.13 * (len(series) - 1 - place), f"{name} {_short(first)} → {_short(last)}",
-            transform=axes.transAxes, fontsize=7.2, color=colour, va="bottom",
-        )  # fmt: skip
+            0,
+            1.02 + 0.13 * (len(series) - 1 - place),
+            f"{name} {_short(first)} → {_short(last)}",
+            transform=axes.transAxes,
+            fontsize=7.2,
+            color=colour,
+            va="bottom",
+        )
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.set_yticks([])
     below = any(points.min() < 0 for _, points in series)

@@ -1,0 +1,280 @@
+"""Verdicts on invented runs: retrainings, fakes, and what is missing."""
+
+import csv
+import random
+
+import pytest
+
+from unlearn_bench.analysis.table import sections
+from unlearn_bench.analysis.verdict import (
+    NO_POWER,
+    PRIMARY,
+    exposing,
+    fooled,
+    passing_fakes,
+    powerless,
+    verdicts,
+)
+from unlearn_bench.report import write_report
+from unlearn_bench.report.findings import caveat, headline, notes
+from unlearn_bench.report.glance import glance
+from unlearn_bench.report.text import band_reading, band_table
+from unlearn_bench.results.records import Record, table
+
+# Mean and spread over seeds of a retraining, and what the original has instead.
+RETRAINED = {
+    "test_retain_accuracy": (0.90, 0.004),
+    "test_forget_accuracy": (0.0, 0.0),
+    "forget_accuracy": (0.0, 0.0),
+    "mia_loss_auc": (0.50, 0.01),
+    "probe_recall": (0.60, 0.02),
+    "relearn_time_features": (60.0, 4.0),
+    "bn_recovery": (0.0, 0.0),
+}
+KNOWING = {
+    "test_forget_accuracy": 0.88,
+    "forget_accuracy": 1.0,
+    "mia_loss_auc": 0.75,
+    "probe_recall": 0.85,
+    "relearn_time_features": 10.0,
+    "bn_recovery": 1.0,
+}
+# Untouched weights with the class hidden behind the output.
+FAKE = {name: KNOWING[name] for name in ("probe_recall", "relearn_time_features")}
+
+
+@pytest.fixture
+def section(run):
+    def make(seeds, **rows):
+        rng = random.Random(3)
+        kinds = {"retrain": "reference", "pbu": "method"}
+        known = {"retrain": {}, "retrain_other_seed": {}, "original": KNOWING, "logit_mask": FAKE}
+        runs = []
+        for method, changed in (known | rows).items():
+            for seed in range(seeds):
+                values = {
+                    name: changed.get(name, mean) + rng.gauss(0, spread)
+                    for name, (mean, spread) in RETRAINED.items()
+                    if changed.get(name, mean) is not None
+                }
+                records = [
+                    Record("bn_recovery", split, values["bn_recovery"])
+                    for split in ("forget", "test_forget")
+                    if "bn_recovery" in values
+                ]
+                values.pop("bn_recovery", None)
+                values |= {"zrf": changed.get("zrf", 0.9)}
+                kind = kinds.get(method, "control" if method in known else "method")
+                runs.append(run(method, seed, kind=kind, records=tuple(records), **values))
+        (only,) = sections(table(runs))
+        return only
+
+    return make
+
+
+def by_method(section):
+    return {v.method: v for v in verdicts(section)}
+
+
+def test_another_retraining_cannot_be_told_from_retraining(section):
+    found = by_method(section(24, pbu={}))
+    assert found["pbu"].verdict == found["retrain_other_seed"].verdict == "INDISTINGUISHABLE"
+
+
+def test_a_difference_is_named(section):
+    found = by_method(section(8, pbu={"probe_recall": 0.85}))
+    assert found["pbu"].verdict == "DISTINGUISHABLE" and found["pbu"].apart == ("probe_recall",)
+    assert set(found["logit_mask"].apart) == {"probe_recall", "relearn_time_features"}
+    assert "forget_accuracy" in found["original"].apart
+
+
+def test_what_is_neither_is_undecided_and_says_why(section):
+    found = by_method(section(8, pbu={"probe_recall": 0.64}))["pbu"]
+    assert found.verdict == "UNDECIDED"
+    assert any("probe_recall is not settled by 8 seeds" in text for text in found.missing)
+
+
+def test_an_unmeasured_metric_is_no_success(section):
+    found = by_method(section(24, pbu={"probe_recall": None}))["pbu"]
+    assert found.verdict == "UNDECIDED" and "probe_recall was not measured" in found.missing
+
+
+def test_without_power_nothing_is_indistinguishable(section):
+    blind = {"mia_loss_auc": 0.5, "probe_recall": 0.6, "relearn_time_features": 60.0}
+    found = section(24, original=KNOWING | blind, pbu={})
+    assert set(powerless(found)) >= set(blind)
+    verdict = by_method(found)["pbu"]
+    assert verdict.verdict == "UNDECIDED" and any("power" in text for text in verdict.missing)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "word"), [(1, "no verdict"), (3, "descriptive only"), (7, "descriptive only")]
+)
+def test_few_seeds_give_no_verdict(section, seeds, word):
+    found = by_method(section(seeds, pbu={"forget_accuracy": 1.0}))["pbu"]
+    assert found.verdict == word
+    assert found.apart == (("forget_accuracy",) if seeds > 1 else ())
+    assert any("seed" in text for text in found.missing)
+
+
+def test_few_seeds_without_power_are_no_evidence_either(section):
+    blind = {"mia_loss_auc": 0.5, "probe_recall": 0.6, "relearn_time_features": 60.0}
+    found = section(3, original=KNOWING | blind, logit_mask={}, pbu={}, far=KNOWING | blind)
+    pbu, far = by_method(found)["pbu"], by_method(found)["far"]
+    assert pbu.missing == ("5 more seeds", NO_POWER)
+    assert far.apart and far.missing == ("5 more seeds",)
+    assert passing_fakes(found) == ("logit_mask",)
+    assert caveat(found) == (
+        "No metric that looks into the model tells even the original from retraining here: not "
+        "being told apart is no evidence of forgetting. By this rule the fake logit_mask, whose "
+        "weights have forgotten nothing, is not told apart either."
+    )
+    assert glance(found).standing.endswith(caveat(found))
+
+
+def test_with_power_and_the_fakes_exposed_there_is_no_caveat(section):
+    found = section(3, pbu={})
+    assert by_method(found)["pbu"].missing == ("5 more seeds",)
+    assert caveat(found) == "" and passing_fakes(found) == ()
+
+
+def test_an_original_that_failed_shows_no_power(section):
+    found = by_method(section(24, original=dict.fromkeys(RETRAINED), pbu={}))["pbu"]
+    assert found.verdict == "UNDECIDED" and NO_POWER in found.missing
+
+
+def test_one_seed_less_than_enough_is_told_in_the_singular(section):
+    assert by_method(section(7, pbu={}))["pbu"].missing == ("1 more seed",)
+
+
+def test_a_utility_metric_lacks_no_power(section):
+    found = section(3, pbu={})
+    assert "test_retain_accuracy" not in powerless(found)
+    assert "Test retain accuracy" not in " ".join(map(str, notes(found)))
+
+
+def test_a_fake_that_only_a_secondary_metric_tells_is_not_called_exposed(section):
+    found = section(3, logit_mask={"zrf": 0.5}, original=KNOWING | {"zrf": 0.5}, pbu={})
+    said = {note.lead: note.text for note in notes(found)}
+    assert "Fake exposed" not in said
+    assert said["Fake not exposed by a primary metric"] == (
+        "logit_mask is told from retraining by ZRF alone, which has no say in the verdict: no "
+        "primary metric tells it."
+    )
+
+
+def test_fooled_metrics_are_marked_where_methods_are_compared(section):
+    found = section(3, pbu={})
+    names = {row[0] for row in glance(found).comparisons[0].rows}
+    assert "Forget accuracy, % ‡" in names and "Linear probe recall, %" in names
+    assert "Forget accuracy, % ‡" in band_table(found).columns
+    assert "‡ fooled here" in band_reading(found)
+    assert "‡" not in band_reading(section(1, pbu={}))
+
+
+def test_who_damaged_the_model_is_marked_beside_the_verdict(run):
+    runs = [
+        run(name, seed, kind=kind, retain_accuracy=kept, forget_accuracy=0.0)
+        for seed in range(3)
+        for name, kind, kept in (
+            ("retrain", "reference", 0.9),
+            ("harsh", "method", 0.7),
+            ("mild", "method", 0.9),
+        )
+    ]
+    (found,) = sections(table(runs))
+    (group,) = glance(found).groups
+    assert {name: mark for name, mark, _ in group.methods} == {"harsh": "†", "mild": ""}
+    assert glance(found).legend == "† lost 10 or more points of retain accuracy."
+
+
+def test_seeds_are_counted_where_method_and_retraining_both_finished(run):
+    (short,) = sections(
+        table(
+            [
+                run(
+                    name,
+                    seed,
+                    kind=kind,
+                    forget_accuracy=0.0,
+                    error="lost" if (name, seed) == ("retrain", 2) else "",
+                )
+                for seed in range(8)
+                for name, kind in (
+                    ("retrain", "reference"),
+                    ("original", "control"),
+                    ("pbu", "method"),
+                )
+            ]
+        )
+    )
+    assert "Descriptive only: 7 seeds, a verdict needs 8" in glance(short).standing
+    assert "Descriptive only: 7 seeds" in " ".join(map(str, notes(short)))
+    evidence = next(fact.text for fact in glance(short).facts if fact.lead == "Evidence")
+    assert evidence.startswith("8 seeds, with an original in 8 and a retrained model in 7 of them.")
+
+
+def test_both_standings_are_told_where_one_method_lacks_a_seed(run):
+    (found,) = sections(
+        table(
+            [
+                run(
+                    name,
+                    seed,
+                    kind=kind,
+                    forget_accuracy=0.0,
+                    error="lost" if (name, seed) == ("other", 2) else "",
+                )
+                for seed in range(8)
+                for name, kind in (("retrain", "reference"), ("pbu", "method"), ("other", "method"))
+            ]
+        )
+    )
+    standing = glance(found).standing
+    assert "by seven metrics fixed beforehand" in standing
+    assert "“Told apart” and “Not told apart” are descriptive only: 7 seeds" in standing
+
+
+def test_metrics_that_a_fake_wins_are_marked(section):
+    found = section(3, pbu={})
+    assert set(fooled(found)) >= {"forget_accuracy", "test_forget_accuracy", "mia_loss_auc"}
+    assert exposing(found, "logit_mask") == ("probe_recall", "relearn_time_features")
+    said = " ".join(map(str, notes(found)))
+    assert "Fooled here" in said and "logit_mask" in said
+    assert "logit_mask is told from retraining by Linear probe recall" in said
+
+
+def test_without_retraining_there_is_no_verdict(run):
+    (only,) = sections(table([run("pbu", forget_accuracy=0.0)]))
+    assert [v.verdict for v in verdicts(only)] == ["no verdict"]
+    assert "retraining" in verdicts(only)[0].missing[0]
+
+
+def test_verdicts_stand_in_a_file_of_their_own(folder, run):
+    place = folder(
+        [run("retrain", kind="reference", forget_accuracy=0.0), run("pbu", forget_accuracy=0.1)]
+    )
+    write_report(place)
+    rows = list(csv.DictReader((place / "verdicts.csv").open()))
+    assert [row["method"] for row in rows] == ["pbu"]
+    assert rows[0]["verdict"] == "no verdict" and rows[0]["missing"] == "a second seed"
+
+
+def test_the_primary_set_is_the_declared_one():
+    assert set(PRIMARY) == {
+        "test_retain_accuracy",
+        "test_forget_accuracy",
+        "forget_accuracy",
+        "mia_loss_auc",
+        "probe_recall",
+        "relearn_time_features",
+        "bn_recovery (forget)",
+    }
+
+
+def test_the_headline_never_praises_what_a_probe_tells_apart(section):
+    fake = section(3, pbu=FAKE)
+    assert "but Linear probe recall and Relearning steps (fresh head) tell it from" in headline(
+        fake
+    )
+    assert "tell it from" not in headline(section(3, pbu={}))

@@ -1,0 +1,132 @@
+"""What a run is compared with: the retrained model of its own seed, if there is one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.execution.run import RunFailedError, Runner
+from unlearn_bench.execution.scheduler import execute
+from unlearn_bench.plugins import registry
+from unlearn_bench.store.store import Store
+from unlearn_bench.suite import config
+from unlearn_bench.suite.spec import Suite
+
+SUITE = {
+    "name": "tiny",
+    "datasets": "digits",
+    "models": {"name": "test_resnet", "stem": "standard"},
+    "scenarios": "class:8",
+    "methods": [{"name": "finetune", "params": {"epochs": 1}}],
+    "threads": 1,
+    "recipe": {"epochs": 1, "batch_size": 64, "lr": 4e-3},
+}
+
+
+class Quiet:
+    def run_started(self, position, spec): ...
+    def step(self, position, text): ...
+    def run_finished(self, position, result, reused): ...
+    def run_failed(self, trace): ...
+
+
+@pytest.fixture
+def plan():
+    return config.expand(Suite.model_validate(SUITE), device="cpu")
+
+
+@pytest.fixture
+def runner(home):
+    return Runner(Store(home), torch.device("cpu"))
+
+
+def by_method(plan):
+    return {spec.method: spec for spec in plan.runs}
+
+
+def test_the_reference_comes_first(plan):
+    assert plan.runs[0].method == "retrain"
+
+
+def test_retraining_that_fails_is_tried_once_and_leaves_comparisons_unresolved(
+    plan, runner, own_registry, tmp_path
+):
+    calls = []
+
+    def diverge(model, ctx):
+        calls.append(1)
+        raise MethodError("it diverged")
+
+    good = registry.get("retrain")
+    registry._METHODS["retrain"] = replace(good, function=diverge)
+    results = {r.method: r for r in execute(plan, runner, tmp_path / "out", Quiet(), command="")}
+    assert results["retrain"].status == "failed"
+    assert results["finetune"].status == results["original"].status == "ok"
+    assert "it diverged" in results["finetune"].error
+    assert len(calls) == 1
+
+    # The same command later: what was incomplete is evaluated again.
+    registry._METHODS["retrain"] = good
+    fresh = Runner(runner._store, torch.device("cpu"))
+    results = {r.method: r for r in execute(plan, fresh, tmp_path / "out", Quiet(), command="")}
+    assert {r.status for r in results.values()} == {"ok"}
+    assert results["finetune"].error == ""
+
+
+def test_a_reference_is_trained_for_a_run_that_stands_alone(plan, runner):
+    result = runner.run(by_method(plan)["finetune"], lambda text: None)
+    assert result.status == "ok" and result.error == ""
+    assert len(list((runner._store.home / "artifacts" / "unlearned").iterdir())) == 2
+
+
+def test_an_error_inside_a_metric_fails_the_run(plan, runner, monkeypatch):
+    from unlearn_bench.measure import metrics
+
+    def broken(evaluation):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(metrics, "compute", broken)
+    with pytest.raises(RunFailedError, match="ZeroDivisionError"):
+        runner.run(by_method(plan)["original"], lambda text: None)
+
+
+def test_probes_are_made_once_per_weights_and_timed(plan, runner):
+    first = runner.run(by_method(plan)["original"], lambda text: None)
+    kept = runner._store.home / "artifacts" / "probes"
+    assert len(list(kept.iterdir())) == 2  # of O, which is U here, and of G
+    assert {"probe relearn_time", "probe probe_recall", "probe bn_recovery", "accuracies"} <= set(
+        first.metric_seconds
+    )
+    values = {(r.metric, r.split): r.value for r in first.records}
+    assert values["relearn_time", "test_forget"] == 0
+    assert values["zrf", "forget"] is not None
+    again = runner.run(by_method(plan)["original"], lambda text: None)
+    costs = {"wall_seconds_evaluate"}
+    assert [r for r in again.records if r.metric not in costs] == [
+        r for r in first.records if r.metric not in costs
+    ]
+
+
+def test_an_output_filter_hides_from_metrics_but_not_from_probes(plan, runner):
+    found = {
+        name: {(r.metric, r.split): r.value for r in runner.run(spec, lambda text: None).records}
+        for name, spec in by_method(plan).items()
+        if name in ("original", "logit_mask", "uniform_on_forget", "retrain", "retrain_other_seed")
+    }
+    assert found["logit_mask"]["forget_accuracy", "forget"] == 0
+    assert found["logit_mask"]["bn_recovery", "forget"] == 0
+    assert found["uniform_on_forget"]["forget_accuracy", "forget"] < 0.2
+    assert found["original"]["forget_accuracy", "forget"] > 0.3
+    for fake in ("logit_mask", "uniform_on_forget"):
+        for probed in ("probe_recall", "relearn_time", "relearn_time_features"):
+            assert found[fake][probed, "test_forget"] == found["original"][probed, "test_forget"]
+    two = (found["retrain"], found["retrain_other_seed"])
+    assert two[0]["nll", "test_retain"] != two[1]["nll", "test_retain"]
+
+
+def test_a_filter_that_breaks_the_logits_fails_its_run(plan, runner, own_registry):
+    good = registry.get("logit_mask")
+    registry._METHODS["logit_mask"] = replace(good, outputs=lambda z, classes: z[:, :-1])
+    with pytest.raises(RunFailedError, match="keep the shape"):
+        runner.run(by_method(plan)["logit_mask"], lambda text: None)

@@ -1,0 +1,134 @@
+"""The catalogue of metrics agrees with what is recorded."""
+
+from dataclasses import replace
+
+import pytest
+
+from unlearn_bench.core.errors import UnknownNameError
+from unlearn_bench.measure import metrics
+from unlearn_bench.measure.metrics.cost import cost_records
+from unlearn_bench.results.records import Record
+
+COST = {
+    "seconds": {
+        "unlearn": {"wall": 2.0, "cpu": 3.0, "gpu": 1.5},
+        "precompute": {"wall": 0.5},
+        "original": {"wall": 9.0},
+        "evaluate": {"wall": 0.1},
+    },
+    "peak_bytes": 1000,
+    "examples": {"forget": 30, "retain": 0},
+    "passes": {"forward": 60, "backward": 30},
+}
+
+
+def test_every_recorded_name_is_described(evaluation):
+    measured, _ = metrics.compute(evaluation())
+    recorded = {r.metric for r in measured + cost_records(COST)}
+    described = set(metrics.metrics())
+    assert recorded <= described
+    # The ratio is derived from several runs, when the records are put together.
+    assert described - recorded == {"time_ratio_to_retrain", "break_even_requests"}
+
+
+def test_the_time_of_every_function_is_told(evaluation):
+    _, seconds = metrics.compute(evaluation())
+    assert {"accuracies", "loss_attack"} <= seconds.keys()
+    assert all(value >= 0 for value in seconds.values())
+
+
+@pytest.fixture
+def own_metrics(monkeypatch):
+    metrics.metrics()
+    monkeypatch.setattr(metrics, "_METRICS", {})
+    monkeypatch.setattr(metrics, "_ENTRIES", {})
+
+
+def test_without_retraining_what_compares_with_it_is_unresolved(evaluation, own_metrics):
+    @metrics.measures(
+        metrics.Metric("gap", "U - G.", splits=("forget", "test_forget")), needs_retrained=True
+    )
+    def gap(evaluation):
+        difference = evaluation.unlearned["forget"].accuracy()
+        difference -= evaluation.reference["forget"].accuracy()
+        return [Record("gap", split, difference) for split in ("forget", "test_forget")]
+
+    with_it, _ = metrics.compute(evaluation())
+    without, _ = metrics.compute(replace(evaluation(), retrained=None, missing="it diverged"))
+    assert [(r.split, r.status) for r in with_it] == [("forget", "ok"), ("test_forget", "ok")]
+    assert [(r.split, r.status) for r in without] == [
+        ("forget", "unresolved"),
+        ("test_forget", "unresolved"),
+    ]
+    assert all(r.value is None and r.reason == "it diverged" for r in without)
+
+
+def test_costs_become_records():
+    records = {(r.metric, r.split): r.value for r in cost_records(COST)}
+    assert records["wall_seconds", ""] == 2.0
+    assert records["gpu_seconds", ""] == 1.5
+    assert records["wall_seconds_precompute", ""] == 0.5
+    assert records["examples_touched", "forget"] == 30
+    assert records["examples_touched", "retain"] == 0
+
+
+def test_what_was_not_measured_is_left_out():
+    seconds = {"unlearn": {"wall": 2.0, "cpu": 3.0, "gpu": None}}
+    records = {r.metric for r in cost_records({**COST, "seconds": seconds, "peak_bytes": None})}
+    assert not records & {"gpu_seconds", "peak_bytes", "wall_seconds_original"}
+
+
+def test_unknown_metric_names_the_closest():
+    with pytest.raises(UnknownNameError, match="forget_accuracy"):
+        metrics.get("forget_acuracy")
+
+
+def test_every_metric_says_what_it_is_and_what_it_costs():
+    for metric in metrics.metrics().values():
+        assert len(metric.definition) > 20 and metric.definition.endswith("."), metric.name
+        assert metric.ideal and metric.cost, metric.name
+
+
+def test_the_tier_one_table_is_complete():
+    names = set(metrics.metrics())
+    attacks = [
+        f"mia_{attack}_{what}"
+        for attack in ("loss", "entropy", "confidence", "features")
+        for what in ("auc", "tpr_at_10pct", "tpr_at_1pct", "tpr_at_0.1pct")
+    ]
+    assert names >= {
+        "forget_accuracy",
+        "retain_accuracy",
+        "test_retain_accuracy",
+        "test_forget_accuracy",
+        *attacks,
+        "mia_legacy_entropy_svc",
+        "mia_legacy_salun_confidence",
+        "activation_distance",
+        "js_divergence",
+        "kl_divergence",
+        "zrf",
+        "probe_leak",
+        "relearn_time",
+        "ain",
+        "relearn_time_features",
+        "bn_recovery",
+        "worst_class_drop",
+        "near_class_drop",
+        "ece",
+        "nll",
+        "brier",
+        "tug_of_war",
+    }
+
+
+@pytest.mark.parametrize("name", ["probe_leak", "zrf", "mia_features_auc", "wall_seconds"])
+def test_show_tells_definition_ideal_cost_and_source(name):
+    from unlearn_bench.cli.catalogue import LISTINGS, describe
+
+    facts = dict(describe(name))
+    assert facts["metric"] == name and facts["definition"] == metrics.get(name).definition
+    assert facts["ideal"] and facts["cost"] and facts["source"]
+    listing = LISTINGS["metrics"]()
+    assert name in [row[0] for row in listing.rows]
+    assert listing.columns == ("name", "ideal", "cost", "definition")

@@ -1,0 +1,64 @@
+"""A trained net and its scenario, small enough for probes to train copies of it."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from unlearn_bench.data import splits
+from unlearn_bench.data.datasets import load
+from unlearn_bench.measure import probes
+from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
+from unlearn_bench.toolkit.context import Split
+from unlearn_bench.training import models
+from unlearn_bench.training.loop import train
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=3, batch_size=32, lr=4e-3, warmup=0.2, augment="none")
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """O, trained on all, and G, trained without class 8, both for three epochs."""
+    torch.set_num_threads(1)
+    data = load("digits")
+    indices = splits.make(
+        Forget.model_validate("class:8"),
+        data.train.labels,
+        data.test.labels,
+        data.classes,
+        validation=0.1,
+        seed=0,
+    )
+
+    def build(seed):
+        return models.build(
+            ModelSpec(name="test_resnet"), channels=1, image_size=(8, 8), num_classes=10, seed=seed
+        )
+
+    def trained(chosen, seed):
+        split = Split(
+            "train",
+            data.train,
+            chosen,
+            mean=data.mean,
+            std=data.std,
+            device=CPU,
+            batch_size=32,
+            augment="none",
+            seed=seed,
+            ledger=Counter(),
+        )
+        model = build(seed)
+        train(model, split, RECIPE, seed=seed, step=lambda text: None)
+        return model
+
+    return SimpleNamespace(
+        data=data,
+        indices=indices,
+        build=build,
+        original=trained(indices.train, 0),
+        retrained=trained(indices.retain, 1),
+        examples=probes.choose(indices, data.train.labels, seed=0),
+    )

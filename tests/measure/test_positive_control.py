@@ -1,0 +1,87 @@
+"""On real images, where a small net overfits, the membership attacks do find members."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from unlearn_bench.data import splits
+from unlearn_bench.data.datasets import Dataset, load
+from unlearn_bench.data.images import Part, TensorImages
+from unlearn_bench.measure import evaluate
+from unlearn_bench.measure.metrics.mia import loss_attack
+from unlearn_bench.measure.metrics.mia_fitted import fitted_attacks
+from unlearn_bench.measure.outputs import Evaluation, Observed
+from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
+from unlearn_bench.toolkit.context import Split
+from unlearn_bench.training import models
+from unlearn_bench.training.loop import train
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=25, batch_size=64, lr=2e-3, augment="none")
+
+
+def part(whole, count):
+    chosen = torch.arange(count)
+    return Part(TensorImages(whole.images.fetch(chosen)), whole.labels[chosen])
+
+
+@pytest.mark.skipif(not (DATA / "cifar10").exists(), reason="real CIFAR-10 not in ../shared/data")
+def test_attacks_tell_an_overfitted_original_from_retraining():
+    torch.set_num_threads(1)
+    whole = load("cifar10", root=DATA)
+    data = Dataset(
+        "few",
+        part(whole.train, 900),
+        part(whole.test, 1500),
+        whole.classes,
+        whole.mean,
+        whole.std,
+        "few",
+    )
+    indices = splits.make(
+        Forget.model_validate("random:0.3"),
+        data.train.labels,
+        data.test.labels,
+        data.classes,
+        validation=0.1,
+        seed=0,
+    )
+
+    def observed(chosen, seed):
+        model = models.build(
+            ModelSpec(name="lenet"), channels=3, image_size=(32, 32), num_classes=10, seed=seed
+        )
+        split = Split(
+            "train",
+            data.train,
+            chosen,
+            mean=data.mean,
+            std=data.std,
+            device=CPU,
+            batch_size=64,
+            augment="none",
+            seed=seed,
+            ledger=Counter(),
+        )
+        train(model, split, RECIPE, seed=seed, step=lambda text: None)
+        parts = {
+            "train": evaluate.logits(model, data, data.train, CPU, indices.train),
+            "test": evaluate.logits(model, data, data.test, CPU),
+        }
+        return Observed(evaluate.split_outputs(parts, data, indices))
+
+    original, retrained = observed(indices.train, 0), observed(indices.retain, 1)
+    assert original["forget"].accuracy() > original["test_forget"].accuracy() + 0.25
+    for attacks in (loss_attack, fitted_attacks):
+        o, g = (
+            {r.metric: r for r in attacks(Evaluation(seen, original, retrained, data.classes))}
+            for seen in (original, retrained)
+        )
+        for name in (metric for metric in o if metric.endswith("_auc")):
+            assert o[name].low > 0.5 and g[name].low < 0.5 < g[name].high, name
+            # What knows the label has most power: its interval lies clear of retraining's.
+            if name in ("mia_loss_auc", "mia_features_auc"):
+                assert o[name].low > g[name].high + 0.03, name

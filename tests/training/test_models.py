@@ -1,0 +1,163 @@
+"""Any timm architecture, fitted to the data."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from unlearn_bench.core.errors import ModelError, UnknownNameError
+from unlearn_bench.suite.spec import ModelSpec
+from unlearn_bench.training.models import build, load_weights, names
+
+
+def make(name, size=32, channels=3, classes=7, stem="auto", seed=0):
+    return build(
+        ModelSpec(name=name, stem=stem),
+        channels=channels,
+        image_size=(size, size),
+        num_classes=classes,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "vit_tiny_patch16_224",
+        "mobilenetv3_small_050",
+        "convnext_atto",
+        "regnety_002",
+        "densenet121",
+        "swin_tiny_patch4_window7_224",
+        "mixer_s32_224",
+        "allcnn",
+        "lenet",
+    ],
+)
+@pytest.mark.parametrize(("size", "channels"), [(32, 3), (28, 1)])
+def test_families_take_small_images_of_any_channels(name, size, channels):
+    if name == "mixer_s32_224" and size == 28:
+        pytest.skip("its 32-pixel patches do not fit into 28 pixels")
+    model = make(name, size, channels)
+    assert model(torch.zeros(2, channels, size, size)).shape == (2, 7)
+    assert not model.training
+
+
+def test_a_model_too_large_for_the_images_says_what_to_do():
+    with pytest.raises(ModelError, match=r"mixer_s32_224.*1 x 28 x 28.*--image-size"):
+        make("mixer_s32_224", 28, 1)
+
+
+def features(model, size):
+    with torch.no_grad():
+        return model.forward_features(torch.zeros(1, 3, size, size)).shape[-1]
+
+
+def test_small_stem_keeps_the_resolution_and_the_standard_one_does_not():
+    assert features(make("resnet18", 32), 32) == 4
+    assert features(make("resnet18", 32, stem="standard"), 32) == 1
+    assert features(make("resnet18", 96), 96) == 3  # auto: 96 pixels are not small
+    assert features(make("mobilenetv3_small_050", 32), 32) == 2
+
+
+def test_transformers_get_small_patches_for_small_images():
+    assert make("vit_tiny_patch16_224", 32).patch_embed.num_patches == 64
+    assert make("vit_tiny_patch16_224", 32, stem="standard").patch_embed.num_patches == 4
+
+
+def test_mnist_resnet_is_the_one_of_the_paper():
+    model = make("resnet18", 28, 1, 10, stem="standard")
+    assert sum(p.numel() for p in model.parameters()) == 11_175_370
+    assert model.conv1.kernel_size == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "features"),
+    [
+        ("resnet34", 21_284_672, 512),
+        ("resnet50", 23_508_032, 2048),
+    ],
+)
+def test_a_network_is_the_one_that_its_name_says(name, body, features):
+    # A published ResNet-50 was a ResNet-34; these are torchvision's counts without the head.
+    model = make(name, 32, 3, 10, stem="standard")
+    assert sum(p.numel() for p in model.parameters()) == body + 10 * (features + 1)
+
+
+def test_weights_come_from_the_seed_alone():
+    torch.manual_seed(5)
+    a = make("lenet", 28, 1, seed=3).state_dict()
+    b = make("lenet", 28, 1, seed=3).state_dict()
+    c = make("lenet", 28, 1, seed=4).state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["classifier.weight"], c["classifier.weight"])
+
+
+@pytest.mark.parametrize("name", ["lenet", "allcnn"])
+def test_small_nets_speak_timms_interface(name):
+    model = make(name, 28, 1)
+    x = torch.randn(2, 1, 28, 28)
+    hidden = model.forward_head(model.forward_features(x), pre_logits=True)
+    assert hidden.shape == (2, model.num_features)
+    assert torch.equal(model.get_classifier()(hidden), model(x))
+    model.reset_classifier(3)
+    assert model(x).shape == (2, 3)
+    assert name in names("*net*") + names("all*")
+
+
+def test_unknown_model_suggests_the_closest():
+    with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
+        make("resnet_18")
+
+
+def test_own_weights_are_loaded(tmp_path):
+    theirs = make("lenet", 28, 1, seed=9)
+    save_file(theirs.state_dict(), tmp_path / "w.safetensors")
+    ours = make("lenet", 28, 1)
+    load_weights(ours, tmp_path / "w.safetensors")
+    x = torch.randn(2, 1, 28, 28)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_weights_of_another_shape_are_refused_by_name(tmp_path):
+    save_file(make("lenet", 28, 1, classes=5).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"classifier.*\[5.*\[7"):
+        load_weights(make("lenet", 28, 1), tmp_path / "w.safetensors")
+
+
+def test_weights_of_another_architecture_name_what_is_missing_and_count_the_rest(tmp_path):
+    save_file(make("allcnn", 28, 1).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"and \d+ more.*--model"):
+        load_weights(make("lenet", 28, 1), tmp_path / "w.safetensors")
+
+
+def test_weights_with_nan_are_refused(tmp_path):
+    state = make("lenet", 28, 1).state_dict()
+    state["classifier.bias"][0] = float("nan")
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"classifier\.bias holds NaN"):
+        load_weights(make("lenet", 28, 1), tmp_path / "w.safetensors")
+
+
+def test_a_file_that_is_not_safetensors_is_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"PK\x03\x04 a pickle, perhaps")
+    with pytest.raises(ModelError, match="not a readable safetensors file"):
+        load_weights(make("lenet", 28, 1), path)
+
+
+def test_a_suite_may_pass_arguments_to_the_architecture():
+    args = {"zero_init_last": False}
+    spec = ModelSpec(name="resnet18", args=args)
+    model = build(spec, channels=1, image_size=(28, 28), num_classes=10, seed=0)
+    assert model.layer1[0].bn2.weight.eq(1).all()
+    assert make("resnet18", 28, 1).layer1[0].bn2.weight.eq(0).all()
+    assert spec.label == "resnet18 (zero_init_last=False)"
+    with pytest.raises(ModelError, match="nonsense"):
+        build(
+            ModelSpec(name="resnet18", args={"nonsense": 1}),
+            channels=1,
+            image_size=(28, 28),
+            num_classes=10,
+            seed=0,
+        )

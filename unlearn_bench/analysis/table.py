@@ -1,0 +1,334 @@
+"""Pivot long records into one table per dataset, model and scenario. Pure: no files, no drawing.
+
+Distance to retraining, the number by which methods are ordered::
+
+    distance(U, s) = 100 / |A| * sum over a in A of |a(U_s) - a(G_s)|     in points
+
+with ``A`` the accuracies of :data:`ACCURACIES` that were measured, ``U_s`` the unlearned and
+``G_s`` the retrained model of seed ``s``; then mean and interval over seeds.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from unlearn_bench.analysis.estimate import Estimate, estimate, paired_p_value
+from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, holm
+
+ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
+DISTANCE = "distance_to_retrain"
+TIME_RATIO = "time_ratio_to_retrain"
+MIA_AUC = "mia_loss_auc"
+ORIGINAL = "original"
+
+# Metrics with one number per class: shown by name, not as columns.
+BY_CLASS = ("class_drop", "forget_predicted_as")
+# Points of retain accuracy below retraining from which a method counts as having damaged it.
+DAMAGE_POINTS = 10.0
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One quantity of one row: its value, and its paired gap to retraining."""
+
+    value: Estimate
+    gap: Estimate | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        method: Label of the method.
+        kind: ``reference``, ``control`` or ``method``.
+        seeds: Seeds with a result, ascending.
+        failed: Seeds that failed, ascending.
+        damage: Points of retain accuracy lost against retraining, or against the original where
+            nothing was retrained, on the worse of training and test examples; None if that is
+            less than :data:`DAMAGE_POINTS`.
+    """
+
+    method: str
+    kind: str
+    seeds: tuple[int, ...]
+    failed: tuple[int, ...] = ()
+    damage: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, columns and the cells that exist; a missing cell was not measured.
+
+    Attributes:
+        rows: Reference first, then controls, then methods from nearest to farthest.
+        columns: Names of metrics; a metric of several splits has one column per split.
+        cells: By method and column.
+    """
+
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+
+    def value(self, method: str, column: str) -> Estimate | None:
+        """Return the mean over seeds, or None where nothing was measured."""
+        cell = self.cells.get((method, column))
+        return cell.value if cell else None
+
+    def gap(self, method: str, column: str) -> Estimate | None:
+        """Return the paired gap to retraining, or None where there is none."""
+        cell = self.cells.get((method, column))
+        return cell.gap if cell else None
+
+    def of_kind(self, kind: str) -> tuple[Row, ...]:
+        """Return the rows of one kind in the table's order."""
+        return tuple(row for row in self.rows if row.kind == kind)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a result."""
+
+    method: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """All that one dataset, model and scenario gave.
+
+    Attributes:
+        seeds: Every seed that was run, ascending.
+        values: Per method and seed (index) and column, distances included.
+        errors: Standard errors over examples, likewise; NaN where a metric has none.
+        by_class: Means over seeds by metric of :data:`BY_CLASS`, method and class.
+        not_applicable: Columns that make no sense for this model or scenario.
+        reference: Label of the retrained reference, None if none has finished.
+        compared: The accuracies that enter the distance.
+        tied: Methods that the seeds do not tell apart from the nearest one.
+        spread: Mean distance in points between retrainings of different seeds, if there are two.
+        power: AUC(original) - AUC(retrain) of the loss attack: what it can detect here.
+        unresolved: Method and column of what could not be measured, and why.
+    """
+
+    dataset: str
+    model: str
+    scenario: str
+    seeds: tuple[int, ...]
+    table: Table
+    values: pd.DataFrame
+    errors: pd.DataFrame
+    by_class: Mapping[str, pd.DataFrame]
+    not_applicable: frozenset[str]
+    reference: str | None
+    compared: tuple[str, ...]
+    tied: tuple[str, ...]
+    spread: float | None
+    power: Estimate | None
+    failures: tuple[Failure, ...]
+    unresolved: Mapping[tuple[str, str], str]
+
+    @cached_property
+    def _by_method(self) -> Mapping[str, pd.DataFrame]:
+        groups = self.values.groupby(level="method", sort=False)
+        return {str(method): group.droplevel("method") for method, group in groups}
+
+    def of(self, method: str) -> pd.DataFrame:
+        """Return the values of one method, indexed by seed alone; empty if there are none."""
+        found = self._by_method.get(method)
+        return seeds_of(self.values, method) if found is None else found
+
+    @property
+    def ranking(self) -> tuple[Row, ...]:
+        """Methods with a distance, nearest first."""
+        return tuple(
+            row for row in self.table.of_kind("method") if self.table.value(row.method, DISTANCE)
+        )
+
+
+def sections(records: pd.DataFrame) -> tuple[Section, ...]:
+    """Split long records by dataset, model and scenario, in order of appearance."""
+    records = records.astype({"seed": int, "value": float})
+    for column in ("method", "dataset", "model", "scenario", "metric", "split", "error"):
+        # Labels come from users' files: control characters are not legal in XML.
+        records[column] = records[column].astype(str).str.replace(_CONTROL, "\ufffd", regex=True)
+    groups = records.groupby(["dataset", "model", "scenario"], sort=False)
+    found = []
+    for names, group in groups:
+        dataset, model, scenario = map(str, names)
+        found.append(_section(dataset, model, scenario, group))
+    return tuple(found)
+
+
+def seeds_of(values: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return the rows of one method, indexed by seed alone."""
+    return values[values.index.get_level_values("method") == method].droplevel("method")
+
+
+def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> Section:
+    kinds = dict(zip(records["method"], records["kind"], strict=True))
+    measured = records[(records["metric"] != "") & (records["status"] != "failed")]
+    one_per_class = measured["metric"].isin(BY_CLASS)
+    by_class = {
+        metric: measured[(measured["metric"] == metric) & (measured["split"] != "")].pivot_table(
+            index="method", columns="split", values="value", sort=False
+        )
+        for metric in BY_CLASS
+    }
+    measured = measured[~one_per_class]
+    measured = measured.assign(column=_columns(measured))
+    columns = list(dict.fromkeys(measured["column"]))
+    values = measured.pivot_table(index=["method", "seed"], columns="column", values="value")
+    values = values.reindex(columns=columns).astype(float)
+    # Half of a 95 % interval is 1.96 standard errors.
+    halves = (measured["high"].astype(float) - measured["low"].astype(float)) / (2 * 1.959964)
+    errors = measured.assign(error_of_value=halves).pivot_table(
+        index=["method", "seed"], columns="column", values="error_of_value"
+    )
+    errors = errors.reindex(index=values.index, columns=columns).astype(float)
+    not_applicable = measured[measured["status"] == "not_applicable"]["column"]
+    finished = set(values.index.get_level_values("method"))
+    reference = next(
+        (name for name, kind in kinds.items() if kind == "reference" and name in finished), None
+    )
+    compared: tuple[str, ...] = ()
+    gaps = pd.DataFrame(np.nan, index=values.index, columns=values.columns)
+    if reference is not None:
+        retrained = seeds_of(values, reference)
+        has_value = retrained.notna().any()
+        compared = tuple(name for name in ACCURACIES if has_value.get(name, False))
+        seed_of_row = values.index.get_level_values("seed")
+        gaps = values - retrained.reindex(seed_of_row).set_axis(values.index)
+    if compared:
+        values[DISTANCE] = 100 * gaps[list(compared)].abs().mean(axis=1, skipna=False)
+    failed = records[records["status"] == "failed"]
+    failures = tuple(
+        Failure(str(method), int(seed), str(error) or "no reason recorded")
+        for method, seed, error in zip(
+            failed["method"], failed["seed"], failed["error"], strict=True
+        )
+    )
+    table = _table(values, gaps, kinds, reference, failures)
+    unresolved = measured[measured["status"] == "unresolved"]
+    return Section(
+        dataset,
+        model,
+        scenario,
+        seeds=tuple(sorted(set(records["seed"]))),
+        table=table,
+        values=values,
+        errors=errors,
+        by_class=by_class,
+        not_applicable=frozenset(not_applicable),
+        reference=reference,
+        compared=compared,
+        tied=_tied(table, values),
+        spread=_spread(values, reference, compared),
+        power=_power(table),
+        failures=failures,
+        unresolved={
+            (method, column): reason or "too few examples"
+            for method, column, reason in zip(
+                unresolved["method"], unresolved["column"], unresolved["error"], strict=True
+            )
+        },
+    )
+
+
+def _columns(records: pd.DataFrame) -> "pd.Series[str]":
+    """Name each record's column: the metric, with its split where it has several."""
+    splits = records.groupby("metric")["split"].transform("nunique")
+    return records["metric"].where(splits < 2, records["metric"] + " (" + records["split"] + ")")
+
+
+def _table(
+    values: pd.DataFrame,
+    gaps: pd.DataFrame,
+    kinds: Mapping[str, str],
+    reference: str | None,
+    failures: tuple[Failure, ...],
+) -> Table:
+    cells = {}
+    for method in dict.fromkeys(values.index.get_level_values("method")):
+        of_method, its_gaps = seeds_of(values, method), seeds_of(gaps, method)
+        for column in of_method.columns:
+            value = estimate(of_method[column])
+            if value is None or (method == reference and column == DISTANCE):
+                continue
+            paired = method != reference and column in its_gaps
+            cells[method, column] = Cell(value, estimate(its_gaps[column]) if paired else None)
+
+    baseline = reference or ORIGINAL
+
+    def row(method: str, kind: str) -> Row:
+        finished = seeds_of(values, method).index
+        failed = {failure.seed for failure in failures if failure.method == method}
+        losses = [
+            100 * (cells[baseline, column].value.mean - cells[method, column].value.mean)
+            for column in ("retain_accuracy", "test_retain_accuracy")
+            if (baseline, column) in cells and (method, column) in cells
+        ]
+        damage = max(losses, default=0.0)
+        return Row(
+            method,
+            kind,
+            tuple(sorted(finished)),
+            tuple(sorted(failed)),
+            damage if kind == "method" and damage >= DAMAGE_POINTS else None,
+        )
+
+    def order(row: Row) -> tuple[int, bool, float, str]:
+        distance = cells.get((row.method, DISTANCE))
+        return (
+            {"reference": 0, "control": 1}.get(row.kind, 2),
+            not row.seeds,
+            distance.value.mean if distance and row.kind == "method" else np.inf,
+            row.method,
+        )
+
+    rows = sorted((row(method, kind) for method, kind in kinds.items()), key=order)
+    return Table(tuple(rows), tuple(map(str, values.columns)), cells)
+
+
+def _tied(table: Table, values: pd.DataFrame) -> tuple[str, ...]:
+    """Name the methods that the seeds do not tell apart from the nearest one.
+
+    Below :data:`SEEDS_FOR_INFERENCE` a method is told apart if it is farther in every seed;
+    from there on, if a paired t-test with Holm's adjustment says so at 5 %. Of a single seed
+    only distances that print alike are ties.
+    """
+    ranked = [
+        row.method for row in table.of_kind("method") if (row.method, DISTANCE) in table.cells
+    ]
+    if len(ranked) < 2:
+        return ()
+    leader, *others = ranked
+    nearest = seeds_of(values, leader)[DISTANCE]
+    # Rounded to what is printed, so that noise of the last bit neither makes nor breaks a tie.
+    lags = {
+        other: (seeds_of(values, other)[DISTANCE] - nearest).dropna().round(1) for other in others
+    }
+    if len(nearest.dropna()) >= SEEDS_FOR_INFERENCE:
+        p_values = holm([paired_p_value(lag) for lag in lags.values()])
+        return tuple(other for other, p in zip(lags, p_values, strict=True) if p >= 0.05)
+    return tuple(other for other, lag in lags.items() if lag.empty or (lag <= 0).any())
+
+
+def _spread(values: pd.DataFrame, reference: str | None, compared: tuple[str, ...]) -> float | None:
+    """Return the mean distance between two retrainings: what seeds alone would cost a method."""
+    if reference is None or not compared:
+        return None
+    complete = seeds_of(values, reference)[list(compared)].dropna().to_numpy()
+    distances = [100 * np.abs(a - b).mean() for a, b in itertools.combinations(complete, 2)]
+    return float(np.mean(distances)) if distances else None
+
+
+def _power(table: Table) -> Estimate | None:
+    """Return AUC(original) - AUC(retrain), the positive control of the loss attack."""
+    return table.gap(ORIGINAL, MIA_AUC)

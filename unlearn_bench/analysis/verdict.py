@@ -1,0 +1,250 @@
+"""One verdict per method: can it be told from retraining, by which metric, or what is missing?
+
+The primary metrics were chosen before any result was seen. With eight seeds or more each is
+held against D = max(floor, 2 s_G) with the spread s_G of retrainings of different seeds: all
+equivalent (TOST, 90 % interval inside +-D) gives INDISTINGUISHABLE, one beyond D
+(Holm-adjusted) DISTINGUISHABLE, anything else UNDECIDED. With fewer seeds the spread is too
+uncertain: metrics are flagged that lie outside the retrain band in every seed, on the same side,
+and the verdict is ``descriptive only``. However many the seeds, not being told apart is evidence
+only where an inward metric tells the original apart, and where no fake passes as well.
+
+Simulated with seven independent normal metrics and 8 seeds, another retraining is told apart in
+under 1 % of cases, and found INDISTINGUISHABLE in 40 %: the rest stays undecided.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from unlearn_bench.analysis.statistics import (
+    SEEDS_FOR_INFERENCE,
+    Gap,
+    band,
+    distinguishing,
+    gap,
+    margin,
+    outside_in_every_seed,
+)
+from unlearn_bench.analysis.table import ORIGINAL, Section, seeds_of
+
+INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED = "INDISTINGUISHABLE", "DISTINGUISHABLE", "UNDECIDED"
+DESCRIPTIVE, NONE = "descriptive only", "no verdict"
+
+# Column to the difference that never matters. probe_leak is the gap of probe_recall.
+PRIMARY: Mapping[str, float] = {
+    "test_retain_accuracy": 0.005,
+    "test_forget_accuracy": 0.01,
+    "forget_accuracy": 0.01,
+    "mia_loss_auc": 0.02,
+    "probe_recall": 0.01,
+    "relearn_time_features": 1.0,
+    "bn_recovery (forget)": 0.01,
+}
+# Of these, what sees more than where the largest logit is: one at least must have power.
+INWARD = ("mia_loss_auc", "probe_recall", "relearn_time_features")
+# What a method must keep: the original has it as well, so that blindness to it is no lack.
+_UTILITY = ("test_retain_accuracy",)
+NO_POWER = "power: no metric that looks into the model tells even the original apart"
+# Judged for being fooled as well, without a say in the verdict.
+SECONDARY: Mapping[str, float] = {
+    "mia_entropy_auc": 0.02,
+    "mia_confidence_auc": 0.02,
+    "mia_features_auc": 0.02,
+    "mia_legacy_entropy_svc": 0.02,
+    "mia_legacy_salun_correctness": 0.02,
+    "mia_legacy_salun_confidence": 0.02,
+    "mia_legacy_salun_entropy": 0.02,
+    "mia_legacy_salun_m_entropy": 0.02,
+    "zrf": 0.01,
+    "relearn_time": 1.0,
+    "bn_recovery (test_forget)": 0.01,
+}
+_JUDGED = {**PRIMARY, **SECONDARY}
+# What is evidence; the legacy attacks are judged for being fooled, and never believed.
+_BELIEVED = {c: floor for c, floor in _JUDGED.items() if not c.startswith("mia_legacy")}
+FAKES = ("logit_mask", "uniform_on_forget")
+OTHER_RETRAIN = "retrain_other_seed"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said of one method.
+
+    Attributes:
+        method: Its label.
+        kind: ``method`` or ``control``.
+        verdict: One of the words above.
+        apart: Primary metrics by which it is told from retraining.
+        missing: What an UNDECIDED or absent verdict lacks.
+        seeds: Seeds with both U and G in every primary metric that was measured.
+    """
+
+    method: str
+    kind: str
+    verdict: str
+    apart: tuple[str, ...]
+    missing: tuple[str, ...]
+    seeds: int
+
+
+def differences(section: Section, method: str, column: str) -> list[float]:
+    """Return U - G per seed, ascending; seeds that lack either are left out."""
+    if section.reference is None or column not in section.values:
+        return []
+    u = section.of(method)[column]
+    g = section.of(section.reference)[column]
+    return [float(value) for value in (u - g).dropna().sort_index()]
+
+
+def retrain_band(section: Section, method: str, column: str, floor: float) -> float | None:
+    """Return the largest difference between two retrainings; the row itself is left out.
+
+    None where fewer than two were measured.
+    """
+    rows = [section.reference, *([OTHER_RETRAIN] if method != OTHER_RETRAIN else [])]
+    if section.reference is None or column not in section.values:
+        return None
+    retrained = [float(value) for row in rows if row for value in section.of(row)[column].dropna()]
+    return band(retrained, floor) if len(retrained) > 1 else None
+
+
+def estimated_gap(section: Section, method: str, column: str, floor: float) -> Gap | None:
+    """Return U - G with its error and D, or None with fewer than two seeds."""
+    found = differences(section, method, column)
+    if len(found) < 2 or section.reference is None:
+        return None
+    u, g = section.of(method), section.of(section.reference)
+    seeds = sorted((u[column] - g[column]).dropna().index)
+    squares = sum(
+        np.square(seeds_of(section.errors, row)[column].reindex(seeds).fillna(0.0).to_numpy())
+        for row in (method, section.reference)
+    )
+    return gap(found, np.sqrt(squares).tolist(), margin(g[column].dropna().tolist(), floor))
+
+
+def is_apart(section: Section, method: str, column: str, floor: float) -> bool:
+    """Whether one metric on its own tells a row from retraining."""
+    found = differences(section, method, column)
+    if len(found) >= SEEDS_FOR_INFERENCE:
+        estimated = estimated_gap(section, method, column, floor)
+        return estimated is not None and estimated.p_value < 0.05
+    width = retrain_band(section, method, column, floor)
+    return width is not None and outside_in_every_seed(found, width)
+
+
+@lru_cache(maxsize=64)
+def powerless(section: Section) -> tuple[str, ...]:
+    """Name the metrics that do not even tell the original from retraining here, as they should."""
+    return tuple(
+        column
+        for column, floor in _BELIEVED.items()
+        if column not in _UTILITY
+        and differences(section, ORIGINAL, column)
+        and not is_apart(section, ORIGINAL, column, floor)
+    )
+
+
+@lru_cache(maxsize=64)
+def fooled(section: Section) -> dict[str, tuple[str, ...]]:
+    """Name the metrics that tell the original from retraining but not a fake, and the fakes."""
+    found = {}
+    for column, floor in _JUDGED.items():
+        if not is_apart(section, ORIGINAL, column, floor):
+            continue
+        fakes = tuple(
+            fake
+            for fake in FAKES
+            if differences(section, fake, column) and not is_apart(section, fake, column, floor)
+        )
+        if fakes:
+            found[column] = fakes
+    return found
+
+
+def passing_fakes(section: Section) -> tuple[str, ...]:
+    """Name the fakes that no primary metric tells from retraining: the rule is blind here."""
+    return tuple(
+        v.method
+        for v in verdicts(section)
+        if v.method in FAKES and v.verdict != NONE and not v.apart
+    )
+
+
+def exposing(section: Section, fake: str) -> tuple[str, ...]:
+    """Name the metrics that tell a fake from retraining."""
+    return tuple(
+        column for column, floor in _BELIEVED.items() if is_apart(section, fake, column, floor)
+    )
+
+
+@lru_cache(maxsize=64)
+def verdicts(section: Section) -> tuple[Verdict, ...]:
+    """Return the verdict on every method and control, in the table's order."""
+    return tuple(
+        _verdict(section, row.method, row.kind)
+        for row in section.table.rows
+        if row.kind != "reference" and row.seeds
+    )
+
+
+def _verdict(section: Section, method: str, kind: str) -> Verdict:
+    applicable = {c: floor for c, floor in PRIMARY.items() if c not in section.not_applicable}
+    measured = {c: floor for c, floor in applicable.items() if differences(section, method, c)}
+    unmeasured = [c for c in applicable if c not in measured]
+    n = min((len(differences(section, method, column)) for column in measured), default=0)
+    if n == 0:
+        return Verdict(method, kind, NONE, (), ("a finished retraining",), 0)
+    if n == 1:
+        return Verdict(method, kind, NONE, (), ("a second seed",), 1)
+    # A metric that was not measured for the method, or that nothing shows to work, is no evidence.
+    powerful = any(c in measured and is_apart(section, ORIGINAL, c, PRIMARY[c]) for c in INWARD)
+    if n < SEEDS_FOR_INFERENCE:
+        apart = tuple(c for c, floor in measured.items() if is_apart(section, method, c, floor))
+        more = SEEDS_FOR_INFERENCE - n
+        lacks = [f"{more} more seed{'s' if more > 1 else ''}"]
+        lacks += [] if apart or powerful else [NO_POWER]
+        return Verdict(method, kind, DESCRIPTIVE, apart, tuple(lacks), n)
+    gaps = {
+        column: found
+        for column, floor in measured.items()
+        if (found := estimated_gap(section, method, column, floor)) is not None
+    }
+    apart = distinguishing(gaps)
+    if apart:
+        return Verdict(method, kind, DISTINGUISHABLE, apart, (), n)
+    missing = [f"{column} was not measured" for column in unmeasured]
+    missing += [
+        f"{column} is not settled by {n} seeds" for column, g in gaps.items() if not g.equivalent
+    ]
+    if not powerful:
+        missing.append(NO_POWER)
+    return Verdict(method, kind, UNDECIDED if missing else INDISTINGUISHABLE, (), tuple(missing), n)
+
+
+def as_csv(sections: tuple[Section, ...]) -> str:
+    """Return all verdicts as a CSV table, one line per method and section."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["dataset", "model", "scenario", "method", "kind", "verdict", "apart", "missing", "seeds"]
+    )
+    for section in sections:
+        for v in verdicts(section):
+            writer.writerow(
+                [
+                    section.dataset,
+                    section.model,
+                    section.scenario,
+                    v.method,
+                    v.kind,
+                    v.verdict,
+                    "; ".join(v.apart),
+                    "; ".join(v.missing),
+                    v.seeds,
+                ]
+            )
+    return text.getvalue()

@@ -1,0 +1,156 @@
+"""What `unlearn-bench list` and `show` print, as plain rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from unlearn_bench.core.errors import ConfigError, UnknownNameError, suggestion, unknown_name
+from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.access import SPLITS, Access
+
+FORGOTTEN: dict[registry.Scope, str] = {
+    "class": "one class",
+    "classes": "several classes",
+    "random": "any examples",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of texts; the first column holds the names."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def _methods(*kinds: registry.Kind) -> Listing:
+    rows = [
+        (name, str(entry.access), entry.family, str(entry.year or ""), entry.source, entry.summary)
+        for name, entry in registry.methods().items()
+        if entry.kind in kinds
+    ]
+    return Listing(("name", "reads", "family", "year", "source", "what it does"), rows)
+
+
+def _models() -> Listing:
+    from unlearn_bench.training import models
+
+    return Listing(("name",), [(name,) for name in models.names()])
+
+
+def _datasets() -> Listing:
+    from unlearn_bench.data import datasets
+
+    rows = [(name, source.description) for name, source in datasets.SOURCES.items()]
+    return Listing(("name", "what it is"), rows)
+
+
+def _metrics() -> Listing:
+    from unlearn_bench.measure import metrics
+
+    rows = [(m.name, m.ideal, m.cost, m.definition) for m in metrics.metrics().values()]
+    return Listing(("name", "ideal", "cost", "definition"), rows)
+
+
+def _suites() -> Listing:
+    from unlearn_bench.suite import config
+
+    rows = [(name, config.load_suite(name).description) for name in config.suite_files()]
+    return Listing(("name", "what it runs"), rows)
+
+
+LISTINGS: dict[str, Callable[[], Listing]] = {
+    "methods": lambda: _methods("method", "reference"),
+    "controls": lambda: _methods("control"),
+    "models": _models,
+    "datasets": _datasets,
+    "metrics": _metrics,
+    "suites": _suites,
+}
+
+
+def listing(what: str, access: str | None = None, family: str | None = None) -> Listing:
+    """Return a listing, of methods perhaps narrowed down.
+
+    Args:
+        what: One of ``LISTINGS``.
+        access: What somebody has, such as ``forget+retain``: only methods that need no more.
+        family: Only methods of this family.
+
+    Raises:
+        UnknownNameError: If there is no such listing, or no method of the family.
+        ConfigError: If something other than methods is to be narrowed down, or ``access`` names
+            what is not there.
+    """
+    if what not in LISTINGS:
+        raise unknown_name("list", what, LISTINGS, "unlearn-bench list --help")
+    whole = LISTINGS[what]()
+    if access is None and family is None:
+        return whole
+    if what not in ("methods", "controls"):
+        raise ConfigError(f"--access and --family choose among methods; {what} have neither")
+    known = registry.methods()
+    families = {known[row[0]].family for row in whole.rows}
+    if family is not None and family not in families:
+        raise UnknownNameError(
+            f"no family named {family!r}{suggestion(family, families)} (families: "
+            f"{', '.join(sorted(filter(None, families)))})"
+        )
+    has = Access.NONE if access is None else _access(access)
+    rows = [
+        row
+        for row in whole.rows
+        if (access is None or has.covers(known[row[0]].access))
+        and (family is None or known[row[0]].family == family)
+    ]
+    return Listing(whole.columns, rows)
+
+
+def _access(text: str) -> Access:
+    allowed = (*SPLITS, "log", "nothing")
+    parts = [part.strip() for part in text.split("+")]
+    wrong = [part for part in parts if part not in allowed]
+    if wrong:
+        raise ConfigError(
+            f"--access {text}: {wrong[0]!r} is not among {', '.join(allowed)}; join several by +"
+        )
+    return Access(**{part: True for part in parts if part != "nothing"})
+
+
+def describe(name: str) -> list[tuple[str, str | Listing]]:
+    """Return headed texts and tables about a method or a metric.
+
+    Raises:
+        UnknownNameError: If nothing bears the name.
+    """
+    methods = registry.methods()
+    if name in methods:
+        return _method(methods[name])
+    from unlearn_bench.measure import metrics
+
+    known = metrics.metrics()
+    if name in known:
+        metric = known[name]
+        return [
+            ("metric", metric.name),
+            ("definition", metric.definition),
+            ("ideal", metric.ideal),
+            ("cost", metric.cost),
+            ("source", metric.source or "this project"),
+        ]
+    raise unknown_name("method or metric", name, [*methods, *known], "unlearn-bench list methods")
+
+
+def _method(entry: registry.Method) -> list[tuple[str, str | Listing]]:
+    rows = [(p.name, p.type, repr(p.default), p.meaning) for p in entry.parameters()]
+    facts: list[tuple[str, str | Listing]] = [
+        (entry.kind, f"{entry.name}: {entry.summary}"),
+        ("reads", str(entry.access)),
+        ("family", entry.family or "none named"),
+        ("year", str(entry.year or "not published")),
+        ("made for", ", ".join(FORGOTTEN[scope] for scope in entry.forgets)),
+        ("source", entry.source or "this project"),
+        ("file", str(entry.file)),
+    ]
+    if rows:
+        facts.append(("parameters", Listing(("name", "type", "default", "meaning"), rows)))
+    return facts

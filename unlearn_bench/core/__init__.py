@@ -1,0 +1,1 @@
+"""What every other package stands on: errors, keys, seeds, files, locks, memory, units."""

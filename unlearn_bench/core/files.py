@@ -1,0 +1,95 @@
+"""Write files so that a reader sees the old content or the new one, never a part of it.
+
+A temporary file in the same folder is written, flushed to disk and renamed over the target;
+rename within one file system is atomic, and the folder is flushed after it, so that what was
+reported as written is there after a power cut too. Operating-system failures (disk full, no
+permission) become one-line errors that name the path.
+"""
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from unlearn_bench.core.errors import OutputError
+
+
+@contextlib.contextmanager
+def readable_os_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` raised inside into an :class:`OutputError` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        # Space is no remedy where there is nothing, or a file in the place of a folder.
+        advice = (
+            "check the path"
+            if isinstance(error, FileNotFoundError | NotADirectoryError)
+            else "free space or choose another place"
+        )
+        raise OutputError(
+            f"cannot {action} {path}: {reason}; {advice}, then run the same command again"
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Replace the content of ``path`` in one step, creating its folder if needed.
+
+    Raises:
+        OutputError: If the file system refuses; ``path`` is then as it was, or, where only the
+            last flush of its folder failed, already has the new content.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with readable_os_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        # Not tempfile, whose files only their owner may read: what others may is the umask's.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_if_changed(path: Path, content: bytes | str) -> None:
+    """Write ``content`` as :func:`write_atomically` does, unless the file has it already.
+
+    Raises:
+        OutputError: If the file system refuses.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        pass  # it is not there, or writing will say what is wrong
+    write_atomically(path, data)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and flush it to disk; not atomic: for files of a folder not yet in its place."""
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder to disk: only then does a rename inside it survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems flush folders by themselves and know no such request.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)

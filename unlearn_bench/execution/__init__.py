@@ -1,0 +1,1 @@
+"""From a plan to results: which run comes when, who executes it, and who hears of it."""

@@ -1,0 +1,276 @@
+"""What a suite would do: what of it is done, what can be reused, how long it takes, how much disk.
+
+Everything is checked as before a real run, data are read and models set up; nothing is trained
+and nothing is written. Times come from what the same methods took on the same model and data,
+in the results folder or in the store; where nothing is known, that is said.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.keys import canonical_json
+from unlearn_bench.core.seeds import derive
+from unlearn_bench.execution.durations import Durations, variants
+from unlearn_bench.execution.run import RETRAIN, Runner, reference
+from unlearn_bench.execution.scheduler import check_plan, refuse_another_suite
+from unlearn_bench.measure import probes
+from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
+from unlearn_bench.plugins import registry
+from unlearn_bench.results.records import RunResult, read_run
+from unlearn_bench.store import layout
+from unlearn_bench.suite.config import Plan
+from unlearn_bench.suite.spec import RunSpec
+
+# A run's JSON with its log, and its rows in records.csv; a log of a thousand entries takes more.
+RESULT_BYTES = 50_000
+# The log of a training keeps the changes in float64.
+LOG_PER_MODEL = 2
+ORIGINAL = "the original's training"
+
+
+@dataclass
+class Group:
+    """All runs of one dataset, model and scenario.
+
+    Attributes:
+        name: Which.
+        originals: By seed, whether the original is in the store.
+        planned: Runs by label.
+        done: Of them with a result in the folder.
+        stored: Of the others, those whose unlearned model is in the store.
+    """
+
+    name: str
+    originals: dict[int, bool] = field(default_factory=dict)
+    planned: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
+    stored: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a suite would do.
+
+    Attributes:
+        groups: What is planned.
+        runs: How many runs.
+        done: Of them with a result in the folder.
+        seconds: What is known of the time that is left.
+        unknown: Of what it is not known how long it takes, and how often it is left.
+        basis: What the time is told from.
+        disk: Bytes that are written at most, by what.
+        free: Bytes free, by place.
+        short: Places that are too small.
+    """
+
+    groups: tuple[Group, ...]
+    runs: int
+    done: int
+    seconds: float
+    unknown: Mapping[str, int]
+    basis: str
+    disk: Mapping[str, int]
+    free: Mapping[str, int]
+    short: tuple[str, ...]
+
+
+def forecast(plan: Plan, runner: Runner, home: Path, out: Path, at_a_time: int = 1) -> Forecast:
+    """Look at all that a run of ``plan`` into ``out`` would look at, and do nothing.
+
+    Args:
+        plan: The runs.
+        runner: Knows keys, data and models.
+        home: The artifact store.
+        out: The results folder, which need not exist.
+        at_a_time: How many runs would go on side by side.
+
+    Raises:
+        UserError: What would make the suite impossible.
+    """
+    keys = check_plan(plan, runner)
+    refuse_another_suite(plan, out)
+    layout.check_layout(home)
+    results = [_finished(out, key) for key in keys]
+    watch = _Watch(plan, results, home)
+    sizes = _Sizes(runner)
+    groups: dict[str, Group] = {}
+    disk = Counter({"models": 0, "logits and features": 0, "results": 0})
+    for spec, result in zip(plan.runs, results, strict=True):
+        name = f"{spec.dataset} · {spec.model.label} · {spec.forget.name}"
+        group = groups.setdefault(name, Group(name))
+        identities = runner.identities(spec)
+        original, unlearned = (
+            layout.holds(home, kind, identities[kind]) for kind in ("original", "unlearned")
+        )
+        group.originals[spec.seed] = original
+        group.planned[spec.label] += 1
+        if result is not None:
+            group.done[spec.label] += 1
+            continue
+        group.stored[spec.label] += unlearned
+        disk["results"] += RESULT_BYTES
+        # What a finished run needed may have been removed from the store since.
+        looked_at = 1
+        if not original and watch.is_new(identities["original"]):
+            looked_at += 1
+            disk["models"] += sizes.model(spec)
+            if spec.original is None:
+                watch.train(spec)
+        retrain = reference(spec)
+        retrained = runner.identities(retrain)["unlearned"]
+        if (
+            retrained != identities["unlearned"]
+            and not layout.holds(home, "unlearned", retrained)
+            and watch.is_new(retrained)
+        ):
+            looked_at += 1
+            disk["models"] += sizes.model(spec)
+            watch.run(retrain, unlearned=False)
+        unlearned = unlearned or not watch.is_new(identities["unlearned"])
+        disk["models"] += 0 if unlearned else sizes.model(spec)
+        disk["logits and features"] += looked_at * sizes.views(spec)
+        log = identities["training_log"]
+        if (
+            registry.get(spec.method).access.log
+            and not unlearned
+            and not layout.holds(home, "training_log", log)
+            and watch.is_new(log)
+        ):
+            disk["models"] += LOG_PER_MODEL * sizes.model(spec)
+            watch.train(spec)
+        watch.run(spec, unlearned)
+    need = {home: disk["models"] + disk["logits and features"], out: disk["results"]}
+    free = {place: shutil.disk_usage(_existing(place)).free for place in need}
+    if _existing(home).stat().st_dev == _existing(out).stat().st_dev:
+        need = dict.fromkeys(need, sum(need.values()))
+    done = sum(result is not None for result in results)
+    return Forecast(
+        tuple(groups.values()),
+        len(keys),
+        done,
+        watch.seconds / max(1, min(at_a_time, len(keys) - done)),
+        watch.unknown,
+        watch.basis(),
+        disk,
+        {str(place): size for place, size in free.items()},
+        tuple(str(place) for place in need if need[place] > free[place]),
+    )
+
+
+class _Watch:
+    """Adds up the time of what is left."""
+
+    def __init__(self, plan: Plan, results: list[RunResult | None], home: Path) -> None:
+        self.seconds = 0.0
+        self.unknown: Counter[str] = Counter()
+        self._durations = Durations()
+        self._sources: list[str] = []
+        self._assumed: set[str] = set()
+        self._asked: set[str] = set()
+        finished = [result for result in results if result is not None]
+        for result in finished:
+            self._durations.add_result(result, plan.suite.recipe.epochs)
+        stored = self._durations.add_store(home, plan.runs[0].device)
+        if finished:
+            self._sources.append(f"{len(finished)} finished runs in the results folder")
+        if stored:
+            self._sources.append(f"{stored} models in the store")
+
+    def is_new(self, identity: Mapping[str, Any]) -> bool:
+        """Say whether nobody asked for this before."""
+        key = canonical_json(identity)
+        new = key not in self._asked
+        self._asked.add(key)
+        return new
+
+    def train(self, spec: RunSpec) -> None:
+        """Add the training of an original, or its repetition for a log of it."""
+        where = (spec.dataset, spec.model.label)
+        seconds = self._durations.original(where, spec.recipe.epochs)
+        if seconds is None:
+            self.unknown[ORIGINAL] += 1
+        self.seconds += seconds or 0.0
+
+    def run(self, spec: RunSpec, unlearned: bool) -> None:
+        """Add unlearning, unless that is in the store, and evaluating."""
+        where = (spec.dataset, spec.model.label)
+        exactly, any_recipe = variants(spec.method, spec.params, spec.recipe.model_dump())
+        there = unlearned or spec.unlearned is not None
+        seconds = 0.0 if there else self._durations.unlearning(where, [spec.label, exactly])
+        if seconds is None and spec.method == RETRAIN:
+            seconds = self._durations.original(where, spec.recipe.epochs)
+            assumption = "retraining taken to be as long as the original's training"
+            self._assumed |= set() if seconds is None else {assumption}
+        if seconds is None:
+            seconds = self._durations.unlearning(where, [any_recipe])
+            assumption = "some as long as under another training recipe"
+            self._assumed |= set() if seconds is None else {assumption}
+        evaluating = self._durations.evaluating(where)
+        if seconds is None or evaluating is None:
+            self.unknown[spec.label] += 1
+        self.seconds += (seconds or 0.0) + (evaluating or 0.0)
+
+    def basis(self) -> str:
+        """Say what the time is told from."""
+        if not self._sources:
+            return "nothing has run yet that it could be told from"
+        return "; ".join([f"from {' and '.join(self._sources)}", *sorted(self._assumed)])
+
+
+class _Sizes:
+    """How many bytes a model takes, and what is kept of looking at one."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._models: dict[str, tuple[int, int]] = {}
+        self._views: dict[str, int] = {}
+
+    def model(self, spec: RunSpec) -> int:
+        """Return the bytes of its weights and buffers."""
+        return self._model(spec)[0]
+
+    def _model(self, spec: RunSpec) -> tuple[int, int]:
+        key = f"{spec.dataset} {spec.model.model_dump_json()}"
+        if key not in self._models:
+            model = self._runner.check_model(spec)
+            size = sum(tensor.nbytes for tensor in model.state_dict().values())
+            width = getattr(model, "num_features", 0)
+            self._models[key] = size, width if isinstance(width, int) else 0
+        return self._models[key]
+
+    def views(self, spec: RunSpec) -> int:
+        """Return the bytes of float64 logits on all parts, and of the probes' float32 features."""
+        key = f"{spec.dataset} {spec.model.model_dump_json()} {spec.forget} {spec.seed}"
+        if key not in self._views:
+            data, indices = self._runner.dataset(spec), self._runner.check_split(spec)
+            chosen = probes.choose(indices, data.train.labels, derive(spec.seed, "probes"))
+            looked_at = (
+                len(data.train.labels)
+                + len(data.test.labels)
+                + len(chosen.forget)
+                + len(chosen.tested)
+                + RANDOM_MODELS * len(indices.forget)
+            )
+            features = (len(chosen.fit) + len(chosen.tested)) * self._model(spec)[1]
+            self._views[key] = 8 * looked_at * data.num_classes + 4 * features
+        return self._views[key]
+
+
+def _finished(out: Path, key: str) -> RunResult | None:
+    """Return a result that would not be made again."""
+    try:
+        result = read_run(out, key)
+    except OutputError:
+        return None
+    return result if result is not None and result.status == "ok" and not result.error else None
+
+
+def _existing(path: Path) -> Path:
+    """Return the closest folder that is there already: it lies on the same disk."""
+    path = path.expanduser().absolute()
+    return next(parent for parent in (path, *path.parents) if parent.is_dir())

@@ -1,0 +1,236 @@
+"""Look at models: forward passes and probes, each done once per weights and kept in the store.
+
+Whatever is seen of a model depends on its weights, the data and the scenario alone, so all
+methods of a scenario share what is seen of the original and of the retrained model.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlearn_bench.core.errors import MethodError
+from unlearn_bench.core.keys import content_key
+from unlearn_bench.core.seeds import derive
+from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.data.splits import Indices
+from unlearn_bench.measure import evaluate, probes
+from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
+from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Relearned
+from unlearn_bench.measure.probes import batch_norm, linear, relearn
+from unlearn_bench.plugins.registry import OutputFilter
+from unlearn_bench.store.store import Artifact, Built, Store
+
+RENEWED = ("forget", "test_forget")
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Observes the models of one dataset, architecture, scenario and seed.
+
+    Attributes:
+        store: Where what was seen is kept.
+        data: The dataset.
+        indices: The scenario's index sets.
+        device: Where forward passes run.
+        build: Gives the architecture with weights drawn from a seed.
+        identity: What determines architecture and device, as JSON values.
+        seed: Determines what the probes draw.
+    """
+
+    store: Store
+    data: Dataset
+    indices: Indices
+    device: torch.device
+    build: Callable[[int], nn.Module]
+    identity: Mapping[str, Any]
+    seed: int
+
+    def observe(
+        self, weights: Artifact, original: Artifact, outputs: OutputFilter | None = None
+    ) -> Observed:
+        """Return everything that is seen of a model.
+
+        Args:
+            weights: The model.
+            original: The model that the scenario's methods start from.
+            outputs: What the model's logits pass through before anyone sees them. Probes that
+                train the weights do without it, as whoever holds the weights can.
+
+        Raises:
+            MethodError: If the filter's logits are not finite or of another shape.
+        """
+        seen = evaluate.split_outputs(self.logits(weights), self.data, self.indices)
+        probed = self._probed(weights, original)
+        if outputs is not None:
+            seen = {split: self._filtered(part, outputs) for split, part in seen.items()}
+            renewed = {s: self._filtered(part, outputs) for s, part in probed.renewed.items()}
+            probed = replace(probed, renewed=renewed)
+        return Observed(seen, probed)
+
+    def _filtered(self, seen: Outputs, outputs: OutputFilter) -> Outputs:
+        logits = outputs(seen.logits.clone(), self.indices.forget_classes)
+        if logits.shape != seen.logits.shape or not logits.isfinite().all():
+            raise MethodError(
+                f"the output filter turned logits {list(seen.logits.shape)} into "
+                f"{list(logits.shape)}, or into NaN or infinity; keep the shape, stay finite"
+            )
+        return replace(seen, logits=logits.double())
+
+    def logits(self, weights: Artifact) -> dict[str, Tensor]:
+        """Return the logits on F and R, as ``train``, and on the whole test part, as ``test``.
+
+        They are kept per weights and training set, so all scenarios of one original share them.
+        """
+
+        def build() -> Built:
+            model, data = self._load(weights), self.data
+            chosen = {"train": self._trained, "test": None}
+            return {
+                part: evaluate.logits(model, data, getattr(data, part), self.device, indices)
+                for part, indices in chosen.items()
+            }, {}
+
+        examples = content_key(self._trained.tolist())
+        identity = {"weights": weights.sha256, "examples": examples}
+        return self._kept("logits", identity, build).tensors
+
+    def random_logits(self) -> tuple[Tensor, ...]:
+        """Return what freshly initialised models say of F; the same models in every run."""
+
+        def build() -> Built:
+            found = {}
+            for number in range(RANDOM_MODELS):
+                model = self.build(derive(number, "random model")).to(self.device)
+                found[str(number)] = evaluate.logits(
+                    model, self.data, self.data.train, self.device, self.indices.forget
+                )
+            return found, {}
+
+        examples = content_key(self.indices.forget.tolist())
+        found = self._kept("random", {"models": RANDOM_MODELS, "examples": examples}, build)
+        return tuple(found.tensors[str(number)] for number in range(RANDOM_MODELS))
+
+    def _kept(self, kind: str, more: Mapping[str, Any], build: Callable[[], Built]) -> Artifact:
+        identity = {"data": self.data.fingerprint, **self.identity, **more}
+        return self.store.get_or_build(kind, identity, build)
+
+    def _load(self, weights: Artifact) -> nn.Module:
+        model = self.build(0)
+        model.load_state_dict(weights.tensors)
+        return model.to(self.device).eval()
+
+    @cached_property
+    def _trained(self) -> Tensor:
+        return self.indices.train
+
+    @cached_property
+    def _examples(self) -> probes.Examples:
+        return probes.choose(self.indices, self.data.train.labels, self.seed)
+
+    def _probed(self, weights: Artifact, original: Artifact) -> Probed:
+        chosen = self._examples
+        logits = self.logits(original)["test"][self.indices.test_forget]
+        labels = self.data.test.labels[self.indices.test_forget]
+        # Reachable by a count of right answers, whatever the rounding of the difference.
+        target = round(Outputs("", logits, labels).accuracy() - relearn.WITHIN, 9)
+        identity = {
+            "version": probes.VERSION,
+            "weights": weights.sha256,
+            "target": target,
+            "seed": self.seed,
+            "classes": list(self.indices.forget_classes),
+            "examples": {name: content_key(found.tolist()) for name, found in vars(chosen).items()},
+        }
+        kept = self._kept("probes", identity, lambda: self._probe(weights, target))
+        notes = dict(kept.notes)
+        labels_of = {
+            "forget": self.data.train.labels[chosen.forget],
+            "test_forget": self.data.test.labels[chosen.tested],
+        }
+        return Probed(
+            Relearned(**notes["relearn_time"]),
+            notes["relearn_time_features"] and Relearned(**notes["relearn_time_features"]),
+            notes["recall"],
+            len(chosen.tested),
+            notes["no_recall"],
+            {
+                split: Outputs(split, kept.tensors[f"renewed_{split}"], labels_of[split])
+                for split in RENEWED
+                if f"renewed_{split}" in kept.tensors
+            },
+            notes["seconds"],
+        )
+
+    def _probe(self, weights: Artifact, target: float) -> Built:
+        """Run every probe on one model; it is as it was afterwards."""
+        data, chosen, device = self.data, self._examples, self.device
+        model = self._load(weights)
+        tensors: dict[str, Tensor] = {}
+        notes: dict[str, Any] = {"relearn_time_features": None, "recall": None, "no_recall": ""}
+        seconds: dict[str, float] = {}
+
+        @contextmanager
+        def timed(name: str) -> Iterator[None]:
+            start = time.process_time()
+            yield
+            seconds[name] = time.process_time() - start
+
+        def relearned(trained: Tensor, **options: Any) -> dict[str, Any]:
+            return asdict(
+                relearn.relearn(
+                    model,
+                    data,
+                    trained,
+                    chosen.watched,
+                    target=target,
+                    seed=self.seed,
+                    device=device,
+                    **options,
+                )
+            )
+
+        with probes.untouched(model):
+            with timed("relearn_time"):
+                notes["relearn_time"] = relearned(chosen.relearned)
+            if probes.has_features(model):
+                with timed("relearn_time_features"):
+                    notes["relearn_time_features"] = relearned(
+                        chosen.balanced,
+                        fresh_head=True,
+                        others=chosen.others,
+                        forget_classes=self.indices.forget_classes,
+                    )
+            if not self.indices.forget_classes:
+                notes["no_recall"] = "no class is forgotten"
+            elif not probes.has_features(model):
+                notes["no_recall"] = "the model has no interface for its features"
+            else:
+                with timed("probe_recall"):
+                    for name, part, indices in (
+                        ("fit", data.train, chosen.fit),
+                        ("tested", data.test, chosen.tested),
+                    ):
+                        tensors[name] = linear.features(model, data, part, indices, device)
+                    notes["recall"] = linear.recall(
+                        tensors["fit"],
+                        data.train.labels[chosen.fit],
+                        tensors["tested"],
+                        data.test.labels[chosen.tested],
+                    )
+            if batch_norm.has_running_statistics(model):
+                with timed("bn_recovery"):
+                    renewed = batch_norm.reestimated(model, data, chosen.estimated, device)
+                    for split, part, indices in (
+                        ("forget", data.train, chosen.forget),
+                        ("test_forget", data.test, chosen.tested),
+                    ):
+                        tensors[f"renewed_{split}"] = evaluate.logits(
+                            renewed, data, part, device, indices
+                        )
+        return tensors, notes | {"seconds": seconds}

@@ -1,0 +1,103 @@
+"""Where the forget class went, and what its neighbours paid for it.
+
+A mean over retained classes hides that one of them is lost. Drops are paired with retraining:
+``drop(c) = acc(G; c) - acc(U; c)`` on the test examples of class c.
+"""
+
+import torch
+
+from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.outputs import Evaluation, Outputs
+from unlearn_bench.results.records import Record
+
+NEAR = 2
+_IDEAL = "that of two retrainings (retrain_other_seed), not 0"
+
+
+def class_accuracies(outputs: Outputs) -> dict[int, float]:
+    """Return the accuracy of every class that has examples, by its index."""
+    correct = outputs.correct()
+    return {
+        int(label): float(correct[outputs.labels == label].double().mean())
+        for label in outputs.labels.unique()
+    }
+
+
+def class_drops(evaluation: Evaluation) -> dict[int, float]:
+    """Return acc(G) - acc(U) on TR of every retained class, in [-1, 1]."""
+    u = class_accuracies(evaluation.unlearned["test_retain"])
+    g = class_accuracies(evaluation.reference["test_retain"])
+    return {label: g[label] - u[label] for label in u if label not in evaluation.forget_classes}
+
+
+def near_classes(evaluation: Evaluation) -> list[int]:
+    """Return the retained classes that the original confuses most with the forget classes.
+
+    By its mean probability on TF; that tells neighbours apart where no test example is
+    misclassified.
+    """
+    mass = evaluation.original["test_forget"].logits.softmax(1).mean(0)
+    mass[list(evaluation.forget_classes)] = -1
+    retained = len(mass) - len(evaluation.forget_classes)
+    order = torch.sort(mass, descending=True, stable=True).indices
+    return [int(label) for label in order[: min(NEAR, retained)]]
+
+
+@measures(
+    Metric(
+        "worst_class_drop",
+        "Largest acc(G) - acc(U) over the retained classes, on TR. In [-1, 1].",
+        ideal=_IDEAL,
+        splits=("test_retain",),
+    ),
+    Metric(
+        "near_class_drop",
+        f"Largest acc(G) - acc(U) over the {NEAR} retained classes that the "
+        "original confuses most with the forget classes, on TR. In [-1, 1]; for classes only.",
+        ideal=_IDEAL,
+        splits=("test_retain",),
+    ),
+    Metric(
+        "class_drop",
+        "acc(G) - acc(U) on the test examples of one retained class, which the "
+        "split names. In [-1, 1].",
+        ideal=_IDEAL,
+    ),
+    needs_retrained=True,
+)
+def damage(evaluation: Evaluation) -> list[Record]:
+    """Return the drop of the worst, of the nearest and of every retained class."""
+    drops = class_drops(evaluation)
+    records = [Record("worst_class_drop", "test_retain", max(drops.values()))]
+    if evaluation.forget_classes:
+        near = max(drops[label] for label in near_classes(evaluation) if label in drops)
+        records.append(Record("near_class_drop", "test_retain", near))
+    else:
+        records.append(
+            Record(
+                "near_class_drop",
+                "test_retain",
+                None,
+                status="not_applicable",
+                reason="no class is forgotten",
+            )
+        )
+    names = evaluation.classes
+    return records + [Record("class_drop", names[label], drop) for label, drop in drops.items()]
+
+
+@measures(
+    Metric(
+        "forget_predicted_as",
+        "Share of F that U classifies as the class which the split "
+        "names; the shares of all classes sum to 1.",
+    ),
+)
+def destinations(evaluation: Evaluation) -> list[Record]:
+    """Return where the predictions on F go, one record per class."""
+    predicted = evaluation.unlearned["forget"].logits.argmax(1)
+    shares = predicted.bincount(minlength=len(evaluation.classes)).double() / len(predicted)
+    return [
+        Record("forget_predicted_as", name, share)
+        for name, share in zip(evaluation.classes, shares.tolist(), strict=True)
+    ]

@@ -1,0 +1,191 @@
+"""Membership inference from the loss: can an attacker tell who was trained on?
+
+The attacker scores an example by minus its loss and calls high scores members. Members are the
+forget examples F; non-members are test examples of the same classes TF, for any other choice
+only asks whether an example is of the forget class. Retraining never saw F, so its value, near
+0.5, is the ideal; below it the model over-forgets, which gives membership away as well.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm, rankdata
+
+from unlearn_bench.core.errors import ParameterError
+from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.results.records import Curve, Record
+
+Scores = NDArray[np.float64]
+
+# Fewer false positives than this at the wanted rate say nothing about the tail.
+MIN_FALSE_POSITIVES = 10
+TOO_FEW = "too few examples"
+# Points of a stored ROC curve, spread evenly over the logarithm of the false positive rate.
+ROC_POINTS = 80
+RATES = {"10pct": 0.1, "1pct": 0.01, "0.1pct": 0.001}
+_SOURCE = "Yeom et al. 2018, arXiv:1709.01604; low rates: Carlini et al. 2022, arXiv:2112.03570"
+
+
+def auc(member: Scores, other: Scores) -> tuple[float, float, float]:
+    """Area under the ROC curve with its 95 % interval.
+
+    The probability that a random member scores above a random other, ties counted half; the
+    variance is that of the two samples' placement values.
+
+    Args:
+        member: Scores of training examples, [M], higher means "member"; M >= 2.
+        other: Scores of unseen examples, [N]; N >= 2.
+
+    Returns:
+        Value, lower and upper end, each in [0, 1].
+
+    Raises:
+        ParameterError: If a side has fewer than two examples.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988; ranks as in Sun and Xu 2014.
+    """
+    m, n = len(member), len(other)
+    if min(m, n) < 2:
+        raise ParameterError(f"an AUC needs two examples on each side, not {m} and {n}")
+    ranks = rankdata(np.concatenate([member, other]))
+    # Placement values: for each member the share of others below it, and the reverse.
+    above = (ranks[:m] - rankdata(member)) / n
+    below = 1 - (ranks[m:] - rankdata(other)) / m
+    value = float(above.mean())
+    half = norm.ppf(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
+    return value, max(0.0, value - float(half)), min(1.0, value + float(half))
+
+
+def true_positive_rate(member: Scores, other: Scores, fpr: float) -> float:
+    """Share of members found at a fixed false positive rate.
+
+    The threshold is the lowest score that lets through at most ``fpr`` of the others; a score
+    must lie above it to count.
+
+    Args:
+        member: Scores of training examples, [M].
+        other: Scores of unseen examples, [N].
+        fpr: Allowed rate in (0, 1); below 1/N no threshold can hold it.
+
+    Raises:
+        ParameterError: If ``fpr`` is not in [1/N, 1).
+
+    Source: Carlini et al. 2022, arXiv:2112.03570.
+    """
+    if not 1 / len(other) <= fpr < 1:
+        raise ParameterError(
+            f"a false positive rate of {fpr:g} cannot be held with {len(other)} non-members; "
+            f"it must be in [{1 / len(other):g}, 1)"
+        )
+    # The small addition keeps 0.1 * 30 from counting as 2.
+    allowed = int(np.floor(fpr * len(other) + 1e-9))
+    threshold = np.sort(other)[::-1][allowed]
+    return float((member > threshold).mean())
+
+
+def roc(attack: str, member: Scores, other: Scores) -> Curve:
+    """Return an attack's ROC: at each false positive rate that N others can show, the true one.
+
+    Args:
+        attack: Name of the attack, such as ``mia_loss``.
+        member: Scores of training examples, [M], higher means "member".
+        other: Scores of unseen examples, [N].
+
+    Returns:
+        Rates k/N for at most :data:`ROC_POINTS` whole k up to N, and the share of members that
+        score above all but k of the others; monotone, ending in (1, 1).
+    """
+    n = len(other)
+    counts = np.unique(np.concatenate([[0], np.geomspace(1, n, ROC_POINTS).round()])).astype(int)
+    thresholds = np.append(np.sort(other)[::-1], -np.inf)[counts]
+    found = (member[None, :] > thresholds[:, None]).mean(axis=1)
+    return Curve("roc", attack, tuple((counts / n).tolist()), tuple(found.tolist()), n)
+
+
+def attack_metrics(attack: str, what: str, source: str) -> tuple[Metric, ...]:
+    """Describe what :func:`attack_records` records of an attack.
+
+    Args:
+        attack: Name of the attack, such as ``mia_loss``.
+        what: What it does, for "AUC of the attack that ...".
+        source: Publication.
+    """
+    return (
+        Metric(
+            f"{attack}_auc",
+            f"AUC of the attack that {what}; members F, non-members TF. In [0, 1].",
+            ideal="that of retrain, about 0.5; below it the model over-forgets",
+            source=source,
+        ),
+        *(
+            Metric(
+                f"{attack}_tpr_at_{name}",
+                f"Share of F that the attack finds while accusing {rate:.1%} of TF; unresolved "
+                f"with fewer than {MIN_FALSE_POSITIVES / rate:.0f} examples in TF. In [0, 1].",
+                ideal=f"that of retrain, about {rate:g}",
+                source=source,
+            )
+            for name, rate in RATES.items()
+        ),
+    )
+
+
+def attack_records(attack: str, member: Scores, other: Scores) -> list[Record]:
+    """Return AUC and true positive rates of an attack's scores, F against TF.
+
+    Args:
+        attack: Name of the attack, such as ``mia_loss``.
+        member: Scores of F, [M], higher means "member".
+        other: Scores of TF, [N].
+    """
+    if min(len(member), len(other)) < 2:
+        return unresolved_attack(attack, "the attack needs two examples on each side")
+    split = "forget+test_forget"
+    records = [Record(f"{attack}_auc", split, *auc(member, other))]
+    for name, rate in RATES.items():
+        metric = f"{attack}_tpr_at_{name}"
+        if rate * len(other) < MIN_FALSE_POSITIVES:
+            records.append(Record(metric, split, None, status="unresolved", reason=TOO_FEW))
+            continue
+        found = true_positive_rate(member, other, rate)
+        counted = binomtest(round(found * len(member)), len(member)).proportion_ci(method="wilson")
+        records.append(Record(metric, split, found, float(counted.low), float(counted.high)))
+    return records
+
+
+def unresolved_attack(attack: str, reason: str) -> list[Record]:
+    """Return the records of an attack that could not be made, each with the reason."""
+    names = ["auc", *(f"tpr_at_{name}" for name in RATES)]
+    return [
+        Record(f"{attack}_{name}", "forget+test_forget", None, status="unresolved", reason=reason)
+        for name in names
+    ]
+
+
+@measures(
+    *attack_metrics("mia_loss", "scores an example by minus its loss", _SOURCE),
+    Metric(
+        "mia_loss_resolvable_fpr",
+        f"Smallest false positive rate that TF resolves: {MIN_FALSE_POSITIVES} over its size.",
+        ideal="none: it describes the test",
+    ),
+)
+def loss_attack(evaluation: Evaluation) -> list[Record]:
+    """Return AUC and true positive rates of the loss attack, F against TF."""
+    member, other = _loss_scores(evaluation)
+    resolvable = min(1.0, MIN_FALSE_POSITIVES / len(other))
+    return [
+        *attack_records("mia_loss", member, other),
+        Record("mia_loss_resolvable_fpr", "forget+test_forget", resolvable),
+    ]
+
+
+def loss_roc(evaluation: Evaluation) -> Curve:
+    """Return the ROC of the loss attack, F against TF."""
+    return roc("mia_loss", *_loss_scores(evaluation))
+
+
+def _loss_scores(evaluation: Evaluation) -> tuple[Scores, Scores]:
+    member = -evaluation.unlearned["forget"].nll().numpy()
+    other = -evaluation.unlearned["test_forget"].nll().numpy()
+    return member, other

@@ -1,0 +1,123 @@
+"""Membership inference as earlier papers computed it, for the appendix only.
+
+Both fit a support vector machine to retained training examples against test examples and ask
+it about F. For class unlearning that only asks whether F looks like another class, and fakes
+with untouched weights beat exact retraining (see the controls). They are kept to compare with
+published tables; retraining's value stands beside them, and no verdict uses them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.svm import SVC
+
+from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics.mia import Scores
+from unlearn_bench.measure.metrics.scores import attack_features, shuffled_rows
+from unlearn_bench.measure.outputs import Evaluation, Observed
+from unlearn_bench.results.records import Record
+
+# Fitting is quadratic in the examples.
+MOST = 1000
+_COST = "support vector machines on up to 1,000 examples a side"
+
+
+def _svm() -> SVC:
+    return SVC(C=3, kernel="rbf", gamma="auto")
+
+
+def _tested(seen: Observed, name: str) -> Scores:
+    """Return a feature of every test example, TF and TR; for sample scenarios TR is the whole."""
+    parts = ["test_retain"]
+    if not set(seen["test_forget"].labels.tolist()) <= set(seen["test_retain"].labels.tolist()):
+        parts.append("test_forget")
+    return np.concatenate([attack_features(seen[part])[name] for part in parts])
+
+
+def entropy_attack(evaluation: Evaluation) -> float:
+    """Share of F that an SVM on the entropy takes for training examples.
+
+    Fitted to equally many examples of R (1) and of the test part (0), drawn at random.
+    """
+    seen = evaluation.unlearned
+    retain, tested = attack_features(seen["retain"])["entropy"], _tested(seen, "entropy")
+    count = min(len(retain), len(tested), MOST)
+    sides = [
+        side[:, None][shuffled_rows(side[:, None], evaluation.seed)[:count]]
+        for side in (retain, tested)
+    ]
+    svm = _svm().fit(np.concatenate(sides), np.repeat([1, 0], count))
+    asked = attack_features(seen["forget"])["entropy"][:, None]
+    return float(svm.predict(asked).mean())
+
+
+def stratified(
+    rows: Scores, labels: NDArray[np.int64], counts: NDArray[np.int64], seed: int
+) -> Scores:
+    """Draw rows at random, ``counts[c]`` of class ``c``, whatever order they stand in."""
+    drawn = []
+    for label, count in enumerate(counts.tolist()):
+        members = rows[labels == label]
+        drawn.append(members[shuffled_rows(members, seed + label)[:count]])
+    return np.concatenate(drawn)
+
+
+def salun_suite(evaluation: Evaluation) -> dict[str, float]:
+    """Share of F that an SVM takes for unseen, by the feature it is fitted to.
+
+    Fitted to R (1) against TR (0), as many of each class on both sides.
+    """
+    seen = evaluation.unlearned
+    width = seen["retain"].logits.shape[1]
+    r, tr = (seen[split].labels.numpy() for split in ("retain", "test_retain"))
+    counts = np.minimum(np.bincount(r, minlength=width), np.bincount(tr, minlength=width))
+    if counts.sum() > MOST:
+        counts = counts * MOST // counts.sum()
+    features = {
+        split: attack_features(seen[split]) for split in ("retain", "test_retain", "forget")
+    }
+    efficacy = {}
+    for name in ("correctness", "confidence", "entropy", "m_entropy"):
+        sides = [
+            stratified(features[split][name][:, None], labels, counts, evaluation.seed)
+            for split, labels in (("retain", r), ("test_retain", tr))
+        ]
+        svm = _svm().fit(np.concatenate(sides), np.repeat([1, 0], counts.sum()))
+        efficacy[name] = 1 - float(svm.predict(features["forget"][name][:, None]).mean())
+    return efficacy
+
+
+@measures(
+    Metric(
+        "mia_legacy_entropy_svc",
+        "Share of F taken for training examples by SVC(C=3, rbf) on the entropy, fitted to R "
+        "against the test part. In [0, 1]. Appendix only: fooled by fakes.",
+        ideal="that of retrain, which is not 0",
+        cost=_COST,
+        source="Chundawat et al. 2023, arXiv:2205.08096; Panda et al. 2025, arXiv:2403.16246",
+    ),
+    *(
+        Metric(
+            f"mia_legacy_salun_{name}",
+            f"Share of F taken for unseen by SVC(C=3, rbf) on {what}, fitted to R against TR, "
+            "stratified by class. In [0, 1]. Appendix only: fooled by fakes.",
+            ideal="that of retrain, not 1",
+            cost=_COST,
+            source="Fan et al. 2023, arXiv:2310.12508",
+        )
+        for name, what in {
+            "correctness": "correctness",
+            "confidence": "the confidence",
+            "entropy": "the entropy",
+            "m_entropy": "the modified entropy",
+        }.items()
+    ),
+)
+def legacy_attacks(evaluation: Evaluation) -> list[Record]:
+    """Return what the legacy attacks say of U."""
+    return [
+        Record("mia_legacy_entropy_svc", "forget", entropy_attack(evaluation)),
+        *(
+            Record(f"mia_legacy_salun_{name}", "forget", value)
+            for name, value in salun_suite(evaluation).items()
+        ),
+    ]

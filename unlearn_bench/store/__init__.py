@@ -1,0 +1,1 @@
+"""Trained and unlearned models on disk: the layout of the files, the store, and its upkeep."""

@@ -1,0 +1,423 @@
+"""From a suite's name or file and the command line's flags to keyed runs."""
+
+import importlib.resources
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from unlearn_bench.core.errors import ConfigError, UserError, suggestion, unknown_name
+from unlearn_bench.core.keys import file_hash
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.spec import (
+    Forget,
+    MethodSpec,
+    ModelSpec,
+    Normalize,
+    OriginalFile,
+    Recipe,
+    RunSpec,
+    Scenario,
+    Suite,
+)
+from unlearn_bench.suite.yaml_source import YamlSource, describe
+
+DEFAULT_SUITE = "digits"
+_SUITES = "unlearn_bench_suites"
+
+# What each dataset is usually trained with; digits and letters must not be mirrored.
+_AUGMENT = {
+    "cifar10": "crop-flip",
+    "cifar100": "crop-flip",
+    "stl10": "crop-flip",
+    "food101": "crop-flip",
+    "svhn": "crop",
+    "fashion_mnist": "none",
+    "digits": "none",
+    "mnist": "none",
+    "kmnist": "none",
+}
+
+_KEYS: dict[str, Sequence[str]] = {
+    "": list(Suite.model_fields),
+    "recipe": list(Recipe.model_fields),
+    "models": list(ModelSpec.model_fields),
+    "methods": list(MethodSpec.model_fields),
+    "scenarios": list(Scenario.model_fields),
+    "forget": list(Forget.model_fields),
+    "normalize": list(Normalize.model_fields),
+}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line's flags change in a suite; None and empty mean unchanged."""
+
+    methods: str | None = None
+    model: str | None = None
+    stem: str | None = None
+    pretrained: bool = False
+    dataset: str | None = None
+    image_size: int | None = None
+    forget: Sequence[str] = ()
+    seeds: int | None = None
+    epochs: int | None = None
+    settings: Sequence[str] = ()
+    original: Path | None = None
+    mean: str | None = None
+    std: str | None = None
+    unlearned: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite made concrete: what will run, in order.
+
+    Attributes:
+        notes: What was left out, and why.
+        source: The suite's file, before flags changed anything.
+    """
+
+    suite: Suite
+    runs: tuple[RunSpec, ...]
+    notes: tuple[str, ...] = field(default=())
+    source: Path | None = None
+
+
+def suite_files() -> dict[str, Path]:
+    """Return the named suites and their files."""
+    folder = Path(str(importlib.resources.files(_SUITES)))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def suite_file(name: str) -> Path:
+    """Return the file of a suite that is given by name or as a YAML file.
+
+    Raises:
+        UnknownNameError: If it is neither a known name nor a file.
+    """
+    files = suite_files()
+    if name in files:
+        return files[name]
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return Path(name).expanduser()
+    raise unknown_name("suite", name, files, "unlearn-bench list suites")
+
+
+def load_suite(name: str) -> Suite:
+    """Load a suite by name, or from a YAML file.
+
+    Raises:
+        ConfigError: If the file is not a valid suite; one line with file, line and key.
+        UnknownNameError: If it is neither a known name nor a file.
+    """
+    path = suite_file(name)
+    source = YamlSource(path)
+    if not isinstance(source.value, dict):
+        raise ConfigError(f"{path}: a suite is a mapping of keys such as name, datasets, models")
+    try:
+        return Suite.model_validate({"name": path.stem} | source.value)
+    except ValidationError as error:
+        raise ConfigError(describe(error, _KEYS, source)) from None
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Turn ``name.param=value`` texts into parameters by method.
+
+    Raises:
+        ConfigError: If a text is not of that form.
+    """
+    params: dict[str, dict[str, Any]] = {}
+    for text in settings:
+        target, equals, value = text.partition("=")
+        method, dot, name = target.partition(".")
+        if not (equals and dot and method and name):
+            raise ConfigError(f"--set {text}: write --set METHOD.PARAMETER=VALUE")
+        try:
+            params.setdefault(method.strip(), {})[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from error
+    return params
+
+
+def resolve_suite(name: str | None, flags: Overrides) -> Suite:
+    """Load the suite and apply the command line's flags to it.
+
+    Without a suite, flags that name other data or another model describe a suite of their own,
+    named ``DATASET-MODEL``; otherwise the default suite runs.
+
+    Raises:
+        UserError: If the suite or a flag is wrong.
+    """
+    suite = load_suite(name or DEFAULT_SUITE)
+    changes: dict[str, Any] = {}
+    if flags.dataset:
+        changes["datasets"] = (flags.dataset,)
+    if flags.model or flags.stem or flags.pretrained:
+        # Models that the suite names stay as they are there, but for what the flags say.
+        kept = [m.model_dump() for m in suite.models if flags.model in (None, m.name)]
+        asked: dict[str, Any] = {"stem": flags.stem} if flags.stem else {}
+        asked |= {"pretrained": True} if flags.pretrained else {}
+        changes["models"] = [model | asked for model in kept or [{"name": flags.model}]]
+    methods = flags.methods
+    if flags.unlearned and not methods and (name is None or name in suite_files()):
+        methods = "retrain"  # with the controls, which are always added: the question is one model
+    if methods:
+        names = [m.strip() for m in methods.split(",") if m.strip()]
+        changes["methods"] = names
+        suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
+    if flags.forget:
+        changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
+    if flags.seeds is not None:
+        changes["seeds"] = flags.seeds
+    if flags.image_size is not None:
+        changes["image_size"] = flags.image_size
+    if flags.mean is not None or flags.std is not None:
+        changes["normalize"] = _normalize(flags.mean, flags.std)
+    recipe = suite.recipe.model_dump()
+    dataset, model = flags.dataset or suite.datasets[0], flags.model or suite.models[0].name
+    if name is None and (dataset, model) != (suite.datasets[0], suite.models[0].name):
+        plain = f"{dataset.partition(':')[0]}-{model}"
+        # Mistyped names must get as far as the error that suggests the right one.
+        changes["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-") or "suite"
+        changes["description"] = f"{model} on {dataset}, described by command-line flags."
+    if name is None and dataset not in suite.datasets:
+        # The default suite's recipe is made for its tiny images; other data get the standard one.
+        recipe = Recipe().model_dump()
+    if flags.epochs is not None:
+        recipe["epochs"] = flags.epochs
+    changes["recipe"] = recipe
+    params = {method: dict(values) for method, values in suite.params.items()}
+    for method, values in parse_settings(flags.settings).items():
+        params.setdefault(method, {}).update(values)
+    changes["params"] = params
+    dumped = suite.model_dump(exclude=set(changes))
+    try:
+        return Suite.model_validate(dumped | changes)
+    except ValidationError as error:
+        raise ConfigError(describe(error, _KEYS, None)) from None
+
+
+def _normalize(mean: str | None, std: str | None) -> dict[str, list[float]]:
+    """Return the constants that ``--mean`` and ``--std`` give."""
+    constants = {}
+    for name, text in (("mean", mean), ("std", std)):
+        if text is None:
+            raise ConfigError(f"--{name} is missing: give --mean and --std together, or neither")
+        try:
+            constants[name] = [float(word) for word in text.split(",")]
+        except ValueError:
+            raise ConfigError(
+                f"--{name} {text}: give one number or one per channel, such as 0.485,0.456,0.406"
+            ) from None
+    return constants
+
+
+def _scenario(text: str, suite: Suite) -> Scenario | str:
+    """Return the suite's own scenario for ``--forget``, which may set parameters, if it has one."""
+    try:
+        asked = Forget.model_validate(text)
+    except ValidationError:
+        return text  # reported together with whatever else is wrong
+    return next((known for known in suite.scenarios if known.forget == asked), text)
+
+
+def _only_params_of(suite: Suite, names: set[str]) -> Suite:
+    """Leave out what the suite sets for methods that ``--methods`` leaves out."""
+
+    def kept(params: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: values for name, values in params.items() if name in names}
+
+    scenarios = [
+        scenario.model_copy(update={"params": kept(scenario.params)})
+        for scenario in suite.scenarios
+    ]
+    return suite.model_copy(update={"params": kept(suite.params), "scenarios": tuple(scenarios)})
+
+
+def _method_specs(suite: Suite) -> list[MethodSpec]:
+    """Return the suite's entries, ``all`` written out, reference and controls put first."""
+    known = registry.methods()
+    given = list(suite.methods)
+    listed = [spec for spec in given if spec.name != "all"]
+    if len(listed) < len(given):
+        named = {spec.name for spec in listed if not spec.label}
+        listed = [MethodSpec(name=n) for n in known if n not in named] + listed
+    for spec in listed:
+        if registry.get(spec.name).kind == "given":
+            raise ConfigError(
+                f"methods: {spec.name!r} stands for a file; give it by --unlearned FILE"
+            )
+    named = {spec.name for spec in listed}
+    always = [n for n, m in known.items() if m.kind != "method" and n not in named]
+    specs = [MethodSpec(name=n) for n in always] + listed
+    order = {"reference": 0, "control": 1, "method": 2}
+    return sorted(specs, key=lambda spec: order[known[spec.name].kind])
+
+
+def _resolve_params(suite: Suite, spec: MethodSpec, scenario: Scenario) -> dict[str, Any]:
+    """Merge defaults, suite, entry and scenario; the more specific wins."""
+    given = suite.params.get(spec.name, {}) | spec.params | scenario.params.get(spec.name, {})
+    if spec.label:
+        given |= suite.params.get(spec.label, {}) | scenario.params.get(spec.label, {})
+    return registry.get(spec.name).resolve(given)
+
+
+def expand(
+    suite: Suite,
+    *,
+    device: str,
+    original: Path | None = None,
+    source: Path | None = None,
+    unlearned: Sequence[Path] = (),
+) -> Plan:
+    """Turn a suite into its runs, ordered so that references come before what needs them.
+
+    Retraining and the controls are added to every suite: no figure is worth anything without
+    them.
+
+    Args:
+        suite: What to run.
+        device: ``cpu`` or ``cuda``.
+        original: The user's own weights, to start from instead of training originals.
+        source: The suite's file, for the report.
+        unlearned: The user's unlearned models, to judge beside the methods.
+
+    Raises:
+        UserError: For unknown methods, wrong parameters, or two entries that run the same.
+    """
+    given = _unlearned_files(suite, unlearned, original)
+    specs = _method_specs(suite) + [MethodSpec(name=registry.GIVEN, label=n) for n in given]
+    labels = [spec.label or spec.name for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"methods: {label!r} is named twice; give one of them another label")
+    addressed = set(suite.params).union(*(s.params for s in suite.scenarios))
+    for name in sorted(addressed - set(labels) - {spec.name for spec in specs}):
+        raise ConfigError(
+            f"params: {name!r} is not among the methods of this suite"
+            f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
+        )
+    weights = _weights_file("--original", original) if original else None
+    notes: dict[str, None] = {}  # a set that keeps the order
+    if weights:
+        notes.setdefault(
+            "Retraining follows this suite's recipe, which may not be that of the given weights; "
+            "these have probably seen the examples held out for validation as well."
+        )
+    if given:
+        notes.setdefault(
+            f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
+            "the retrained models to compare with."
+        )
+    if weights and suite.seeds > 1:
+        notes.setdefault(
+            "All seeds start from the same given weights: seeds vary the methods and the "
+            "retrained models, not the original."
+        )
+    runs = []
+    for dataset in suite.datasets:
+        recipe = suite.recipe
+        if recipe.augment == "auto":
+            augment = _AUGMENT.get(dataset, "crop-flip")
+            recipe = Recipe.model_validate(recipe.model_dump() | {"augment": augment})
+        for model in suite.models:
+            for seed in range(suite.seeds):
+                for scenario in suite.scenarios:
+                    for spec in specs:
+                        reason = _left_out(spec, scenario.forget, weights is not None)
+                        if reason:
+                            notes.setdefault(reason)
+                            continue
+                        runs.append(
+                            RunSpec(
+                                dataset=dataset,
+                                image_size=suite.image_size,
+                                model=model,
+                                forget=scenario.forget,
+                                recipe=recipe,
+                                validation=suite.validation,
+                                threads=suite.threads,
+                                seed=seed,
+                                method=spec.name,
+                                label=spec.label or spec.name,
+                                params=_resolve_params(suite, spec, scenario),
+                                device=device,
+                                original=weights,
+                                normalize=suite.normalize,
+                                unlearned=given.get(spec.label),
+                            )
+                        )
+    return Plan(suite, tuple(runs), tuple(notes), source)
+
+
+def _left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
+    """Say why a method takes no part in a scenario, or nothing if it does."""
+    entry = registry.get(spec.name)
+    kind = "random" if not forget.classes else "class" if len(forget.classes) == 1 else "classes"
+    label = spec.label or spec.name
+    if kind not in entry.forgets:
+        made_for = " and ".join(_SCOPE_NAMES[scope] for scope in entry.forgets)
+        return f"{label} was left out of {forget.name}: it is made for {made_for} only."
+    if entry.outputs and kind == "random":
+        return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
+    if entry.access.log and given_weights:
+        return f"{label} was left out: the given weights come without a log of their training."
+    return ""
+
+
+_SCOPE_NAMES: Mapping[str, str] = {
+    "class": "one whole class",
+    "classes": "several classes",
+    "random": "examples of any class",
+}
+
+
+def _weights_file(flag: str, path: Path) -> OriginalFile:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"{flag}: no file {path}; give a .safetensors file of trained weights")
+    return OriginalFile(path=path, sha256=file_hash(path))
+
+
+def _unlearned_files(
+    suite: Suite, paths: Sequence[Path], original: Path | None
+) -> dict[str, OriginalFile]:
+    """Return the files of ``--unlearned`` by the label that they get."""
+    if not paths:
+        return {}
+    if original is None:
+        raise ConfigError(
+            "--unlearned: give --original too, the weights before unlearning: what was forgotten "
+            "shows only against the model that knew it"
+        )
+    if max(len(suite.datasets), len(suite.models), len(suite.scenarios)) > 1:
+        raise ConfigError(
+            "--unlearned: a given model is of one architecture and forgot one thing; name one "
+            "--dataset, one --model and one --forget"
+        )
+    files: dict[str, OriginalFile] = {}
+    for path in paths:
+        file = _weights_file("--unlearned", path)
+        label = file.path.stem
+        if label in files or label in registry.methods():
+            taken = "another file's" if label in files else "a method's"
+            raise ConfigError(
+                f"--unlearned: {path.name} would be called {label!r} in the report, which is "
+                f"{taken} name; rename the file"
+            )
+        if twin := next((name for name, f in files.items() if f.sha256 == file.sha256), None):
+            raise ConfigError(
+                f"--unlearned: {path.name} holds the same as {twin}.safetensors; leave one out"
+            )
+        files[label] = file
+    return files
+
+
+def methods_in_force(plan: Plan) -> Mapping[str, registry.Method]:
+    """Return the registered methods that the plan runs, by name."""
+    return {spec.method: registry.get(spec.method) for spec in plan.runs}

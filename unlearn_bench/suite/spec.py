@@ -1,0 +1,348 @@
+"""What a suite asks for: frozen, validated specifications, free of torch.
+
+A :class:`Suite` is what a user writes; :class:`RunSpec` is one cell of it, complete enough to
+be run anywhere and to be hashed into the key of its result.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from unlearn_bench.core.keys import content_key
+
+
+class Spec(BaseModel):
+    """Base of all specifications: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+def _listed(value: Any) -> Any:
+    """Accept ``methods: all`` and ``methods: [..]`` alike."""
+    return [value] if isinstance(value, str | dict | int | float) else value
+
+
+Several = BeforeValidator(_listed)
+
+
+class Forget(Spec):
+    """Who is forgotten: whole classes, a random fraction, or training examples by index.
+
+    Written as one line of text: ``class:8``, ``classes:1,2``, ``random:0.1``,
+    ``indices:3,14,15`` or ``indices:FILE`` (one index into the training part per line).
+    Classes may be given by index or by name.
+    """
+
+    classes: tuple[int | str, ...] = ()
+    fraction: float | None = None
+    indices: tuple[int, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return cls._parse(value) if isinstance(value, str) else value
+
+    @classmethod
+    def _parse(cls, text: str) -> dict[str, Any]:
+        kind, _, rest = text.partition(":")
+        if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
+            return {"indices": cls._read_indices(Path(rest.strip()).expanduser())}
+        items = [item.strip() for item in rest.split(",") if item.strip()]
+        try:
+            if kind == "class" and len(items) == 1 or kind == "classes" and items:
+                return {"classes": [int(i) if i.lstrip("-").isdigit() else i for i in items]}
+            if kind == "random" and len(items) == 1:
+                return {"fraction": float(items[0])}
+            if kind == "indices" and items:
+                return {"indices": [int(item) for item in items]}
+        except ValueError:
+            pass
+        raise ValueError(
+            f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
+            "indices:3,14 or indices:FILE"
+        )
+
+    @staticmethod
+    def _read_indices(path: Path) -> list[int]:
+        try:
+            words = path.read_text(errors="replace").split()
+        except OSError as error:
+            raise ValueError(f"cannot read the indices in {path}: {error.strerror}") from error
+        wrong = next((word for word in words if not word.isdecimal()), None)
+        if wrong is not None or not words:
+            what = f"{wrong[:40]!r} where" if wrong else "nothing where"
+            raise ValueError(
+                f"{path} holds {what} an index was expected, one whole number per line"
+            )
+        return [int(word) for word in words]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise ValueError(f"random:{self.fraction:g} is not a fraction between 0 and 1")
+        if bool(self.classes) + (self.fraction is not None) + bool(self.indices) != 1:
+            raise ValueError("give either classes, a fraction or indices, and at least one")
+        if any(index < 0 for index in self.indices):
+            raise ValueError("indices count from 0: a negative index names no example")
+        return self
+
+    @model_serializer
+    def _to_dict(self) -> dict[str, Any]:
+        if self.fraction is not None:
+            return {"fraction": self.fraction}
+        if self.classes:
+            return {"classes": list(self.classes)}
+        return {"indices": list(self.indices)}
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports, such as ``class:8``."""
+        if self.fraction is not None:
+            return f"random:{self.fraction:g}"
+        if self.classes:
+            kind = "class" if len(self.classes) == 1 else "classes"
+            return f"{kind}:{','.join(str(label) for label in self.classes)}"
+        return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
+
+
+class Recipe(Spec):
+    """How the original and every retrained model are trained.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Examples per step; the last, shorter batch of a pass is kept.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        lr: Peak learning rate.
+        momentum: Momentum of SGD; unused by the others.
+        weight_decay: L2 penalty (``adam``, ``sgd``) or decoupled decay (``adamw``).
+        schedule: ``cosine`` to zero over all steps, or ``constant``.
+        warmup: Share of all steps over which the learning rate rises linearly.
+        augment: ``none``, ``crop``, ``crop-flip``, or ``auto``: what the dataset is usually
+            trained with.
+    """
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 128
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: PositiveFloat = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+
+
+class ModelSpec(Spec):
+    """A timm architecture by name, and how it meets small images.
+
+    Attributes:
+        name: Any name of `unlearn-bench list models`.
+        stem: ``standard`` keeps timm's stem, ``small`` removes its early down-sampling (for
+            transformers: takes smaller patches), ``auto`` means small up to 64 pixels.
+        pretrained: Start the original, and retraining too, from timm's published weights.
+        args: Further arguments of the architecture's constructor in timm.
+    """
+
+    name: str
+    stem: Literal["auto", "small", "standard"] = "auto"
+    pretrained: bool = False
+    args: dict[str, bool | int | float | str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def label(self) -> str:
+        """The model's name in reports; options other than the defaults are named."""
+        options = [] if self.stem == "auto" else [f"{self.stem} stem"]
+        options += ["pre-trained"] if self.pretrained else []
+        options += [f"{name}={value}" for name, value in self.args.items()]
+        return f"{self.name} ({', '.join(options)})" if options else self.name
+
+
+class MethodSpec(Spec):
+    """A method with the parameters a suite sets.
+
+    Attributes:
+        name: Any name of `unlearn-bench list methods`.
+        label: Name in reports; lets one suite run a method under several settings.
+        params: Hyper-parameters that differ from the method's defaults.
+    """
+
+    name: str
+    label: str = ""
+    params: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Scenario(Spec):
+    """Who is forgotten, and parameters that methods take for this scenario only."""
+
+    forget: Forget
+    params: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"forget": value} if isinstance(value, str) else value
+
+
+class Normalize(Spec):
+    """Constants that inputs are normalised by: ``(x/255 - mean) / std``.
+
+    Attributes:
+        mean: Of pixels scaled to [0, 1]: one value, or one per channel.
+        std: Likewise.
+    """
+
+    mean: Annotated[tuple[float, ...], Several, Field(min_length=1)]
+    std: Annotated[tuple[PositiveFloat, ...], Several, Field(min_length=1)]
+
+
+class OriginalFile(Spec):
+    """Weights of the user's own: where they lie and what they hold."""
+
+    path: Path
+    sha256: str
+
+
+class Suite(Spec):
+    """A benchmark: methods x models x datasets x scenarios x seeds.
+
+    Attributes:
+        name: Names the results folder.
+        description: One sentence for `unlearn-bench list suites` and the report.
+        datasets: Names of `unlearn-bench list datasets`, or ``parquet:PATH``,
+            ``imagefolder:PATH``.
+        models: Architectures.
+        scenarios: Who is forgotten.
+        methods: Methods to compare; ``all`` stands for every registered one. Retraining and
+            the controls are added to every suite.
+        seeds: Number of seeds; each trains its own original.
+        recipe: How originals and retrained models are trained.
+        image_size: Side in pixels to which images are resized; by default they are not.
+        normalize: Constants of the inputs; by default the dataset's usual ones, or where it has
+            none those of its training images.
+        validation: Share of the training part set aside for stop rules and tuning.
+        threads: CPU threads of every run; by default as many as the machine has cores. Fixed
+            where figures should not depend on the machine.
+        params: Hyper-parameters by method, for every scenario.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    datasets: Annotated[tuple[str, ...], Several, Field(min_length=1)]
+    models: Annotated[tuple[ModelSpec, ...], Several, Field(min_length=1)]
+    scenarios: Annotated[tuple[Scenario, ...], Several, Field(min_length=1)]
+    methods: Annotated[tuple[MethodSpec, ...], Several, Field(min_length=1)] = (
+        MethodSpec(name="all"),
+    )
+    seeds: PositiveInt = 1
+    recipe: Recipe = Recipe()
+    image_size: PositiveInt | None = None
+    normalize: Normalize | None = None
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    threads: PositiveInt | None = None
+    params: dict[str, dict[str, Any]] = {}
+
+    @field_validator("datasets", "models", "scenarios")
+    @classmethod
+    def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        repeated = [value for i, value in enumerate(values) if value in values[:i]]
+        if repeated:
+            first = repeated[0]
+            name = first.forget.name if isinstance(first, Scenario) else first
+            name = name.label if isinstance(name, ModelSpec) else name
+            raise ValueError(f"{name} is named twice; leave one out")
+        return values
+
+    @model_serializer(mode="wrap")
+    def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out constants that are not given: older results know of none."""
+        return {k: v for k, v in whole(self).items() if k != "normalize" or v is not None}
+
+
+class RunSpec(Spec):
+    """One run: one method forgets one scenario from one model under one seed.
+
+    Attributes:
+        method: Registered name.
+        label: Name in reports; not part of the key.
+        params: All hyper-parameters, defaults included.
+        device: ``cpu`` or ``cuda``: results differ in the last digits and times entirely.
+        original: The user's weights to start from, instead of training them.
+        normalize: Constants of the inputs, where the suite gives any.
+        unlearned: The user's unlearned weights, where these are judged instead of a method.
+    """
+
+    dataset: str
+    image_size: int | None
+    model: ModelSpec
+    forget: Forget
+    recipe: Recipe
+    validation: float
+    threads: int | None
+    seed: int
+    method: str
+    label: str
+    params: dict[str, Any]
+    device: str
+    original: OriginalFile | None = None
+    normalize: Normalize | None = None
+    unlearned: OriginalFile | None = None
+
+    def input_identity(self) -> dict[str, Any]:
+        """Return what determines the inputs beside the data; nothing where nothing is given."""
+        return {"normalize": self.normalize.model_dump(mode="json")} if self.normalize else {}
+
+    def training_identity(self) -> dict[str, Any]:
+        """Return what determines the original model, apart from the data themselves."""
+        # Examples to be forgotten by name are never held out: the original must know them.
+        named = {"named": list(self.forget.indices)} if self.forget.indices else {}
+        return (
+            named
+            | self.model_dump(
+                mode="json",
+                include={
+                    "dataset",
+                    "image_size",
+                    "model",
+                    "recipe",
+                    "validation",
+                    "threads",
+                    "seed",
+                    "device",
+                },
+            )
+            | {"original": self.original and self.original.sha256}
+            | self.input_identity()
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the unlearned model, apart from data and method code."""
+        given = {"unlearned": self.unlearned.sha256} if self.unlearned else {}
+        return (
+            self.training_identity()
+            | self.model_dump(mode="json", include={"forget", "method", "params"})
+            | given
+        )
