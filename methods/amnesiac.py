@@ -22,6 +22,7 @@ from torch.optim import Adam
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     NonNegativeInt,
     PositiveFloat,
@@ -38,8 +39,7 @@ from unlearn_bench.api import (
     source="arXiv:2010.10981",
     family="editing",
     year=2021,
-    quick={"repair_epochs": 1},
-    probes={"repair_epochs": 2},
+    check=Check(quick={"repair_epochs": 1}, probes={"repair_epochs": 2}),
 )
 def amnesiac(
     model: nn.Module,

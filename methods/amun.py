@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     MethodError,
     Momentum,
@@ -52,13 +53,15 @@ from unlearn_bench.api import (
     source="arXiv:2503.00917",
     family="adversarial",
     year=2025,
-    quick={"epochs": 1, "iterations": 5, "radius": 0.64},
-    probes={
-        "radius": 0.5,
-        "keep_forget": True,
-        "decay_every": Probe(1, {"epochs": 2}),
-        "decay": Probe(0.5, {"epochs": 2, "decay_every": 1}),
-    },
+    check=Check(
+        quick={"epochs": 1, "iterations": 5, "radius": 0.64},
+        probes={
+            "radius": 0.5,
+            "keep_forget": True,
+            "decay_every": Probe(1, {"epochs": 2}),
+            "decay": Probe(0.5, {"epochs": 2, "decay_every": 1}),
+        },
+    ),
 )
 def amun(
     model: nn.Module,

@@ -18,6 +18,7 @@ from torch.optim import Adam
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     PositiveFloat,
     PositiveInt,
@@ -38,7 +39,7 @@ SOME_RETAIN = Access(retain=True, retain_fraction=0.3)
     source="arXiv:2205.08096",
     family="distillation",
     year=2023,
-    quick={"batch_size": 32},
+    check=Check(quick={"batch_size": 32}),
 )
 def bad_teacher(
     model: nn.Module,

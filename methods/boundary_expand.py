@@ -17,6 +17,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Momentum,
     PositiveFloat,
@@ -34,7 +35,7 @@ from unlearn_bench.api import (
     source="arXiv:2303.11570",
     family="relabelling",
     year=2023,
-    quick={"epochs": 1, "lr": 1e-2, "batch_size": 16},
+    check=Check(quick={"epochs": 1, "lr": 1e-2, "batch_size": 16}),
 )
 def boundary_expand(
     model: nn.Module,

@@ -21,6 +21,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Momentum,
     PositiveFloat,
@@ -40,8 +41,7 @@ Exclude = Literal["own", "all_forget", "none"]
     source="arXiv:2303.11570",
     family="relabelling",
     year=2023,
-    quick={"epochs": 1, "lr": 1e-2, "batch_size": 16},
-    probes={"exclude": "none"},
+    check=Check(quick={"epochs": 1, "lr": 1e-2, "batch_size": 16}, probes={"exclude": "none"}),
 )
 def boundary_shrink(
     model: nn.Module,

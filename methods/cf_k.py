@@ -14,6 +14,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -33,7 +34,7 @@ from unlearn_bench.api import (
     source="arXiv:2201.06640",
     family="partial retraining",
     year=2022,
-    quick={"epochs": 1, "batch_size": 64},
+    check=Check(quick={"epochs": 1, "batch_size": 64}),
 )
 def cf_k(
     model: nn.Module,

@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -45,8 +46,7 @@ from unlearn_bench.api import (
     source="arXiv:2410.01276",
     family="challenge",
     year=2023,
-    quick={"epochs": 2},
-    probes={"targets": "matrix"},
+    check=Check(quick={"epochs": 2}, probes={"targets": "matrix"}),
 )
 def cfw(
     model: nn.Module,

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -37,7 +38,7 @@ from unlearn_bench.api import (
     source="arXiv:2410.01276",
     family="challenge",
     year=2023,
-    quick={"epochs": 1},
+    check=Check(quick={"epochs": 1}),
 )
 def ct(
     model: nn.Module,

@@ -31,6 +31,7 @@ from torch.nn.functional import pad
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Fraction,
     MethodError,
@@ -52,9 +53,11 @@ _STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
     family="editing",
     year=2026,
     forgets=("class", "classes"),
-    one_shot=True,
-    probes={"threshold": 0.9, "amount": 0.1},
-    may_rest="no layer sets the forgotten classes apart from all others: layers_edited is 0",
+    check=Check(
+        one_shot=True,
+        probes={"threshold": 0.9, "amount": 0.1},
+        may_rest="no layer sets the forgotten classes apart from all others: layers_edited is 0",
+    ),
 )
 def damp(
     model: nn.Module,

@@ -20,6 +20,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Momentum,
     PositiveFloat,
@@ -40,9 +41,9 @@ from unlearn_bench.api import (
     source="arXiv:2503.23751",
     family="distillation",
     year=2025,
-    quick={"epochs": 1, "lr": 1e-2, "batch_size": 16},
-    # With one class both masks are one: what tells them apart needs several.
-    probes={"mask": Probe("all_forget")},
+    check=Check(
+        quick={"epochs": 1, "lr": 1e-2, "batch_size": 16}, probes={"mask": Probe("all_forget")}
+    ),
 )
 def delete(
     model: nn.Module,

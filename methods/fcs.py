@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -47,8 +48,10 @@ from unlearn_bench.api import (
     source="arXiv:2410.01276",
     family="challenge",
     year=2023,
-    quick={"rounds": 1, "forget_batch_size": 8, "batch_size": 64},
-    probes={"rounds": 2, "last_contrast_lr": 1e-4, "batch_size": 32},
+    check=Check(
+        quick={"rounds": 1, "forget_batch_size": 8, "batch_size": 64},
+        probes={"rounds": 2, "last_contrast_lr": 1e-4, "batch_size": 32},
+    ),
 )
 def fcs(
     model: nn.Module,

@@ -12,6 +12,7 @@ from torch.optim import SGD
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -29,7 +30,7 @@ from unlearn_bench.api import (
     source="arXiv:1911.04933",
     family="fine-tuning",
     year=2020,
-    quick={"epochs": 1},
+    check=Check(quick={"epochs": 1}),
 )
 def finetune(
     model: nn.Module,

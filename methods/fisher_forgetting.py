@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     NonNegativeFloat,
     PositiveFloat,
@@ -38,9 +39,7 @@ RESET_VARIANCE = 1e-4
     source="arXiv:1911.04933",
     family="noise",
     year=2020,
-    one_shot=True,
-    probes={"cap": 1e-3},
-    speed_only=("batch_size",),
+    check=Check(one_shot=True, probes={"cap": 1e-3}, speed_only=("batch_size",)),
 )
 def fisher_forgetting(
     model: nn.Module,

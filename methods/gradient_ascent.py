@@ -14,6 +14,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Momentum,
     PositiveFloat,
@@ -31,7 +32,7 @@ from unlearn_bench.api import (
     source="arXiv:1911.04933",
     family="ascent",
     year=2020,
-    quick={"epochs": 2},
+    check=Check(quick={"epochs": 2}),
 )
 def gradient_ascent(
     model: nn.Module,

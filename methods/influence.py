@@ -27,6 +27,7 @@ from torch.nn.functional import cross_entropy
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     NonNegativeFloat,
     PositiveFloat,
@@ -48,9 +49,11 @@ Vector = list[Tensor]
     source="arXiv:2304.04934",
     family="editing",
     year=2023,
-    quick={"examples": 40, "iterations": 5},
-    probes={"examples": 20, "iterations": 1, "tolerance": 0.9, "solver": "diagonal"},
-    speed_only=("batch_size",),
+    check=Check(
+        quick={"examples": 40, "iterations": 5},
+        probes={"examples": 20, "iterations": 1, "tolerance": 0.9, "solver": "diagonal"},
+        speed_only=("batch_size",),
+    ),
 )
 def influence(
     model: nn.Module,

@@ -27,6 +27,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     PositiveFloat,
     PositiveInt,
@@ -42,7 +43,7 @@ from unlearn_bench.api import (
     source="arXiv:2402.01401",
     family="fine-tuning",
     year=2024,
-    quick={"perturbations": 3, "batch_size": 8},
+    check=Check(quick={"perturbations": 3, "batch_size": 8}),
 )
 def jit(
     model: nn.Module,

@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -50,8 +51,7 @@ from unlearn_bench.api import (
     source="arXiv:2410.01276",
     family="challenge",
     year=2023,
-    quick={"warmup_epochs": 1, "epochs": 1},
-    probes={"warmup_epochs": 2},
+    check=Check(quick={"warmup_epochs": 1, "epochs": 1}, probes={"warmup_epochs": 2}),
 )
 def kde(
     model: nn.Module,

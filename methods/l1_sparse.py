@@ -14,6 +14,7 @@ from torch.optim import SGD
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -32,8 +33,7 @@ from unlearn_bench.api import (
     source="arXiv:2304.04934",
     family="sparsity",
     year=2023,
-    quick={"epochs": 2, "batch_size": 64},
-    probes={"free_epochs": 1},
+    check=Check(quick={"epochs": 2, "batch_size": 64}, probes={"free_epochs": 1}),
 )
 def l1_sparse(
     model: nn.Module,

@@ -31,6 +31,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Fraction,
     Momentum,
@@ -56,14 +57,16 @@ Importance = Literal["example", "batch"]
     source="arXiv:2301.11578",
     family="adversarial",
     year=2024,
-    quick={"epochs": 1, "adversarial": 2, "iterations": 3, "adversarial_batch_size": 16},
-    probes={
-        "stop_accuracy": 1.0,
-        "stop_every": Probe(2, {"stop_accuracy": 1.0}),
-        "stop_examples": Probe(1, {"stop_accuracy": 0.99, "lr": 1e-2, "epochs": 5}),
-        "most_adversarial": 4,
-        "batch_size": 8,
-    },
+    check=Check(
+        quick={"epochs": 1, "adversarial": 2, "iterations": 3, "adversarial_batch_size": 16},
+        probes={
+            "stop_accuracy": 1.0,
+            "stop_every": Probe(2, {"stop_accuracy": 1.0}),
+            "stop_examples": Probe(1, {"stop_accuracy": 0.99, "lr": 1e-2, "epochs": 5}),
+            "most_adversarial": 4,
+            "batch_size": 8,
+        },
+    ),
 )
 def l2ul(
     model: nn.Module,

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Fraction,
     Momentum,
@@ -43,8 +44,7 @@ from unlearn_bench.api import (
     source="arXiv:2410.01276",
     family="challenge",
     year=2023,
-    quick={"epochs": 1},
-    probes={"damping": 0.5},
+    check=Check(quick={"epochs": 1}, probes={"damping": 0.5}),
 )
 def msg(
     model: nn.Module,

@@ -22,6 +22,7 @@ from torch.optim import SGD
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     PositiveFloat,
@@ -41,10 +42,11 @@ from unlearn_bench.api import (
     source="arXiv:2402.15109",
     family="fine-tuning",
     year=2026,
-    quick={"epochs": 2, "batch_size": 16},
-    may_rest="its gradient, the input's pull on the logits, was next to nothing on a small ViT",
-    # So small a step that the drawn classes alone make the sensitivity fall and rise.
-    probes={"rebound": Probe(None, given={"lr": 1e-6, "epochs": 40, "batch_size": 64})},
+    check=Check(
+        quick={"epochs": 2, "batch_size": 16},
+        may_rest="its gradient, the input's pull on the logits, was next to nothing on a small ViT",
+        probes={"rebound": Probe(None, given={"lr": 1e-6, "epochs": 40, "batch_size": 64})},
+    ),
 )
 def mu_mis(
     model: nn.Module,

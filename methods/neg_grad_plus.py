@@ -19,6 +19,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Fraction,
     Momentum,
@@ -37,8 +38,10 @@ from unlearn_bench.api import (
     source="arXiv:2302.09880",
     family="ascent",
     year=2023,
-    quick={"epochs": 1, "forget_batch_size": 16},
-    probes={"alpha": 0.5, "weight_decay": 0.1, "anchor": 0.1, "momentum": 0.9},
+    check=Check(
+        quick={"epochs": 1, "forget_batch_size": 16},
+        probes={"alpha": 0.5, "weight_decay": 0.1, "anchor": 0.1, "momentum": 0.9},
+    ),
 )
 def neg_grad_plus(
     model: nn.Module,

@@ -31,6 +31,7 @@ from torch.optim import SGD
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Fraction,
     MethodError,
@@ -53,8 +54,10 @@ DOUBLINGS = 24
     source="arXiv:2410.05583",
     family="editing",
     year=2025,
-    quick={"models": 2, "batch_size": 16},
-    probes={"scale": 100.0, "keep": 0.1, "first_scale": 0.3},
+    check=Check(
+        quick={"models": 2, "batch_size": 16},
+        probes={"scale": 100.0, "keep": 0.1, "first_scale": 0.3},
+    ),
 )
 def neg_merge(
     model: nn.Module,

@@ -31,6 +31,7 @@ from torch.optim import Adam
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Fraction,
     NonNegativeFloat,
@@ -52,15 +53,18 @@ from unlearn_bench.fisher import fisher_diagonal
     source="arXiv:2403.16246",
     family="ascent",
     year=2025,
-    quick={"epochs": 1, "min_steps": 4},
-    probes={
-        "epochs": 6,
-        "stop_accuracy": Probe(1.0, {"stop_every": 1}),
-        "stop_every": Probe(1, {"stop_accuracy": 1.0}),
-        "stop_examples": Probe(
-            2, {"stop_every": 1, "stop_accuracy": 0.5, "lr": 2e-3, "gamma": 0.1, "min_steps": 16}
-        ),
-    },
+    check=Check(
+        quick={"epochs": 1, "min_steps": 4},
+        probes={
+            "epochs": 6,
+            "stop_accuracy": Probe(1.0, {"stop_every": 1}),
+            "stop_every": Probe(1, {"stop_accuracy": 1.0}),
+            "stop_examples": Probe(
+                2,
+                {"stop_every": 1, "stop_accuracy": 0.5, "lr": 2e-3, "gamma": 0.1, "min_steps": 16},
+            ),
+        },
+    ),
 )
 def pbu(
     model: nn.Module,

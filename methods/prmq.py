@@ -25,6 +25,7 @@ from torch.optim import SGD
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Fraction,
     Momentum,
@@ -46,7 +47,7 @@ from unlearn_bench.api import (
     source="arXiv:2410.01276",
     family="challenge",
     year=2023,
-    quick={"epochs": 0.5},
+    check=Check(quick={"epochs": 0.5}),
 )
 def prmq(
     model: nn.Module,

@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Fraction,
     NonNegativeFloat,
@@ -40,13 +41,15 @@ from unlearn_bench.api import (
     source="arXiv:1911.04933",
     family="relabelling",
     year=2020,
-    quick={"epochs": 1},
-    probes={
-        "relabel": Probe("each_epoch", given={"epochs": 2}),
-        "pool": "all",
-        "weight_decay": 0.1,
-        "retain_fraction": 0.5,
-    },
+    check=Check(
+        quick={"epochs": 1},
+        probes={
+            "relabel": Probe("each_epoch", given={"epochs": 2}),
+            "pool": "all",
+            "weight_decay": 0.1,
+            "retain_fraction": 0.5,
+        },
+    ),
 )
 def random_label(
     model: nn.Module,

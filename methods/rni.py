@@ -19,6 +19,7 @@ from torch.optim import SGD
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Fraction,
     Momentum,
@@ -43,8 +44,9 @@ from unlearn_bench.api import (
     source="arXiv:2410.01276",
     family="challenge",
     year=2023,
-    quick={"epochs": 3, "fine_epochs": 1},
-    probes={"fine_epochs": 0, "noise_share": 0.1},
+    check=Check(
+        quick={"epochs": 3, "fine_epochs": 1}, probes={"fine_epochs": 0, "noise_share": 0.1}
+    ),
 )
 def rni(
     model: nn.Module,

@@ -18,6 +18,7 @@ from torch.optim import SGD, Adam
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     Fraction,
     MaskedOptimizer,
@@ -45,13 +46,15 @@ from unlearn_bench.api import (
     source="arXiv:2310.12508",
     family="masking",
     year=2024,
-    quick={"epochs": 1, "batch_size": 64},
-    probes={
-        "relabel": Probe("each_epoch", given={"epochs": 2}),
-        "pool": "all",
-        "ratio": 0.2,
-        "retain_fraction": 0.5,
-    },
+    check=Check(
+        quick={"epochs": 1, "batch_size": 64},
+        probes={
+            "relabel": Probe("each_epoch", given={"epochs": 2}),
+            "pool": "all",
+            "ratio": 0.2,
+            "retain_fraction": 0.5,
+        },
+    ),
 )
 def salun(
     model: nn.Module,

@@ -27,6 +27,7 @@ from torch.optim import SGD, Adam
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     MethodError,
     NonNegativeFloat,
@@ -64,8 +65,7 @@ PROBES = {
     source="arXiv:2302.09880",
     family="distillation",
     year=2023,
-    quick=QUICK,
-    probes=PROBES,
+    check=Check(quick=QUICK, probes=PROBES),
 )
 def scrub(
     model: nn.Module,
@@ -128,9 +128,11 @@ def scrub(
     source="arXiv:2302.09880",
     family="distillation",
     year=2023,
-    quick=QUICK,
-    probes=PROBES,
-    may_rest="F's error may be nearest the reference before the first epoch: it rewinds there",
+    check=Check(
+        quick=QUICK,
+        probes=PROBES,
+        may_rest="F's error may be nearest the reference before the first epoch: it rewinds there",
+    ),
 )
 def scrub_r(
     model: nn.Module,

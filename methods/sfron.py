@@ -34,6 +34,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -56,8 +57,10 @@ LEAST_LOSS = 1e-6
     source="arXiv:2409.19732",
     family="masking",
     year=2024,
-    quick={"steps": 6, "forget_every": 2},
-    probes={"alpha": 0.01, "max_norm": 0.01, "momentum": 0.5, "optimizer": "adamw"},
+    check=Check(
+        quick={"steps": 6, "forget_every": 2},
+        probes={"alpha": 0.01, "max_norm": 0.01, "momentum": 0.5, "optimizer": "adamw"},
+    ),
 )
 def sfron(
     model: nn.Module,

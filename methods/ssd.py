@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     MethodError,
     PositiveFloat,
@@ -53,9 +54,11 @@ PUBLISHED_ALPHA = 10.0
     source="arXiv:2308.07707",
     family="editing",
     year=2024,
-    one_shot=True,
-    quick={"alpha": 2.0},
-    probes={"batch_size": Probe(7, given={"importance": "batch"}), "dampening": 0.1},
+    check=Check(
+        one_shot=True,
+        quick={"alpha": 2.0},
+        probes={"batch_size": Probe(7, given={"importance": "batch"}), "dampening": 0.1},
+    ),
 )
 def ssd(
     model: nn.Module,
@@ -96,8 +99,7 @@ def ssd(
     source="arXiv:2402.19308",
     family="editing",
     year=2024,
-    quick={"alpha": 1.2},
-    probes={"alpha": 1.5, "dampening": 0.1, "batch_size": 7},
+    check=Check(quick={"alpha": 1.2}, probes={"alpha": 1.5, "dampening": 0.1, "batch_size": 7}),
 )
 def lfssd(
     model: nn.Module,
@@ -136,12 +138,14 @@ def lfssd(
     source="arXiv:2402.10098",
     family="editing",
     year=2024,
-    one_shot=True,
-    probes={
-        "batch_size": Probe(7, given={"importance": "batch"}),
-        "dampening": 0.1,
-        "denominator": Probe("retain", {"dampening": 0.1}),
-    },
+    check=Check(
+        one_shot=True,
+        probes={
+            "batch_size": Probe(7, given={"importance": "batch"}),
+            "dampening": 0.1,
+            "denominator": Probe("retain", {"dampening": 0.1}),
+        },
+    ),
 )
 def assd(
     model: nn.Module,

@@ -28,6 +28,7 @@ from torch.optim import SGD
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     Momentum,
     NonNegativeFloat,
@@ -46,7 +47,7 @@ from unlearn_bench.api import (
     source="NeurIPS 2025",
     family="fine-tuning",
     year=2025,
-    quick={"epochs": 1, "batch_size": 64},
+    check=Check(quick={"epochs": 1, "batch_size": 64}),
 )
 def uam(
     model: nn.Module,

@@ -29,6 +29,7 @@ from torch.optim import Adam
 from unlearn_bench.api import (
     Access,
     BatchNormMode,
+    Check,
     Context,
     MethodError,
     NonNegativeFloat,
@@ -50,14 +51,16 @@ from unlearn_bench.api import (
     family="noise",
     year=2023,
     forgets=("class", "classes"),
-    quick={
-        "noise_steps": 2,
-        "noise_batch": 16,
-        "copies": 2,
-        "retain_per_class": 8,
-        "batch_size": 32,
-    },
-    probes={"retain_per_class": 4, "impair_batch_size": 16},
+    check=Check(
+        quick={
+            "noise_steps": 2,
+            "noise_batch": 16,
+            "copies": 2,
+            "retain_per_class": 8,
+            "batch_size": 32,
+        },
+        probes={"retain_per_class": 4, "impair_batch_size": 16},
+    ),
 )
 def unsir(
     model: nn.Module,

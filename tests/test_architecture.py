@@ -60,9 +60,7 @@ def test_imports_go_downward_only(name: str) -> None:
     for other in imports(MODULES[name]):
         used = part(other) if other.split(".")[0] == PACKAGE else ""
         if used and used != own:
-            assert ORDER.index(used) < ORDER.index(own), (
-                f"{name} imports {other} above it"
-            )
+            assert ORDER.index(used) < ORDER.index(own), f"{name} imports {other} above it"
 
 
 def test_the_order_names_what_exists() -> None:

@@ -20,7 +20,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.plugins.access import Access
-from unlearn_bench.plugins.registry import Probe, method
+from unlearn_bench.plugins.method import Check, Probe
+from unlearn_bench.plugins.registry import method
 from unlearn_bench.toolkit.anatomy import (
     Targets,
     blocks,
@@ -61,6 +62,7 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 __all__ = [
     "Access",
     "BatchNormMode",
+    "Check",
     "Context",
     "Fraction",
     "MaskedOptimizer",

@@ -40,13 +40,13 @@ def world(request, worlds) -> World:
 def test_it_runs_and_gives_back_a_moved_model_of_the_same_make(world, name):
     entry = registry.get(name)
     before = {key: tensor.clone() for key, tensor in world.original.state_dict().items()}
-    model = world.unlearn(name, **entry.quick)
+    model = world.unlearn(name, **entry.check.quick)
     after = model.state_dict()
     assert {key: tensor.shape for key, tensor in after.items()} == {
         key: tensor.shape for key, tensor in before.items()
     }
     assert all(torch.isfinite(tensor).all() for tensor in after.values())
-    assert entry.may_rest or any(not torch.equal(after[key], before[key]) for key in before)
+    assert entry.check.may_rest or any(not torch.equal(after[key], before[key]) for key in before)
     assert not any(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
 

@@ -78,18 +78,18 @@ def test_each_forgotten_class_gets_noise_of_its_own(classes_world, monkeypatch):
         return learned(original, label, start, *rest)
 
     monkeypatch.setitem(SCOPE, "learned", watched)
-    classes_world.unlearn("unsir", **METHOD.quick)
+    classes_world.unlearn("unsir", **METHOD.check.quick)
     assert [label for label, _ in asked] == [1, 7]
     assert asked[0][1] != asked[1][1]
 
 
 def test_single_examples_cannot_be_forgotten(random_world):
     with pytest.raises(MethodError, match="whole classes"):
-        random_world.unlearn("unsir", **METHOD.quick)
+        random_world.unlearn("unsir", **METHOD.check.quick)
 
 
 def test_both_phases_are_run_each_with_its_own_step_size(class_world):
-    quick = dict(METHOD.quick)
+    quick = dict(METHOD.check.quick)
     plain = class_world.unlearn("unsir", **quick)
     for change in ({"impair_lr": 1e-3}, {"repair_lr": 1e-3}, {"repair_epochs": 0}, {"copies": 3}):
         other = class_world.unlearn("unsir", **quick | change)

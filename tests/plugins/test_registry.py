@@ -9,6 +9,7 @@ import pytest
 from unlearn_bench.core.errors import ParameterError, PluginError, UnknownNameError
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import Access
+from unlearn_bench.plugins.method import Method
 
 Write = Callable[[str, str], Path]
 
@@ -20,12 +21,13 @@ from pydantic import Field
 from unlearn_bench.api import *
 """
 SIGNED = '@method("mine", access=Access.FORGET)\n'
+CHECKED = "@method('mine', access=Access.NONE, check=Check("
 GIVEN = "@method('mine', access=Access.NONE, "
 COUNTED = "def f(model, ctx, *, epochs: PositiveInt = 1): ...\n"
 
 
 @pytest.fixture
-def mine(write: Write) -> registry.Method:
+def mine(write: Write) -> Method:
     path = write(
         "mine.py",
         f'''"""Mine: a method of my own."""\n{HEAD}{SIGNED}def mine(
@@ -47,7 +49,7 @@ def mine(write: Write) -> registry.Method:
     return registry.get("mine")
 
 
-def test_a_file_becomes_a_method(mine: registry.Method, tmp_path: Path) -> None:
+def test_a_file_becomes_a_method(mine: Method, tmp_path: Path) -> None:
     assert mine.access == Access.FORGET
     assert mine.kind == "method"
     assert mine.file == tmp_path / "mine.py"
@@ -55,13 +57,13 @@ def test_a_file_becomes_a_method(mine: registry.Method, tmp_path: Path) -> None:
     assert mine.function("model", None) == "model"
 
 
-def test_the_signature_is_the_configuration(mine: registry.Method) -> None:
+def test_the_signature_is_the_configuration(mine: Method) -> None:
     assert mine.resolve({}) == {"lr": 0.1, "steps": 3, "mode": "a", "share": None, "sizes": [1, 2]}
     given = mine.resolve({"lr": "1e-3", "mode": "b", "share": 1, "sizes": [3]})
     assert given == {"lr": 0.001, "steps": 3, "mode": "b", "share": 1.0, "sizes": [3]}
 
 
-def test_parameters_are_told_with_range_default_and_meaning(mine: registry.Method) -> None:
+def test_parameters_are_told_with_range_default_and_meaning(mine: Method) -> None:
     told = {p.name: (p.type, p.default, p.meaning) for p in mine.parameters()}
     assert told["lr"] == ("number > 0", 0.1, "Step size, on two lines.")
     assert told["mode"] == ("a | b", "a", "How.")
@@ -85,14 +87,14 @@ def test_parameters_are_told_with_range_default_and_meaning(mine: registry.Metho
     ],
 )
 def test_a_wrong_parameter_is_refused_with_what_is_allowed(
-    given: dict[str, Any], message: str, mine: registry.Method
+    given: dict[str, Any], message: str, mine: Method
 ) -> None:
     with pytest.raises(ParameterError, match=message) as caught:
         mine.resolve(given)
     assert "\n" not in str(caught.value)
 
 
-def test_equal_settings_written_differently_are_equal(mine: registry.Method) -> None:
+def test_equal_settings_written_differently_are_equal(mine: Method) -> None:
     assert mine.resolve({"lr": 1}) == mine.resolve({"lr": "1.0"})
     assert repr(mine.resolve({"share": 1})["share"]) == "1.0"
 
@@ -185,12 +187,21 @@ def test_a_plug_in_that_imports_what_lies_beside_it_is_told_to_be_one_file(write
         (f"{SIGNED}def f(model, ctx, *, net: Split = None): ...\n", "must be numbers, texts"),
         (f"{SIGNED}def f(model, ctx, *, lr: PositiveFloat = -1): ...\n", "mine.lr=-1: input"),
         (
-            f"{GIVEN}quick={{'epoch': 1}})\n{COUNTED}",
+            f"{CHECKED}quick={{'epoch': 1}}))\n{COUNTED}",
             r"plug.py:4: method 'mine': quick: mine has no parameter 'epoch'; did you mean",
         ),
-        (f"{GIVEN}probes={{'epoch': 1}})\n{COUNTED}", r"probes\['epoch'\]: mine has no parameter"),
-        (f"{GIVEN}probes={{'epochs': -1}})\n{COUNTED}", r"probes\['epochs'\]: mine.epochs=-1"),
-        (f"{GIVEN}speed_only=('epoch',))\n{COUNTED}", r"speed_only=\('epoch',\) names no"),
+        (
+            f"{CHECKED}probes={{'epoch': 1}}))\n{COUNTED}",
+            r"probes\['epoch'\]: mine has no parameter",
+        ),
+        (
+            f"{CHECKED}probes={{'epochs': -1}}))\n{COUNTED}",
+            r"probes\['epochs'\]: mine.epochs=-1",
+        ),
+        (
+            f"{CHECKED}speed_only=('epoch',)))\n{COUNTED}",
+            r"speed_only=\('epoch',\) names no",
+        ),
         (
             "@method('mine', access='forget')\ndef f(model, ctx): ...\n",
             "access='forget' is not one",
@@ -212,9 +223,11 @@ def test_what_is_no_method_is_refused_when_it_registers(
 
 
 def test_what_check_sets_is_read_by_the_parameters_types(write: Write) -> None:
-    text = f"{GIVEN}quick={{'names': {{'a'}}}})\ndef f(model, ctx, *, names: list[str] = []): ...\n"
+    text = (
+        f"{CHECKED}quick={{'names': {{'a'}}}}))\ndef f(model, ctx, *, names: list[str] = []): ...\n"
+    )
     registry.load_plugin(write("plug.py", HEAD + text))
-    assert registry.get("mine").quick == {"names": ["a"]}
+    assert registry.get("mine").check.quick == {"names": ["a"]}
 
 
 def test_only_python_files_are_loaded(tmp_path: Path, write: Write, plugin: Path) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from unlearn_bench.core.errors import ConfigError, UnknownNameError, suggestion, unknown_name
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS, Access
+from unlearn_bench.plugins.method import Kind, Method, Scope
 
-FORGOTTEN: dict[registry.Scope, str] = {
+FORGOTTEN: dict[Scope, str] = {
     "class": "one class",
     "classes": "several classes",
     "random": "any examples",
@@ -22,7 +23,7 @@ class Listing:
     rows: Sequence[tuple[str, ...]]
 
 
-def _methods(*kinds: registry.Kind) -> Listing:
+def _methods(*kinds: Kind) -> Listing:
     rows = [
         (name, str(entry.access), entry.family, str(entry.year or ""), entry.source, entry.summary)
         for name, entry in registry.methods().items()
@@ -140,7 +141,7 @@ def describe(name: str) -> list[tuple[str, str | Listing]]:
     raise unknown_name("method or metric", name, [*methods, *known], "unlearn-bench list methods")
 
 
-def _method(entry: registry.Method) -> list[tuple[str, str | Listing]]:
+def _method(entry: Method) -> list[tuple[str, str | Listing]]:
     rows = [(p.name, p.type, repr(p.default), p.meaning) for p in entry.parameters()]
     facts: list[tuple[str, str | Listing]] = [
         (entry.kind, f"{entry.name}: {entry.summary}"),

@@ -23,7 +23,7 @@ from unlearn_bench.conformance.subject import (
     NotApplicableError,
     Subject,
 )
-from unlearn_bench.plugins.registry import Method
+from unlearn_bench.plugins.method import Method
 
 Status = Literal["passed", "failed", "skipped"]
 # What needs the runs of the others comes last.

@@ -17,7 +17,7 @@ from unlearn_bench.conformance.subject import (
     told,
 )
 from unlearn_bench.conformance.trial import ROUNDING, State, Trial, movement, same
-from unlearn_bench.plugins.registry import Probe
+from unlearn_bench.plugins.method import Probe
 
 # Sums in another order differ in the last digits, and a threshold may tip a weight or two.
 ORDER_TOLERANCE, ORDER_TIPPED = 1e-3, 1e-3
@@ -87,7 +87,7 @@ def every_parameter_is_read(subject: Subject) -> str:
         raise NotApplicableError("it has none")
     lively: dict[str, Any] = {}
     dead: list[str] = []
-    speed_only = subject.method.speed_only
+    speed_only = subject.method.check.speed_only
     for name in names:
         try:
             if name in speed_only:
@@ -120,7 +120,7 @@ def every_parameter_is_explained(subject: Subject) -> str:
 @check("order of the data", "a statistic must not depend on how the data are stored")
 def order_of_the_data(subject: Subject) -> str:
     """Store the examples of each split in another order."""
-    if not subject.method.one_shot:
+    if not subject.method.check.one_shot:
         raise NotApplicableError("it trains in passes (one_shot is not declared)")
     base, other = subject.base(), subject.run("other order")
     pairs = [(base.weights[name], other.weights[name]) for name in base.weights]
@@ -188,9 +188,9 @@ def _measured(subject: Subject, variant: str) -> State:
 def _telling_value(subject: Subject, name: str) -> Any:
     """Return a value of a parameter that gives other weights than the one in force."""
     method = subject.method
-    declared = method.probes.get(name)
+    declared = method.check.probes.get(name)
     probe = declared if isinstance(declared, Probe) else Probe(declared)
-    if name in method.probes:
+    if name in method.check.probes:
         tried = [probe.value]
     else:
         tried = neighbours(method, name, method.resolve(subject.quick)[name])
@@ -204,9 +204,9 @@ def _telling_value(subject: Subject, name: str) -> Any:
                 if share >= ROUNDING:
                     return value
             broken = one if not one.usable else other
-            if not broken.usable and name in method.probes:
+            if not broken.usable and name in method.check.probes:
                 raise FailedError(f"its probe {listed(broken.params)} ends in {told(broken)}")
-    if name in method.probes:
+    if name in method.check.probes:
         raise FailedError(f"its probe {listed({**probe.given, name: probe.value})} changes nothing")
     values = ", ".join(map(str, tried))
     found = f"the same weights, but for rounding, by {values}" if tried else "no value to try"

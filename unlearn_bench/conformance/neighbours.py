@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from unlearn_bench.core.errors import ParameterError
-from unlearn_bench.plugins.registry import Method
+from unlearn_bench.plugins.method import Method
 
 MOST = 4  # a parameter that four other values do not bring to life needs a probe of its own
 

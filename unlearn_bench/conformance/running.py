@@ -119,8 +119,8 @@ def _must_move(subject: Subject, trial: Trial, where: str, advice: str = "or ") 
     _, _, share = movement(trial.given, trial.parameters)
     if share >= ROUNDING or subject.method.kind == "control":
         return ""
-    if subject.method.may_rest:
-        return f" (weights as they were; declared: {subject.method.may_rest})"
+    if subject.method.check.may_rest:
+        return f" (weights as they were; declared: {subject.method.check.may_rest})"
     raise FailedError(
         f"{where}: the weights move by {share:.0e} of their norm, no more than rounding: nothing "
         f'is unlearned, and nobody told; mend it, {advice}declare may_rest="the reason"'

@@ -11,7 +11,7 @@ from torch import nn
 
 from unlearn_bench.conformance.trial import Trial, attempt
 from unlearn_bench.conformance.world import RECIPE, RESNET, World, digits, make_world
-from unlearn_bench.plugins.registry import SCOPES, Method
+from unlearn_bench.plugins.method import SCOPES, Method
 
 FORGOTTEN = {"class": (3,), "classes": (1, 5)}
 SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
@@ -110,7 +110,7 @@ class Subject:
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self.quick = dict(method.quick)
+        self.quick = dict(method.check.quick)
         self.scopes: list[str] = [scope for scope in SCOPES if scope in method.forgets]
         self._trials: dict[tuple[Any, ...], Trial] = {}
 
@@ -197,7 +197,7 @@ class Subject:
         float64 alone, shows its effects in float32 only.
         """
         exact = self.trial(exact=True)
-        rests = bool(self.method.may_rest) and exact.usable and exact.rests
+        rests = bool(self.method.check.may_rest) and exact.usable and exact.rests
         return self.trial(variant, params, exact=exact.usable and not rests, **options)
 
     @property

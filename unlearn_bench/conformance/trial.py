@@ -21,7 +21,7 @@ from unlearn_bench.core.seeds import seed_everything
 from unlearn_bench.execution.run import check_model
 from unlearn_bench.measure.clock import Seconds
 from unlearn_bench.plugins.access import SPLITS
-from unlearn_bench.plugins.registry import Method
+from unlearn_bench.plugins.method import Method
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 
 State = dict[str, Tensor]

@@ -22,6 +22,7 @@ from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
+from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
 from unlearn_bench.toolkit.attacks import Pixels
 from unlearn_bench.toolkit.context import Context, Split, TracedBatch, TrainingLog
@@ -120,7 +121,7 @@ class World:
         return _split(name, self.data, chosen, derive(seed, name), self.ledger, kind)
 
     def context(
-        self, method: registry.Method, seed: int = 0, context_type: type[Context] = Context
+        self, method: Method, seed: int = 0, context_type: type[Context] = Context
     ) -> Context:
         """Return a context with what the method declares, as the harness would."""
         access = method.access

@@ -36,6 +36,7 @@ from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.measure.metrics.mia import loss_roc
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.method import Method
 from unlearn_bench.results.records import EVALUATION, RunResult
 from unlearn_bench.store.store import SCHEMA, Artifact, Built, Store
 from unlearn_bench.suite.spec import Normalize, RunSpec
@@ -557,7 +558,7 @@ class Runner:
     def _context(
         self,
         spec: RunSpec,
-        method: registry.Method,
+        method: Method,
         data: Dataset,
         indices: splits.Indices,
         seed: int,

@@ -23,7 +23,7 @@ from unlearn_bench.measure import evaluate, probes
 from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Relearned
 from unlearn_bench.measure.probes import batch_norm, linear, relearn
-from unlearn_bench.plugins.registry import OutputFilter
+from unlearn_bench.plugins.method import OutputFilter
 from unlearn_bench.store.store import Artifact, Built, Store
 
 RENEWED = ("forget", "test_forget")

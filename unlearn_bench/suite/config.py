@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from unlearn_bench.core.errors import ConfigError, UserError, suggestion, unknown_name
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.spec import (
     Forget,
     MethodSpec,
@@ -291,7 +292,7 @@ def expand(
         UserError: For unknown methods, wrong parameters, or two entries that run the same.
     """
     given = _unlearned_files(suite, unlearned, original)
-    specs = _method_specs(suite) + [MethodSpec(name=registry.GIVEN, label=n) for n in given]
+    specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     labels = [spec.label or spec.name for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
@@ -418,6 +419,6 @@ def _unlearned_files(
     return files
 
 
-def methods_in_force(plan: Plan) -> Mapping[str, registry.Method]:
+def methods_in_force(plan: Plan) -> Mapping[str, Method]:
     """Return the registered methods that the plan runs, by name."""
     return {spec.method: registry.get(spec.method) for spec in plan.runs}

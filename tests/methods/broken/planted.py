@@ -20,6 +20,7 @@ from torch.optim import SGD, Adam
 
 from unlearn_bench.api import (
     Access,
+    Check,
     Context,
     PositiveFloat,
     PositiveInt,
@@ -95,7 +96,11 @@ def step_then_zero(model, ctx):
     return model
 
 
-@method("rests_in_float64", access=Access.FORGET, may_rest="it may rewind to where it began")
+@method(
+    "rests_in_float64",
+    access=Access.FORGET,
+    check=Check(may_rest="it may rewind to where it began"),
+)
 def rests_in_float64(model, ctx):
     """Sound: by a hair it rewinds here, and with other rounding it does not."""
     return model if next(model.parameters()).dtype == torch.float64 else climb(model, ctx)
@@ -236,7 +241,11 @@ def cancelled_parameter(model, ctx, *, weight: PositiveFloat = 1.0):
     return model
 
 
-@method("more_than_speed", access=Access.FORGET, speed_only=("epochs",))
+@method(
+    "more_than_speed",
+    access=Access.FORGET,
+    check=Check(speed_only=("epochs",)),
+)
 def more_than_speed(model, ctx, *, epochs: PositiveInt = 1):
     """What is said to matter for speed alone decides how far the weights move.
 
@@ -538,7 +547,11 @@ def log_for_nothing(model, ctx):
     return climb(model, ctx)
 
 
-@method("first_batch_counts", access=Access.FORGET, one_shot=True)
+@method(
+    "first_batch_counts",
+    access=Access.FORGET,
+    check=Check(one_shot=True),
+)
 def first_batch_counts(model, ctx):
     """A statistic of all data is taken from the first batch."""
     x, y = next(ctx.forget.batches(4))

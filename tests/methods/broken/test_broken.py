@@ -17,6 +17,7 @@ import pytest
 
 from unlearn_bench.conformance import CHECKS, examine
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.method import Check
 
 PLANTED = Path(__file__).with_name("planted.py")
 
@@ -105,7 +106,9 @@ def test_every_planted_mistake_and_every_check_is_tried(planted):
 
 
 def test_a_declared_reason_lets_weights_rest(planted):
-    resting = replace(registry.get("idle_without_batch_norm"), may_rest="no BatchNorm to work on")
+    resting = replace(
+        registry.get("idle_without_batch_norm"), check=Check(may_rest="no BatchNorm to work on")
+    )
     (finding,) = examine(resting, only=["transformers"])
     assert finding.status == "passed" and "declared: no BatchNorm to work on" in finding.seen
 
