@@ -211,7 +211,8 @@ class Runner:
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result: specification, data and method code."""
-        return content_key(self._identity(spec) | {"schema": SCHEMA, "evaluation": EVALUATION})
+        version = {"schema": SCHEMA, "evaluation": EVALUATION}
+        return content_key(self._identity(spec) | spec.evaluation_identity() | version)
 
     def original_key(self, spec: RunSpec) -> str:
         """Return a key of the original that the run starts from, for :attr:`failed`."""
@@ -645,6 +646,7 @@ class Runner:
             identity={"model": spec.model.model_dump(mode="json"), "device": spec.device}
             | spec.input_identity(),
             seed=derive(spec.seed, "probes"),
+            relearn_steps=spec.relearn_steps,
         )
         return Evaluation(
             lab.observe(unlearned, original, registry.get(spec.method).outputs),
