@@ -242,7 +242,8 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_blocks_of_unusual_architectures_are_found_and_head_or_norm_alone_are_none(name):
     count, last, behind = UNUSUAL[name]
-    with torch.device("meta"):
+    # torch 2.9 cannot work out a RegNet's widths without memory.
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
         model = timm.create_model(name, num_classes=5)
     named = dict(model.named_modules())
     found = blocks(model)
