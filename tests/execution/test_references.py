@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from unlearn_bench.core.errors import MethodError
-from unlearn_bench.execution.run import RunFailedError, Runner
+from unlearn_bench.execution.failures import RunFailedError
+from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Store
