@@ -19,6 +19,7 @@ import torch
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.execution.backend import Event, Setup, model_of
 from unlearn_bench.execution.capacity import GIB
+from unlearn_bench.execution.models import RECORDING, TRAINING
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.plugins import registry
@@ -245,6 +246,23 @@ def test_workers_without_the_folder_get_and_give_artifacts_through_the_object_st
     watcher = Watcher()
     run(given, home, tmp_path / "again", None, watcher)
     assert {text for _, text in watcher.steps} == {"load original", "evaluate"}
+
+
+def test_each_original_is_trained_once_also_where_a_run_wants_its_log(
+    cluster: Any, home: Path, tmp_path: Path
+) -> None:
+    whole = plan(1, methods=["finetune", {"name": "amnesiac", "params": {"repair_epochs": 0}}])
+    kept = ("retrain", "finetune", "amnesiac")
+    given = Plan(whole.suite, tuple(spec for spec in whole.runs if spec.method in kept))
+    watcher = Watcher()
+    results = run(
+        given, home, tmp_path / "out", ray_backend.RayWorkers(Setup(home, "cpu")), watcher
+    )
+    assert [result.method for result in results] == list(kept)
+    assert {result.status for result in results} == {"ok"}
+    steps = [text for _, text in watcher.steps]
+    assert steps.count(TRAINING) == 1
+    assert not any(text.startswith(RECORDING) for text in steps)
 
 
 @pytest.mark.timeout(600)
