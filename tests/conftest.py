@@ -24,9 +24,9 @@ CHECKOUT = Path(__file__).parents[1]
 
 # Long files begin first: one left for the end would keep one core at work and the others idle.
 LONG_FILES = (
-    "test_ray_backend.py",
+    "test_ray.py",
     "test_real_data.py",
-    "test_workers.py",
+    "test_local.py",
     "test_kill_and_resume.py",
     "test_cli.py",
     "test_references.py",
@@ -41,6 +41,8 @@ scenarios: class:8
 methods: {name: finetune, params: {epochs: 1}}
 # Without `threads` a run has the process's, and no other process is started.
 recipe: {epochs: 1, batch_size: 64, lr: 4.0e-3}
+# Relearning would take most of a run's time, and tests of it have a network of their own.
+relearn_steps: 10
 """
 
 # The smallest thing that counts as a method and can be told apart from the original.

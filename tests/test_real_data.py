@@ -49,6 +49,7 @@ scenarios: class:8
 methods: {name: pbu, params: {gamma: 3.0, lr: 1.0e-4}}
 threads: 1
 validation: 0.8
+relearn_steps: 10
 recipe: {epochs: 2, batch_size: 64}
 """
 

@@ -68,6 +68,7 @@ def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1},
+            "relearn_steps": 10,
         }
     )
     first, second, *_ = expand(suite, device="cpu").runs
@@ -99,6 +100,7 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1},
+            "relearn_steps": 10,
         }
     )
     spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")

@@ -34,6 +34,7 @@ def plan(**changes: Any) -> Plan:
         ],
         "threads": 1,
         "recipe": {"epochs": 1, "lr": 4e-3},
+        "relearn_steps": 10,
     }
     planned = expand(Suite.model_validate(values | changes), device="cpu")
     return replace(planned, runs=tuple(spec for spec in planned.runs if spec.method in KEPT))

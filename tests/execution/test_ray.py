@@ -177,6 +177,7 @@ def plan(seeds: int, **changes: Any) -> Plan:
         "seeds": seeds,
         "threads": 1,
         "recipe": {"epochs": 1, "lr": 4e-3},
+        "relearn_steps": 10,
     }
     return expand(Suite.model_validate(values | changes), device="cpu")
 

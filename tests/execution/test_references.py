@@ -22,6 +22,7 @@ SUITE = {
     "methods": [{"name": "finetune", "params": {"epochs": 1}}],
     "threads": 1,
     "recipe": {"epochs": 1, "batch_size": 64, "lr": 4e-3},
+    "relearn_steps": 10,
 }
 
 
@@ -131,3 +132,19 @@ def test_a_filter_that_breaks_the_logits_fails_its_run(plan, runner, own_registr
     registry._METHODS["logit_mask"] = replace(good, outputs=lambda z, classes: z[:, :-1])
     with pytest.raises(RunFailedError, match="keep the shape"):
         runner.run(by_method(plan)["logit_mask"], lambda text: None)
+
+
+def test_a_suite_says_after_how_many_steps_relearning_gives_up(runner):
+    from dataclasses import asdict
+
+    few, fewer = (
+        config.expand(Suite.model_validate(SUITE | {"relearn_steps": steps}), device="cpu")
+        for steps in (10, 3)
+    )
+    specs = [by_method(plan)["random_init"] for plan in (few, fewer)]
+    found = [
+        next(asdict(r) for r in runner.run(spec, str).records if r.metric == "relearn_time")
+        for spec in specs
+    ]
+    assert [record["value"] for record in found] == [10, 3]
+    assert runner.key(specs[0]) != runner.key(specs[1])

@@ -216,3 +216,16 @@ def test_given_constants_make_another_run_and_none_leave_the_old_key() -> None:
     assert "normalize" not in Suite.model_validate(SUITE).model_dump()
     kept = Suite.model_validate(SUITE | {"normalize": {"mean": 0.5, "std": 0.25}})
     assert Suite.model_validate(kept.model_dump(mode="json")) == kept
+
+
+def test_fewer_relearning_steps_change_the_judgement_and_not_the_models() -> None:
+    usual, fewer = run_spec(), run_spec(relearn_steps=20)
+    assert usual.evaluation_identity() == {}
+    assert fewer.evaluation_identity() == {"relearn_steps": 20}
+    assert fewer.identity() == usual.identity()
+
+
+def test_a_suite_that_relearns_as_usual_is_written_as_before() -> None:
+    assert "relearn_steps" not in Suite.model_validate(SUITE).model_dump(mode="json")
+    given = Suite.model_validate(SUITE | {"relearn_steps": 20})
+    assert given.model_dump(mode="json")["relearn_steps"] == 20

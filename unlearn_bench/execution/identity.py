@@ -35,7 +35,8 @@ class Identities:
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result."""
-        return content_key(self.unlearned(spec) | {"schema": SCHEMA, "evaluation": EVALUATION})
+        version = {"schema": SCHEMA, "evaluation": EVALUATION}
+        return content_key(self.unlearned(spec) | spec.evaluation_identity() | version)
 
     def original_key(self, spec: RunSpec) -> str:
         """Return a key of the original that the run starts from, to note its failure by."""

@@ -71,6 +71,7 @@ class Judge:
             identity={"model": spec.model.model_dump(mode="json"), "device": spec.device}
             | spec.input_identity(),
             seed=derive(spec.seed, "probes"),
+            relearn_steps=spec.relearn_steps,
         )
         original, retrained = models.original, models.retrained
         return Evaluation(

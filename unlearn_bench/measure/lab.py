@@ -25,6 +25,7 @@ from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Relearned
 from unlearn_bench.measure.probes import batch_norm, linear, relearn
 from unlearn_bench.plugins.method import OutputFilter
 from unlearn_bench.store.store import Artifact, Built, Store
+from unlearn_bench.suite.spec import RELEARN_STEPS
 
 RENEWED = ("forget", "test_forget")
 
@@ -41,6 +42,7 @@ class Lab:
         build: Gives the architecture with weights drawn from a seed.
         identity: What determines architecture and device, as JSON values.
         seed: Determines what the probes draw.
+        relearn_steps: After how many steps relearning is given up.
     """
 
     store: Store
@@ -50,6 +52,7 @@ class Lab:
     build: Callable[[int], nn.Module]
     identity: Mapping[str, Any]
     seed: int
+    relearn_steps: int = RELEARN_STEPS
 
     def observe(
         self, weights: Artifact, original: Artifact, outputs: OutputFilter | None = None
@@ -147,6 +150,8 @@ class Lab:
             "classes": list(self.indices.forget_classes),
             "examples": {name: content_key(found.tolist()) for name, found in vars(chosen).items()},
         }
+        if self.relearn_steps != RELEARN_STEPS:
+            identity["relearn_steps"] = self.relearn_steps
         kept = self._kept("probes", identity, lambda: self._probe(weights, target))
         notes = dict(kept.notes)
         labels_of = {
@@ -191,6 +196,7 @@ class Lab:
                     target=target,
                     seed=self.seed,
                     device=device,
+                    cap=self.relearn_steps,
                     **options,
                 )
             )

@@ -351,6 +351,7 @@ def expand(
                                 original=weights,
                                 normalize=suite.normalize,
                                 unlearned=given.get(spec.label),
+                                relearn_steps=suite.relearn_steps,
                             )
                         )
     return Plan(suite, tuple(runs), tuple(notes), source)

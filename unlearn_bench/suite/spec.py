@@ -226,6 +226,10 @@ class OriginalFile(Spec):
     sha256: str
 
 
+# After how many steps a relearning probe gives up, unless a suite says otherwise.
+RELEARN_STEPS = 500
+
+
 class Suite(Spec):
     """A benchmark: methods x models x datasets x scenarios x seeds.
 
@@ -246,6 +250,8 @@ class Suite(Spec):
         validation: Share of the training part set aside for stop rules and tuning.
         threads: CPU threads of every run; by default as many as the machine has cores. Fixed
             where figures should not depend on the machine.
+        relearn_steps: After how many steps the relearning probes give up. Fewer make evaluation
+            cheaper, and models that relearn late look alike.
         params: Hyper-parameters by method, for every scenario.
     """
 
@@ -263,6 +269,7 @@ class Suite(Spec):
     normalize: Normalize | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     threads: PositiveInt | None = None
+    relearn_steps: PositiveInt = RELEARN_STEPS
     params: dict[str, dict[str, Any]] = {}
 
     @field_validator("datasets", "models", "scenarios")
@@ -278,8 +285,13 @@ class Suite(Spec):
 
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out constants that are not given: older results know of none."""
-        return {k: v for k, v in whole(self).items() if k != "normalize" or v is not None}
+        """Leave out what older results know nothing of, where it is as it was for them."""
+        known_since = {"normalize": None, "relearn_steps": RELEARN_STEPS}
+        return {
+            key: value
+            for key, value in whole(self).items()
+            if key not in known_since or value != known_since[key]
+        }
 
 
 class RunSpec(Spec):
@@ -293,6 +305,7 @@ class RunSpec(Spec):
         original: The user's weights to start from, instead of training them.
         normalize: Constants of the inputs, where the suite gives any.
         unlearned: The user's unlearned weights, where these are judged instead of a method.
+        relearn_steps: After how many steps the relearning probes give up.
     """
 
     dataset: str
@@ -310,6 +323,12 @@ class RunSpec(Spec):
     original: OriginalFile | None = None
     normalize: Normalize | None = None
     unlearned: OriginalFile | None = None
+    relearn_steps: int = RELEARN_STEPS
+
+    def evaluation_identity(self) -> dict[str, Any]:
+        """Return what changes how models are judged; nothing where that is as it always was."""
+        usual = self.relearn_steps == RELEARN_STEPS
+        return {} if usual else {"relearn_steps": self.relearn_steps}
 
     def input_identity(self) -> dict[str, Any]:
         """Return what determines the inputs beside the data; nothing where nothing is given."""

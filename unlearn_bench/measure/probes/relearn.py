@@ -21,8 +21,8 @@ from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.data.batches import iterate
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.measure.outputs import Relearned
+from unlearn_bench.suite.spec import RELEARN_STEPS
 
-CAP = 500
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 64
 FIRST_PIECE = 16
@@ -42,7 +42,7 @@ def relearn(
     fresh_head: bool = False,
     others: Tensor | None = None,
     forget_classes: tuple[int, ...] = (),
-    cap: int = CAP,
+    cap: int = RELEARN_STEPS,
 ) -> Relearned:
     """Fine-tune a copy until its accuracy on watched test examples reaches ``target``.
 
