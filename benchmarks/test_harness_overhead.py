@@ -85,15 +85,14 @@ class TimedRunner(Runner):
     def __init__(self, home: Path) -> None:
         super().__init__(Store(home), torch.device("cpu"), data_root=DATA)
         self.evaluated = [0.0, 0.0]
+        observe = self.judge.observe
+        self.judge.observe = lambda *given: self.note(lambda: observe(*given))
 
     def note(self, call: Callable[[], Any]) -> Any:
         cpu, wall, found = seconds(call)
         self.evaluated[0] += cpu
         self.evaluated[1] += wall
         return found
-
-    def _evaluation(self, *given: Any) -> Any:
-        return self.note(lambda: super(TimedRunner, self)._evaluation(*given))
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -105,7 +104,8 @@ def seconds(call: Callable[[], Any]) -> tuple[float, float, Any]:
 
 def bare(runner: Runner, retrain: RunSpec, finetune: RunSpec) -> None:
     """Take the suite's optimiser steps by plain loops: original, retraining, fine-tuning."""
-    data, indices = runner.dataset(retrain), runner._split(retrain)
+    task = runner.task(retrain)
+    data, indices = task.data, task.indices
     pixels, labels = data.train.images.data, data.train.labels
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (data.mean, data.std))
 
@@ -123,7 +123,7 @@ def bare(runner: Runner, retrain: RunSpec, finetune: RunSpec) -> None:
 
     recipe = retrain.recipe
     for chosen in (indices.train, indices.retain):
-        model = runner._build(retrain, seed=0)
+        model = task.build(seed=0)
         adam = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
         descend(model, chosen, recipe.epochs, recipe.batch_size, adam)
     own = finetune.params

@@ -1,5 +1,6 @@
 """Worker processes with real runs: same records, and a death that costs one run."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ from unlearn_bench.cli import running
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.execution import capacity
 from unlearn_bench.execution.backend import Event, Setup, parse_timeout, perform
-from unlearn_bench.execution.local import Workers
+from unlearn_bench.execution.local import TURN, Workers, until_first
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.suite.config import expand
 from unlearn_bench.suite.spec import Suite
@@ -50,10 +51,11 @@ def until_begun(workers: Workers) -> None:
         pass
 
 
-def kill(workers: Workers) -> None:
-    (worker,) = workers._workers
-    os.kill(worker.process.pid or 0, signal.SIGKILL)
-    worker.process.join()
+def kill() -> None:
+    """Kill the only worker there is."""
+    (process,) = multiprocessing.active_children()
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
 
 
 def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
@@ -66,24 +68,25 @@ def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1},
+            "relearn_steps": 10,
         }
     )
     first, second, *_ = expand(suite, device="cpu").runs
     with Workers(1, Setup(home, "cpu")) as workers:
         workers.submit(0, first, "key", {})
-        kill(workers)  # it has been sent a run, but has not begun
+        kill()  # it has been sent a run, but has not begun
         assert answers(workers)[-1].result is not None
-        kill(workers)
+        kill()
         workers.submit(1, second, "key", {})
         (event,) = (event for event in answers(workers) if event.last)
         assert event.result is not None and event.position == 1
 
-        kill(workers)
+        kill()
         workers.submit(2, second, "key", {})
-        kill(workers)
-        while not workers._workers or not workers._workers[0].again:
+        kill()
+        while not multiprocessing.active_children():  # until another has taken its place
             assert not list(workers.events())
-        kill(workers)  # twice in a row is no accident
+        kill()  # twice in a row is no accident
         assert "signal 9" in answers(workers)[-1].died and not workers.busy
 
 
@@ -97,6 +100,7 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1},
+            "relearn_steps": 10,
         }
     )
     spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")
@@ -104,8 +108,7 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
         workers.submit(0, spec, "key", {})
         assert workers.busy and not workers.takes(spec)
         until_begun(workers)
-        (worker,) = workers._workers
-        os.kill(worker.process.pid or 0, signal.SIGKILL)
+        kill()
         *_, last = answers(workers)
         assert "signal 9" in last.died and "fewer --workers" in last.died
         assert workers.takes(spec) and not workers.busy
@@ -171,15 +174,12 @@ def test_auto_counts_the_data_that_every_worker_holds(
     assert (team.at_a_time if team else 1) == count
 
 
-def test_a_limit_beyond_what_the_system_can_wait_for_is_waited_for_in_turns(home: Path) -> None:
-    workers = Workers(1, Setup(home, "cpu"), timeout=parse_timeout("30d"))
-    assert workers._until_deadline() is None
-    ends = time.monotonic() + parse_timeout("30d")
-    workers._workers.append(SimpleNamespace(deadline=ends))  # type: ignore[arg-type]
-    assert workers._until_deadline() == 3600.0
-    workers._workers[0].deadline = time.monotonic() + 60
-    assert 50 < (workers._until_deadline() or 0) <= 60
-    workers._workers.clear()
+def test_a_limit_beyond_what_the_system_can_wait_for_is_waited_for_in_turns() -> None:
+    assert until_first([]) is None
+    now = time.monotonic()
+    assert until_first([now + parse_timeout("30d")]) == TURN < parse_timeout("24d")
+    assert 0 < (until_first([now + parse_timeout("30d"), now + 600]) or 0) <= 600
+    assert until_first([now - 1]) == 0
 
 
 def test_workers_end_when_their_parent_is_killed(cli: Any, tiny: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.execution.backend import Event, Setup, model_of
 from unlearn_bench.execution.capacity import GIB
+from unlearn_bench.execution.models import RECORDING, TRAINING
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.plugins import registry
@@ -31,6 +32,7 @@ from unlearn_bench.suite.spec import RunSpec, Suite
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'unlearn-bench[ray]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 ray_backend = pytest.importorskip("unlearn_bench.execution.ray")
+ray_worker = pytest.importorskip("unlearn_bench.execution.ray_worker")
 
 COSTS = "seconds|bytes|time_ratio|break_even"
 ROW = ["method", "dataset", "model", "scenario", "seed", "metric", "split"]
@@ -175,6 +177,7 @@ def plan(seeds: int, **changes: Any) -> Plan:
         "seeds": seeds,
         "threads": 1,
         "recipe": {"epochs": 1, "lr": 4e-3},
+        "relearn_steps": 10,
     }
     return expand(Suite.model_validate(values | changes), device="cpu")
 
@@ -246,6 +249,23 @@ def test_workers_without_the_folder_get_and_give_artifacts_through_the_object_st
     assert {text for _, text in watcher.steps} == {"load original", "evaluate"}
 
 
+def test_each_original_is_trained_once_also_where_a_run_wants_its_log(
+    cluster: Any, home: Path, tmp_path: Path
+) -> None:
+    whole = plan(1, methods=["finetune", {"name": "amnesiac", "params": {"repair_epochs": 0}}])
+    kept = ("retrain", "finetune", "amnesiac")
+    given = Plan(whole.suite, tuple(spec for spec in whole.runs if spec.method in kept))
+    watcher = Watcher()
+    results = run(
+        given, home, tmp_path / "out", ray_backend.RayWorkers(Setup(home, "cpu")), watcher
+    )
+    assert [result.method for result in results] == list(kept)
+    assert {result.status for result in results} == {"ok"}
+    steps = [text for _, text in watcher.steps]
+    assert steps.count(TRAINING) == 1
+    assert not any(text.startswith(RECORDING) for text in steps)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seeds", [1, pytest.param(3, marks=pytest.mark.heavy)])
 def test_with_a_worker_and_a_node_killed_the_records_are_those_of_a_serial_run(
@@ -293,13 +313,9 @@ def test_a_run_is_ended_when_its_time_is_up(
     spec = next(spec for spec in given.runs if spec.method == "noting")
     runner = Runner(Store(home), torch.device("cpu"))
     setup = Setup(home, "cpu", plugins=(noting,))
-    with ray_backend.RayWorkers(setup, timeout=3600) as backend:
+    with ray_backend.RayWorkers(setup, timeout=1.0) as backend:
         assert backend.takes(spec) and not backend.busy
         backend.submit(7, spec, runner.key(spec), {})
-        until(backend, lambda event: event.step == "noting")
-        [flight] = backend._flights.values()
-        assert 3500 < flight.deadline - time.monotonic() < 3600
-        flight.deadline = time.monotonic()
         assert until(backend, lambda event: event.last) == Event(7, timed_out=True)
         assert not backend.busy
 
@@ -317,11 +333,11 @@ def test_a_gpu_is_shared_by_measured_memory_only_where_asked_for(cluster: Any, h
     alone = ray_backend.RayWorkers(Setup(home, "cuda", threads=1))
     many = ray_backend.RayWorkers(Setup(home, "cuda", threads=1), most=8)
     for backend in (alone, many):
-        assert backend._needs(spec) == {"num_cpus": 1.0, "num_gpus": 1.0}
-        backend._shares.measured(model_of(spec), 4 * GIB, 24 * GIB)
-    assert alone._needs(spec)["num_gpus"] == 1.0
-    assert many._needs(spec)["num_gpus"] == 0.3333
-    assert not many.takes(spec) or len(many._flights) < ray_backend.AHEAD
+        assert backend.needs(spec) == {"num_cpus": 1.0, "num_gpus": 1.0}
+        backend.shares.measured(model_of(spec), 4 * GIB, 24 * GIB)
+    assert alone.needs(spec)["num_gpus"] == 1.0
+    assert many.needs(spec)["num_gpus"] == 0.3333
+    assert many.takes(spec), "Ray queues it until a node with a GPU joins"
 
 
 def test_runs_too_large_for_every_node_are_refused(cluster: Any) -> None:
@@ -332,20 +348,20 @@ def test_runs_too_large_for_every_node_are_refused(cluster: Any) -> None:
 
 def job(home: Path, **changes: Any) -> Any:
     values = {"token": "none", "plugins": (), "original": None, "folder": home, "shared": None}
-    return ray_backend.Job(setup=Setup(home, "cpu"), **values | changes)
+    return ray_worker.Job(setup=Setup(home, "cpu"), **values | changes)
 
 
 def test_an_office_away_from_the_driver_tells_it_what_to_take_home(
     home: Path, tmp_path: Path
 ) -> None:
     async def hand_in() -> list[dict[str, Any]]:
-        office = ray_backend.Office(job(tmp_path / "elsewhere"))
+        office = ray_worker.Office(job(tmp_path / "elsewhere"))
         assert await office.fetch("original", {"seed": 1}) is None
         tensors = {"w": torch.arange(3.0)}
         made = Store(tmp_path / "node").get_or_build("original", {"seed": 1}, lambda: (tensors, {}))
-        await office.keep("original", {"seed": 1}, ray_backend._pack(made))
-        assert await office.fetch("original", {"seed": 1}) == ray_backend._pack(made)
-        await office.keep("original", {"seed": 1}, ray_backend._pack(made))
+        await office.keep("original", {"seed": 1}, ray_worker.pack(made))
+        assert await office.fetch("original", {"seed": 1}) == ray_worker.pack(made)
+        await office.keep("original", {"seed": 1}, ray_worker.pack(made))
         return await office.news()
 
     assert asyncio.run(hand_in()) == [{"artifact": ("original", {"seed": 1})}]
@@ -373,10 +389,10 @@ def office_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    monkeypatch.setattr(ray_backend.ray, "get", lambda answer: answer.result(timeout=20))
+    monkeypatch.setattr(ray, "get", lambda answer: answer.result(timeout=20))
 
     async def opened(job: Any) -> Any:
-        return ray_backend.Office(job)
+        return ray_worker.Office(job)
 
     yield lambda job: Remote(asyncio.run_coroutine_threadsafe(opened(job), loop).result(), loop)
     loop.call_soon_threadsafe(loop.stop)
@@ -401,7 +417,7 @@ def test_a_worker_may_share_the_office_s_store_where_the_driver_s_is_out_of_sigh
     home: Path, tmp_path: Path, office_of: Any
 ) -> None:
     office = office_of(job(tmp_path / "elsewhere"))
-    worker = ray_backend.RemoteStore(home, print, office)
+    worker = ray_worker.RemoteStore(home, print, office)
     # The worker has the key locked while it asks, and the office's store is the same folder.
     assert not worker.get_or_build("original", {"seed": 1}, built).reused
     assert worker.get_or_build("original", {"seed": 1}, never).reused
@@ -414,7 +430,7 @@ def test_an_office_that_waits_for_a_lock_answers_others_meanwhile(
     office = office_of(job(tmp_path / "elsewhere"))
     made = Store(tmp_path / "node").get_or_build("original", {"seed": 1}, built)
     with layout.lock(home, made.key, wait=False):  # type: ignore[union-attr]
-        kept = office.keep.remote("original", {"seed": 1}, ray_backend._pack(made))
+        kept = office.keep.remote("original", {"seed": 1}, ray_worker.pack(made))
         assert office.fetch.remote("original", {"seed": 1}).result(timeout=20) is None
         assert not kept.done()
     kept.result(timeout=20)
@@ -426,7 +442,7 @@ def test_what_a_node_has_already_reaches_the_others_and_what_it_got_is_not_sent_
 ) -> None:
     office = office_of(job(home, shared=False))
     Store(tmp_path / "one").get_or_build("original", {"seed": 1}, built)  # by an earlier suite
-    one, two = (ray_backend.RemoteStore(tmp_path / n, print, office) for n in ("one", "two"))
+    one, two = (ray_worker.RemoteStore(tmp_path / n, print, office) for n in ("one", "two"))
     assert one.get_or_build("original", {"seed": 1}, never).reused
     assert office.calls == ["lacks", "keep"]
     assert not two.get_or_build("original", {"seed": 1}, never).reused
@@ -438,10 +454,10 @@ def test_what_a_node_has_already_reaches_the_others_and_what_it_got_is_not_sent_
 def test_files_that_a_node_does_not_have_reach_it_by_content(home: Path, tmp_path: Path) -> None:
     here = tmp_path / "mine.py"
     here.write_bytes(b"one")
-    assert ray_backend._here(here, b"one") == here
-    copy = ray_backend._here(here, b"two")
+    assert ray_worker.file_here(here, b"one") == here
+    copy = ray_worker.file_here(here, b"two")
     assert copy != here and copy.name == "mine.py" and copy.read_bytes() == b"two"
-    assert home in copy.parents and ray_backend._here(here, b"two") == copy
+    assert home in copy.parents and ray_worker.file_here(here, b"two") == copy
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from unlearn_bench.core.errors import MethodError
-from unlearn_bench.execution.run import RunFailedError, Runner
+from unlearn_bench.execution.failures import RunFailedError
+from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Store
@@ -51,7 +52,7 @@ def test_the_reference_comes_first(plan):
 
 
 def test_retraining_that_fails_is_tried_once_and_leaves_comparisons_unresolved(
-    plan, runner, own_registry, tmp_path
+    plan, runner, own_registry, home, tmp_path
 ):
     calls = []
 
@@ -69,16 +70,16 @@ def test_retraining_that_fails_is_tried_once_and_leaves_comparisons_unresolved(
 
     # The same command later: what was incomplete is evaluated again.
     registry._METHODS["retrain"] = good
-    fresh = Runner(runner._store, torch.device("cpu"))
+    fresh = Runner(Store(home), torch.device("cpu"))
     results = {r.method: r for r in execute(plan, fresh, tmp_path / "out", Quiet(), command="")}
     assert {r.status for r in results.values()} == {"ok"}
     assert results["finetune"].error == ""
 
 
-def test_a_reference_is_trained_for_a_run_that_stands_alone(plan, runner):
+def test_a_reference_is_trained_for_a_run_that_stands_alone(plan, runner, home):
     result = runner.run(by_method(plan)["finetune"], lambda text: None)
     assert result.status == "ok" and result.error == ""
-    assert len(list((runner._store.home / "artifacts" / "unlearned").iterdir())) == 2
+    assert len(list((home / "artifacts" / "unlearned").iterdir())) == 2
 
 
 def test_an_error_inside_a_metric_fails_the_run(plan, runner, monkeypatch):
@@ -92,9 +93,9 @@ def test_an_error_inside_a_metric_fails_the_run(plan, runner, monkeypatch):
         runner.run(by_method(plan)["original"], lambda text: None)
 
 
-def test_probes_are_made_once_per_weights_and_timed(plan, runner):
+def test_probes_are_made_once_per_weights_and_timed(plan, runner, home):
     first = runner.run(by_method(plan)["original"], lambda text: None)
-    kept = runner._store.home / "artifacts" / "probes"
+    kept = home / "artifacts" / "probes"
     assert len(list(kept.iterdir())) == 2  # of O, which is U here, and of G
     assert {"probe relearn_time", "probe probe_recall", "probe bn_recovery", "accuracies"} <= set(
         first.metric_seconds

@@ -10,17 +10,25 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unlearn_bench.core.errors import DataError, MethodError, ModelError
-from unlearn_bench.execution import run
-from unlearn_bench.execution.run import TRAINING, RunFailedError, Runner, check_model, stored_log
+from unlearn_bench.data.images import Dataset, Part, TensorImages
+from unlearn_bench.execution import task as tasks
+from unlearn_bench.execution.failures import RunFailedError
+from unlearn_bench.execution.models import TRAINING, check_classifies, check_model, stored_log
+from unlearn_bench.execution.run import Runner
+from unlearn_bench.measure import evaluate
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import expand
 from unlearn_bench.suite.spec import ModelSpec, RunSpec, Suite
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES
+from unlearn_bench.training import models
 
 Write = Callable[[str, str], Path]
 
 pytestmark = pytest.mark.usefixtures("own_registry")
+
+# Enough for digits to be told apart.
+TRAINED = {"epochs": 4, "lr": 4e-3, "batch_size": 64}
 
 HEAD = "import torch\nfrom torch import nn\nfrom unlearn_bench.api import *\n\n"
 
@@ -56,6 +64,7 @@ def spec_of(
         "threads": 1,
         "params": {method: params or {}},
         "recipe": {"epochs": 1, "lr": 4e-3},
+        "relearn_steps": 10,
     }
     plan = expand(Suite.model_validate(values | changes), device="cpu", original=original)
     return next(spec for spec in plan.runs if spec.method == method)
@@ -84,16 +93,28 @@ def test_a_run_is_measured_and_its_costs_are_kept(
 ) -> None:
     spec = spec_for(
         "for x, y in ctx.forget.batches(): ctx.log(n=len(x))\n"
-        "for x, y in ctx.retain.batches(): pass\nreturn model"
+        "for x, y in ctx.retain.batches(): pass\nreturn model",
+        recipe=TRAINED,
     )
     steps: list[str] = []
     result = harness.run(spec, steps.append)
     found = values(result)
-    for split in ("forget", "retain", "test_forget", "test_retain"):
+    # Nothing was unlearned: four epochs of training show on all four sets, by their own labels.
+    data, original = harness.dataset(spec), harness.original(spec, silent)
+    model = harness.task(spec).load(original.tensors)
+    sizes = harness.check_split(spec)
+    for split, part in (
+        ("forget", data.train),
+        ("retain", data.train),
+        ("test_forget", data.test),
+        ("test_retain", data.test),
+    ):
+        chosen = getattr(sizes, split)
+        logits = evaluate.logits(model, data, part, torch.device("cpu"), chosen)
+        right = (logits.argmax(1) == part.labels[chosen]).double().mean()
         accuracy = found[f"{split}_accuracy", split]
-        assert accuracy is not None and 0 <= accuracy <= 1
+        assert accuracy == pytest.approx(float(right)) and accuracy > 0.7, split
     assert ("mia_loss_auc", "forget+test_forget") in found
-    sizes = harness._split(spec)
     assert found["examples_touched", "forget"] == len(sizes.forget)
     assert found["examples_touched", "retain"] == len(sizes.retain)
     assert (found["wall_seconds", ""] or 0) > 0
@@ -122,12 +143,12 @@ def test_doing_nothing_gives_the_original(
 
 
 def test_a_method_gets_a_private_copy_in_eval_mode(
-    harness: Runner, spec_for: Callable[..., RunSpec]
+    harness: Runner, shared: Store, spec_for: Callable[..., RunSpec]
 ) -> None:
     before = values(harness.run(spec_of("original"), silent))
     spoil = "assert not model.training\nfor p in model.parameters(): p.data.zero_()\nreturn model"
     harness.run(spec_for(spoil), silent)
-    fresh = Runner(harness._store, torch.device("cpu"))
+    fresh = Runner(shared, torch.device("cpu"))
     after = values(fresh.run(spec_of("original"), silent))
     assert after["retain_accuracy", "retain"] == before["retain_accuracy", "retain"]
 
@@ -135,7 +156,7 @@ def test_a_method_gets_a_private_copy_in_eval_mode(
 def test_a_new_model_begins_as_the_recipe_does_or_from_scratch(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = run.models.build
+    built = models.build
 
     def build(spec: ModelSpec, **options: Any) -> nn.Module:
         model = built(spec.model_copy(update={"pretrained": False}), **options)
@@ -143,7 +164,7 @@ def test_a_new_model_begins_as_the_recipe_does_or_from_scratch(
             nn.init.constant_(model.get_submodule("conv1.0").weight, 0.5)
         return model
 
-    monkeypatch.setattr(run.models, "build", build)
+    monkeypatch.setattr(models, "build", build)
     body = """
 begun = [bool((m.conv1[0].weight == 0.5).all())
          for m in (ctx.new_model(), ctx.new_model(pretrained=False))]
@@ -155,7 +176,10 @@ return model
 
 
 def test_what_is_stored_is_not_computed_again(
-    harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
+    harness: Runner,
+    shared: Store,
+    spec_for: Callable[..., RunSpec],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec = spec_for("return model")
     first = harness.run(spec, silent)
@@ -163,10 +187,10 @@ def test_what_is_stored_is_not_computed_again(
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(run, "train", never)
-    monkeypatch.setattr(run.evaluate, "logits", never)
-    monkeypatch.setattr(Runner, "_unlearn", never)
-    again = Runner(harness._store, torch.device("cpu")).run(spec, silent)
+    monkeypatch.setattr(tasks, "train", never)
+    monkeypatch.setattr(evaluate, "logits", never)
+    monkeypatch.setattr(tasks.Unlearning, "run", never)
+    again = Runner(shared, torch.device("cpu")).run(spec, silent)
     assert again.key == first.key and again.log == first.log
     measured = [
         {k: v for k, v in values(r).items() if k[0] != "wall_seconds_evaluate"}
@@ -237,11 +261,11 @@ FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 @pytest.mark.parametrize(
     "place",
     [
-        "execution.run.on_device",
-        "execution.run.models._create",
-        "execution.run.copy.deepcopy",
-        "execution.run.nn.Module.to",
-        "store.store.save",
+        "unlearn_bench.execution.inputs.on_device",
+        "timm.create_model",
+        "copy.deepcopy",
+        "torch.nn.Module.to",
+        "unlearn_bench.store.store.save",
     ],
 )
 def test_memory_that_runs_out_anywhere_fails_the_run_with_advice(
@@ -249,14 +273,15 @@ def test_memory_that_runs_out_anywhere_fails_the_run_with_advice(
 ) -> None:
     spec = spec_for(f"return model  # {place}")
     harness = Runner(shared, torch.device("cpu"))
-    harness._original(spec_of("original"), silent)
-    harness._dataset.cache_clear()
+    harness.original(spec_of("original"), silent)
+    for size in (16, 32):  # the last two datasets are kept: this one is read again
+        harness.dataset(spec_of("original", image_size=size))
 
     def full(*args: Any, **kwargs: Any) -> None:
         raise FULL
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"unlearn_bench.{place}", full)
+        patch.setattr(place, full)
         with pytest.raises(RunFailedError, match=r"2.00 GiB; the machine's memory does not hold"):
             harness.run(spec, silent)
         # What is recorded of the failure needs no memory of that kind.
@@ -266,10 +291,10 @@ def test_memory_that_runs_out_anywhere_fails_the_run_with_advice(
 def test_a_model_that_memory_does_not_even_build_is_refused_before_anything_runs(
     harness: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: Any) -> None:
+    def full(*args: Any, **options: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(run.models, "_create", full)
+    monkeypatch.setattr("timm.create_model", full)
     with pytest.raises(ModelError, match="MemoryError: the machine's memory does not hold"):
         harness.check_model(spec_of("original"))
 
@@ -289,8 +314,9 @@ def test_what_failed_is_not_tried_again_but_what_is_in_the_store_is_used(
         with pytest.raises(RunFailedError, match="^training the original failed: too long$"):
             empty.run(spec, silent)
     assert empty.failed == failed
-    del empty._failed[empty.original_key(spec)]
-    assert empty.run(spec, silent).error == "retraining failed: too dear"
+    other = Runner(Store(tmp_path / "empty"), torch.device("cpu"))
+    other.remember({other.key(retrain): "too dear"})
+    assert other.run(spec, silent).error == "retraining failed: too dear"
 
 
 def test_whatever_an_error_says_is_kept_as_text_that_any_file_takes(
@@ -330,7 +356,7 @@ def test_a_share_of_the_retain_set_is_fixed_by_the_seed(
     body = "ctx.log(n=len(ctx.retain), total=ctx.retain.indices.sum())\nreturn model"
     spec = spec_for(body, access)
     [entry] = harness.run(spec, silent).log
-    assert entry["n"] == round(0.1 * len(harness._split(spec).retain))
+    assert entry["n"] == round(0.1 * len(harness.check_split(spec).retain))
     [again] = harness.run(spec_for(body + "  # edited", access), silent).log
     assert again == entry
 
@@ -348,9 +374,9 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
 ) -> None:
     spec = spec_for(LOGGED, "Access.LOG")
     steps: list[str] = []
-    harness._original(spec_of("finetune"), silent)
+    harness.original(spec_of("finetune"), silent)
     [entry] = harness.run(spec, steps.append).log
-    data, indices = harness.dataset(spec), harness._split(spec)
+    indices = harness.check_split(spec)
     batches = -(-len(indices.train) // spec.recipe.batch_size)
     # Every batch of 128 holds one of the forgotten class: nothing is left but the start.
     assert entry["hits"] == entry["steps"] == batches
@@ -359,10 +385,9 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
     assert len(logging) > 1
     assert not any(step.startswith(TRAINING) for step in steps[steps.index(logging[0]) :])
 
-    original = harness._original(spec, silent)
-    unlearned = harness._unlearned(spec, data, indices, original, silent)
-    fresh = dict(harness._new_original(spec).named_parameters())
-    for name, initial in fresh.items():
+    task = harness.task(spec)
+    unlearned = harness.models.of(spec, task, silent).unlearned
+    for name, initial in task.new_original().named_parameters():
         assert torch.allclose(unlearned.tensors[name], initial, atol=1e-5)
 
     trained_on = f"indices:{indices.train[0]}"
@@ -382,7 +407,7 @@ def test_who_trains_the_original_and_wants_its_log_records_it_on_the_way(
     assert any(step.startswith(TRAINING) for step in steps)
     assert not any(step.startswith("record training log") for step in steps)
     later = Runner(Store(tmp_path / "later"), torch.device("cpu"))
-    later._original(spec_of("finetune"), silent)
+    later.original(spec_of("finetune"), silent)
     [recorded] = later.run(spec, steps.append).log
     assert steps[-1] == "evaluate" and "record training log" in steps
     assert recorded == pytest.approx(at_once)
@@ -392,7 +417,7 @@ def test_examples_named_to_be_forgotten_were_trained_on(
     harness: Runner, spec_for: Callable[..., RunSpec]
 ) -> None:
     usual = spec_for(LOGGED, "Access.LOG")
-    held_out = harness._split(usual).validation[0]
+    held_out = harness.check_split(usual).validation[0]
     spec = spec_for(LOGGED, "Access.LOG", scenarios=f"indices:{held_out}")
     assert spec.training_identity() != usual.training_identity()
     [entry] = harness.run(spec, silent).log
@@ -403,7 +428,7 @@ def test_the_training_log_is_recorded_once(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [first] = harness.run(spec_for(LOGGED, "Access.LOG"), silent).log
-    monkeypatch.setattr(run, "train", None)  # nothing may be trained
+    monkeypatch.setattr(tasks, "train", None)  # nothing may be trained
     steps: list[str] = []
     [again] = harness.run(spec_for("pass\n" + LOGGED, "Access.LOG"), steps.append).log
     assert again == pytest.approx(first) and "record training log" not in steps
@@ -413,14 +438,14 @@ def test_a_training_that_cannot_be_repeated_has_no_log(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_for(LOGGED, "Access.LOG", recipe={"epochs": 1, "lr": 3e-3})
-    harness._original(spec_of("finetune", recipe={"epochs": 1, "lr": 3e-3}), silent)
-    trained = run.train
+    harness.original(spec_of("finetune", recipe={"epochs": 1, "lr": 3e-3}), silent)
+    trained = tasks.train
 
     def jittery(model: nn.Module, *args: Any, **kwargs: Any) -> None:
         trained(model, *args, **kwargs)
         model.fc.bias.data[0] += 1e-6  # type: ignore[index, operator, union-attr]
 
-    monkeypatch.setattr(run, "train", jittery)
+    monkeypatch.setattr(tasks, "train", jittery)
     with pytest.raises(RunFailedError, match=r"other weights than the original's \(in fc\.bias\)"):
         harness.run(spec, silent)
 
@@ -459,8 +484,8 @@ def test_classes_that_do_not_exist_are_found_before_anything_runs(harness: Runne
 
 @pytest.fixture
 def weights(harness: Runner, tmp_path: Path) -> dict[str, Tensor]:
-    spec = spec_of("original", recipe={"epochs": 4, "lr": 4e-3, "batch_size": 64})
-    return dict(harness._original(spec, silent).tensors)
+    spec = spec_of("original", recipe=TRAINED)
+    return dict(harness.original(spec, silent).tensors)
 
 
 def saved(weights: dict[str, Tensor], tmp_path: Path) -> Path:
@@ -472,7 +497,7 @@ def saved(weights: dict[str, Tensor], tmp_path: Path) -> Path:
 def test_given_weights_are_the_original(
     weights: dict[str, Tensor], harness: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "train", None)  # nothing may be trained
+    monkeypatch.setattr(tasks, "train", None)  # nothing may be trained
     spec = spec_of("original", original=saved(weights, tmp_path))
     harness.check_model(spec)
     assert (values(harness.run(spec, silent))["retain_accuracy", "retain"] or 0) > 0.8
@@ -492,6 +517,7 @@ def test_an_unlearned_model_is_judged_and_what_it_cost_is_not_known(
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1, "lr": 4e-3},
+            "relearn_steps": 10,
         }
     )
     plan = expand(suite, device="cpu", original=original, unlearned=[after])
@@ -569,28 +595,30 @@ def test_given_weights_that_classify_other_data_are_refused(
     ],
 )
 def test_better_than_chance_depends_on_the_number_of_classes(
-    classes: int, right: float, accepted: bool, harness: Runner, monkeypatch: pytest.MonkeyPatch
+    classes: int, right: float, accepted: bool
 ) -> None:
-    labels = torch.zeros(1000, dtype=torch.long)
-    logits = torch.zeros(1000, classes)
-    logits[: round(right * 1000), 0] = 1
-    logits[round(right * 1000) :, 1] = 1
-    monkeypatch.setattr(run.evaluate, "logits", lambda *args: logits)
-
-    class Data:
-        num_classes = classes
-        normalization = "x / 255"
-
-        class test:
-            pass
-
-    Data.test.labels = labels  # type: ignore[attr-defined]
-    spec = spec_of("original")
+    # Images of one pixel, which is the answer that is given; the true one is always 0.
+    answers = torch.zeros(1000, dtype=torch.uint8)
+    answers[round(right * 1000) :] = 1
+    part = Part(TensorImages(answers.view(-1, 1, 1, 1)), torch.zeros(1000, dtype=torch.long))
+    data = Dataset("mine", part, part, tuple(map(str, range(classes))), (0.0,), (1 / 255,), "")
+    model, cpu = Says(classes), torch.device("cpu")
     if accepted:
-        harness._check_original(spec, Data, nn.Identity())  # type: ignore[arg-type]
+        assert check_classifies(model, data, cpu) == pytest.approx(right)
     else:
         with pytest.raises(ModelError, match="little more than chance"):
-            harness._check_original(spec, Data, nn.Identity())  # type: ignore[arg-type]
+            check_classifies(model, data, cpu)
+
+
+class Says(nn.Module):
+    """Takes the number that an image consists of for its class."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(x.flatten(1)[:, 0].round().long(), self.classes).float()
 
 
 # What comes back from a method, and its log.

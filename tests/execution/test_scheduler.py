@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import ConfigError, DataError, OutputError, UserError
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.execution.backend import Event
-from unlearn_bench.execution.run import RunFailedError
+from unlearn_bench.execution.failures import RunFailedError
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.records import Record, RunResult, read_records, read_suite
@@ -27,11 +28,16 @@ class Straw:
     fingerprints = {"digits": "0123"}
     inputs: Mapping[str, Any] = {}
     data_root, download = None, False
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
         self.ran: list[str] = []
         self.checked: list[str] = []
         self.hook: Callable[[RunSpec], None] = lambda spec: None
+
+    def remember(self, failed: Mapping[str, str]) -> None:
+        self.failed.update(failed)
 
     def check_split(self, spec: RunSpec) -> None:
         self.checked.append(f"split {spec.seed}")
@@ -192,7 +198,7 @@ def test_runs_that_are_tried_again_are_of_the_code_that_does_it(
 ) -> None:
     code = iter(["one", "two", "three"])
     monkeypatch.setattr(
-        "unlearn_bench.execution.scheduler.origin", lambda *args: {"commit": next(code)}
+        "unlearn_bench.execution.folder.origin", lambda *args: {"commit": next(code)}
     )
     runner = Straw()
     runner.hook = failing("finetune 0", error=RunFailedError("boom"))
@@ -384,7 +390,11 @@ class StrawWorkers:
         self.known[f"{spec.label} {spec.seed}"] = dict(failed)
         self.most = max(self.most, len(self._busy))
 
-    def events(self) -> Iterator[Event]:
+    def wait(self, tell: Callable[[Event], None]) -> None:
+        for event in self._events():
+            tell(event)
+
+    def _events(self) -> Iterator[Event]:
         position, spec = self._busy.pop()
         name = f"{spec.label} {spec.seed}"
         if name == self._slow:

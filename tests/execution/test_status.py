@@ -163,7 +163,7 @@ def test_nothing_finished_means_an_unknown_time(out: Path, cli: Any) -> None:
 def be_killed_at_work(out: Path, spec: RunSpec) -> None:
     with at_work(out) as beat:
         beat.run_started(0, spec)
-        beat._write()
+        beat.write()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -185,7 +185,7 @@ def test_what_failed_before_and_is_tried_again_is_left_not_failed(out: Path, spe
     assert [error for _, error in read_status(out).failed] == ["boom"]
     with at_work(out) as beat:
         beat.run_finished(0, finish(out, "retrain", 0, status="failed", error="again"), False)
-        beat._write()
+        beat.write()
         assert [error for _, error in read_status(out).failed] == ["again"]
 
 
@@ -247,7 +247,7 @@ def test_a_file_of_progress_that_nobody_wrote_so_is_not_believed(
 ) -> None:
     with at_work(out) as beat:
         beat.run_started(1, spec)
-        beat._write()
+        beat.write()
         assert len(read_status(out).running) == 1
         told = json.loads((out / "progress.json").read_text())
         (out / "progress.json").write_text(json.dumps(told | changes))
@@ -283,7 +283,7 @@ def test_a_clock_that_jumps_does_not_change_how_long_a_run_took(
     finish(out, "retrain", 0)
     with at_work(out) as beat:
         beat.run_started(1, spec)
-        beat._write()
+        beat.write()
         now = time.time()
         monkeypatch.setattr(time, "time", lambda: now + jump)
         found = read_status(out)
@@ -318,5 +318,5 @@ def test_a_disk_that_is_full_does_not_end_the_suite_here(
     monkeypatch.setattr(heartbeat, "write_atomically", full)
     with at_work(out) as beat:
         beat.run_started(0, spec)
-        beat._write()
+        beat.write()
     assert out / "progress.json" in tried

@@ -56,13 +56,10 @@ def test_attacks_tell_an_overfitted_original_from_retraining():
         )
         split = Split(
             "train",
-            data.train,
+            data,
             chosen,
-            mean=data.mean,
-            std=data.std,
+            RECIPE,
             device=CPU,
-            batch_size=64,
-            augment="none",
             seed=seed,
             ledger=Counter(),
         )

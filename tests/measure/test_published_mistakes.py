@@ -11,7 +11,8 @@ from torch import nn
 from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import load
-from unlearn_bench.execution import run
+from unlearn_bench.execution import task as tasks
+from unlearn_bench.execution.run import Runner
 from unlearn_bench.measure import evaluate, metrics
 from unlearn_bench.measure.lab import Lab
 from unlearn_bench.measure.metrics.agreement import agreement
@@ -99,7 +100,7 @@ def plan():
 
 @pytest.fixture
 def tiny_runner(home):
-    return run.Runner(Store(home), CPU)
+    return Runner(Store(home), CPU)
 
 
 def lab(store, indices, data, build):
@@ -155,9 +156,9 @@ def test_05_retraining_uses_the_recipe_of_the_original(plan, tiny_runner, monkey
     calls = []
 
     def note(model, split, recipe, **rest):
-        calls.append((recipe, split.batch_size, split._augment, len(split)))
+        calls.append((recipe, split.batch_size, split.augment, len(split)))
 
-    monkeypatch.setattr(run, "train", note)
+    monkeypatch.setattr(tasks, "train", note)
     tiny_runner.run(plan["retrain"], lambda text: None)
     (original, *first), (retrained, *second) = calls
     assert original == retrained == plan["retrain"].recipe

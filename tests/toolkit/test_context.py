@@ -6,27 +6,27 @@ import pytest
 import torch
 
 from unlearn_bench.core.errors import AccessError, ParameterError
-from unlearn_bench.data.images import Part, TensorImages
+from unlearn_bench.data.images import Dataset, Part, TensorImages
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins.access import Access
+from unlearn_bench.suite.spec import Recipe
 from unlearn_bench.toolkit.attacks import Pixels
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 
 CPU = torch.device("cpu")
 PIXELS = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 1, 2, 2).contiguous()
 LABELS = torch.arange(20) % 5
+PART = Part(TensorImages(PIXELS), LABELS)
+NUMBERED = Dataset("numbered", PART, PART, tuple("abcde"), (0.0,), (1 / 255,), "")
 
 
 def split(name="forget", indices=range(10), ledger=None, batch_size=4):
     return Split(
         name,
-        Part(TensorImages(PIXELS), LABELS),
+        NUMBERED,
         torch.tensor(list(indices)).long(),
-        mean=(0.0,),
-        std=(1 / 255,),
+        Recipe(batch_size=batch_size, augment="none"),
         device=CPU,
-        batch_size=batch_size,
-        augment="none",
         seed=7,
         ledger=Counter() if ledger is None else ledger,
     )

@@ -19,13 +19,10 @@ def digits(n=200):
     data = load("digits")
     return Split(
         "train",
-        data.train,
+        data,
         torch.arange(n),
-        mean=data.mean,
-        std=data.std,
+        Recipe(batch_size=32, augment="none"),
         device=CPU,
-        batch_size=32,
-        augment="none",
         seed=0,
         ledger=Counter(),
     )

@@ -45,7 +45,7 @@ def small_world(scope: str, classes: int, logged: bool) -> World:
         architecture=SMALL,
         recipe=RECIPE.model_copy(update={"epochs": 12}),
     )
-    return replace(world, recipe=ONE_EPOCH)
+    return world.with_recipe(ONE_EPOCH)
 
 
 @cache

@@ -5,7 +5,7 @@ import copy
 import random
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from unlearn_bench.conformance.world import UnreadableImages, World
 from unlearn_bench.core.errors import AccessError, MethodError
-from unlearn_bench.core.seeds import seed_everything
-from unlearn_bench.execution.run import check_model
+from unlearn_bench.execution.models import check_model
+from unlearn_bench.execution.task import Unlearning
 from unlearn_bench.measure.clock import Seconds
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
@@ -158,26 +158,57 @@ def attempt(
     """
     hidden = world.data.test.images
     assert isinstance(hidden, UnreadableImages)
-    context = world.context(method, seed, WatchedContext)
-    assert isinstance(context, WatchedContext)
+    left: dict[str, Any] = {}
+
+    def watched(model: nn.Module, context: Context, **given: Any) -> object:
+        try:
+            return method.function(model, context, **given)
+        finally:
+            left.update(_settings())  # at once: a run puts some of them right itself
+
+    unlearning = world.unlearning(replace(method, function=watched), seed, WatchedContext)
     usual = torch.get_default_dtype()
     if world.exact:
         torch.set_default_dtype(torch.float64)  # what the method makes anew is float64 too
     model = copy.deepcopy(world.original)
     trial = Trial(params, given=_copied(model))
-    world.ledger.clear()
     world.images.seen[:] = False
     earlier_attempts = hidden.attempts
-    layers, flags, settings = _layers(model), _flags(model), _settings()
+    settings = _settings()
     belongings = {name: tensor.clone() for name, tensor in _belongings(world).items()}
     threads = set(threading.enumerate())
 
     for _ in range(repeat):
         random.random(), np.random.rand(), torch.rand(1)
-    seed_everything(seed)
+    _call(trial, unlearning, model, method.resolve(params), poisoned)
+    trial.generators = {
+        "random": hash(random.getstate()),
+        "numpy": hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),
+        "torch": hash(torch.get_rng_state().numpy().tobytes()),
+    }
+    trial.threads = [t.name for t in threading.enumerate() if t not in threads]
+    trial.settings = differences(settings, left)
+    _put_back(settings)
+    torch.set_default_dtype(usual)
+    now = _belongings(world)
+    trial.damaged = [name for name in belongings if not torch.equal(belongings[name], now[name])]
+    trial.test_attempts = hidden.attempts - earlier_attempts
+    trial.strayed = _strayed(world, method)
+    return trial
+
+
+def _call(
+    trial: Trial,
+    unlearning: Unlearning,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    poisoned: bool,
+) -> None:
+    """Let the method work, and note what it gave back and what it asked of its context."""
+    layers, flags = _layers(model), _flags(model)
     try:
-        with _watching(trial, type(model), poisoned), context._clock.phase("unlearn"):
-            returned = method.function(model, context, **method.resolve(params))
+        with _watching(trial, type(model), poisoned):
+            returned = unlearning.run(model, params)
     except Exception as error:
         trial.error = error
     except SystemExit:
@@ -191,24 +222,12 @@ def attempt(
             trial.model, trial.state = returned, _copied(returned)
             trial.layers = differences(layers, _layers(returned))
             trial.flags = differences(flags, _flags(returned))
-    trial.generators = {
-        "random": hash(random.getstate()),
-        "numpy": hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),
-        "torch": hash(torch.get_rng_state().numpy().tobytes()),
-    }
-    trial.threads = [t.name for t in threading.enumerate() if t not in threads]
-    trial.settings = differences(settings, _settings())
-    _put_back(settings)
-    torch.set_default_dtype(usual)
-    now = _belongings(world)
-    trial.damaged = [name for name in belongings if not torch.equal(belongings[name], now[name])]
+    context = unlearning.context
+    assert isinstance(context, WatchedContext)
     trial.read, trial.refused = context.read, context.refused
-    trial.test_attempts = hidden.attempts - earlier_attempts
-    trial.strayed = _strayed(world, method)
-    trial.touched = dict(world.ledger)
-    trial.seconds = dict(context._clock.phases)
     trial.entries = context.log_entries
-    return trial
+    trial.touched = dict(unlearning.costs.ledger)
+    trial.seconds = dict(unlearning.costs.clock.phases)
 
 
 @contextlib.contextmanager

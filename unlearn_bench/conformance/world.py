@@ -6,7 +6,6 @@ looked at them, so that nobody reads unseen.
 
 import copy
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -14,20 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.data.splits import Indices
-from unlearn_bench.measure.clock import Clock
+from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
-from unlearn_bench.toolkit.attacks import Pixels
-from unlearn_bench.toolkit.context import Context, Split, TracedBatch, TrainingLog
-from unlearn_bench.training import models
-from unlearn_bench.training.loop import UpdateLog, train
+from unlearn_bench.toolkit.context import Context, Split, TrainingLog
+from unlearn_bench.training.loop import UpdateLog
 
 CPU = torch.device("cpu")
 RESNET = ModelSpec(name="test_resnet")
@@ -65,39 +61,31 @@ class UnreadableImages(TensorImages):
         raise AssertionError("a method read test images")
 
 
-class ExactSplit(Split):
-    """A split whose images are float64."""
-
-    def _iterate(
-        self, batch_size: int | None, generator: torch.Generator | None, augment: str
-    ) -> Iterator[TracedBatch]:
-        for x, y, positions in super()._iterate(batch_size, generator, augment):
-            yield x.double(), y, positions
-
-
 @dataclass
 class World:
-    """One scenario on one dataset with its original model.
+    """A task with its original model, in which methods are called as in any run.
 
     Attributes:
-        data: Digits; more training images than the scenario uses, and no readable test images.
-        indices: Who is in F, R and V.
+        task: On digits; more training images than the scenario uses, and no readable test images.
         original: Trained on F and R; methods get copies.
         log: What the original's training did in the batches that held F, if it was recorded.
-        architecture: Of the original.
-        recipe: What `ctx.train` does.
-        exact: Whether models and images are float64.
         ledger: Examples touched in the last run, by split.
     """
 
-    data: Dataset
-    indices: Indices
+    task: Task
     original: nn.Module
     log: TrainingLog | None = None
-    architecture: ModelSpec = RESNET
-    recipe: Recipe = RECIPE
-    exact: bool = False
     ledger: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def data(self) -> Dataset:
+        """The digits."""
+        return self.task.data
+
+    @property
+    def indices(self) -> Indices:
+        """Who is in F, R and V."""
+        return self.task.indices
 
     @property
     def images(self) -> WatchedImages:
@@ -105,58 +93,49 @@ class World:
         assert isinstance(self.data.train.images, WatchedImages)
         return self.data.train.images
 
+    @property
+    def exact(self) -> bool:
+        """Whether models and images are float64."""
+        return self.task.dtype == torch.float64
+
     def build(self, seed: int) -> nn.Module:
         """Return a model with fresh weights."""
-        model = _build(self.architecture, self.data, seed)
-        return model.double() if self.exact else model
+        return self.task.build(seed)
 
-    def split(self, name: str, seed: int = 0, share: float = 1.0) -> Split:
-        """Return F, R or V as a method gets it, or a share of it."""
-        chosen: Tensor = getattr(self.indices, name)
-        if share < 1:
-            generator = torch.Generator().manual_seed(derive(seed, name, "share"))
-            count = max(1, round(share * len(chosen)))
-            chosen = chosen[torch.randperm(len(chosen), generator=generator)[:count]]
-        kind = ExactSplit if self.exact else Split
-        return _split(name, self.data, chosen, derive(seed, name), self.ledger, kind)
+    def split(self, name: str, seed: int = 0) -> Split:
+        """Return F, R or V, to look at."""
+        task = replace(self.task, seed=seed)
+        return task.split(name, getattr(self.indices, name), "look")
 
-    def context(
+    def unlearning(
         self, method: Method, seed: int = 0, context_type: type[Context] = Context
-    ) -> Context:
-        """Return a context with what the method declares, as the harness would."""
-        access = method.access
-        shares = {"forget": 1.0, "retain": access.retain_fraction, "validation": 1.0}
-        readable = {
-            name: self.split(name, seed, shares[name]) for name in SPLITS if getattr(access, name)
-        }
-        return context_type(
-            method.name,
-            access,
-            readable,
-            device=CPU,
-            seed=seed,
-            num_classes=self.data.num_classes,
-            forget_classes=self.indices.forget_classes,
-            build=lambda seed, _pretrained: self.build(seed),
-            clock=Clock(CPU),
-            trainer=lambda model, split, only: train(
-                model, split, self.recipe, seed=seed, step=_silent, only=only
-            ),
-            pixels=Pixels(
-                torch.tensor(self.data.mean).view(-1, 1, 1),
-                torch.tensor(self.data.std).view(-1, 1, 1),
-            ),
-            training_log=self.log if access.log else None,
+    ) -> Unlearning:
+        """Return a method at work in this world, as in a run of that seed.
+
+        Args:
+            method: What is to work.
+            seed: Of all that it draws; data and original stay the same.
+            context_type: What it is handed.
+        """
+        unlearning = Unlearning(
+            replace(self.task, seed=seed),
+            method,
+            training_log=self.log if method.access.log else None,
+            context_type=context_type,
         )
+        self.ledger = unlearning.costs.ledger
+        return unlearning
+
+    def context(self, method: Method, seed: int = 0) -> Context:
+        """Return a context with what the method declares."""
+        return self.unlearning(method, seed).context
 
     def unlearn(self, name: str, seed: int = 0, **params: Any) -> nn.Module:
         """Return what a registered method makes of a copy of the original."""
         method = registry.get(name)
-        self.ledger.clear()
         model = copy.deepcopy(self.original)
-        context = self.context(method, seed)
-        seed_everything(seed)
-        returned: nn.Module = method.function(model, context, **method.resolve(params))
+        returned = self.unlearning(method, seed).run(model, method.resolve(params))
+        assert isinstance(returned, nn.Module)
         return returned
 
     def exactly(self) -> "World":
@@ -164,8 +143,12 @@ class World:
         log = self.log and replace(
             self.log, change={n: t.double() for n, t in self.log.change.items()}
         )
-        original = copy.deepcopy(self.original).double()
-        return replace(self, original=original, log=log, exact=True)
+        task = replace(self.task, dtype=torch.float64)
+        return replace(self, task=task, original=copy.deepcopy(self.original).double(), log=log)
+
+    def with_recipe(self, recipe: Recipe) -> "World":
+        """Return the same world with another recipe for `ctx.train`."""
+        return replace(self, task=replace(self.task, recipe=recipe))
 
     def with_others(self, name: str, only: int | None = None) -> "World":
         """Return the same world with other examples of the same classes in a split.
@@ -189,7 +172,7 @@ class World:
         forget[places] = self._spare(label)[: len(places)]
         gone = sorted({*self.indices.forget_classes, label} - {instead_of})
         changed = self._with({"forget": forget})
-        return replace(changed, indices=replace(changed.indices, forget_classes=tuple(gone)))
+        return changed._divided(replace(changed.indices, forget_classes=tuple(gone)))
 
     def _spare(self, label: int) -> Tensor:
         """Return the examples of a class that are in no split."""
@@ -221,15 +204,17 @@ class World:
 
     def _with(self, changed: dict[str, Tensor]) -> "World":
         members = {name: getattr(self.indices, name) for name in SPLITS} | changed
-        return replace(
-            self,
-            indices=replace(
+        return self._divided(
+            replace(
                 self.indices,
                 forget=members["forget"],
                 retain=members["retain"],
                 validation=members["validation"],
-            ),
+            )
         )
+
+    def _divided(self, indices: Indices) -> "World":
+        return replace(self, task=replace(self.task, indices=indices))
 
 
 @cache
@@ -272,8 +257,9 @@ def make_world(
             examples share an original.
     """
     data = data or digits()
+    scenario = Forget.model_validate(forget)
     indices = splits.make(
-        Forget.model_validate(forget),
+        scenario,
         data.train.labels[:examples],
         data.test.labels,
         data.classes,
@@ -281,76 +267,29 @@ def make_world(
         seed=seed,
     )
     spec = ModelSpec.model_validate(architecture)
-    world = World(data, indices, nn.Identity(), None, spec, recipe)
-    if logged:
-        world.original = _build(spec, data, seed)
-        updates = UpdateLog(world.original, indices.forget)
-        _train(world.original, data, indices.train, recipe, seed, updates)
-        world.log = TrainingLog(updates.change, updates.hits, updates.steps)
-    else:
-        world.original = _original(spec, data, tuple(indices.train.tolist()), recipe, seed)
-    return world
+    task = Task(data, indices, spec, recipe, scenario.name, seed, CPU)
+    if not logged:
+        return World(task, _original(task))
+    original = task.new_original()
+    updates = UpdateLog(original, indices.forget)
+    _train(task, original, updates)
+    return World(task, original, TrainingLog(updates.change, updates.hits, updates.steps))
 
 
 _ORIGINALS: dict[tuple[object, ...], nn.Module] = {}
 
 
-def _original(
-    architecture: ModelSpec, data: Dataset, members: tuple[int, ...], recipe: Recipe, seed: int
-) -> nn.Module:
-    model = architecture.model_dump_json()
-    key = (model, data.fingerprint, data.num_classes, members, recipe, seed)
+def _original(task: Task) -> nn.Module:
+    members = tuple(task.indices.train.tolist())
+    data, model = task.data, task.model.model_dump_json()
+    key = (model, data.fingerprint, data.num_classes, members, task.recipe, task.seed)
     if key not in _ORIGINALS:
-        trained = _build(architecture, data, seed)
-        _train(trained, data, torch.tensor(members), recipe, seed)
+        trained = task.new_original()
+        _train(task, trained)
         _ORIGINALS[key] = trained
     return _ORIGINALS[key]
 
 
-def _build(architecture: ModelSpec, data: Dataset, seed: int) -> nn.Module:
-    return models.build(
-        architecture,
-        channels=data.channels,
-        image_size=data.image_size,
-        num_classes=data.num_classes,
-        seed=seed,
-    )
-
-
-def _train(
-    model: nn.Module,
-    data: Dataset,
-    members: Tensor,
-    recipe: Recipe,
-    seed: int,
-    log: UpdateLog | None = None,
-) -> None:
+def _train(task: Task, model: nn.Module, log: UpdateLog | None = None) -> None:
     torch.set_num_threads(1)  # more threads than such small tensors can feed wait for each other
-    everyone = _split("train", data, members, seed, Counter())
-    train(model, everyone, recipe, seed=seed, step=_silent, log=log)
-
-
-def _split(
-    name: str,
-    data: Dataset,
-    members: Tensor,
-    seed: int,
-    ledger: Counter[str],
-    kind: type[Split] = Split,
-) -> Split:
-    return kind(
-        name,
-        data.train,
-        members,
-        mean=data.mean,
-        std=data.std,
-        device=CPU,
-        batch_size=RECIPE.batch_size,
-        augment=RECIPE.augment,
-        seed=seed,
-        ledger=ledger,
-    )
-
-
-def _silent(text: str) -> None:
-    """Nobody watches the training."""
+    task.train_original(model, log=log)

@@ -1,12 +1,13 @@
-"""What executes runs beside this process: how the scheduler sees it, and what a worker does.
+"""What executes runs: how the scheduler sees it, and what a worker does.
 
-Local processes and a Ray cluster differ in how a run gets there and how its answer comes back.
+This process, local processes and a Ray cluster differ in how a run gets there and how its answer
+comes back.
 What is run, what is told of it and what becomes of a failure is here, once for both.
 """
 
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,8 @@ import torch
 
 from unlearn_bench.core.errors import ConfigError, UserError
 from unlearn_bench.core.memory import release
-from unlearn_bench.execution.run import RunFailedError, Runner
+from unlearn_bench.execution.failures import RunFailedError
+from unlearn_bench.execution.run import Runner
 from unlearn_bench.results.records import RunResult
 from unlearn_bench.suite.spec import RunSpec
 
@@ -117,8 +119,8 @@ class Backend(Protocol):
             failed: Keys and reasons of what failed, so that none tries it again.
         """
 
-    def events(self) -> Iterator[Event]:
-        """Wait until there is something to tell, or for a while; yield all that is there."""
+    def wait(self, tell: Callable[[Event], None]) -> None:
+        """Wait until something happened to a run, or for a while, and tell all that did."""
 
 
 def build_runner(setup: Setup, store: Any) -> Runner:
@@ -154,15 +156,17 @@ def perform(runner: Runner, spec: RunSpec, failed: Mapping[str, str], tell: Tell
         held.look()
         tell(step=text)
 
+    end: dict[str, Any]
     try:
-        tell(result=runner.run(spec, step), gpu=held.look())
+        end = {"result": runner.run(spec, step), "gpu": held.look()}
     except RunFailedError as failure:
         cause = failure.__cause__
         trace = "".join(traceback.format_exception(cause)) if cause else ""
         result = runner.result(spec, "failed", error=str(failure))
-        tell(result=result, trace=trace, failed=dict(runner.failed))
+        end = {"result": result, "trace": trace, "failed": dict(runner.failed)}
     except UserError as error:
-        tell(error=error)
+        end = {"error": error}
+    tell(**end)
 
 
 class _Held:

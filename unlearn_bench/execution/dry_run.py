@@ -16,11 +16,13 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.durations import Durations, variants
-from unlearn_bench.execution.run import RETRAIN, Runner, reference
-from unlearn_bench.execution.scheduler import check_plan, refuse_another_suite
+from unlearn_bench.execution.folder import refuse_another_suite
+from unlearn_bench.execution.models import RETRAIN, reference, wants_log
+from unlearn_bench.execution.order import awaited
+from unlearn_bench.execution.run import Runner
+from unlearn_bench.execution.scheduler import check_plan
 from unlearn_bench.measure import probes
 from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
-from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import RunResult, read_run
 from unlearn_bench.store import layout
 from unlearn_bench.suite.config import Plan
@@ -96,70 +98,91 @@ def forecast(plan: Plan, runner: Runner, home: Path, out: Path, at_a_time: int =
     refuse_another_suite(plan, out)
     layout.check_layout(home)
     results = [_finished(out, key) for key in keys]
+    todo = {p: spec for p, spec in enumerate(plan.runs) if results[p] is None}
     watch = _Watch(plan, results, home)
-    sizes = _Sizes(runner)
-    groups: dict[str, Group] = {}
-    disk = Counter({"models": 0, "logits and features": 0, "results": 0})
-    for spec, result in zip(plan.runs, results, strict=True):
-        name = f"{spec.dataset} · {spec.model.label} · {spec.forget.name}"
-        group = groups.setdefault(name, Group(name))
-        identities = runner.identities(spec)
-        original, unlearned = (
-            layout.holds(home, kind, identities[kind]) for kind in ("original", "unlearned")
-        )
-        group.originals[spec.seed] = original
-        group.planned[spec.label] += 1
-        if result is not None:
-            group.done[spec.label] += 1
-            continue
-        group.stored[spec.label] += unlearned
-        disk["results"] += RESULT_BYTES
-        # What a finished run needed may have been removed from the store since.
-        looked_at = 1
-        if not original and watch.is_new(identities["original"]):
-            looked_at += 1
-            disk["models"] += sizes.model(spec)
-            if spec.original is None:
-                watch.train(spec)
-        retrain = reference(spec)
-        retrained = runner.identities(retrain)["unlearned"]
-        if (
-            retrained != identities["unlearned"]
-            and not layout.holds(home, "unlearned", retrained)
-            and watch.is_new(retrained)
-        ):
-            looked_at += 1
-            disk["models"] += sizes.model(spec)
-            watch.run(retrain, unlearned=False)
-        unlearned = unlearned or not watch.is_new(identities["unlearned"])
-        disk["models"] += 0 if unlearned else sizes.model(spec)
-        disk["logits and features"] += looked_at * sizes.views(spec)
-        log = identities["training_log"]
-        if (
-            registry.get(spec.method).access.log
-            and not unlearned
-            and not layout.holds(home, "training_log", log)
-            and watch.is_new(log)
-        ):
-            disk["models"] += LOG_PER_MODEL * sizes.model(spec)
-            watch.train(spec)
-        watch.run(spec, unlearned)
+    work = _Work(runner, home, watch)
+    for position, first in sorted(awaited(todo).items()):
+        work.add(todo[position], trains=first is None)
+    disk = dict(work.disk) | {"results": len(todo) * RESULT_BYTES}
     need = {home: disk["models"] + disk["logits and features"], out: disk["results"]}
     free = {place: shutil.disk_usage(_existing(place)).free for place in need}
     if _existing(home).stat().st_dev == _existing(out).stat().st_dev:
         need = dict.fromkeys(need, sum(need.values()))
-    done = sum(result is not None for result in results)
     return Forecast(
-        tuple(groups.values()),
+        _groups(plan, results, runner, home),
         len(keys),
-        done,
-        watch.seconds / max(1, min(at_a_time, len(keys) - done)),
+        len(keys) - len(todo),
+        watch.seconds / max(1, min(at_a_time, len(todo))),
         watch.unknown,
         watch.basis(),
         disk,
         {str(place): size for place, size in free.items()},
         tuple(str(place) for place in need if need[place] > free[place]),
     )
+
+
+def _groups(
+    plan: Plan, results: list[RunResult | None], runner: Runner, home: Path
+) -> tuple[Group, ...]:
+    """Count what is planned, done and stored, by dataset, model and scenario."""
+    groups: dict[str, Group] = {}
+    for spec, result in zip(plan.runs, results, strict=True):
+        name = f"{spec.dataset} · {spec.model.label} · {spec.forget.name}"
+        group = groups.setdefault(name, Group(name))
+        original, unlearned = (
+            layout.holds(home, kind, runner.identities(spec)[kind])
+            for kind in ("original", "unlearned")
+        )
+        group.originals[spec.seed] = original
+        group.planned[spec.label] += 1
+        group.done[spec.label] += result is not None
+        group.stored[spec.label] += result is None and unlearned
+    return tuple(groups.values())
+
+
+class _Work:
+    """Adds up what is to be made: the time goes to the watch, the bytes to :attr:`disk`."""
+
+    def __init__(self, runner: Runner, home: Path, watch: "_Watch") -> None:
+        self.disk = Counter({"models": 0, "logits and features": 0})
+        self._runner, self._home, self._watch = runner, home, watch
+        self._sizes = _Sizes(runner)
+
+    def add(self, spec: RunSpec, trains: bool) -> None:
+        """Add a run with what it needs, which may have been removed from the store since.
+
+        Args:
+            spec: The run.
+            trains: Whether it trains the original if that is missing, and logs that on the way.
+        """
+        identities, watch = self._runner.identities(spec), self._watch
+        model = self._sizes.model(spec)
+        looked_at = 1
+        original = layout.holds(self._home, "original", identities["original"])
+        if not original and watch.is_new(identities["original"]):
+            looked_at += 1
+            self.disk["models"] += model
+            if spec.original is None:
+                watch.train(spec)
+        retrain = reference(spec)
+        retrained = self._runner.identities(retrain)["unlearned"]
+        if retrained != identities["unlearned"] and self._is_missing("unlearned", retrained):
+            looked_at += 1
+            self.disk["models"] += model
+            watch.run(retrain, unlearned=False)
+        unlearned = not self._is_missing("unlearned", identities["unlearned"])
+        self.disk["models"] += 0 if unlearned else model
+        self.disk["logits and features"] += looked_at * self._sizes.views(spec)
+        log = identities["training_log"]
+        if wants_log(spec) and not unlearned and self._is_missing("training_log", log):
+            self.disk["models"] += LOG_PER_MODEL * model
+            if original or not trains:
+                watch.train(spec)
+        watch.run(spec, unlearned)
+
+    def _is_missing(self, kind: str, identity: Mapping[str, Any]) -> bool:
+        """Say whether something is to be made that nobody asked for before."""
+        return not layout.holds(self._home, kind, identity) and self._watch.is_new(identity)
 
 
 class _Watch:

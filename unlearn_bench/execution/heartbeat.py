@@ -53,7 +53,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._write_now_and_then, daemon=True)
 
     def __enter__(self) -> Self:
-        self._write()
+        self.write()
         self._thread.start()
         return self
 
@@ -102,9 +102,10 @@ class Heartbeat:
     def _write_now_and_then(self) -> None:
         while not self._stop.wait(INTERVAL):
             if self._changed:
-                self._write()
+                self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the file as things are now."""
         now = time.monotonic()
         with self._lock:
             self._changed = False

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -159,10 +159,16 @@ class Workers:
         with contextlib.suppress(OSError):  # it died just now: the next event tells
             worker.pipe.send(job)
 
+    def wait(self, tell: Callable[[Event], None]) -> None:
+        """Tell what :meth:`events` yields."""
+        for event in self.events():
+            tell(event)
+
     def events(self) -> Iterator[Event]:
         """Wait until a worker has something to tell, and yield all that is there by then."""
         busy = {w.pipe: w for w in self._workers if w.position is not None}
-        for pipe in wait(list(busy), self._until_deadline()):
+        deadlines = [w.deadline for w in self._workers if w.deadline is not None]
+        for pipe in wait(list(busy), until_first(deadlines)):
             worker = busy[pipe]  # type: ignore[index]
             assert worker.position is not None
             try:
@@ -192,11 +198,6 @@ class Workers:
             self._bury(worker)
             yield Event(worker.position, timed_out=True)
 
-    def _until_deadline(self) -> float | None:
-        ends = [worker.deadline for worker in self._workers if worker.deadline is not None]
-        # In turns: the system cannot wait for longer than 24 days at a time.
-        return min(TURN, max(0.0, min(ends) - time.monotonic())) if ends else None
-
     def _bury(self, worker: _Worker) -> int:
         """Forget a dead worker and return its exit code."""
         self._workers.remove(worker)
@@ -217,6 +218,17 @@ class Workers:
         theirs.close()
         self._workers.append(worker := _Worker(process, ours, device))
         return worker
+
+
+def until_first(deadlines: Sequence[float]) -> float | None:
+    """Return for how many seconds to wait for the first of some deadlines, None without any.
+
+    In turns: the system cannot wait for longer than 24 days at a time.
+
+    Args:
+        deadlines: On the monotonic clock.
+    """
+    return min(TURN, max(0.0, min(deadlines) - time.monotonic())) if deadlines else None
 
 
 def _start_fork_server() -> None:

@@ -2,41 +2,30 @@
 
 Ray decides where a task runs, queues what does not fit yet and uses nodes that join. What is
 ours: artifacts reach whoever needs them, steps reach the display, and a run whose worker or node
-died is given out again.
-
-Each worker looks whether it sees the store's folder. If so it works in it, as a local process
-does. If not it keeps a store of its own, and asks the *office*, an actor on the driver's node,
-for what others have made: originals, references, what was seen of them. Tensors travel through
-Ray's object store, as safetensors. With ``ray://`` the office runs on the cluster's head, and the
-driver takes home what it collects.
+died is given out again. :mod:`unlearn_bench.execution.ray_worker` is what the nodes are sent.
 """
 
-import asyncio
 import contextlib
-import hashlib
 import os
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import ray
-import safetensors.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unlearn_bench.core.errors import ConfigError, UserError
 from unlearn_bench.core.files import write_atomically
-from unlearn_bench.execution.backend import Event, Setup, build_runner, model_of, perform
+from unlearn_bench.execution.backend import Event, Setup, model_of
 from unlearn_bench.execution.capacity import GpuShares
-from unlearn_bench.execution.run import Runner
-from unlearn_bench.plugins import registry
+from unlearn_bench.execution.ray_worker import Job, Office, execute_run, unpack_into
 from unlearn_bench.store import layout
-from unlearn_bench.store.layout import default_home
-from unlearn_bench.store.store import Artifact, Built, Store
+from unlearn_bench.store.store import Store
 from unlearn_bench.suite.spec import OriginalFile, RunSpec
 
 RETRIES = 3
@@ -47,37 +36,6 @@ HEARTBEAT = 2.0
 STARVED = 30.0
 # For runs to end in good order when the suite is interrupted.
 PATIENCE = 5.0
-
-Packed = tuple[bytes, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every task of a suite is told.
-
-    Attributes:
-        setup: As for local workers; paths are the driver's.
-        token: Name and content of a file in the driver's store, by which a worker knows it.
-        plugins: Path and text of the files that register methods.
-        original: The user's own weights, if the suite starts from some.
-        unlearned: The user's unlearned models by their SHA-256.
-        folder: The driver's working folder, for datasets named by relative paths.
-        shared: Whether workers see the store's folder; None where each looks for itself.
-    """
-
-    setup: Setup
-    token: str
-    plugins: tuple[tuple[Path, str], ...]
-    original: bytes | None
-    folder: Path
-    shared: bool | None
-    unlearned: Mapping[str, bytes] = field(default_factory=dict)
-
-    def sees_the_store(self) -> bool:
-        """Whether the store's folder here is the driver's."""
-        if self.shared is not None:
-            return self.shared
-        return (self.setup.home / self.token).is_file()
 
 
 def connect(address: str) -> None:
@@ -114,120 +72,6 @@ def _knock(address: str) -> None:
 def cluster_has_gpus() -> bool:
     """Whether any node of the cluster has a GPU."""
     return bool(ray.cluster_resources().get("GPU"))
-
-
-class RemoteStore(Store):
-    """The store of a worker that does not see the driver's: what it lacks, it asks the office for.
-
-    Args:
-        home: On this node.
-        notify: As for :class:`Store`.
-        office: Of the suite.
-    """
-
-    def __init__(self, home: Path, notify: Callable[[str], None], office: Any) -> None:
-        super().__init__(home, notify)
-        self._office = office
-        self._handed_in: set[str] = set()
-
-    def get_or_build(
-        self, kind: str, identity: Mapping[str, Any], build: Callable[[], Built]
-    ) -> Artifact:
-        """Return the artifact from here, from the office, or built; the office gets it as well."""
-        named = kind, dict(identity)
-
-        def fetch_or_build() -> Built:
-            packed: Packed | None = ray.get(self._office.fetch.remote(*named))
-            if packed is None:
-                return build()
-            self._handed_in.add(layout.key_of(*named)[1])
-            return safetensors.torch.load(packed[0]), packed[1]
-
-        artifact = super().get_or_build(kind, identity, fetch_or_build)
-        # What an earlier suite left on this node, the other nodes would have to make again.
-        if artifact.key not in self._handed_in:
-            # Only now, when the key is unlocked: the office's store may be this very folder.
-            if not artifact.reused or ray.get(self._office.lacks.remote(*named)):
-                ray.get(self._office.keep.remote(*named, _pack(artifact)))
-            self._handed_in.add(artifact.key)
-        return artifact
-
-
-def _pack(artifact: Artifact) -> Packed:
-    # Cloned: tied weights share storage, which safetensors refuses.
-    tensors = {name: tensor.clone() for name, tensor in artifact.tensors.items()}
-    return safetensors.torch.save(tensors), dict(artifact.notes)
-
-
-class Office:
-    """An actor that hands artifacts from one node to another and tells the driver what goes on.
-
-    It serves all workers from one thread: what may take long is done in others.
-
-    Args:
-        job: Of the suite.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._at_home = job.sees_the_store() or job.shared is False
-        self._store = Store(job.setup.home if self._at_home else default_home())
-        self._told: list[dict[str, Any]] = []
-        self._collected: set[str] = set()
-        self._news = asyncio.Event()
-
-    async def fetch(self, kind: str, identity: Mapping[str, Any]) -> Packed | None:
-        """Return an artifact if it is there.
-
-        Who asks has it locked, perhaps in this very store: waiting for that lock would never end.
-        """
-
-        def packed() -> Packed | None:
-            found = self._store.find(kind, identity)
-            return None if found is None else _pack(found)
-
-        return await asyncio.to_thread(packed)
-
-    async def lacks(self, kind: str, identity: Mapping[str, Any]) -> bool:
-        """Say whether an artifact is yet to be handed in."""
-        if not layout.holds(self._store.home, kind, identity):
-            return True
-        self._collect(kind, identity)
-        return False
-
-    async def keep(self, kind: str, identity: Mapping[str, Any], packed: Packed) -> None:
-        """Store an artifact."""
-        await asyncio.to_thread(_unpack_into, self._store, kind, identity, packed)
-        self._collect(kind, identity)
-
-    def _collect(self, kind: str, identity: Mapping[str, Any]) -> None:
-        """Tell a driver that does not see this store to take an artifact home, once."""
-        key = layout.key_of(kind, identity)[1]
-        if not self._at_home and key not in self._collected:
-            self._collected.add(key)
-            self._tell({"artifact": (kind, dict(identity))})
-
-    async def tell(self, what: dict[str, Any]) -> None:
-        """Take a message for the driver."""
-        self._tell(what)
-
-    def _tell(self, what: dict[str, Any]) -> None:
-        self._told.append(what)
-        self._news.set()
-
-    async def news(self) -> list[dict[str, Any]]:
-        """Return what was told since the last call, waiting until there is something."""
-        await self._news.wait()
-        self._news.clear()
-        told, self._told = self._told, []
-        return told
-
-    async def end_news(self) -> None:
-        """Let :meth:`news` return at once, with nothing if nothing was told."""
-        self._news.set()
-
-
-def _unpack_into(store: Store, kind: str, identity: Mapping[str, Any], packed: Packed) -> None:
-    store.get_or_build(kind, identity, lambda: (safetensors.torch.load(packed[0]), packed[1]))
 
 
 @dataclass
@@ -270,7 +114,7 @@ class RayWorkers:
         self._most, self._notify = most, notify
         self._gpu = setup.device.startswith("cuda")
         gpus = ray.cluster_resources().get("GPU", 0)
-        self._shares = GpuShares(shared=most is not None and most > gpus)
+        self.shares = GpuShares(shared=most is not None and most > gpus)
         absolute = replace(
             setup,
             home=setup.home.resolve(),
@@ -286,7 +130,7 @@ class RayWorkers:
             shared,
             {file.sha256: file.path.read_bytes() for file in unlearned},
         )
-        self._task = ray.remote(_run)
+        self._task = ray.remote(execute_run)
         self._flights: dict[Any, _Flight] = {}
         self._queued: list[Event] = []
         self._starved: float | None = None
@@ -348,15 +192,16 @@ class RayWorkers:
             return len(self._flights) < min(self._most, room + AHEAD)
         return len(self._flights) < room + AHEAD
 
-    def _needs(self, spec: RunSpec) -> dict[str, float]:
+    def needs(self, spec: RunSpec) -> dict[str, float]:
+        """Return what Ray is to reserve for a run, by the names of its options."""
         threads = float(spec.threads or self._job.setup.threads or 1)
         if not self._gpu:
             return {"num_cpus": threads}
-        return {"num_cpus": float(spec.threads or 1), "num_gpus": self._shares.of(model_of(spec))}
+        return {"num_cpus": float(spec.threads or 1), "num_gpus": self.shares.of(model_of(spec))}
 
     def _room(self, spec: RunSpec) -> int:
         """Return how many such runs the nodes hold that are there now."""
-        needs = self._needs(spec)
+        needs = self.needs(spec)
         wanted = {"CPU": needs["num_cpus"], "GPU": needs.get("num_gpus", 0.0)}
         room = 0
         for node in _nodes():
@@ -367,11 +212,16 @@ class RayWorkers:
     def submit(self, position: int, spec: RunSpec, key: str, failed: Mapping[str, str]) -> None:
         """Hand the run to Ray, which queues it until a node has room."""
         attempt = uuid.uuid4().hex
-        options = {**self._needs(spec), "max_retries": 0}
+        options = {**self.needs(spec), "max_retries": 0}
         run = self._task.options(**options)
         task = run.remote(self._job_there, self._office, attempt, spec, key, dict(failed))
         self._flights[task] = _Flight(position, attempt, model_of(spec))
         self._queued.append(Event(position, step="wait for a worker"))
+
+    def wait(self, tell: Callable[[Event], None]) -> None:
+        """Tell what :meth:`events` yields."""
+        for event in self.events():
+            tell(event)
 
     def events(self) -> Iterator[Event]:
         """Wait until a worker told something or ended, at most for a heartbeat."""
@@ -404,7 +254,7 @@ class RayWorkers:
                     continue
                 packed = ray.get(self._office.fetch.remote(kind, identity))
                 if packed is not None:
-                    _unpack_into(self._store, kind, identity, packed)
+                    unpack_into(self._store, kind, identity, packed)
                 continue
             flight = flights.get(what.pop("attempt"))
             if flight is None:
@@ -443,7 +293,7 @@ class RayWorkers:
             reason = type(error).__name__.removesuffix("Error")
             return Event(flight.position, died=f"its worker or node died ({reason})")
         if measured := told.pop("gpu", None):
-            self._shares.measured(flight.model, *measured)
+            self.shares.measured(flight.model, *measured)
         return Event(flight.position, **told)
 
     def _warn_if_starved(self) -> None:
@@ -483,99 +333,3 @@ def describe_cluster() -> str:
 def _nodes() -> list[dict[str, Any]]:
     """Return the nodes that are there now and can take runs: a head often cannot."""
     return [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
-
-
-def _run(
-    job: Job, office: Any, attempt: str, spec: RunSpec, key: str, failed: Mapping[str, str]
-) -> dict[str, Any]:
-    """Execute one run on a worker and return what ends it; the body of a task.
-
-    Raises:
-        UserError: If the suite cannot be run here; it names the node.
-    """
-
-    def tell(**what: Any) -> None:
-        office.tell.remote({"attempt": attempt, **what})
-
-    end: dict[str, Any] = {}
-
-    def note(**what: Any) -> None:
-        if what.keys() & {"result", "error"}:
-            end.update(what)
-        else:
-            tell(**what)
-
-    try:
-        runner = _runner(job, office, lambda text: tell(notice=text))
-        spec = _with_weights(job, spec)
-        if runner.key(spec) != key:
-            raise ConfigError(
-                f"data or code of {spec.label} are others than the driver's; install the same "
-                "unlearn-bench, plug-in packages and datasets on every node"
-            )
-        tell(started=True)
-        perform(runner, spec, failed, note)
-        if "error" in end:
-            raise end["error"]
-    except UserError as error:
-        raise UserError(f"on node {ray.util.get_node_ip_address()}: {error}") from None
-    return end
-
-
-@dataclass
-class _Notifier:
-    """Passes on to whoever listens now: a store outlives the run that it was opened for."""
-
-    listener: Callable[[str], None]
-
-    def __call__(self, text: str) -> None:
-        self.listener(text)
-
-
-# Of this process, by the suite's token: workers are used again, and a dataset is read once.
-_runners: dict[str, tuple[Runner, _Notifier]] = {}
-
-
-def _runner(job: Job, office: Any, notify: Callable[[str], None]) -> Runner:
-    """Return this worker's runner for the suite, made at its first run here."""
-    if job.token not in _runners:
-        if job.folder.is_dir():
-            os.chdir(job.folder)  # datasets may be named by relative paths
-        for path, text in job.plugins:
-            registry.load_plugin(_here(path, text.encode()))
-        notifier = _Notifier(notify)
-        store = (
-            Store(job.setup.home, notifier)
-            if job.sees_the_store()
-            else RemoteStore(default_home(), notifier, office)
-        )
-        _runners.clear()
-        _runners[job.token] = build_runner(job.setup, store), notifier
-    runner, notifier = _runners[job.token]
-    notifier.listener = notify
-    return runner
-
-
-def _with_weights(job: Job, spec: RunSpec) -> RunSpec:
-    """Let the specification name files of this node that hold the user's weights."""
-    there = {"original": job.original}
-    if spec.unlearned is not None:
-        there["unlearned"] = job.unlearned.get(spec.unlearned.sha256)
-    found = {}
-    for name, content in there.items():
-        file: OriginalFile | None = getattr(spec, name)
-        if file is not None and content is not None:
-            path = _here(file.path, content)
-            found[name] = OriginalFile(path=path, sha256=file.sha256)
-    return spec.model_copy(update=found)
-
-
-def _here(path: Path, content: bytes) -> Path:
-    """Return the file itself where this node sees it as it is, or else a copy of it."""
-    with contextlib.suppress(OSError):
-        if path.read_bytes() == content:
-            return path
-    copy = default_home() / "received" / hashlib.sha256(content).hexdigest()[:16] / path.name
-    if not copy.is_file():
-        write_atomically(copy, content)
-    return copy

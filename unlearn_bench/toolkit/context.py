@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from unlearn_bench.core.errors import AccessError, ParameterError
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.batches import iterate
-from unlearn_bench.data.datasets import Part
+from unlearn_bench.data.images import Dataset, Part
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins.access import Access
+from unlearn_bench.suite.spec import Recipe
 from unlearn_bench.toolkit.attacks import Pixels
 
 Batch = tuple[Tensor, Tensor]
@@ -37,43 +38,48 @@ class Split:
 
     Args:
         name: ``forget``, ``retain`` or ``validation``; joined by ``+`` for unions.
-        part: The dataset's training part.
+        data: The dataset; only its training part is read.
         indices: Examples of it, [N].
-        mean: Of pixels scaled to [0, 1], per channel.
-        std: Likewise.
+        recipe: Gives the batch size where a call names none, and the augmentation.
+        device: Where batches are put.
+        seed: Determines the shuffles.
+        ledger: Counts the examples touched, by split name.
+        dtype: Of the inputs.
+        labels: Targets, [N]; the dataset's unless a method relabels.
+        origins: For each example the index into ``names`` it is counted under.
+
+    Attributes:
+        name: As given.
+        indices: As given.
+        labels: Targets, [N].
         device: Where batches are put.
         batch_size: Used where a call names none.
         augment: Augmentation of training passes.
-        seed: Determines the shuffles.
-        ledger: Counts the examples touched, by split name.
-        origins: For each example the index into ``names`` it is counted under.
-        labels: Targets, [N]; the dataset's unless a method relabels.
     """
 
     def __init__(
         self,
         name: str,
-        part: Part,
+        data: Dataset,
         indices: Tensor,
+        recipe: Recipe,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
         device: torch.device,
-        batch_size: int,
-        augment: str,
         seed: int,
         ledger: Counter[str],
+        dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
         origins: Tensor | None = None,
     ) -> None:
         self.name = name
         self.indices = indices
+        self.labels = data.train.labels[indices] if labels is None else labels
         self.device = device
-        self.batch_size = batch_size
-        self.labels = part.labels[indices] if labels is None else labels
-        self._part = part
-        self._mean, self._std = mean, std
-        self._augment = augment
+        self.batch_size: int = recipe.batch_size
+        self.augment: str = recipe.augment
+        self._data, self._part = data, data.train
+        self._recipe = recipe
+        self._dtype = dtype
         self._seed = seed
         self._ledger = ledger
         self._names = name.split("+")
@@ -162,15 +168,13 @@ class Split:
     def _with(self, name: str, indices: Tensor, labels: Tensor, origins: Tensor) -> "Split":
         derived = type(self)(
             name,
-            self._part,
+            self._data,
             indices,
-            mean=self._mean,
-            std=self._std,
+            self._recipe,
             device=self.device,
-            batch_size=self.batch_size,
-            augment=self._augment,
             ledger=self._ledger,
             seed=derive(self._seed, "derived"),
+            dtype=self._dtype,
             labels=labels,
             origins=origins,
         )
@@ -182,7 +186,7 @@ class Split:
     def _pass(self, batch_size: int | None, augment: bool) -> Iterator[TracedBatch]:
         seed = derive(self._seed, "pass", next(self._passes))
         generator = torch.Generator().manual_seed(seed)
-        yield from self._iterate(batch_size, generator, self._augment if augment else "none")
+        yield from self._iterate(batch_size, generator, self.augment if augment else "none")
 
     def _iterate(
         self, batch_size: int | None, generator: torch.Generator | None, augment: str
@@ -196,8 +200,8 @@ class Split:
             self.indices,
             batch_size=batch_size or self.batch_size,
             device=self.device,
-            mean=self._mean,
-            std=self._std,
+            mean=self._data.mean,
+            std=self._data.std,
             augment=augment,
             generator=generator,
         )
@@ -213,7 +217,7 @@ class Split:
                     self._origins[positions.cpu()].bincount(minlength=len(self._names)).tolist()
                 ):
                     self._ledger[self._names[origin]] += touched
-            yield x, labels[positions], positions
+            yield x.to(self._dtype), labels[positions], positions
 
 
 def _pairs(batches: Iterator[TracedBatch]) -> Iterator[Batch]:

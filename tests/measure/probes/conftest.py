@@ -40,13 +40,10 @@ def lab():
     def trained(chosen, seed):
         split = Split(
             "train",
-            data.train,
+            data,
             chosen,
-            mean=data.mean,
-            std=data.std,
+            RECIPE,
             device=CPU,
-            batch_size=32,
-            augment="none",
             seed=seed,
             ledger=Counter(),
         )

@@ -1,0 +1,75 @@
+"""What becomes of an error: a failed run with its reason, or the end of the whole suite."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from unlearn_bench.core.errors import (
+    DataError,
+    ModelError,
+    OutputError,
+    UserError,
+    one_line,
+)
+from unlearn_bench.core.memory import is_out_of_memory, release
+
+T = TypeVar("T")
+
+
+class RunFailedError(Exception):
+    """A run that ended without a result, told in one line; the suite goes on.
+
+    The exception that a method raised is its ``__cause__``.
+    """
+
+
+class Failures:
+    """Remembers what failed, so that nobody tries it again, and says what an error means.
+
+    Args:
+        device: Where models and data are put.
+
+    Attributes:
+        reasons: What failed so far, by the key of a run or of an original, with the reason.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.reasons: dict[str, str] = {}
+
+    def guard(self, call: Callable[[], T]) -> T:
+        """Turn whatever a method raises into a failed run with a one-line reason.
+
+        Missing data, misfit weights and a full disk are no method's fault: they end the suite.
+        """
+        try:
+            return call()
+        except (RunFailedError, DataError, ModelError, OutputError):
+            raise
+        except UserError as error:
+            raise RunFailedError(one_line(str(error))) from error
+        except (Exception, SystemExit) as error:
+            reason = one_line(str(error))
+            if is_out_of_memory(error):
+                release()
+                reason = self._memory_reason(error)
+            raise RunFailedError(f"{type(error).__name__}: {reason}") from error
+
+    def guard_suite(self, look: Callable[[], T]) -> T:
+        """Refuse the whole suite where memory does not even suffice for a look at what it needs."""
+        try:
+            return look()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(f"{type(error).__name__}: {self._memory_reason(error)}") from error
+
+    def _memory_reason(self, error: BaseException) -> str:
+        what = "the GPU's" if self._device.type == "cuda" else "the machine's"
+        said = one_line(str(error))[:200].rstrip(". ")
+        return f"{said}; " * bool(said) + (
+            f"{what} memory does not hold this run: use fewer --workers, a smaller "
+            "recipe.batch_size, --set METHOD.batch_size=... where the method has one, or a "
+            "smaller model or image_size"
+        )

@@ -1,0 +1,153 @@
+"""The results folder: of one suite and one command at a time, with what tells suites apart."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from unlearn_bench.core import locks
+from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.files import readable_os_errors, write_atomically
+from unlearn_bench.core.keys import canonical_json
+from unlearn_bench.execution.observer import Observer
+from unlearn_bench.execution.origin import keep_sources, origin
+from unlearn_bench.execution.run import Runner
+from unlearn_bench.plugins import registry
+from unlearn_bench.results.records import FORMAT, RunResult, read_suite
+from unlearn_bench.suite.config import Plan
+
+# What lies in a results folder beside files.
+FOLDERS = ("runs", "plugins", "figures")
+# Attempts to get the folder's lock before it counts as taken.
+PATIENCE = 5
+
+
+@contextlib.contextmanager
+def owned(out: Path, observer: Observer) -> Iterator[None]:
+    """Hold the folder for this process; the system lets go of it when the process dies."""
+    with readable_os_errors("write into", out):
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        for attempt in range(PATIENCE):  # `status` may be looking at the lock in this moment
+            time.sleep(0.05 if attempt else 0)
+            held = locks.take(out / ".lock")
+            if held is not None:
+                break
+        else:
+            raise OutputError(
+                f"another process is running a suite in {out}; wait for it or choose another --out"
+            )
+        if held.sure:
+            for folder in (out, *(out / name for name in FOLDERS)):
+                for left in folder.glob(".*.tmp"):
+                    left.unlink(missing_ok=True)  # what a killed process was writing
+        else:
+            observer.notice(
+                f"the file system of {out} has no locks: see to it yourself that only one command "
+                "runs in it, or work is done twice"
+            )
+    with held:
+        yield
+
+
+def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
+    """Refuse a folder that holds another suite's results.
+
+    Returns:
+        What tells suites apart, for ``suite.json``.
+
+    Raises:
+        OutputError: With what differs.
+    """
+    first = plan.runs[0]
+    suite = plan.suite.model_dump(mode="json")
+    asked = {
+        "suite": suite,
+        "device": first.device,
+        "original": first.original.sha256 if first.original else None,
+        "unlearned": sorted({s.unlearned.sha256 for s in plan.runs if s.unlearned}) or None,
+    }
+    # Without a single run there is nothing to mix up: a first attempt that failed early, with
+    # the wrong --original for one, does not bar the folder to the next.
+    if (out / "suite.json").exists() and any((out / "runs").glob("*.json")):
+        there = read_suite(out)
+        different = [name for name in asked if _differs(asked[name], there.get(name))]
+        if different == ["suite"]:
+            old = there.get("suite") or {}
+            different = [k for k, v in suite.items() if _differs(v, old.get(k))]
+        if different:
+            raise OutputError(
+                f"{out} holds the results of another suite (it differs in: "
+                f"{', '.join(different)}); choose another --out, or delete that folder"
+            )
+    return asked
+
+
+def stands(result: RunResult | None) -> bool:
+    """Whether a run need not be repeated."""
+    return result is not None and result.status == "ok" and not result.error
+
+
+def claim(
+    plan: Plan,
+    runner: Runner,
+    keys: list[str],
+    there: Mapping[str, RunResult],
+    out: Path,
+    command: str,
+) -> None:
+    """Write ``suite.json``, or refuse a folder that holds another suite's results."""
+    asked = refuse_another_suite(plan, out)
+    stored = asked | {
+        "format": FORMAT,
+        "plan": keys,
+        # By name, so that `status` can say what is left without loading methods or data.
+        "runs": [
+            {
+                "dataset": spec.dataset,
+                "model": spec.model.label,
+                "scenario": spec.forget.name,
+                "seed": spec.seed,
+                "method": spec.label,
+            }
+            for spec in plan.runs
+        ],
+        "notes": list(plan.notes),
+        "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
+        "command": command,
+        "environment": dict(runner.environment)
+        | ({"threads": plan.suite.threads} if plan.suite.threads else {}),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "origin": origin(plan, keys, runner),
+    }
+    if all(stands(there.get(key)) for key in keys) and _is_of(out, stored):
+        return  # who only looks at results made none: the file keeps saying who did
+    keep_sources(plan, out)
+    write_atomically(out / "suite.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:
+    """Say whether the folder says that it is of this very plan."""
+    try:
+        there = read_suite(out)
+    except OutputError:
+        return False
+    telling = ("format", "suite", "device", "original", "unlearned", "plan", "runs", "notes")
+    return not any(_differs(asked[name], there.get(name)) for name in telling)
+
+
+def _facts(method: str) -> dict[str, Any]:
+    """Return what a report says of a method beside its results, and filters by."""
+    entry = registry.get(method)
+    return {
+        "name": method,
+        "access": "" if entry.kind == "given" else str(entry.access),
+        "family": entry.family,
+        "year": entry.year,
+        "source": entry.source,
+    }
+
+
+def _differs(one: object, other: object) -> bool:
+    return canonical_json(one) != canonical_json(other)

@@ -1,0 +1,43 @@
+"""What determines a run's models and its result: the identities and keys that they are kept by."""
+
+from collections.abc import Callable
+from typing import Any
+
+from unlearn_bench.core.keys import content_key
+from unlearn_bench.plugins import registry
+from unlearn_bench.results.records import EVALUATION
+from unlearn_bench.store.store import SCHEMA
+from unlearn_bench.suite.spec import RunSpec
+
+
+class Identities:
+    """Says what determines each thing that is kept of a run, as JSON values.
+
+    Args:
+        fingerprint: Gives the fingerprint of a run's dataset.
+    """
+
+    def __init__(self, fingerprint: Callable[[RunSpec], str]) -> None:
+        self._fingerprint = fingerprint
+
+    def original(self, spec: RunSpec) -> dict[str, Any]:
+        """Return what determines the original."""
+        return spec.training_identity() | {"data": self._fingerprint(spec)}
+
+    def training_log(self, spec: RunSpec) -> dict[str, Any]:
+        """Return what determines the log of the original's training."""
+        return self.original(spec) | {"forget": spec.forget.model_dump(mode="json")}
+
+    def unlearned(self, spec: RunSpec) -> dict[str, Any]:
+        """Return what determines the unlearned model: specification, data and method code."""
+        code = registry.get(spec.method).code_key
+        return spec.identity() | {"data": self._fingerprint(spec), "code": code}
+
+    def key(self, spec: RunSpec) -> str:
+        """Return the key of the run's result."""
+        version = {"schema": SCHEMA, "evaluation": EVALUATION}
+        return content_key(self.unlearned(spec) | spec.evaluation_identity() | version)
+
+    def original_key(self, spec: RunSpec) -> str:
+        """Return a key of the original that the run starts from, to note its failure by."""
+        return content_key(self.original(spec))

@@ -1,0 +1,71 @@
+"""The datasets of runs, loaded when first asked for; the last two stay in memory."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearn_bench.data.datasets import Dataset, TensorImages, load, on_device
+from unlearn_bench.suite.spec import Normalize, RunSpec
+
+KEPT_DATASETS = 2
+
+
+class Inputs:
+    """Loads the datasets that runs name, and knows their fingerprints from then on.
+
+    Args:
+        device: Where images are put if they fit.
+        root: Folder of the datasets.
+        download: Whether missing datasets may be downloaded.
+
+    Attributes:
+        facts: Of every dataset loaded so far, by name: how pixels become inputs, and the order
+            of classes.
+    """
+
+    def __init__(self, device: torch.device, root: Path | None, download: bool) -> None:
+        self._device, self._root, self._download = device, root, download
+        self._load = lru_cache(maxsize=KEPT_DATASETS)(self._load_now)
+        self._fingerprints: dict[tuple[str, int | None], str] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Fingerprint of every dataset loaded so far, by name."""
+        return {name: fingerprint for (name, _), fingerprint in self._fingerprints.items()}
+
+    def dataset(self, spec: RunSpec) -> Dataset:
+        """Return the run's dataset."""
+        return self._load(spec.dataset, spec.image_size, spec.normalize)
+
+    def fingerprint(self, spec: RunSpec) -> str:
+        """Return the fingerprint of the run's dataset."""
+        # Known of what was loaded once, also where the device then had no room for it.
+        known = self._fingerprints.get((spec.dataset, spec.image_size))
+        return known or self.dataset(spec).fingerprint
+
+    def bytes_held(self, specs: Iterable[RunSpec]) -> int:
+        """Return the bytes of images that a process holds at most while it does these runs."""
+        sizes = {}
+        for spec in specs:
+            name = spec.dataset, spec.image_size
+            if name not in sizes:
+                data = self.dataset(spec)
+                images = [part.images for part in (data.train, data.test)]
+                sizes[name] = sum(i.nbytes for i in images if isinstance(i, TensorImages))
+        return sum(sorted(sizes.values())[-KEPT_DATASETS:])
+
+    def _load_now(self, name: str, image_size: int | None, normalize: Normalize | None) -> Dataset:
+        data = load(
+            name,
+            root=self._root,
+            image_size=image_size,
+            download=self._download,
+            normalize=normalize,
+        )
+        self._fingerprints[name, image_size] = data.fingerprint
+        self.facts[name] = {"normalization": data.normalization, "classes": list(data.classes)}
+        return on_device(data, self._device)

@@ -1,0 +1,86 @@
+"""What is seen of a run's models, and what the metrics make of it."""
+
+from dataclasses import asdict
+from typing import Any
+
+from unlearn_bench.core.memory import noting_halved
+from unlearn_bench.core.seeds import derive
+from unlearn_bench.execution.failures import Failures
+from unlearn_bench.execution.models import Trio, with_halved
+from unlearn_bench.execution.task import Task
+from unlearn_bench.measure import metrics
+from unlearn_bench.measure.clock import Clock
+from unlearn_bench.measure.lab import Lab
+from unlearn_bench.measure.metrics.cost import cost_records
+from unlearn_bench.measure.metrics.mia import loss_roc
+from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.plugins import registry
+from unlearn_bench.store.store import Store
+from unlearn_bench.suite.spec import RunSpec
+
+
+class Judge:
+    """Looks at the models of runs and computes every metric.
+
+    Args:
+        store: Where what was seen is kept.
+        failures: What becomes of an error.
+    """
+
+    def __init__(self, store: Store, failures: Failures) -> None:
+        self._store, self._failures = store, failures
+
+    def judge(self, spec: RunSpec, task: Task, models: Trio) -> dict[str, Any]:
+        """Return what a result says of the models, by the fields of :class:`RunResult`.
+
+        Raises:
+            RunFailedError: If a metric fails.
+        """
+        clock = Clock(task.device)
+        guard = self._failures.guard
+        with noting_halved() as halved, clock.phase("evaluate"):
+            evaluation = guard(lambda: self.observe(spec, task, models))
+            measured, metric_seconds = guard(lambda: metrics.compute(evaluation))
+            probed = evaluation.unlearned.probed
+            for name, spent in (probed.seconds if probed else {}).items():
+                metric_seconds[f"probe {name}"] = spent
+        notes = models.unlearned.notes
+        seconds = dict(notes["cost"]["seconds"])
+        seconds["evaluate"] = asdict(clock.phases["evaluate"])
+        if "seconds" in models.original.notes:
+            seconds["original"] = models.original.notes["seconds"]
+        records = measured + cost_records(notes["cost"] | {"seconds": seconds})
+        return {
+            "records": tuple(records),
+            "log": tuple(notes["log"]),
+            "error": models.missing,
+            "metric_seconds": metric_seconds,
+            "environment": with_halved(notes["environment"], halved),
+            "hashes": models.hashes,
+            "curves": (loss_roc(evaluation),),
+        }
+
+    def observe(self, spec: RunSpec, task: Task, models: Trio) -> Evaluation:
+        """Look at U, O and G."""
+        lab = Lab(
+            self._store,
+            task.data,
+            task.indices,
+            task.device,
+            build=task.build,
+            identity={"model": spec.model.model_dump(mode="json"), "device": spec.device}
+            | spec.input_identity(),
+            seed=derive(spec.seed, "probes"),
+            relearn_steps=spec.relearn_steps,
+        )
+        original, retrained = models.original, models.retrained
+        return Evaluation(
+            lab.observe(models.unlearned, original, registry.get(spec.method).outputs),
+            lab.observe(original, original),
+            lab.observe(retrained, original) if retrained else None,
+            task.data.classes,
+            lab.random_logits(),
+            models.missing,
+            task.indices.forget_classes,
+            derive(spec.seed, "evaluate"),
+        )

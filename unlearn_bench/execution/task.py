@@ -1,0 +1,266 @@
+"""One dataset, model, scenario and seed: how models are built and trained, and methods called.
+
+The runner, `unlearn-bench check` and whatever else trains or unlearns go through here: there is
+one wiring of splits, contexts and fresh models.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlearn_bench.core.seeds import derive, seed_everything
+from unlearn_bench.data import splits
+from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.data.splits import Indices
+from unlearn_bench.measure.clock import Clock, Passes, PeakMemory
+from unlearn_bench.plugins.access import SPLITS
+from unlearn_bench.plugins.method import Method
+from unlearn_bench.suite.spec import ModelSpec, Recipe, RunSpec
+from unlearn_bench.toolkit.attacks import Pixels
+from unlearn_bench.toolkit.context import Context, Split, TrainingLog
+from unlearn_bench.training import models
+from unlearn_bench.training.loop import UpdateLog, train
+
+Step = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Take no notice of a step."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every method of one dataset, model, scenario and seed has in common.
+
+    Attributes:
+        data: On the device where it fits.
+        indices: Who is in F, R, V and the parts of the test set.
+        model: The architecture.
+        recipe: How the original and retrained models are trained.
+        scenario: Its name.
+        seed: Determines all that is drawn.
+        device: Where models and batches are put.
+        dtype: Of weights and inputs; `check` measures small effects in float64.
+    """
+
+    data: Dataset
+    indices: Indices
+    model: ModelSpec
+    recipe: Recipe
+    scenario: str
+    seed: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, spec: RunSpec, data: Dataset, device: torch.device) -> "Task":
+        """Return the task that a run is about.
+
+        Raises:
+            DataError: If the forget set does not exist.
+        """
+        indices = splits.make(
+            spec.forget,
+            data.train.labels,
+            data.test.labels,
+            data.classes,
+            validation=spec.validation,
+            seed=spec.seed,
+        )
+        return cls(data, indices, spec.model, spec.recipe, spec.forget.name, spec.seed, device)
+
+    def build(self, seed: int, pretrained: bool = True) -> nn.Module:
+        """Return a model with weights drawn from ``seed``, on the CPU.
+
+        Args:
+            seed: Determines what is drawn.
+            pretrained: With false all of it is drawn, also where the recipe begins with
+                pre-trained weights.
+        """
+        model = self.model if pretrained else self.model.model_copy(update={"pretrained": False})
+        return models.build(
+            model,
+            channels=self.data.channels,
+            image_size=self.data.image_size,
+            num_classes=self.data.num_classes,
+            seed=seed,
+        ).to(self.dtype)
+
+    def load(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """Return a model with these weights, on the device and in eval mode."""
+        model = self.build(seed=0)
+        model.load_state_dict(weights)
+        return model.to(self.device).eval()
+
+    def split(
+        self, name: str, indices: Tensor, purpose: str, ledger: Counter[str] | None = None
+    ) -> Split:
+        """Return training examples as a :class:`Split`.
+
+        Args:
+            name: Under which they are counted.
+            indices: Into the training part.
+            purpose: Who reads them: each shuffles in its own way.
+            ledger: Counts what is read.
+        """
+        return Split(
+            name,
+            self.data,
+            indices,
+            self.recipe,
+            device=self.device,
+            dtype=self.dtype,
+            seed=derive(self.seed, purpose, name),
+            ledger=Counter() if ledger is None else ledger,
+        )
+
+    def new_original(self) -> nn.Module:
+        """Return the original before its training, on the device."""
+        return self.build(seed=derive(self.seed, "original")).to(self.device)
+
+    def train_original(
+        self, model: nn.Module, step: Step = silent, log: UpdateLog | None = None
+    ) -> None:
+        """Train what :meth:`new_original` gave on F and R, in place.
+
+        Args:
+            model: Ends in eval mode.
+            step: Told about each epoch.
+            log: Told about every optimiser step.
+        """
+        everyone = self.split("train", self.indices.train, "original")
+        seed = derive(self.seed, "original")
+        train(model, everyone, self.recipe, seed=seed, log=log, step=step)
+
+
+@dataclass
+class Costs:
+    """What a method takes, measured while it is at work.
+
+    Attributes:
+        clock: Seconds by phase.
+        ledger: Examples read, by split.
+        passes: Examples that went through models.
+        peak_bytes: Growth of memory.
+    """
+
+    clock: Clock
+    ledger: Counter[str] = field(default_factory=Counter)
+    passes: Passes = field(default_factory=Passes)
+    peak_bytes: int | None = None
+
+    def notes(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "seconds": {name: asdict(spent) for name, spent in self.clock.phases.items()},
+            "peak_bytes": self.peak_bytes,
+            "examples": dict(self.ledger),
+            "passes": self.passes.examples,
+        }
+
+
+class Unlearning:
+    """One method at work on a task: what it is handed, and what that costs.
+
+    Args:
+        task: What it works on.
+        method: As registered.
+        step: Told about each epoch of `ctx.train`.
+        training_log: Of the original, for methods that declare it.
+        given: Weights of the user's own, where these stand in for the method's work.
+        context_type: What the method is handed; `check` watches what is read.
+
+    Attributes:
+        context: For the method.
+        costs: Of its work so far.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        method: Method,
+        *,
+        step: Step = silent,
+        training_log: TrainingLog | None = None,
+        given: Mapping[str, Tensor] | None = None,
+        context_type: type[Context] = Context,
+    ) -> None:
+        self._task, self._method, self._step = task, method, step
+        self._seed = derive(task.seed, method.name, task.scenario)
+        self.costs = Costs(Clock(task.device))
+        self.context = context_type(
+            method.name,
+            method.access,
+            self._handed_over(),
+            device=task.device,
+            seed=self._seed,
+            num_classes=task.data.num_classes,
+            forget_classes=task.indices.forget_classes,
+            build=self._build,
+            trainer=self._train,
+            clock=self.costs.clock,
+            pixels=Pixels(*(self._per_channel(v) for v in (task.data.mean, task.data.std))),
+            training_log=training_log,
+            given=given,
+        )
+
+    def run(self, model: nn.Module, params: Mapping[str, Any]) -> object:
+        """Call the method, timed and watched, and return what it returns.
+
+        Args:
+            model: A private copy of the original, in eval mode, on the device.
+            params: All hyper-parameters.
+        """
+        costs = self.costs
+        seed_everything(derive(self._seed, "method"))
+        memory = PeakMemory(self._task.device)
+        # What a method leaves switched off must not fail the next one.
+        with costs.clock.phase("unlearn"), torch.enable_grad():
+            costs.passes.watch(model)
+            returned: object = self._method.function(model, self.context, **params)
+            costs.passes.stop()
+        costs.peak_bytes = memory.growth()
+        return returned
+
+    def _handed_over(self) -> dict[str, Split]:
+        """Return what the method declares, and no more: nothing undeclared is within reach."""
+        purpose = f"unlearn/{self._method.name}"
+        members = {name: getattr(self._task.indices, name) for name in SPLITS}
+        members["retain"] = self._share_of(members["retain"])
+        return {
+            name: self._task.split(name, chosen, purpose, self.costs.ledger)
+            for name, chosen in members.items()
+            if getattr(self._method.access, name)
+        }
+
+    def _share_of(self, retain: Tensor) -> Tensor:
+        """Return the declared share of R, sorted."""
+        fraction = self._method.access.retain_fraction
+        if fraction >= 1:
+            return retain
+        generator = torch.Generator().manual_seed(derive(self._seed, "retain"))
+        share = max(1, round(fraction * len(retain)))
+        return retain[torch.randperm(len(retain), generator=generator)[:share]].sort().values
+
+    def _build(self, seed: int, pretrained: bool) -> nn.Module:
+        return self.costs.passes.watch(self._task.build(seed, pretrained))
+
+    def _train(
+        self, model: nn.Module, split: Split, only: Sequence[nn.Module] | None = None
+    ) -> None:
+        train(
+            model,
+            split,
+            self._task.recipe,
+            seed=self._seed,
+            only=only,
+            step=self._step,
+            losses=lambda loss: self.context.log(training_loss=loss),
+        )
+
+    def _per_channel(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=self._task.device, dtype=self._task.dtype).view(-1, 1, 1)
