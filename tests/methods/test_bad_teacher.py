@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from unlearn_bench_methods import bad_teacher
 
 from unlearn_bench.api import kl_divergence
 from unlearn_bench.plugins import registry
@@ -17,14 +18,14 @@ def run(class_world, monkeypatch):
 
     def go(*, forget=None, retain=None, **params):
         teachers, before = [], []
-        copied = METHOD.function.__globals__["frozen_copy"]
+        copied = bad_teacher.frozen_copy
 
         def watched(model):
             teachers.append(copied(model))
             before.append(copy.deepcopy(teachers[-1].state_dict()))
             return teachers[-1]
 
-        monkeypatch.setitem(METHOD.function.__globals__, "frozen_copy", watched)
+        monkeypatch.setattr(bad_teacher, "frozen_copy", watched)
         ctx = class_world.context(METHOD)
         for name, count in (("forget", forget), ("retain", retain)):
             if count is not None:
