@@ -1,6 +1,7 @@
 """Bad teaching: each example has its own teacher, and neither teacher learns."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,10 +27,10 @@ def run(class_world, monkeypatch):
             return teachers[-1]
 
         monkeypatch.setattr(bad_teacher, "frozen_copy", watched)
-        ctx = class_world.context(METHOD)
-        for name, count in (("forget", forget), ("retain", retain)):
-            if count is not None:
-                ctx._splits[name] = ctx._splits[name].at(torch.arange(count))
+        indices = class_world.indices
+        fewer = replace(indices, forget=indices.forget[:forget], retain=indices.retain[:retain])
+        world = replace(class_world, task=replace(class_world.task, indices=fewer))
+        ctx = world.context(METHOD)
         model = copy.deepcopy(class_world.original)
         METHOD.function(model, ctx, **METHOD.resolve(params))
         for teacher, state in zip(teachers, before, strict=True):
