@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from unlearn_bench_methods import amun
 
 from unlearn_bench.api import Pixels, l2_pgd
 from unlearn_bench.plugins import registry
 
 
 def inside(function):
-    return registry.get("amun").function.__globals__[function]
+    return getattr(amun, function)
 
 
 @pytest.fixture(scope="module")

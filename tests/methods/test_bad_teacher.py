@@ -1,9 +1,11 @@
 """Bad teaching: each example has its own teacher, and neither teacher learns."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from unlearn_bench_methods import bad_teacher
 
 from unlearn_bench.api import kl_divergence
 from unlearn_bench.plugins import registry
@@ -17,18 +19,18 @@ def run(class_world, monkeypatch):
 
     def go(*, forget=None, retain=None, **params):
         teachers, before = [], []
-        copied = METHOD.function.__globals__["frozen_copy"]
+        copied = bad_teacher.frozen_copy
 
         def watched(model):
             teachers.append(copied(model))
             before.append(copy.deepcopy(teachers[-1].state_dict()))
             return teachers[-1]
 
-        monkeypatch.setitem(METHOD.function.__globals__, "frozen_copy", watched)
-        ctx = class_world.context(METHOD)
-        for name, count in (("forget", forget), ("retain", retain)):
-            if count is not None:
-                ctx._splits[name] = ctx._splits[name].at(torch.arange(count))
+        monkeypatch.setattr(bad_teacher, "frozen_copy", watched)
+        indices = class_world.indices
+        fewer = replace(indices, forget=indices.forget[:forget], retain=indices.retain[:retain])
+        world = replace(class_world, task=replace(class_world.task, indices=fewer))
+        ctx = world.context(METHOD)
         model = copy.deepcopy(class_world.original)
         METHOD.function(model, ctx, **METHOD.resolve(params))
         for teacher, state in zip(teachers, before, strict=True):

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from unlearn_bench_methods.boundary_expand import narrow, widen
+from unlearn_bench_methods.boundary_shrink import neighbours
 
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.spec import ModelSpec
@@ -16,7 +18,6 @@ def found(world, exclude, radius=0.1):
     method = registry.get("boundary_shrink")
     ctx = world.context(method)
     x, y = next(iter(ctx.forget.batches(1000)))
-    neighbours = method.function.__globals__["neighbours"]
     return x, y, neighbours(world.original, x, y, ctx, radius, exclude)
 
 
@@ -57,14 +58,8 @@ def test_shrinking_teaches_the_neighbours(class_world):
         assert taught < 0.3 * cross_entropy(class_world.original(x), nearest)
 
 
-def helpers():
-    scope = registry.get("boundary_expand").function.__globals__
-    return scope["widen"], scope["narrow"]
-
-
 @pytest.mark.parametrize("bias", [True, False])
 def test_widening_leaves_the_other_logits_alone_and_narrowing_undoes_it(bias):
-    widen, narrow = helpers()
     head = nn.Linear(7, 4, bias=bias)
     before, x = copy.deepcopy(head), torch.randn(3, 7)
     widen(head, torch.Generator().manual_seed(0))
@@ -79,7 +74,6 @@ def test_widening_leaves_the_other_logits_alone_and_narrowing_undoes_it(bias):
 
 
 def test_the_shadow_row_is_drawn_as_xavier_would():
-    widen, _ = helpers()
     head = nn.Linear(20000, 9)
     widen(head, torch.Generator().manual_seed(0))
     assert head.weight[9].std().item() == pytest.approx((2 / 20010) ** 0.5, rel=0.03)

@@ -7,13 +7,13 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 from torch.nn.functional import unfold
+from unlearn_bench_methods import damp
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.spec import ModelSpec
 
 METHOD = registry.get("damp")
-PARTS = METHOD.function.__globals__
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def means():
 @pytest.mark.parametrize("forgotten", [(2,), (0, 5)])
 def test_full_strength_removes_forget_directions_and_keeps_retained_answers(means, forgotten):
     weight = torch.randn(4, 20, dtype=torch.float64)
-    basis = PARTS["directions"](means, forgotten, 0.01)
+    basis = damp.directions(means, forgotten, 0.01)
     assert basis.shape == (20, len(forgotten))
-    edited = PARTS["project"](weight, basis, 1.0)
+    edited = damp.project(weight, basis, 1.0)
     retained = means[[c for c in range(6) if c not in forgotten]]
     assert torch.allclose(edited @ retained.T, weight @ retained.T, atol=1e-10)
     for c in forgotten:
@@ -37,19 +37,19 @@ def test_full_strength_removes_forget_directions_and_keeps_retained_answers(mean
 
 def test_strength_zero_changes_nothing_and_one_twice_is_once(means):
     weight = torch.randn(4, 20, dtype=torch.float64)
-    basis = PARTS["directions"](means, (2,), 0.01)
-    assert torch.equal(PARTS["project"](weight, basis, 0.0), weight)
-    once = PARTS["project"](weight, basis, 1.0)
-    assert torch.allclose(PARTS["project"](once, basis, 1.0), once, atol=1e-12)
+    basis = damp.directions(means, (2,), 0.01)
+    assert torch.equal(damp.project(weight, basis, 0.0), weight)
+    once = damp.project(weight, basis, 1.0)
+    assert torch.allclose(damp.project(once, basis, 1.0), once, atol=1e-12)
 
 
 def test_no_direction_is_left_where_retained_classes_span_everything(means):
-    assert PARTS["directions"](means[:, :4], (2,), 0.01).shape == (4, 0)
+    assert damp.directions(means[:, :4], (2,), 0.01).shape == (4, 0)
 
 
 def test_classes_without_examples_are_left_out(means):
     means[3] = float("nan")
-    basis = PARTS["directions"](means, (2,), 0.01)
+    basis = damp.directions(means, (2,), 0.01)
     assert basis.shape == (20, 1) and torch.isfinite(basis).all()
 
 
@@ -69,7 +69,7 @@ def test_classes_without_examples_are_left_out(means):
 )
 def test_the_mean_input_of_a_convolution_gives_its_mean_output(conv):
     x = torch.randn(3, 4, 7, 6)
-    seen = PARTS["mean_inputs"](conv, x, 3)
+    seen = damp.mean_inputs(conv, x, 3)
     rows = conv.weight.double().flatten(1).chunk(conv.groups)
     outputs = [seen[:, g] @ part.T for g, part in enumerate(rows)]
     found = torch.cat(outputs, 1) + conv.bias.double()
@@ -79,15 +79,15 @@ def test_the_mean_input_of_a_convolution_gives_its_mean_output(conv):
 def test_patches_are_laid_out_as_the_weight_is():
     conv, x = nn.Conv2d(4, 6, 3, padding=1), torch.randn(2, 4, 5, 5)
     slow = unfold(x.double(), 3, padding=1).mean(2)
-    assert torch.allclose(PARTS["mean_inputs"](conv, x, 2)[:, 0], slow)
+    assert torch.allclose(damp.mean_inputs(conv, x, 2)[:, 0], slow)
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(4, 6), nn.Conv2d(4, 6, 3, padding=1, groups=2)])
 def test_the_windows_of_an_example_count_as_one(layer):
     shape = (3, 5, 7, 4) if isinstance(layer, nn.Linear) else (3, 5, 4, 7, 6)
     x = torch.randn(shape)  # of each of 3 examples 5 windows
-    seen = PARTS["mean_inputs"](layer, x.flatten(0, 1), 3)
-    slow = torch.stack([PARTS["mean_inputs"](layer, windows, 5).mean(0) for windows in x])
+    seen = damp.mean_inputs(layer, x.flatten(0, 1), 3)
+    slow = torch.stack([damp.mean_inputs(layer, windows, 5).mean(0) for windows in x])
     assert torch.allclose(seen, slow) and not torch.allclose(seen[0], seen[1], atol=1e-3)
 
 
@@ -95,7 +95,7 @@ def test_a_layer_whose_rows_are_no_examples_is_refused_by_name():
     model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 2))
     with (
         pytest.raises(MethodError, match=r"apart in 1: it takes 10 rows for a batch of 3"),
-        PARTS["_watching"](model, 3, lambda *_: None),
+        damp._watching(model, 3, lambda *_: None),
     ):
         model(torch.randn(2, 5, 4))
 

@@ -6,10 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-
-from unlearn_bench.plugins import registry
-
-PARTS = registry.get("influence").function.__globals__
+from unlearn_bench_methods import influence
 
 
 class Examples:
@@ -57,7 +54,7 @@ def like(net, vector):
 
 
 def test_the_removal_gradient_is_the_published_combination(small):
-    v = PARTS["removal_gradient"](small.net, small.forget, small.retain, 7)
+    v = influence.removal_gradient(small.net, small.forget, small.retain, 7)
     g_f, g_r = gradients(small.net, small.forget), gradients(small.net, small.retain)
     assert torch.allclose(flat(v), g_f.sum(0) / 25 - 5 / (25 * 20) * g_r.sum(0), rtol=1e-10)
 
@@ -69,11 +66,11 @@ def test_conjugate_gradients_equal_the_dense_inverse(small, damping):
     v = torch.randn(g.shape[1], generator=torch.Generator().manual_seed(1)).double()
 
     def product(u):
-        fisher = PARTS["fisher_product"](small.net, small.retain, u, 7)
+        fisher = influence.fisher_product(small.net, small.retain, u, 7)
         return [damping * a + b for a, b in zip(u, fisher, strict=True)]
 
     assert torch.allclose(flat(product(like(small.net, v))), dense @ v, rtol=1e-9, atol=1e-12)
-    found, residual = PARTS["conjugate_gradients"](product, like(small.net, v), 60, 1e-9)
+    found, residual = influence.conjugate_gradients(product, like(small.net, v), 60, 1e-9)
     expected = torch.linalg.solve(dense, v)
     assert (flat(found) - expected).norm() < 1e-5 * expected.norm()
     assert residual < 1e-9
@@ -81,22 +78,22 @@ def test_conjugate_gradients_equal_the_dense_inverse(small, damping):
 
 def test_a_parameter_that_the_loss_does_not_reach_counts_as_zero(small):
     u = [torch.ones_like(p) for p in small.net.parameters()]
-    expected = flat(PARTS["fisher_product"](small.net, small.retain, u, 7))
+    expected = flat(influence.fisher_product(small.net, small.retain, u, 7))
     small.net.register_parameter("idle", nn.Parameter(torch.ones(2).double()))
     u = [torch.ones_like(p) for p in small.net.parameters()]
-    found = PARTS["fisher_product"](small.net, small.retain, u, 7)
+    found = influence.fisher_product(small.net, small.retain, u, 7)
     assert not found[0].any() and torch.allclose(flat(found[1:]), expected)
 
 
 def test_nothing_to_solve_gives_zero(small):
     zero = [torch.zeros_like(p) for p in small.net.parameters()]
-    found, residual = PARTS["conjugate_gradients"](lambda u: u, zero, 5, 1e-3)
+    found, residual = influence.conjugate_gradients(lambda u: u, zero, 5, 1e-3)
     assert not flat(found).any() and residual == 0
 
 
 def test_the_published_recurrence_moves_along_the_first_gradient_only(small):
-    v = PARTS["removal_gradient"](small.net, small.forget, small.retain, 7)
-    moved = flat(PARTS["published_recurrence"](small.net, small.retain, v)) - flat(v)
+    v = influence.removal_gradient(small.net, small.forget, small.retain, 7)
+    moved = flat(influence.published_recurrence(small.net, small.retain, v)) - flat(v)
     first = gradients(small.net, small.retain)[0]
     cosine = moved @ first / (moved.norm() * first.norm())
     assert abs(abs(float(cosine)) - 1) < 1e-9
@@ -127,11 +124,11 @@ def test_one_newton_step_comes_nearer_to_retraining():
     forget, retain = Examples(x[:10], y[:10]), Examples(x[10:], y[10:])
     net = fitted(Examples(x, y))
     goal = fitted(retain).weight.detach()
-    v = PARTS["removal_gradient"](net, forget, retain, 50)
-    step, _ = PARTS["conjugate_gradients"](
+    v = influence.removal_gradient(net, forget, retain, 50)
+    step, _ = influence.conjugate_gradients(
         lambda u: [
             1e-3 * a + b
-            for a, b in zip(u, PARTS["fisher_product"](net, retain, u, 50), strict=True)
+            for a, b in zip(u, influence.fisher_product(net, retain, u, 50), strict=True)
         ],
         v,
         20,

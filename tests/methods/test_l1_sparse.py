@@ -2,10 +2,8 @@
 
 import pytest
 import torch
+from unlearn_bench_methods import l1_sparse
 
-from unlearn_bench.plugins import registry
-
-PARTS = registry.get("l1_sparse").function.__globals__
 SHORT = {"epochs": 2, "batch_size": 64}
 
 
@@ -21,14 +19,14 @@ def test_without_penalty_it_is_finetuning_to_the_bit(class_world):
 
 
 def test_the_penalty_falls_linearly():
-    weights = [PARTS["penalty"](2.0, epoch, 10) for epoch in range(10)]
+    weights = [l1_sparse.penalty(2.0, epoch, 10) for epoch in range(10)]
     assert weights == pytest.approx([2.0 * (1 - t / 10) for t in range(10)])
     assert weights[-1] == pytest.approx(0.2)
 
 
 def test_the_last_passes_can_be_free_of_it():
-    assert [PARTS["penalty"](1.0, epoch, 2) for epoch in range(4)] == [1.0, 0.5, 0.0, 0.0]
-    assert [PARTS["penalty"](1.0, epoch, -1) for epoch in range(2)] == [0.0, 0.0]
+    assert [l1_sparse.penalty(1.0, epoch, 2) for epoch in range(4)] == [1.0, 0.5, 0.0, 0.0]
+    assert [l1_sparse.penalty(1.0, epoch, -1) for epoch in range(2)] == [0.0, 0.0]
 
 
 def test_weights_get_smaller_than_by_finetuning(class_world):

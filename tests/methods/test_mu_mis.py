@@ -4,16 +4,15 @@ import copy
 
 import torch
 from torch import nn
+from unlearn_bench_methods import mu_mis
 
 from unlearn_bench.plugins import registry
-
-PARTS = registry.get("mu_mis").function.__globals__
 
 
 def test_sensitivities_of_a_linear_function_are_its_rows():
     model = nn.Linear(5, 4)
     x, y, c = torch.randn(3, 5), torch.tensor([1, 1, 1]), torch.tensor([2, 2, 2])
-    own, others = PARTS["sensitivities"](model, x, y, c)
+    own, others = mu_mis.sensitivities(model, x, y, c)
     assert torch.isclose(own, model.weight[1].square().sum())
     assert torch.isclose(others, model.weight[2].square().sum())
     (own - others).backward()
@@ -27,9 +26,9 @@ def test_each_example_counts_alone():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4))
     x, y, c = torch.randn(6, 5), torch.arange(6) % 4, (torch.arange(6) + 1) % 4
-    together = PARTS["sensitivities"](model, x, y, c)
+    together = mu_mis.sensitivities(model, x, y, c)
     alone = [
-        PARTS["sensitivities"](model, x[i : i + 1], y[i : i + 1], c[i : i + 1]) for i in range(6)
+        mu_mis.sensitivities(model, x[i : i + 1], y[i : i + 1], c[i : i + 1]) for i in range(6)
     ]
     for which in range(2):
         mean = torch.stack([pair[which] for pair in alone]).mean()
@@ -47,13 +46,13 @@ def test_the_difference_falls(class_world):
 
 def test_other_classes_are_none_of_the_forgotten(classes_world, monkeypatch):
     method, drawn = registry.get("mu_mis"), []
-    measured = PARTS["sensitivities"]
+    measured = mu_mis.sensitivities
 
     def watched(model, x, own, other):
         drawn.append(other)
         return measured(model, x, own, other)
 
-    monkeypatch.setitem(PARTS, "sensitivities", watched)
+    monkeypatch.setattr(mu_mis, "sensitivities", watched)
     params = method.resolve({"rebound": None, "lr": 1e-6})
     method.function(copy.deepcopy(classes_world.original), classes_world.context(method), **params)
     kept = set(range(10)) - set(classes_world.indices.forget_classes)
@@ -71,7 +70,7 @@ def test_dropout_is_off(class_world):
 
 
 def test_it_stops_once_the_others_sensitivity_fell_and_came_back():
-    rebounded = PARTS["rebounded"]
+    rebounded = mu_mis.rebounded
     assert not rebounded([1.0], 1.0)
     assert not rebounded([1.0, 0.8], 1.0)
     assert not rebounded([1.0, 0.8, 0.9], 1.0)

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
+from unlearn_bench_methods.neg_merge import consensus, largest_scale
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.plugins import registry
 
-consensus = registry.get("neg_merge").function.__globals__["consensus"]
 SHORT = {"models": 2, "batch_size": 16}
 
 
@@ -60,14 +60,12 @@ def test_statistics_stay_the_originals(class_world):
 
 @pytest.mark.parametrize(("limit", "found"), [(5.0, 4.0), (1.0, 1.0), (0.3, 0.25), (1e-3, 2**-10)])
 def test_the_scale_doubles_or_halves_to_the_largest_that_holds(limit, found):
-    search = registry.get("neg_merge").function.__globals__["largest_scale"]
-    assert search(lambda scale: scale <= limit, 1.0) == found
+    assert largest_scale(lambda scale: scale <= limit, 1.0) == found
 
 
 def test_a_scale_that_never_holds_is_an_error_and_no_original():
-    search = registry.get("neg_merge").function.__globals__["largest_scale"]
     with pytest.raises(MethodError, match="first_scale or neg_merge.keep"):
-        search(lambda scale: False, 1.0)
+        largest_scale(lambda scale: False, 1.0)
 
 
 def test_too_large_a_first_scale_does_not_give_the_original_back(class_world):

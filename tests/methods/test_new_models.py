@@ -1,12 +1,13 @@
 """Where the recipe begins with pre-trained weights, what is drawn anew holds none of them."""
 
-import copy
+from dataclasses import replace
 
 import pytest
 from torch import nn
 
 from unlearn_bench.api import heads
-from unlearn_bench.plugins import registry
+from unlearn_bench.execution.task import Task
+from unlearn_bench.suite.spec import Recipe
 
 # Steps of such length leave every weight as it is.
 STILL = {"epochs": 1, "lr": 1e-30, "weight_decay": 0.0, "momentum": 0.0}
@@ -17,20 +18,19 @@ PUBLISHED = 7.0  # every weight of what stands in for a download
 def unlearn(class_world):
     """Run a method where new models are pre-trained and training does nothing."""
 
-    def build(seed, pretrained):
-        model = class_world.build(seed)
+    still = Recipe(epochs=1, lr=1e-30, augment="none")
+    task = Pretrained(**vars(class_world.task) | {"recipe": still})
+    return replace(class_world, task=task).unlearn
+
+
+class Pretrained(Task):
+    """A task whose recipe begins with weights that stand in for a download."""
+
+    def build(self, seed, pretrained=True):
+        model = super().build(seed)
         for parameter in model.parameters() if pretrained else ():
             nn.init.constant_(parameter, PUBLISHED)
         return model
-
-    def go(name, **params):
-        method = registry.get(name)
-        context = class_world.context(method)
-        context._build, context._trainer = build, lambda model, split, only: None
-        model = copy.deepcopy(class_world.original)
-        return method.function(model, context, **method.resolve(params))
-
-    return go
 
 
 @pytest.mark.parametrize(

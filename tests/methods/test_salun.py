@@ -64,9 +64,6 @@ def test_no_weight_moves_when_none_is_salient(class_world):
 
 def test_the_mask_is_taken_before_anything_moves(class_world):
     method = registry.get("salun")
-    ctx = class_world.context(method)
-    with ctx.precompute():
-        pass  # the clock has a phase of that name
-    model = copy.deepcopy(class_world.original)
-    method.function(model, ctx, **method.resolve({"epochs": 1}))
-    assert ctx._clock.phases["precompute"].wall > 0
+    unlearning = class_world.unlearning(method)
+    unlearning.run(copy.deepcopy(class_world.original), method.resolve({"epochs": 1}))
+    assert unlearning.costs.clock.phases["precompute"].wall > 0

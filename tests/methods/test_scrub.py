@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from unlearn_bench_methods import scrub
 
 from unlearn_bench.plugins import registry
 
@@ -79,10 +80,9 @@ def test_the_step_size_falls_after_each_milestone(class_world, monkeypatch):
 
 
 def test_the_nearest_error_wins_and_of_equals_the_earliest():
-    nearest = registry.get("scrub_r").function.__globals__["nearest"]
-    assert nearest([0.0, 0.4, 0.9, 1.0], 0.5) == 1
-    assert nearest([0.0, 1.0, 0.5, 0.5], 0.5) == 2
-    assert nearest([0.25, 0.75], 0.5) == 0
+    assert scrub.nearest([0.0, 0.4, 0.9, 1.0], 0.5) == 1
+    assert scrub.nearest([0.0, 1.0, 0.5, 0.5], 0.5) == 2
+    assert scrub.nearest([0.25, 0.75], 0.5) == 0
 
 
 @pytest.fixture
@@ -91,8 +91,7 @@ def accuracies(monkeypatch):
 
     def give(*values):
         left = list(values)
-        scope = registry.get("scrub_r").function.__globals__
-        monkeypatch.setitem(scope, "accuracy", lambda model, batches: left.pop(0))
+        monkeypatch.setattr(scrub, "accuracy", lambda model, batches: left.pop(0))
 
     return give
 

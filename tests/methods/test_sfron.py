@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW
+from unlearn_bench_methods import sfron
 
 from unlearn_bench.plugins import registry
 
@@ -16,7 +17,7 @@ STEPS = {"steps": 6, "forget_every": 2, "batch_size": 64}
 
 
 def inside(function):
-    return METHOD.function.__globals__[function]
+    return getattr(sfron, function)
 
 
 def fine_tuned(world, *, momentum, weight_decay):

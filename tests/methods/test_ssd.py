@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from unlearn_bench_methods import ssd
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.plugins import registry
 
-PARTS = registry.get("ssd").function.__globals__
 NAMES = ["ssd", "lfssd", "assd"]
 
 
@@ -73,7 +73,7 @@ def test_no_weight_matters_more_to_a_tenth_than_ten_times_as_much_as_to_all(
     # F has 25 examples and R 245: batches of five divide both.
     assert len(class_world.indices.forget) % 5 == len(class_world.indices.retain) % 5 == 0
     seen = []
-    monkeypatch.setitem(PARTS, "dampen", lambda model, ctx, ratio, *rest: seen.append(ratio))
+    monkeypatch.setattr(ssd, "dampen", lambda model, ctx, ratio, *rest: seen.append(ratio))
     class_world.unlearn(name, **params)
     ratios = torch.cat([ratio.flatten() for ratio in seen[0].values()])
     largest = ratios[ratios.isfinite()].max()
@@ -101,10 +101,10 @@ def test_the_bound_is_logged_where_batches_may_pass_it(class_world, name, params
 def test_alpha_is_the_published_one_as_far_as_it_can_select_anything(request, world, name):
     world = request.getfixturevalue(world)
     ctx = world.context(registry.get(name))
-    chosen = PARTS["threshold"](ctx, None, exact=True)
+    chosen = ssd.threshold(ctx, None, exact=True)
     assert chosen == pytest.approx(min(10, bound(world) / 2))
     hundredth = SimpleNamespace(forget=range(1), retain=range(99), log=lambda **scalars: None)
-    assert PARTS["threshold"](hundredth, None, exact=True) == 10
+    assert ssd.threshold(hundredth, None, exact=True) == 10
 
 
 @pytest.mark.parametrize(("name", "params"), [("ssd", {}), *BY_BATCHES])
@@ -115,7 +115,7 @@ def test_two_classes_of_ten_are_dampened_by_default(classes_world, name, params)
 
 def test_any_alpha_is_taken_where_the_forget_set_is_everything():
     everything = SimpleNamespace(forget=range(9), retain=(), log=lambda **scalars: None)
-    assert PARTS["threshold"](everything, 10.0, exact=True) == 10
+    assert ssd.threshold(everything, 10.0, exact=True) == 10
 
 
 def test_batches_go_class_by_class_where_whole_classes_are_forgotten(
@@ -127,7 +127,7 @@ def test_batches_go_class_by_class_where_whole_classes_are_forgotten(
         seen.append(split)
         return {name: torch.ones_like(p) for name, p in model.named_parameters()}
 
-    monkeypatch.setitem(PARTS, "_fisher", watched)
+    monkeypatch.setattr(ssd, "_fisher", watched)
     classes_world.unlearn("ssd", importance="batch")
     forget, everything = seen
     labels = forget.labels.tolist()
@@ -160,51 +160,51 @@ def test_buffers_are_left_alone(class_world, name):
 def test_nothing_changes_where_the_forget_set_is_everything(class_world):
     ratio = {n: torch.ones_like(p) for n, p in class_world.original.named_parameters()}
     model = copy.deepcopy(class_world.original)
-    PARTS["dampen"](model, class_world.context(registry.get("ssd")), ratio, 1.0, 0.1)
+    ssd.dampen(model, class_world.context(registry.get("ssd")), ratio, 1.0, 0.1)
     assert torch.equal(flat(model), flat(class_world.original))
 
 
 def test_batches_of_one_give_the_per_example_importance(class_world):
     split = class_world.split("forget")
-    one = PARTS["_fisher"](class_world.original, split, "batch", 1)
-    exact = PARTS["_fisher"](class_world.original, split, "fisher", 64)
+    one = ssd._fisher(class_world.original, split, "batch", 1)
+    exact = ssd._fisher(class_world.original, split, "fisher", 64)
     total = torch.cat([exact[name].flatten() for name in exact]).norm()
     difference = torch.cat([(one[name] - exact[name]).flatten() for name in exact]).norm()
     assert difference < 1e-3 * total
-    mixed = PARTS["_fisher"](class_world.original, split, "batch", 16)
+    mixed = ssd._fisher(class_world.original, split, "batch", 16)
     assert any(not torch.allclose(mixed[n], exact[n], rtol=0.1) for n in exact)
 
 
 def test_the_adaptive_share_is_the_published_one():
     ratios = torch.randperm(20_000).double()
     for share in (0.01, 0.1, 0.5):
-        alpha = PARTS["adaptive_alpha"]([ratios[:7000], ratios[7000:]], share)
+        alpha = ssd.adaptive_alpha([ratios[:7000], ratios[7000:]], share)
         assert int((ratios > alpha).sum()) == round(math.log(1 + 100 * share) / 100 * 20_000)
 
 
 def test_ratios_that_are_not_finite_do_not_count():
     ratios = torch.cat([torch.arange(10_000.0), torch.tensor([math.nan, math.inf] * 5000)])
-    assert PARTS["adaptive_alpha"]([ratios], 0.1) == 9999 - round(math.log(11) / 100 * 10_000)
+    assert ssd.adaptive_alpha([ratios], 0.1) == 9999 - round(math.log(11) / 100 * 10_000)
 
 
 def test_a_weight_that_no_example_reaches_stays(class_world):
     model = copy.deepcopy(class_world.original)
     ratio = {n: torch.full_like(p, math.nan) for n, p in model.named_parameters()}
-    PARTS["dampen"](model, class_world.context(registry.get("ssd")), ratio, 0.5, 0.1)
+    ssd.dampen(model, class_world.context(registry.get("ssd")), ratio, 0.5, 0.1)
     assert torch.equal(flat(model), flat(class_world.original))
 
 
 def test_labels_do_not_matter_without_labels(class_world):
     x, y = next(iter(class_world.split("forget").batches(16)))
-    one = PARTS["_sensitivity"](class_world.original, [(x, y)])
-    other = PARTS["_sensitivity"](class_world.original, [(x, (y + 1) % 10)])
+    one = ssd._sensitivity(class_world.original, [(x, y)])
+    other = ssd._sensitivity(class_world.original, [(x, (y + 1) % 10)])
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_sensitivity_is_the_absolute_gradient_of_the_squared_norm():
     model = torch.nn.Linear(2, 1, bias=False)
     x = torch.tensor([[1.0, -2.0]])
-    found = PARTS["_sensitivity"](model, [(x, torch.zeros(1)), (2 * x, torch.zeros(1))])["weight"]
+    found = ssd._sensitivity(model, [(x, torch.zeros(1)), (2 * x, torch.zeros(1))])["weight"]
     # |d (w.x)^2 / dw| = 2 |w.x| |x|, and for 2x four times that.
     expected = 2 * model(x).abs() * x.abs() * (1 + 4) / 2
     assert torch.allclose(found, expected)

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from torch import nn
+from unlearn_bench_methods import uam
 
 from unlearn_bench.plugins import registry
 
-PARTS = registry.get("uam").function.__globals__
 SHORT = {"epochs": 2, "batch_size": 64}
 
 
@@ -21,12 +21,12 @@ def test_without_a_radius_it_is_finetuning_to_the_bit(class_world):
 def test_parameters_come_back_to_the_bit():
     parameters = [nn.Parameter(torch.randn(50)), nn.Parameter(torch.randn(3, 7))]
     start = [p.detach().clone() for p in parameters]
-    PARTS["move"](parameters, [torch.randn(50), torch.randn(3, 7)], 0.3)
+    uam.move(parameters, [torch.randn(50), torch.randn(3, 7)], 0.3)
     distance = sum(
         float((p - s).detach().square().sum()) for p, s in zip(parameters, start, strict=True)
     )
     assert abs(distance**0.5 - 0.3) < 1e-5
-    PARTS["restore"](parameters, start)
+    uam.restore(parameters, start)
     assert all(torch.equal(p, s) for p, s in zip(parameters, start, strict=True))
 
 
@@ -36,7 +36,7 @@ def test_on_quadratic_losses_the_gradient_is_shifted_by_the_curvature():
     theta = nn.Parameter(torch.tensor([1.0, -1.0]))
     g = torch.tensor([3.0, 4.0])
     at_start = hessian @ theta.detach()
-    PARTS["move"]([theta], [g], 0.1)
+    uam.move([theta], [g], 0.1)
     loss = theta @ hessian @ theta / 2
     loss.backward()
     assert torch.allclose(theta.grad, at_start + 0.1 * hessian @ g / 5)
@@ -44,13 +44,13 @@ def test_on_quadratic_losses_the_gradient_is_shifted_by_the_curvature():
 
 def test_a_forget_gradient_of_zero_moves_nothing():
     theta = nn.Parameter(torch.ones(3))
-    PARTS["move"]([theta], [torch.zeros(3)], 0.5)
+    uam.move([theta], [torch.zeros(3)], 0.5)
     assert torch.equal(theta.detach(), torch.ones(3))
 
 
 def test_the_orthogonal_direction_leaves_the_retain_loss_alone():
     vector, direction = [torch.randn(20), torch.randn(5)], [torch.randn(20), torch.randn(5)]
-    left = PARTS["without"](vector, direction)
+    left = uam.without(vector, direction)
     product = sum(float((a * b).sum()) for a, b in zip(left, direction, strict=True))
     assert abs(product) < 1e-4
     # What was taken off lies along the direction.

@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from unlearn_bench_methods import unsir
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.plugins import registry
 
 METHOD = registry.get("unsir")
-SCOPE = METHOD.function.__globals__
 
 
 @pytest.mark.parametrize("penalty", ["norm", "square"])
@@ -21,7 +21,7 @@ def test_noise_raises_the_loss_of_its_class_and_leaves_the_model_alone(class_wor
     start = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.full((8,), 8)
     frozen = copy.deepcopy(model).requires_grad_(False)
-    noise = SCOPE["learned"](frozen, 8, start, 20, 0.1, penalty, 0.1)
+    noise = unsir.learned(frozen, 8, start, 20, 0.1, penalty, 0.1)
     with torch.no_grad():
         assert cross_entropy(model(noise), labels) > cross_entropy(model(start), labels) + 1
     for state in (model.state_dict(), frozen.state_dict()):
@@ -36,20 +36,20 @@ def test_the_penalty_is_the_mean_over_images_of_norm_or_square():
     start = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 2.0]]).view(2, 1, 1, 3)
     # One Adam step tells the sign alone; two tell that the gradient shrinks with the square.
     for penalty in ("norm", "square"):
-        moved = SCOPE["learned"](Flat(), 0, start, 30, 0.1, penalty, 1.0)
+        moved = unsir.learned(Flat(), 0, start, 30, 0.1, penalty, 1.0)
         assert moved.norm() < start.norm() - 1
-    still = SCOPE["learned"](Flat(), 0, start, 30, 0.1, "norm", 0.0)
+    still = unsir.learned(Flat(), 0, start, 30, 0.1, "norm", 0.0)
     assert torch.equal(still, start)
 
 
 def test_every_retained_class_and_no_forgotten_one_is_represented(classes_world):
     ctx = classes_world.context(METHOD)
-    some = SCOPE["per_class"](ctx.retain, 5, ctx.rng)
+    some = unsir.per_class(ctx.retain, 5, ctx.rng)
     counts = some.labels.bincount(minlength=10).tolist()
     assert counts == [0 if label in (1, 7) else 5 for label in range(10)]
     assert torch.isin(some.indices, ctx.retain.indices).all()
     assert torch.equal(classes_world.data.train.labels[some.indices], some.labels)
-    everything = SCOPE["per_class"](ctx.retain, 10**6, ctx.rng)
+    everything = unsir.per_class(ctx.retain, 10**6, ctx.rng)
     assert torch.equal(everything.indices, ctx.retain.indices)
 
 
@@ -58,7 +58,7 @@ def test_noise_keeps_its_label_and_is_spread_over_the_pass(classes_world):
     x = torch.stack([torch.full((1, 8, 8), 100.0 + label) for label in (1, 1, 1, 7, 7, 7)])
     y = torch.tensor([1, 1, 1, 7, 7, 7])
     retain = ctx.retain.subset(40, ctx.rng)
-    batches = list(SCOPE["_noisy"](retain, x, y, 5, 14, ctx.rng))
+    batches = list(unsir._noisy(retain, x, y, 5, 14, ctx.rng))
     assert len(batches) == math.ceil(40 / 8)
     for images, labels in batches:
         noisy = images[:, 0, 0, 0] >= 100
@@ -71,13 +71,13 @@ def test_noise_keeps_its_label_and_is_spread_over_the_pass(classes_world):
 
 def test_each_forgotten_class_gets_noise_of_its_own(classes_world, monkeypatch):
     asked = []
-    learned = SCOPE["learned"]
+    learned = unsir.learned
 
     def watched(original, label, start, *rest):
         asked.append((label, float(start.sum())))
         return learned(original, label, start, *rest)
 
-    monkeypatch.setitem(SCOPE, "learned", watched)
+    monkeypatch.setattr(unsir, "learned", watched)
     classes_world.unlearn("unsir", **METHOD.check.quick)
     assert [label for label, _ in asked] == [1, 7]
     assert asked[0][1] != asked[1][1]
@@ -100,6 +100,6 @@ def test_batches_stay_within_their_size_where_images_are_few(classes_world):
     ctx = classes_world.context(METHOD)
     x = torch.randn(6, *next(ctx.retain.batches(1))[0].shape[1:])
     few = ctx.retain.at(torch.arange(4))
-    batches = list(SCOPE["_noisy"](few, x, torch.ones(6, dtype=torch.long), 20, 8, ctx.rng))
+    batches = list(unsir._noisy(few, x, torch.ones(6, dtype=torch.long), 20, 8, ctx.rng))
     assert max(len(labels) for _, labels in batches) == 9  # 124 examples in 16 batches
     assert sum(len(labels) for _, labels in batches) == 4 + 20 * 6

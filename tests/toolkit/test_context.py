@@ -37,7 +37,11 @@ def examples(batches):
     return [round(float(v)) for x, _ in batches for v in x[:, 0, 0, 0]]
 
 
-def context(access, **splits):
+def fresh(seed, pretrained):
+    return torch.nn.Linear(1, 1)
+
+
+def context(access, build=fresh, **splits):
     return Context(
         "mine",
         access,
@@ -46,7 +50,7 @@ def context(access, **splits):
         seed=0,
         num_classes=5,
         forget_classes=(1,),
-        build=lambda seed, pretrained: torch.nn.Linear(1, 1),
+        build=build,
         trainer=lambda model, split: None,
         clock=Clock(CPU),
         pixels=Pixels(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)),
@@ -182,12 +186,13 @@ def test_every_example_read_is_counted():
 
 def test_new_models_differ_from_each_other_but_repeat_by_seed():
     seeds = []
-    ctx = context(Access.NONE)
-    ctx._build = lambda seed, _: seeds.append(seed) or torch.nn.Linear(1, 1)
-    ctx.new_model(), ctx.new_model()
-    again = context(Access.NONE)
-    again._build = lambda seed, _: seeds.append(seed) or torch.nn.Linear(1, 1)
-    again.new_model()
+
+    def build(seed, pretrained):
+        seeds.append(seed)
+        return fresh(seed, pretrained)
+
+    ctx, again = (context(Access.NONE, build) for _ in range(2))
+    ctx.new_model(), ctx.new_model(), again.new_model()
     assert seeds[0] != seeds[1] and seeds[2] == seeds[0]
 
 
