@@ -37,6 +37,7 @@ from unlearn_bench.measure.metrics.mia import loss_roc
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import Method
+from unlearn_bench.plugins.metric import metrics_key
 from unlearn_bench.results.records import EVALUATION, RunResult
 from unlearn_bench.store.store import SCHEMA, Artifact, Built, Store
 from unlearn_bench.suite.spec import Normalize, RunSpec
@@ -211,7 +212,8 @@ class Runner:
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result: specification, data and method code."""
-        return content_key(self._identity(spec) | {"schema": SCHEMA, "evaluation": EVALUATION})
+        evaluated = {"schema": SCHEMA, "evaluation": EVALUATION} | metrics_key()
+        return content_key(self._identity(spec) | evaluated)
 
     def original_key(self, spec: RunSpec) -> str:
         """Return a key of the original that the run starts from, for :attr:`failed`."""

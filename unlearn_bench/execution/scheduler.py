@@ -25,6 +25,7 @@ from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import EVALUATING, TRAINING, RunFailedError, Runner, wants_log
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.metric import stored_metrics
 from unlearn_bench.results.curves import write_curves
 from unlearn_bench.results.records import (
     FORMAT,
@@ -392,6 +393,7 @@ def _claim(
         ],
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
+        "metrics": stored_metrics(),
         "command": command,
         "environment": dict(runner.environment)
         | ({"threads": plan.suite.threads} if plan.suite.threads else {}),
@@ -440,6 +442,7 @@ def _facts(method: str) -> dict[str, Any]:
         "family": entry.family,
         "year": entry.year,
         "source": entry.source,
+        "fake": entry.fake,
     }
 
 

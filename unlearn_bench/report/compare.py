@@ -27,14 +27,15 @@ import pandas as pd
 
 from unlearn_bench.analysis.estimate import Estimate, Sample, estimate, paired, welch
 from unlearn_bench.analysis.statistics import LEVEL, holm
-from unlearn_bench.analysis.table import DISTANCE, Section, seeds_of
+from unlearn_bench.analysis.table import Section, seeds_of
 from unlearn_bench.analysis.verdict import (
     DISTINGUISHABLE,
     INDISTINGUISHABLE,
-    PRIMARY,
     UNDECIDED,
+    primary,
     verdicts,
 )
+from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.report.changes import Change, Folder, changes
 from unlearn_bench.report.provenance import Report, read_report
 from unlearn_bench.report.text import (
@@ -42,13 +43,12 @@ from unlearn_bench.report.text import (
     TextTable,
     format_gap,
     format_value,
-    label,
     section_title,
 )
+from unlearn_bench.results.metrics import DISTANCE
 from unlearn_bench.results.records import read_suite
 
 TIME = "wall_seconds"
-COLUMNS = (DISTANCE, *PRIMARY, TIME)
 # Points and ratio below which no growth counts as worse, however sure it is.
 WORSE_POINTS, WORSE_RATIO = 1.0, 1.5
 SAME, WITHIN, BEYOND, UNTOLD = "same", "within noise", "beyond noise", "cannot be told"
@@ -65,6 +65,7 @@ class Difference:
     Attributes:
         setting: Dataset, model and scenario.
         change: B - A with its 95 % interval, which is not adjusted.
+        metric: What the column shows.
         shared: Number of seeds that the pairs come from; 0 where Welch's test was used.
         p_value: Adjusted by Holm's rule over the method's metrics; None where untold.
         state: :data:`SAME`, :data:`WITHIN`, :data:`BEYOND` or :data:`UNTOLD`.
@@ -74,6 +75,7 @@ class Difference:
     method: str
     kind: str
     column: str
+    metric: MetricInfo
     first: Estimate
     second: Estimate
     change: Estimate
@@ -197,6 +199,10 @@ def _csv(differences: Sequence[Difference]) -> str:
     return pd.DataFrame(rows, columns=columns).to_csv(index=False)
 
 
+def _compared(section: Section) -> tuple[str, ...]:
+    return DISTANCE, *primary(section), TIME
+
+
 def _setting(section: Section) -> tuple[str, str, str]:
     return section.dataset, section.model, section.scenario
 
@@ -211,7 +217,7 @@ def _differences(a: Section, b: Section) -> Iterator[Difference]:
         found = []
         left, right = seeds_of(a.values, row.method), seeds_of(b.values, row.method)
         errors = _errors(a, row.method), _errors(b, row.method)
-        for column in COLUMNS:
+        for column in _compared(a):
             if column in left and column in right:
                 one, other = left[column].dropna(), right[column].dropna()
                 both = one.index.intersection(other.index)
@@ -219,7 +225,7 @@ def _differences(a: Section, b: Section) -> Iterator[Difference]:
                     # Paired: a seed that one folder lacks would shift the means shown beside it.
                     one, other = one[both], other[both]
                 if len(one) and len(other):
-                    of_each = (_error_of(column, each) for each in errors)
+                    of_each = (_error_of(a.facts.of(column), column, each) for each in errors)
                     found.append((column, one, other, *_change(one, other, *of_each)))
         told = [p for *_, p in found if p is not None]
         adjusted = iter(holm(told))
@@ -232,6 +238,7 @@ def _differences(a: Section, b: Section) -> Iterator[Difference]:
                 row.method,
                 row.kind,
                 column,
+                a.facts.of(column),
                 first,
                 second,
                 change,
@@ -259,8 +266,8 @@ def _errors(section: Section, method: str) -> pd.DataFrame:
     return own.assign(**{DISTANCE: 100 * np.sqrt(squares.sum(axis=1)) / len(names)})
 
 
-def _error_of(column: str, errors: pd.DataFrame) -> "pd.Series[float]":
-    if column.startswith("relearn_time"):
+def _error_of(info: MetricInfo, column: str, errors: pd.DataFrame) -> "pd.Series[float]":
+    if info.unit == "steps":
         return pd.Series(_STEP_ERROR, index=errors.index)
     return errors[column].fillna(0.0)
 
@@ -293,7 +300,7 @@ def _worse_numbers(differences: Sequence[Difference], same_hardware: bool) -> It
         if d.state != BEYOND or d.change.mean <= 0:
             continue
         where = f"{d.method} ({' · '.join(d.setting)})"
-        values = f"{format_value(d.column, d.first)} to {format_value(d.column, d.second)}"
+        values = f"{format_value(d.metric, d.first)} to {format_value(d.metric, d.second)}"
         if d.column == DISTANCE and d.kind == "method" and d.change.mean > WORSE_POINTS:
             yield f"{where}: distance to retraining grew from {values} points"
         slower = d.second.mean > WORSE_RATIO * d.first.mean
@@ -313,7 +320,7 @@ def _verdicts(pairs: Sequence[tuple[Section, Section]]) -> tuple[list[str], tupl
                 continue
             words = [
                 verdict.verdict
-                + (f" by {', '.join(map(label, verdict.apart))}" if verdict.apart else "")
+                + (f" by {', '.join(map(a.facts.label, verdict.apart))}" if verdict.apart else "")
                 for verdict in (v, w)
             ]
             sentence = f"{v.method} ({section_title(a)}): verdict from {words[0]} to {words[1]}"
@@ -363,7 +370,7 @@ def _absent(a: Report, b: Report) -> Iterator[str]:
             if lost:
                 names = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
                 yield f"{row.method} ({where}): no result in B of {names}"
-        for column in COLUMNS:
+        for column in _compared(one):
             without = [
                 method
                 for method in shared
@@ -374,7 +381,7 @@ def _absent(a: Report, b: Report) -> Iterator[str]:
             if without:
                 every = all((m, column) not in other.table.cells for m in after)
                 of = "" if every else f" of {', '.join(without)}"
-                yield f"{where}: {label(column)}{of} is absent from B"
+                yield f"{where}: {one.facts.label(column)}{of} is absent from B"
 
 
 def _tables(
@@ -439,17 +446,19 @@ def _both(d: Difference | None) -> tuple[str, str]:
     if d is None:
         return NONE, NONE
     one, other = (Estimate(e.mean, None, e.n) for e in (d.first, d.second))
-    return format_value(d.column, one), format_value(d.column, other)
+    return format_value(d.metric, one), format_value(d.metric, other)
 
 
 def _gap(d: Difference | None) -> str:
-    return NONE if d is None else format_gap(d.column, d.change) if d.state != SAME else "same"
+    return NONE if d is None else format_gap(d.metric, d.change) if d.state != SAME else "same"
 
 
 def _states(found: Sequence[Difference]) -> str:
     """Say which metrics moved beyond noise; of single seeds, that it cannot be told."""
     beyond = [
-        f"{label(d.column)} {format_gap(d.column, d.change)}" for d in found if d.state == BEYOND
+        f"{d.metric.named(d.column)} {format_gap(d.metric, d.change)}"
+        for d in found
+        if d.state == BEYOND
     ]
     if beyond:
         return "; ".join(beyond)

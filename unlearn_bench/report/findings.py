@@ -6,27 +6,20 @@ from dataclasses import dataclass
 
 from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
-from unlearn_bench.analysis.table import (
-    DISTANCE,
-    MIA_AUC,
-    ORIGINAL,
-    TIME_RATIO,
-    Row,
-    Section,
-)
+from unlearn_bench.analysis.table import ACCURACIES, ORIGINAL, Row, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
-    FAKES,
     NO_POWER,
-    PRIMARY,
     exposing,
     fooled,
     passing_fakes,
     powerless,
+    primary,
     verdicts,
 )
 from unlearn_bench.report.provenance import Provenance
-from unlearn_bench.report.text import format_value, label, plus_minus, share, time_range
+from unlearn_bench.report.text import format_value, plus_minus, share, time_range
+from unlearn_bench.results.metrics import BUILT_IN, DISTANCE, MIA_AUC, TIME_RATIO
 
 # Points of forget accuracy above retraining from which a method has left too much behind.
 FAR_POINTS = 10.0
@@ -38,7 +31,6 @@ WORST_CLASS, WORST_NAMED = 0.02, 5
 
 UNTRAINED = "random_init"
 _WORST = "worst_class_drop"
-ACCURACIES = ("test_retain_accuracy", "test_forget_accuracy", "forget_accuracy")
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class WorstClass:
     name: str
 
     def __str__(self) -> str:
-        lost = format_value(_WORST, self.drop)
+        lost = format_value(BUILT_IN[_WORST], self.drop)
         return f"{self.method} lost {lost} points (class {self.name})"
 
 
@@ -118,7 +110,7 @@ def headline(section: Section) -> str:
     telling = [column for column in apart if column not in ACCURACIES]
     if telling:
         # Near in accuracies is what a fake is, too.
-        told = _names([label(column) for column in telling])
+        told = _names([section.facts.label(column) for column in telling])
         finding += f", but {told} tell{'s' if len(telling) == 1 else ''} it from retraining"
     if leader.damage is not None:
         finding += f", but it lost {leader.damage:.0f} points of retain accuracy"
@@ -170,7 +162,9 @@ def notes(section: Section) -> tuple[Note, ...]:
     ]
     for reason in dict.fromkeys(section.unresolved.values()):
         missing = {column for (_, column), why in section.unresolved.items() if why == reason}
-        rates = [label(column) for column in section.table.columns if column in missing]
+        rates = [
+            section.facts.label(column) for column in section.table.columns if column in missing
+        ]
         floor = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
         few = floor is not None and reason == "too few examples"
         smallest = f" (smallest resolvable FPR {100 * floor.mean:.2g} %)" if floor and few else ""
@@ -273,7 +267,7 @@ def cost_title(section: Section) -> str:
 
 def distance_definition(section: Section) -> str:
     """Say how the distance is computed here."""
-    names = _names([label(name).lower() for name in section.compared])
+    names = _names([section.facts.label(name).lower() for name in section.compared])
     return (
         f"Distance to retraining is the mean absolute gap, in percentage points, to the model "
         f"retrained with the same seed, over {names}. Ideal is retraining’s value, neither more "
@@ -405,7 +399,7 @@ def _power(section: Section) -> list[Note]:
     found = []
     by_fakes: dict[tuple[str, ...], list[str]] = {}
     for column, fakes in fooled(section).items():
-        by_fakes.setdefault(fakes, []).append(label(column))
+        by_fakes.setdefault(fakes, []).append(section.facts.label(column))
     for fakes, columns in by_fakes.items():
         found.append(
             Note(
@@ -414,10 +408,12 @@ def _power(section: Section) -> list[Note]:
                 "forgotten nothing, from retraining.",
             )
         )
-    for fake in (row.method for row in section.table.rows if row.method in FAKES and row.seeds):
+    for fake in (
+        row.method for row in section.table.rows if row.method in section.fakes and row.seeds
+    ):
         by = exposing(section, fake)
-        judges = [label(column) for column in by if column in PRIMARY]
-        others = [label(column) for column in by if column not in PRIMARY]
+        judges = [section.facts.label(column) for column in by if column in primary(section)]
+        others = [section.facts.label(column) for column in by if column not in primary(section)]
         if judges:
             also = f"; also, without a say in the verdict, by {_names(others, most=30)}"
             text = f"{fake} is told from retraining by {_names(judges, most=30)}"
@@ -432,7 +428,7 @@ def _power(section: Section) -> list[Note]:
         else:
             text = f"no metric tells {fake} from retraining here."
             found.append(Note("Fake not exposed", text))
-    blind = [label(column) for column in powerless(section)]
+    blind = [section.facts.label(column) for column in powerless(section)]
     if blind:
         text = f"{_names(blind, most=30)} cannot tell even the original from retraining."
         found.append(Note("No power here", text))

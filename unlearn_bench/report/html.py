@@ -13,15 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from unlearn_bench.analysis.table import (
-    ACCURACIES,
-    DAMAGE_POINTS,
-    DISTANCE,
-    MIA_AUC,
-    TIME_RATIO,
-    Row,
-    Section,
-)
+from unlearn_bench.analysis.table import DAMAGE_POINTS, Row, Section
 from unlearn_bench.analysis.verdict import verdicts
 from unlearn_bench.report.download import methods_csv
 from unlearn_bench.report.figures import OVERALL, Figure, inline
@@ -47,13 +39,14 @@ from unlearn_bench.report.text import (
     failure_texts,
     format_gap,
     format_value,
-    heading,
     intervals,
     main_columns,
     overview_table,
     section_title,
     seeds_text,
 )
+from unlearn_bench.results.facts import Facts
+from unlearn_bench.results.metrics import DISTANCE, MIA_AUC, TIME_RATIO
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -273,7 +266,7 @@ def _main(report: Report) -> _Main:
         ("Method", ""),
         *((name, "") for name in names),
         ("Verdict", ""),
-        *map(_heading, columns),
+        *(_heading(report.facts, column) for column in columns),
         ("Seeds", ""),
     )
     download = _download(methods_csv(report, shown))
@@ -292,9 +285,9 @@ def _reading(sections: Sequence[Section]) -> str:
     return " ".join([intervals(sections), second, *said])
 
 
-def _heading(column: str) -> tuple[str, str]:
+def _heading(facts: Facts, column: str) -> tuple[str, str]:
     """Split a heading into name and unit."""
-    name, _, unit = heading(column).partition(", ")
+    name, _, unit = facts.heading(column).partition(", ")
     return name, unit
 
 
@@ -349,7 +342,7 @@ def _verdict_cell(section: Section, row: Row) -> _Cell:
     found = next((v for v in verdicts(section) if v.method == row.method), None)
     if found is None:
         return _Cell(NONE, classes="words none")
-    text = verdict_text(found)
+    text = verdict_text(section, found)
     tone = "words bad" if found.apart and row.kind == "method" else "words"
     return _Cell(text, classes=tone, key=f"{len(found.apart)} {text}")
 
@@ -360,14 +353,15 @@ def _cell(section: Section, row: Row, column: str) -> _Cell:
         is_target = row.method == section.reference and column == DISTANCE
         text = cell_text(section, row, column)
         return _Cell(text, classes="none", key=0.0 if is_target else None)
-    mean, _, half_width = format_value(column, value).partition(" ± ")
+    info = section.facts.of(column)
+    mean, _, half_width = format_value(info, value).partition(" ± ")
     gap = section.table.gap(row.method, column)
     second, classes = "", ""
     if column == TIME_RATIO:
         seconds = section.table.value(row.method, "wall_seconds")
-        second = format_value("wall_seconds", seconds) if seconds else ""
-    elif gap is not None and column in (*ACCURACIES, MIA_AUC):
-        second = format_gap(column, gap)
+        second = format_value(section.facts.of("wall_seconds"), seconds) if seconds else ""
+    elif gap is not None and info.direction == "retrain":
+        second = format_gap(info, gap)
     if column == MIA_AUC and uninformative(section):
         classes = "weak"
     if row.damage is not None and column in ("retain_accuracy", "test_retain_accuracy"):
@@ -385,7 +379,10 @@ def _everything(section: Section) -> TextTable:
     """Turn the whole table around: one line per metric, one column per method."""
     rows = section.table.rows
     lines = tuple(
-        (heading(column), *(cell_text(section, row, column) if row.seeds else NONE for row in rows))
+        (
+            section.facts.heading(column),
+            *(cell_text(section, row, column) if row.seeds else NONE for row in rows),
+        )
         for column in section.table.columns
     )
     return TextTable("Everything measured", "", ("", *(row.method for row in rows)), lines)

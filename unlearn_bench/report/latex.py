@@ -11,23 +11,15 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from unlearn_bench.analysis.table import (
-    DAMAGE_POINTS,
-    DISTANCE,
-    MIA_AUC,
-    TIME_RATIO,
-    Row,
-    Section,
-)
+from unlearn_bench.analysis.table import DAMAGE_POINTS, Row, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
-    FAKES,
     INDISTINGUISHABLE,
     NO_POWER,
-    PRIMARY,
     UNDECIDED,
     Verdict,
+    primary,
     verdicts,
 )
 from unlearn_bench.report.findings import (
@@ -40,12 +32,12 @@ from unlearn_bench.report.provenance import Provenance, Report
 from unlearn_bench.report.text import (
     NONE,
     cell_text,
-    heading,
     main_columns,
     overview_table,
     section_title,
     seeds_text,
 )
+from unlearn_bench.results.metrics import DISTANCE, TIME_RATIO
 
 # Lines of \footnotesize that fit a page of letter paper, below a caption of ten lines.
 ROWS_PER_TABLE = 48
@@ -67,17 +59,6 @@ _HEAD = r"""% Tables of an unlearn-bench report, written by `unlearn-bench repor
   \begin{document}
 \fi
 """
-
-_SHORT = {
-    DISTANCE: r"Distance,\\points",
-    TIME_RATIO: r"Time, \%\\of retraining",
-    "wall_seconds": r"Time",
-    "forget_accuracy": r"Forget\\acc., \%",
-    "retain_accuracy": r"Retain\\acc., \%",
-    "test_forget_accuracy": r"Test forget\\acc., \%",
-    "test_retain_accuracy": r"Test retain\\acc., \%",
-    MIA_AUC: r"Loss attack\\AUC",
-}
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -150,7 +131,7 @@ def distinguished(section: Section) -> frozenset[str]:
         if v.verdict == INDISTINGUISHABLE
         or (v.verdict == DESCRIPTIVE and not v.apart and NO_POWER not in v.missing)
     ]
-    if any(v.method in FAKES for v in earned):
+    if any(v.method in section.fakes for v in earned):
         return frozenset()
     return frozenset(v.method for v in earned if v.kind == "method") - damaged
 
@@ -186,10 +167,16 @@ def _section(section: Section, origin: Provenance) -> Iterator[str]:
             ]
         verdict = _verdict(row, judged.get(row.method))
         blocks[row.kind].append(" & ".join([name, *cells, verdict, escape(seeds_text(row))]))
-    heads = ["Method", *(_SHORT.get(c, escape(heading(c))) for c in columns), "Verdict", "Seeds"]
+    heads = ["Method", *(_heading(section, c) for c in columns), "Verdict", "Seeds"]
     align = "l" + "r" * len(columns) + "lr"
     place = "-".join((section.dataset, section.model, section.scenario))
     yield from _tables(heads, align, list(blocks.values()), _caption(section, origin), place)
+
+
+def _heading(section: Section, column: str) -> str:
+    """Set a column's heading, in two lines where it declares them."""
+    text = section.facts.of(column).heading or section.facts.heading(column)
+    return r"\\".join(escape(line) for line in text.split("\n"))
 
 
 def _overview(sections: Sequence[Section]) -> Iterator[str]:
@@ -319,7 +306,7 @@ def _on(origin: Provenance) -> str:
 def _judgement(section: Section) -> str:
     found = {v.verdict for v in verdicts(section) if v.kind == "method"}
     best, blind = distinguished(section), caveat(section)
-    of = f"{len(PRIMARY)} primary metrics fixed beforehand"
+    of = f"{len(primary(section))} primary metrics fixed beforehand"
     if found & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
         rule = (
             f"Verdicts rest on {of}: indistinguishable if each is equivalent to retraining within "
