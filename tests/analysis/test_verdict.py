@@ -16,8 +16,9 @@ from unlearn_bench.analysis.verdict import (
     verdicts,
 )
 from unlearn_bench.report import write_report
-from unlearn_bench.report.findings import caveat, headline, notes
+from unlearn_bench.report.findings import caveat, headline
 from unlearn_bench.report.glance import glance
+from unlearn_bench.report.limits import notes
 from unlearn_bench.report.text import band_reading, band_table
 from unlearn_bench.results.records import Record, table
 

@@ -230,6 +230,27 @@ def _has_power(section: Section, measured: Mapping[str, float]) -> bool:
     )
 
 
+def distinguished(section: Section) -> frozenset[str]:
+    """Name the methods that the verdict sets apart from the others: those set in bold.
+
+    From eight seeds on: INDISTINGUISHABLE ones. With fewer: those that no primary metric tells
+    from retraining in every seed. Nobody where there is no verdict at all, or where every method
+    is told apart: the smallest number of a table is then no reason to recommend its method. Who
+    damaged the model is not among them either: too few seeds may hide even that. And nobody where
+    no metric that looks into the model has power, or where a fake would be among them.
+    """
+    damaged = {row.method for row in section.table.rows if row.damage is not None}
+    earned = [
+        v
+        for v in verdicts(section)
+        if v.verdict == INDISTINGUISHABLE
+        or (v.verdict == DESCRIPTIVE and not v.apart and NO_POWER not in v.missing)
+    ]
+    if any(v.method in section.fakes for v in earned):
+        return frozenset()
+    return frozenset(v.method for v in earned if v.kind == "method") - damaged
+
+
 def as_csv(sections: tuple[Section, ...]) -> str:
     """Return all verdicts as a CSV table, one line per method and section."""
     text = io.StringIO()

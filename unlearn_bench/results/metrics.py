@@ -56,6 +56,7 @@ _ACCURACIES = (
         "Share of retained training examples R whose largest logit is the label's.",
         label="Retain accuracy",
         heading="Retain\nacc., %",
+        floor=0.005,
     ),
 )
 
@@ -354,11 +355,7 @@ _COSTS = (
         "teachers; 0 where the method marks no such phase.",
         label="Wall time, precomputation",
     ),
-    _TIME(
-        "cpu_seconds",
-        "CPU seconds of the method's call, over all threads.",
-        label="CPU time",
-    ),
+    _TIME("cpu_seconds", "CPU seconds of the method's call, over all threads.", label="CPU time"),
     _TIME(
         "gpu_seconds",
         "GPU seconds of the method's call, by device events; absent without a GPU.",
