@@ -19,8 +19,8 @@ import torch
 
 from unlearn_bench.cli.app import app
 from unlearn_bench.execution.run import Runner
-from unlearn_bench.measure.metrics import metrics
 from unlearn_bench.plugins import registry
+from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record, RunResult, write_run
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import expand, load_suite
@@ -42,7 +42,7 @@ SPLITS = ("forget", "retain", "test_forget", "test_retain")
 
 def made_up(result: RunResult, draw: np.random.Generator) -> RunResult:
     """As many records as a real run has, with a log of some hundred entries."""
-    names = [name for name in metrics() if name not in ("time_ratio_to_retrain",)]
+    names = [name for name in BUILT_IN if name not in ("time_ratio_to_retrain",)]
     values = draw.uniform(0.1, 0.9, (len(names), 3)).tolist()
     records = [
         Record(name, split, *sorted(value)[1:2])

@@ -19,6 +19,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Set before anything imports torch: processes that share the cores do not help each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Invented runs, for the report and for the analysis that it rests on.
+pytest_plugins = ["invented"]
+
 SERVER = Path(__file__).with_name("warm_cli.py")
 CHECKOUT = Path(__file__).parents[1]
 
@@ -221,10 +224,14 @@ def plugin(write: Callable[[str, str], Path]) -> Path:
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    from unlearn_bench.plugins import registry
+    from unlearn_bench.measure import metrics
+    from unlearn_bench.plugins import metric, registry
 
     registry.methods()  # loads those of installed packages
+    metrics.load_built_in()
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(metric, "REGISTERED", dict(metric.REGISTERED))
+    monkeypatch.setattr(metrics, "ENTRIES", dict(metrics.ENTRIES))
 
 
 @pytest.fixture

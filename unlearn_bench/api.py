@@ -12,6 +12,15 @@ A method is one decorated function::
 
 ``model`` is a private copy of the original, in eval mode, on ``ctx.device``: change it in place
 and return it, or return another of the same architecture.
+
+A metric is one as well, a pure function of what was observed of the models::
+
+    from unlearn_bench.api import Evaluation, MetricInfo, Record, measures
+
+    @measures(MetricInfo("my_metric", "What it is, with the formula.", label="My metric"))
+    def my_metric(evaluation: Evaluation) -> list[Record]:
+        outputs = evaluation.unlearned["forget"]
+        return [Record("my_metric", "forget", float(outputs.nll().max()))]
 """
 
 from typing import Annotated
@@ -19,9 +28,13 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from unlearn_bench.core.errors import MethodError
+from unlearn_bench.measure.metrics import measures
+from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import Check, Probe
+from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.plugins.registry import method
+from unlearn_bench.results.records import Record
 from unlearn_bench.toolkit.anatomy import (
     Targets,
     blocks,
@@ -64,18 +77,23 @@ __all__ = [
     "BatchNormMode",
     "Check",
     "Context",
+    "Evaluation",
     "Fraction",
     "MaskedOptimizer",
     "MethodError",
+    "MetricInfo",
     "Momentum",
     "NonNegativeFloat",
     "NonNegativeInt",
+    "Observed",
+    "Outputs",
     "PassOrder",
     "Pixels",
     "Pool",
     "PositiveFloat",
     "PositiveInt",
     "Probe",
+    "Record",
     "Split",
     "Targets",
     "TrainingLog",
@@ -96,6 +114,7 @@ __all__ = [
     "l2_pgd",
     "largest",
     "matrices",
+    "measures",
     "method",
     "mixed",
     "norms",

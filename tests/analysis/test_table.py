@@ -1,6 +1,7 @@
 import pytest
 
-from unlearn_bench.analysis.table import DISTANCE, sections
+from unlearn_bench.analysis.table import sections
+from unlearn_bench.results.metrics import DISTANCE
 from unlearn_bench.results.records import Record, table, with_time_ratios
 
 ACCURATE = {

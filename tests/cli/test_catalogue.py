@@ -8,8 +8,8 @@ from unlearn_bench.cli import catalogue
 from unlearn_bench.cli.catalogue import Listing
 from unlearn_bench.core.errors import UnknownNameError, UserError
 from unlearn_bench.data import datasets
-from unlearn_bench.measure import metrics
 from unlearn_bench.plugins import registry
+from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.suite import config
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -33,7 +33,7 @@ def test_listings_are_what_can_be_asked_for(plugin: Path) -> None:
     assert listed["controls"] >= {"original", "logit_mask", "retrain_other_seed"}
     assert not listed["methods"] & listed["controls"]
     assert listed["datasets"] == set(datasets.SOURCES)
-    assert listed["metrics"] == set(metrics.metrics())
+    assert listed["metrics"] == set(BUILT_IN)
     assert listed["suites"] == set(config.suite_files())
     assert listed["models"] >= {"resnet18", "lenet", "allcnn", "vit_tiny_patch16_224"}
 
@@ -105,7 +105,7 @@ def test_every_method_says_what_it_is_and_what_its_parameters_mean(name: str) ->
     assert all(meaning and kind for _, kind, _, meaning in table.rows)
 
 
-@pytest.mark.parametrize("name", metrics.metrics())
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_metric_says_what_it_is(name: str) -> None:
     facts = dict(catalogue.describe(name))
     assert facts["metric"] == name

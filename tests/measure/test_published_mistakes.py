@@ -24,7 +24,8 @@ from unlearn_bench.measure.metrics.scores import modified_entropy
 from unlearn_bench.measure.metrics.zrf import zero_retrain_forgetting
 from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs, Probed, Relearned
 from unlearn_bench.measure.probes import relearn
-from unlearn_bench.plugins import registry
+from unlearn_bench.plugins import metric, registry
+from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.results.records import Record
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite import config
@@ -323,20 +324,20 @@ def test_16_every_model_sees_the_same_unaugmented_images(plan, tiny_runner, monk
 
 
 def test_17_a_missing_metric_and_an_error_in_one_are_loud(evaluation, monkeypatch):
-    metrics.metrics()
-    monkeypatch.setattr(metrics, "_METRICS", {})
-    monkeypatch.setattr(metrics, "_ENTRIES", {})
+    metrics.load_built_in()
+    monkeypatch.setattr(metrics, "ENTRIES", {})
+    monkeypatch.setattr(metric, "REGISTERED", {})
 
-    @metrics.measures(metrics.Metric("here", "."), metrics.Metric("gone", "."))
+    @metrics.measures(MetricInfo("here", "."), MetricInfo("gone", "."))
     def forgetful(evaluation):
         return [Record("here", "", 1.0)]
 
     with pytest.raises(RuntimeError, match="gone"):
         metrics.compute(evaluation)
 
-    metrics._ENTRIES.clear()
+    metrics.ENTRIES.clear()
 
-    @metrics.measures(metrics.Metric("here", "."))
+    @metrics.measures(MetricInfo("here", "."))
     def broken(evaluation):
         raise ZeroDivisionError
 

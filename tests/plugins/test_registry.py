@@ -150,7 +150,7 @@ def test_two_methods_of_one_file_cannot_share_a_name(write: Write) -> None:
     ("text", "message"),
     [
         ("x = 1\ndef f(:\n", r"plug.py:2: invalid syntax"),
-        ("x = 1\n", r"plug.py registers no method; decorate a function with @method"),
+        ("x = 1\n", r"plug.py registers no method and no metric; decorate a function with @method"),
         ("x = 1\n1 / 0\n", r"plug.py:2: ZeroDivisionError: division by zero"),
         ("def f():\n    1 / 0\n\nf()\n", r"plug.py:2: ZeroDivisionError"),
         ("import no_such_module\n", r"plug.py:1: ModuleNotFoundError: No module named"),

@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from unlearn_bench.analysis.table import DISTANCE, TIME_RATIO
 from unlearn_bench.report.download import methods_csv
 from unlearn_bench.report.provenance import read_report
+from unlearn_bench.results.metrics import DISTANCE, TIME_RATIO
 
 COLUMNS = (DISTANCE, TIME_RATIO, "wall_seconds", "forget_accuracy", "mia_loss_auc")
 

@@ -1,8 +1,9 @@
 import pytest
 
 from unlearn_bench.analysis.table import sections
-from unlearn_bench.report.findings import headline, notes, overview_headline, worst_classes
+from unlearn_bench.report.findings import headline, overview_headline, worst_classes
 from unlearn_bench.report.glance import glance
+from unlearn_bench.report.limits import notes
 from unlearn_bench.results.records import Record, table, with_time_ratios
 
 AT_RETRAIN = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from unlearn_bench.report import write_report
+from unlearn_bench.report.content import read_content
 from unlearn_bench.report.latex import escape, render
-from unlearn_bench.report.provenance import read_report
 
 needs_latex = pytest.mark.skipif(
     shutil.which("pdflatex") is None,
@@ -43,7 +43,7 @@ def compile_tex(folder: Path, name: str) -> str:
 
 def tex_of(place: Path) -> str:
     """Write ``report.tex`` alone: the figures of a whole report take ten times as long."""
-    text = render(read_report(place))
+    text = render(read_content(place))
     (place / "report.tex").write_text(text)
     return text
 

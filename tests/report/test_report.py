@@ -13,7 +13,7 @@ import pytest
 
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.report import _FIGURE, html, write_report
-from unlearn_bench.report.provenance import read_report
+from unlearn_bench.report.content import read_content
 from unlearn_bench.results.records import Curve, Record
 
 SPLITS = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
@@ -61,7 +61,7 @@ def plain(path):
 def undrawn(place):
     """The page of a folder without its figures, which take longer than all else."""
     page = place / "report.html"
-    page.write_text(html.render(read_report(place), {}))
+    page.write_text(html.render(read_content(place), {}))
     return page
 
 

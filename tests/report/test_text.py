@@ -2,17 +2,19 @@ import pytest
 
 from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.table import sections
-from unlearn_bench.measure.metrics import metrics
 from unlearn_bench.report import summary
 from unlearn_bench.report.text import (
     failure_texts,
     format_value,
-    label,
     overview_table,
     plus_minus,
     share,
 )
+from unlearn_bench.results.facts import BUILT_IN_FACTS
+from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import table
+
+label = BUILT_IN_FACTS.label
 
 
 def test_numbers_carry_their_half_width_and_sign():
@@ -41,10 +43,10 @@ def test_share_of_retraining_reads_as_prose(ratio, text):
 
 
 def test_units_follow_the_metric():
-    assert format_value("forget_accuracy", Estimate(0.1234, 0.01, 3)) == "12.3 ± 1.0"
-    assert format_value("mia_loss_auc", Estimate(0.5, 0.0123, 3)) == "0.500 ± 0.012"
-    assert format_value("peak_bytes", Estimate(2.5e9, None, 1)) == "2,500 MB"
-    assert format_value("wall_seconds", Estimate(1.26, None, 1)) == "1.3 s"
+    assert format_value(BUILT_IN["forget_accuracy"], Estimate(0.1234, 0.01, 3)) == "12.3 ± 1.0"
+    assert format_value(BUILT_IN["mia_loss_auc"], Estimate(0.5, 0.0123, 3)) == "0.500 ± 0.012"
+    assert format_value(BUILT_IN["peak_bytes"], Estimate(2.5e9, None, 1)) == "2,500 MB"
+    assert format_value(BUILT_IN["wall_seconds"], Estimate(1.26, None, 1)) == "1.3 s"
 
 
 def test_unknown_metrics_keep_their_name():
@@ -83,7 +85,7 @@ def test_failures_of_one_reason_are_told_once(run):
 
 def test_every_metric_has_a_name_in_words():
     of_one_class = {"class_drop", "forget_predicted_as"}
-    unnamed = [name for name in metrics() if name not in of_one_class and label(name) == name]
+    unnamed = [name for name in BUILT_IN if name not in of_one_class and label(name) == name]
     assert unnamed == []
 
 

@@ -18,15 +18,13 @@ import pandas as pd
 
 from unlearn_bench.analysis.estimate import Estimate, estimate, paired_p_value
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, holm
+from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts
+from unlearn_bench.results.metrics import DISTANCE, MIA_AUC
 
+# What the distance is made of, and the first columns of every table, in this order.
 ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
-DISTANCE = "distance_to_retrain"
-TIME_RATIO = "time_ratio_to_retrain"
-MIA_AUC = "mia_loss_auc"
 ORIGINAL = "original"
 
-# Metrics with one number per class: shown by name, not as columns.
-BY_CLASS = ("class_drop", "forget_predicted_as")
 # Points of retain accuracy below retraining from which a method counts as having damaged it.
 DAMAGE_POINTS = 10.0
 _CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
@@ -107,7 +105,7 @@ class Section:
         seeds: Every seed that was run, ascending.
         values: Per method and seed (index) and column, distances included.
         errors: Standard errors over examples, likewise; NaN where a metric has none.
-        by_class: Means over seeds by metric of :data:`BY_CLASS`, method and class.
+        by_class: Means over seeds by metric, for those with a number per class.
         not_applicable: Columns that make no sense for this model or scenario.
         reference: Label of the retrained reference, None if none has finished.
         compared: The accuracies that enter the distance.
@@ -115,6 +113,7 @@ class Section:
         spread: Mean distance in points between retrainings of different seeds, if there are two.
         power: AUC(original) - AUC(retrain) of the loss attack: what it can detect here.
         unresolved: Method and column of what could not be measured, and why.
+        facts: What is known of its metrics and of who is a fake.
     """
 
     dataset: str
@@ -133,6 +132,7 @@ class Section:
     power: Estimate | None
     failures: tuple[Failure, ...]
     unresolved: Mapping[tuple[str, str], str]
+    facts: Facts
 
     @cached_property
     def _by_method(self) -> Mapping[str, pd.DataFrame]:
@@ -145,6 +145,11 @@ class Section:
         return seeds_of(self.values, method) if found is None else found
 
     @property
+    def fakes(self) -> tuple[str, ...]:
+        """Controls whose weights still hold what they hide, in the table's order."""
+        return tuple(row.method for row in self.table.rows if row.method in self.facts.fakes)
+
+    @property
     def ranking(self) -> tuple[Row, ...]:
         """Methods with a distance, nearest first."""
         return tuple(
@@ -152,8 +157,13 @@ class Section:
         )
 
 
-def sections(records: pd.DataFrame) -> tuple[Section, ...]:
-    """Split long records by dataset, model and scenario, in order of appearance."""
+def sections(records: pd.DataFrame, facts: Facts = BUILT_IN_FACTS) -> tuple[Section, ...]:
+    """Split long records by dataset, model and scenario, in order of appearance.
+
+    Args:
+        records: As in ``records.csv``.
+        facts: What ``suite.json`` says of metrics and methods; by default what is built in.
+    """
     records = records.astype({"seed": int, "value": float})
     for column in ("method", "dataset", "model", "scenario", "metric", "split", "error"):
         # Labels come from users' files: control characters are not legal in XML.
@@ -162,7 +172,7 @@ def sections(records: pd.DataFrame) -> tuple[Section, ...]:
     found = []
     for names, group in groups:
         dataset, model, scenario = map(str, names)
-        found.append(_section(dataset, model, scenario, group))
+        found.append(_section(dataset, model, scenario, group, facts))
     return tuple(found)
 
 
@@ -171,49 +181,23 @@ def seeds_of(values: pd.DataFrame, method: str) -> pd.DataFrame:
     return values[values.index.get_level_values("method") == method].droplevel("method")
 
 
-def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> Section:
+def _section(
+    dataset: str, model: str, scenario: str, records: pd.DataFrame, facts: Facts
+) -> Section:
     kinds = dict(zip(records["method"], records["kind"], strict=True))
     measured = records[(records["metric"] != "") & (records["status"] != "failed")]
-    one_per_class = measured["metric"].isin(BY_CLASS)
-    by_class = {
-        metric: measured[(measured["metric"] == metric) & (measured["split"] != "")].pivot_table(
-            index="method", columns="split", values="value", sort=False
-        )
-        for metric in BY_CLASS
-    }
-    measured = measured[~one_per_class]
+    by_class = {metric: _by_class(measured, metric) for metric in facts.by_class()}
+    measured = measured[~measured["metric"].isin(by_class)]
     measured = measured.assign(column=_columns(measured))
-    columns = list(dict.fromkeys(measured["column"]))
-    values = measured.pivot_table(index=["method", "seed"], columns="column", values="value")
-    values = values.reindex(columns=columns).astype(float)
-    # Half of a 95 % interval is 1.96 standard errors.
-    halves = (measured["high"].astype(float) - measured["low"].astype(float)) / (2 * 1.959964)
-    errors = measured.assign(error_of_value=halves).pivot_table(
-        index=["method", "seed"], columns="column", values="error_of_value"
-    )
-    errors = errors.reindex(index=values.index, columns=columns).astype(float)
-    not_applicable = measured[measured["status"] == "not_applicable"]["column"]
+    values, errors = _values(measured)
     finished = set(values.index.get_level_values("method"))
     reference = next(
         (name for name, kind in kinds.items() if kind == "reference" and name in finished), None
     )
-    compared: tuple[str, ...] = ()
-    gaps = pd.DataFrame(np.nan, index=values.index, columns=values.columns)
-    if reference is not None:
-        retrained = seeds_of(values, reference)
-        has_value = retrained.notna().any()
-        compared = tuple(name for name in ACCURACIES if has_value.get(name, False))
-        seed_of_row = values.index.get_level_values("seed")
-        gaps = values - retrained.reindex(seed_of_row).set_axis(values.index)
+    gaps, compared = _gaps(values, reference)
     if compared:
         values[DISTANCE] = 100 * gaps[list(compared)].abs().mean(axis=1, skipna=False)
-    failed = records[records["status"] == "failed"]
-    failures = tuple(
-        Failure(str(method), int(seed), str(error) or "no reason recorded")
-        for method, seed, error in zip(
-            failed["method"], failed["seed"], failed["error"], strict=True
-        )
-    )
+    failures = _failures(records[records["status"] == "failed"])
     table = _table(values, gaps, kinds, reference, failures)
     unresolved = measured[measured["status"] == "unresolved"]
     return Section(
@@ -225,7 +209,7 @@ def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> 
         values=values,
         errors=errors,
         by_class=by_class,
-        not_applicable=frozenset(not_applicable),
+        not_applicable=frozenset(measured[measured["status"] == "not_applicable"]["column"]),
         reference=reference,
         compared=compared,
         tied=_tied(table, values),
@@ -238,6 +222,46 @@ def _section(dataset: str, model: str, scenario: str, records: pd.DataFrame) -> 
                 unresolved["method"], unresolved["column"], unresolved["error"], strict=True
             )
         },
+        facts=facts,
+    )
+
+
+def _by_class(measured: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the means over seeds of a metric that has one number per class."""
+    own = measured[(measured["metric"] == metric) & (measured["split"] != "")]
+    return own.pivot_table(index="method", columns="split", values="value", sort=False)
+
+
+def _values(measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return values, and their standard errors over examples, per method and seed and column."""
+    columns = list(dict.fromkeys(measured["column"]))
+    values = measured.pivot_table(index=["method", "seed"], columns="column", values="value")
+    values = values.reindex(columns=columns).astype(float)
+    # Half of a 95 % interval is 1.96 standard errors.
+    halves = (measured["high"].astype(float) - measured["low"].astype(float)) / (2 * 1.959964)
+    errors = measured.assign(error_of_value=halves).pivot_table(
+        index=["method", "seed"], columns="column", values="error_of_value"
+    )
+    return values, errors.reindex(index=values.index, columns=columns).astype(float)
+
+
+def _gaps(values: pd.DataFrame, reference: str | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the gaps to retraining, and the accuracies that the distance is made of."""
+    if reference is None:
+        return pd.DataFrame(np.nan, index=values.index, columns=values.columns), ()
+    retrained = seeds_of(values, reference)
+    has_value = retrained.notna().any()
+    compared = tuple(name for name in ACCURACIES if has_value.get(name, False))
+    seed_of_row = values.index.get_level_values("seed")
+    return values - retrained.reindex(seed_of_row).set_axis(values.index), compared
+
+
+def _failures(failed: pd.DataFrame) -> tuple[Failure, ...]:
+    return tuple(
+        Failure(str(method), int(seed), str(error) or "no reason recorded")
+        for method, seed, error in zip(
+            failed["method"], failed["seed"], failed["error"], strict=True
+        )
     )
 
 

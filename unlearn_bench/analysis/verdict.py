@@ -1,7 +1,8 @@
 """One verdict per method: can it be told from retraining, by which metric, or what is missing?
 
-The primary metrics were chosen before any result was seen. With eight seeds or more each is
-held against D = max(floor, 2 s_G) with the spread s_G of retrainings of different seeds: all
+Which metrics are primary, and the difference that never matters, is declared with the metrics in
+``results/metrics.py``; they were chosen before any result was seen. With eight seeds or more each
+is held against D = max(floor, 2 s_G) with the spread s_G of retrainings of different seeds: all
 equivalent (TOST, 90 % interval inside +-D) gives INDISTINGUISHABLE, one beyond D
 (Holm-adjusted) DISTINGUISHABLE, anything else UNDECIDED. With fewer seeds the spread is too
 uncertain: metrics are flagged that lie outside the retrain band in every seed, on the same side,
@@ -34,39 +35,7 @@ from unlearn_bench.analysis.table import ORIGINAL, Section, seeds_of
 INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED = "INDISTINGUISHABLE", "DISTINGUISHABLE", "UNDECIDED"
 DESCRIPTIVE, NONE = "descriptive only", "no verdict"
 
-# Column to the difference that never matters. probe_leak is the gap of probe_recall.
-PRIMARY: Mapping[str, float] = {
-    "test_retain_accuracy": 0.005,
-    "test_forget_accuracy": 0.01,
-    "forget_accuracy": 0.01,
-    "mia_loss_auc": 0.02,
-    "probe_recall": 0.01,
-    "relearn_time_features": 1.0,
-    "bn_recovery (forget)": 0.01,
-}
-# Of these, what sees more than where the largest logit is: one at least must have power.
-INWARD = ("mia_loss_auc", "probe_recall", "relearn_time_features")
-# What a method must keep: the original has it as well, so that blindness to it is no lack.
-_UTILITY = ("test_retain_accuracy",)
 NO_POWER = "power: no metric that looks into the model tells even the original apart"
-# Judged for being fooled as well, without a say in the verdict.
-SECONDARY: Mapping[str, float] = {
-    "mia_entropy_auc": 0.02,
-    "mia_confidence_auc": 0.02,
-    "mia_features_auc": 0.02,
-    "mia_legacy_entropy_svc": 0.02,
-    "mia_legacy_salun_correctness": 0.02,
-    "mia_legacy_salun_confidence": 0.02,
-    "mia_legacy_salun_entropy": 0.02,
-    "mia_legacy_salun_m_entropy": 0.02,
-    "zrf": 0.01,
-    "relearn_time": 1.0,
-    "bn_recovery (test_forget)": 0.01,
-}
-_JUDGED = {**PRIMARY, **SECONDARY}
-# What is evidence; the legacy attacks are judged for being fooled, and never believed.
-_BELIEVED = {c: floor for c, floor in _JUDGED.items() if not c.startswith("mia_legacy")}
-FAKES = ("logit_mask", "uniform_on_forget")
 OTHER_RETRAIN = "retrain_other_seed"
 
 
@@ -89,6 +58,28 @@ class Verdict:
     apart: tuple[str, ...]
     missing: tuple[str, ...]
     seeds: int
+
+
+@lru_cache(maxsize=64)
+def primary(section: Section) -> dict[str, float]:
+    """Return the columns that decide the verdict, measured or not, with their floors."""
+    return section.facts.judged(_columns(section), "primary")
+
+
+@lru_cache(maxsize=64)
+def _secondary(section: Section) -> dict[str, float]:
+    """Return the columns that are judged for being fooled as well, without a say."""
+    return section.facts.judged(_columns(section), "secondary", "legacy")
+
+
+def _believed(section: Section) -> dict[str, float]:
+    """Return what is evidence: the legacy attacks are judged, and never believed."""
+    secondary = section.facts.judged(_columns(section), "secondary")
+    return primary(section) | secondary
+
+
+def _columns(section: Section) -> tuple[str, ...]:
+    return (*section.table.columns, *section.not_applicable)
 
 
 def differences(section: Section, method: str, column: str) -> list[float]:
@@ -141,8 +132,9 @@ def powerless(section: Section) -> tuple[str, ...]:
     """Name the metrics that do not even tell the original from retraining here, as they should."""
     return tuple(
         column
-        for column, floor in _BELIEVED.items()
-        if column not in _UTILITY
+        for column, floor in _believed(section).items()
+        # The original has what a method must keep as well: blindness to it is no lack.
+        if not section.facts.of(column).utility
         and differences(section, ORIGINAL, column)
         and not is_apart(section, ORIGINAL, column, floor)
     )
@@ -152,12 +144,12 @@ def powerless(section: Section) -> tuple[str, ...]:
 def fooled(section: Section) -> dict[str, tuple[str, ...]]:
     """Name the metrics that tell the original from retraining but not a fake, and the fakes."""
     found = {}
-    for column, floor in _JUDGED.items():
+    for column, floor in (primary(section) | _secondary(section)).items():
         if not is_apart(section, ORIGINAL, column, floor):
             continue
         fakes = tuple(
             fake
-            for fake in FAKES
+            for fake in section.fakes
             if differences(section, fake, column) and not is_apart(section, fake, column, floor)
         )
         if fakes:
@@ -170,14 +162,16 @@ def passing_fakes(section: Section) -> tuple[str, ...]:
     return tuple(
         v.method
         for v in verdicts(section)
-        if v.method in FAKES and v.verdict != NONE and not v.apart
+        if v.method in section.fakes and v.verdict != NONE and not v.apart
     )
 
 
 def exposing(section: Section, fake: str) -> tuple[str, ...]:
     """Name the metrics that tell a fake from retraining."""
     return tuple(
-        column for column, floor in _BELIEVED.items() if is_apart(section, fake, column, floor)
+        column
+        for column, floor in _believed(section).items()
+        if is_apart(section, fake, column, floor)
     )
 
 
@@ -192,16 +186,16 @@ def verdicts(section: Section) -> tuple[Verdict, ...]:
 
 
 def _verdict(section: Section, method: str, kind: str) -> Verdict:
-    applicable = {c: floor for c, floor in PRIMARY.items() if c not in section.not_applicable}
+    applicable = {
+        c: floor for c, floor in primary(section).items() if c not in section.not_applicable
+    }
     measured = {c: floor for c, floor in applicable.items() if differences(section, method, c)}
-    unmeasured = [c for c in applicable if c not in measured]
     n = min((len(differences(section, method, column)) for column in measured), default=0)
     if n == 0:
         return Verdict(method, kind, NONE, (), ("a finished retraining",), 0)
     if n == 1:
         return Verdict(method, kind, NONE, (), ("a second seed",), 1)
-    # A metric that was not measured for the method, or that nothing shows to work, is no evidence.
-    powerful = any(c in measured and is_apart(section, ORIGINAL, c, PRIMARY[c]) for c in INWARD)
+    powerful = _has_power(section, measured)
     if n < SEEDS_FOR_INFERENCE:
         apart = tuple(c for c, floor in measured.items() if is_apart(section, method, c, floor))
         more = SEEDS_FOR_INFERENCE - n
@@ -216,13 +210,45 @@ def _verdict(section: Section, method: str, kind: str) -> Verdict:
     apart = distinguishing(gaps)
     if apart:
         return Verdict(method, kind, DISTINGUISHABLE, apart, (), n)
-    missing = [f"{column} was not measured" for column in unmeasured]
+    missing = [f"{column} was not measured" for column in applicable if column not in measured]
     missing += [
         f"{column} is not settled by {n} seeds" for column, g in gaps.items() if not g.equivalent
     ]
     if not powerful:
         missing.append(NO_POWER)
     return Verdict(method, kind, UNDECIDED if missing else INDISTINGUISHABLE, (), tuple(missing), n)
+
+
+def _has_power(section: Section, measured: Mapping[str, float]) -> bool:
+    """Whether a metric that sees more than where the largest logit is tells the original apart.
+
+    One that was not measured for the method, or that nothing shows to work, is no evidence.
+    """
+    return any(
+        section.facts.of(column).inward and is_apart(section, ORIGINAL, column, floor)
+        for column, floor in measured.items()
+    )
+
+
+def distinguished(section: Section) -> frozenset[str]:
+    """Name the methods that the verdict sets apart from the others: those set in bold.
+
+    From eight seeds on: INDISTINGUISHABLE ones. With fewer: those that no primary metric tells
+    from retraining in every seed. Nobody where there is no verdict at all, or where every method
+    is told apart: the smallest number of a table is then no reason to recommend its method. Who
+    damaged the model is not among them either: too few seeds may hide even that. And nobody where
+    no metric that looks into the model has power, or where a fake would be among them.
+    """
+    damaged = {row.method for row in section.table.rows if row.damage is not None}
+    earned = [
+        v
+        for v in verdicts(section)
+        if v.verdict == INDISTINGUISHABLE
+        or (v.verdict == DESCRIPTIVE and not v.apart and NO_POWER not in v.missing)
+    ]
+    if any(v.method in section.fakes for v in earned):
+        return frozenset()
+    return frozenset(v.method for v in earned if v.kind == "method") - damaged
 
 
 def as_csv(sections: tuple[Section, ...]) -> str:

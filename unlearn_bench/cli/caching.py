@@ -2,17 +2,13 @@
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from unlearn_bench.cli.app import app, new_console
-
-if TYPE_CHECKING:
-    pass
-
 
 cache_app = typer.Typer(
     help="Look into the store of trained models, and tidy it up.", no_args_is_help=True

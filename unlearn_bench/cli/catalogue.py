@@ -7,11 +7,23 @@ from unlearn_bench.core.errors import ConfigError, UnknownNameError, suggestion,
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS, Access
 from unlearn_bench.plugins.method import Kind, Method, Scope
+from unlearn_bench.plugins.metric import Direction, MetricInfo, Role
 
 FORGOTTEN: dict[Scope, str] = {
     "class": "one class",
     "classes": "several classes",
     "random": "any examples",
+}
+BETTER: dict[Direction, str] = {
+    "retrain": "as retraining has it",
+    "less": "less",
+    "none": "neither more nor less",
+}
+IN_THE_VERDICT: dict[Role, str] = {
+    "primary": "primary: it decides",
+    "secondary": "no say; judged for being fooled and for its power",
+    "legacy": "no say; in an appendix, judged for being fooled",
+    "": "no say",
 }
 
 
@@ -46,9 +58,9 @@ def _datasets() -> Listing:
 
 
 def _metrics() -> Listing:
-    from unlearn_bench.measure import metrics
+    from unlearn_bench.results.facts import known_metrics
 
-    rows = [(m.name, m.ideal, m.cost, m.definition) for m in metrics.metrics().values()]
+    rows = [(m.name, m.ideal, m.cost, m.definition) for m in known_metrics().values()]
     return Listing(("name", "ideal", "cost", "definition"), rows)
 
 
@@ -126,19 +138,26 @@ def describe(name: str) -> list[tuple[str, str | Listing]]:
     methods = registry.methods()
     if name in methods:
         return _method(methods[name])
-    from unlearn_bench.measure import metrics
+    from unlearn_bench.results.facts import known_metrics
 
-    known = metrics.metrics()
+    known = known_metrics()
     if name in known:
-        metric = known[name]
-        return [
-            ("metric", metric.name),
-            ("definition", metric.definition),
-            ("ideal", metric.ideal),
-            ("cost", metric.cost),
-            ("source", metric.source or "this project"),
-        ]
+        return _metric(known[name])
     raise unknown_name("method or metric", name, [*methods, *known], "unlearn-bench list methods")
+
+
+def _metric(info: MetricInfo) -> list[tuple[str, str | Listing]]:
+    facts: list[tuple[str, str | Listing]] = [
+        ("metric", info.name),
+        ("in tables", info.label or info.name),
+        ("definition", info.definition),
+        ("ideal", info.ideal),
+        ("better", BETTER[info.direction]),
+        ("in the verdict", IN_THE_VERDICT[info.role]),
+    ]
+    if info.role:
+        facts.append(("never matters", f"a difference to retraining up to {info.floor:g}"))
+    return [*facts, ("cost", info.cost), ("source", info.source or "this project")]
 
 
 def _method(entry: Method) -> list[tuple[str, str | Listing]]:

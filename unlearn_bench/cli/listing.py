@@ -1,6 +1,6 @@
 """Commands ``list``, ``show``, ``check`` and ``fisher``: what there is, and whether it behaves."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -9,9 +9,6 @@ from rich.text import Text
 
 from unlearn_bench.cli.app import Plugins, app, new_console
 from unlearn_bench.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command("list")

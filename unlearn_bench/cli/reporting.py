@@ -55,11 +55,13 @@ def report(
         _compare(folder, other, fail_if_worse, allow_missing, out)
         return
     from unlearn_bench.report import summary, write_report
+    from unlearn_bench.report.content import read_content
 
-    page = write_report(folder)
+    content = read_content(folder)
+    page = write_report(folder, content)
     console = new_console()
     if not show:
-        for table in summary(folder):
+        for table in summary(folder, content):
             print_table(console, table)
         console.print(f"report: {page}", markup=False, soft_wrap=True)
     if bundle:

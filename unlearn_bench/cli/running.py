@@ -151,7 +151,8 @@ def run(
         from unlearn_bench.execution.scheduler import execute
         from unlearn_bench.plugins import registry
         from unlearn_bench.report import summary, write_report
-        from unlearn_bench.results.records import is_made_from, mark_made_from
+        from unlearn_bench.report.content import read_content
+        from unlearn_bench.report.freshness import is_fresh
         from unlearn_bench.store.layout import default_home
         from unlearn_bench.store.store import Store
         from unlearn_bench.suite import config
@@ -224,10 +225,10 @@ def run(
         with first_in_good_order(progress.notice):
             results = execute(plan, runner, folder, progress, command=command, workers=team)
     page = folder / "report.html"
-    if not is_made_from(page, folder / "records.csv"):
-        write_report(folder)
-        mark_made_from(page, folder / "records.csv")
-    for table in summary(folder):
+    content = read_content(folder)
+    if not is_fresh(folder):
+        write_report(folder, content)
+    for table in summary(folder, content):
         print_table(console, table)
     console.print(f"report: {page}", markup=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]

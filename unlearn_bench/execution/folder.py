@@ -15,6 +15,7 @@ from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.metric import stored_metrics
 from unlearn_bench.results.records import FORMAT, RunResult, read_suite
 from unlearn_bench.suite.config import Plan
 
@@ -115,6 +116,7 @@ def claim(
         ],
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
+        "metrics": stored_metrics(),
         "command": command,
         "environment": dict(runner.environment)
         | ({"threads": plan.suite.threads} if plan.suite.threads else {}),
@@ -146,6 +148,7 @@ def _facts(method: str) -> dict[str, Any]:
         "family": entry.family,
         "year": entry.year,
         "source": entry.source,
+        "fake": entry.fake,
     }
 
 

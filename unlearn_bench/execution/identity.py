@@ -5,6 +5,7 @@ from typing import Any
 
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.metric import metrics_key
 from unlearn_bench.results.records import EVALUATION
 from unlearn_bench.store.store import SCHEMA
 from unlearn_bench.suite.spec import RunSpec
@@ -35,7 +36,7 @@ class Identities:
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result."""
-        version = {"schema": SCHEMA, "evaluation": EVALUATION}
+        version = {"schema": SCHEMA, "evaluation": EVALUATION} | metrics_key()
         return content_key(self.unlearned(spec) | spec.evaluation_identity() | version)
 
     def original_key(self, spec: RunSpec) -> str:

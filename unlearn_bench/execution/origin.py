@@ -18,6 +18,7 @@ from unlearn_bench.core.files import write_atomically
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.metric import plugin_metric_files
 from unlearn_bench.suite.config import Plan, methods_in_force
 from unlearn_bench.suite.spec import OriginalFile
 
@@ -78,8 +79,9 @@ def keep_sources(plan: Plan, out: Path) -> None:
 
 
 def plugin_files(plan: Plan) -> dict[str, Path]:
-    """Return the files of ``--plugin`` whose methods run, by a name of their own."""
-    files = sorted({m.file for m in methods_in_force(plan).values() if m.is_plugin})
+    """Return the files of ``--plugin`` whose methods run or metrics measure, by their own names."""
+    methods = {m.file for m in methods_in_force(plan).values() if m.is_plugin}
+    files = sorted(methods.union(plugin_metric_files()))
     named: dict[str, Path] = {}
     for file in files:
         name = file.name if file.name not in named else f"{file.stem}-{file_hash(file)[:8]}.py"

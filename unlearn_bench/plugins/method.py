@@ -17,10 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from unlearn_bench.core.errors import ParameterError, PluginError, suggestion
 from unlearn_bench.core.keys import content_key, file_hash
+from unlearn_bench.plugins import PLUGIN_MODULE
 from unlearn_bench.plugins.access import Access
 
-# How modules of ``--plugin`` files are named.
-PLUGIN_MODULE = "unlearn_bench_plugin_"
 # "given" is the stand-in for models that come unlearned: listed nowhere, run for a file only.
 Kind = Literal["method", "reference", "control", "given"]
 GIVEN = "unlearned"
@@ -98,6 +97,8 @@ class Method:
         year: Of the publication.
         forgets: Kinds of scenarios it is made for; it is left out of the others.
         check: What `unlearn-bench check` needs to know.
+        fake: Of a control whose weights still hold what it hides: what does not tell it from
+            retraining is fooled, and says so in the report.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Method:
     year: int | None = None
     forgets: tuple[Scope, ...] = SCOPES
     check: Check = NO_CHECK
+    fake: bool = False
 
     @property
     def place(self) -> str:
@@ -219,10 +221,16 @@ def checked(method: Method) -> Method:
             f"method {method.name!r}: outputs= hides what the weights still hold, which is no "
             'unlearning; change the weights, or declare kind="control"'
         )
+    if method.fake and method.kind != "control":
+        raise PluginError(
+            f"method {method.name!r}: fake=True says that nothing is forgotten, which no method "
+            'may claim to be unlearning; declare kind="control"'
+        )
     _check_scopes(method.name, method.forgets)
     _check_defaults(method)
     quick = _allowed(method, "quick", method.check.quick)
-    method = replace(method, check=replace(method.check, quick=quick))
+    fake = method.fake or method.outputs is not None
+    method = replace(method, fake=fake, check=replace(method.check, quick=quick))
     _check_probes(method)
     return method
 

@@ -1,4 +1,7 @@
-"""Names to methods: registration by decorator, discovery by entry point and by file."""
+"""Names to methods: registration by decorator, discovery by entry point and by file.
+
+A plug-in file may register metrics as well, or only them: see ``plugins/metric.py``.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -11,10 +14,10 @@ from typing import Any
 
 from unlearn_bench.core.errors import PluginError, unknown_name
 from unlearn_bench.core.keys import content_key
+from unlearn_bench.plugins import PLUGIN_MODULE
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import (
     NO_CHECK,
-    PLUGIN_MODULE,
     SCOPES,
     Check,
     Kind,
@@ -24,6 +27,7 @@ from unlearn_bench.plugins.method import (
     checked,
     first_line,
 )
+from unlearn_bench.plugins.metric import plugin_metric_files
 
 ENTRY_POINTS = "unlearn_bench.methods"
 
@@ -59,6 +63,7 @@ def method(
     year: int | None = None,
     forgets: tuple[Scope, ...] = SCOPES,
     check: Check = NO_CHECK,
+    fake: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the unlearning method ``name``.
 
@@ -76,6 +81,9 @@ def method(
         forgets: Of ``class``, ``classes`` and ``random`` what it is made for; in other scenarios
             it is left out, and the report says so.
         check: What only `unlearn-bench check` needs, see :class:`Check`.
+        fake: For controls only: whether the weights still hold what is hidden, as with
+            ``outputs``, which says so by itself. A metric that does not tell a fake from
+            retraining is marked as fooled.
 
     Raises:
         PluginError: If the name, the access or the signature cannot be used, or a default is
@@ -98,6 +106,7 @@ def method(
                     year,
                     tuple(forgets),
                     check,
+                    fake,
                 )
             )
         except PluginError as error:
@@ -145,7 +154,9 @@ def _load_entry_points() -> None:
 
 
 def load_plugin(path: Path) -> list[str]:
-    """Run the plug-in file ``path`` and return the names that it registered.
+    """Run the plug-in file ``path`` and return the names of the methods that it registered.
+
+    There are none where it registers metrics only.
 
     Raises:
         PluginError: If it cannot be read, has a syntax error, raises, or registers nothing.
@@ -162,8 +173,10 @@ def load_plugin(path: Path) -> list[str]:
     sys.modules[name] = module  # before running: dataclasses and type hints look it up
     try:
         spec.loader.exec_module(module)
-    except PluginError:
-        raise
+    except PluginError as error:
+        if str(error).startswith(f"{path}:"):
+            raise
+        raise PluginError(f"{path}:{_line_in(error, path)}: {error}") from error
     except SyntaxError as error:
         place = f"{error.filename or path}:{error.lineno or 1}"
         raise PluginError(f"{place}: {error.msg}") from error
@@ -172,10 +185,11 @@ def load_plugin(path: Path) -> list[str]:
             f"{path}:{_line_in(error, path)}: {type(error).__name__}: {error}{_advice(error, path)}"
         ) from error
     added = [name for name, known in _METHODS.items() if known.file == path]
-    if not added:
+    if not added and path not in plugin_metric_files():
         raise PluginError(
-            f"{path} registers no method; decorate a function with "
-            '@method("name", access=Access.FORGET) from unlearn_bench.api'
+            f"{path} registers no method and no metric; decorate a function with "
+            '@method("name", access=Access.FORGET) or @measures(MetricInfo(...)) from '
+            "unlearn_bench.api"
         )
     return added
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unlearn_bench.report.content import Content
     from unlearn_bench.report.text import TextTable
 
 # A figure's file: where several settings are shown, with the number and name of its own.
@@ -23,7 +24,7 @@ _FIGURE = re.compile(
 __all__ = ["summary", "write_report"]
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, content: Content | None = None) -> Path:
     """Write ``report.html``, ``.md`` and ``.tex``, tables and ``figures/`` into a folder.
 
     The tables are ``verdicts.csv``, ``weights.csv`` with the hashes of all weights and, beside
@@ -34,6 +35,7 @@ def write_report(folder: Path) -> Path:
 
     Args:
         folder: A results folder as ``unlearn-bench run`` wrote it.
+        content: What is to be said of it, if it was read already.
 
     Returns:
         The path of ``report.html``.
@@ -44,32 +46,30 @@ def write_report(folder: Path) -> Path:
     from unlearn_bench.analysis.verdict import as_csv
     from unlearn_bench.core.files import write_atomically
     from unlearn_bench.report import figures, html, latex, markdown
-    from unlearn_bench.report.provenance import WEIGHTS, read_report, weights_csv
+    from unlearn_bench.report.content import read_content
+    from unlearn_bench.report.freshness import page_key
+    from unlearn_bench.report.provenance import WEIGHTS, weights_csv
     from unlearn_bench.results.records import as_parquet
 
-    report = read_report(folder)
+    # Before anything is read: what changes meanwhile makes the page stale.
+    key = page_key(folder)
+    content = content or read_content(folder)
+    report = content.report
     drawn = figures.draw(report.sections, report.curves)
-    for section_figures in drawn.values():
-        for figure in section_figures:
-            write_atomically(folder / figure.path, figure.svg)
-            write_atomically(folder / figure.pdf_path, figure.pdf)
-    _remove_stale(
-        folder / "figures",
-        {
-            path
-            for of_section in drawn.values()
-            for figure in of_section
-            for path in (figure.path, figure.pdf_path)
-        },
-    )
+    written: dict[str, str | bytes] = {}
+    for figure in (figure for of_section in drawn.values() for figure in of_section):
+        written |= {figure.path: figure.svg, figure.pdf_path: figure.pdf}
+    for path, image in written.items():
+        write_atomically(folder / path, image)
+    _remove_stale(folder / "figures", set(written))
     write_atomically(folder / "verdicts.csv", as_csv(report.sections))
     if report.runs:
         write_atomically(folder / WEIGHTS, weights_csv(report.runs))
     write_atomically(folder / "records.parquet", as_parquet(report.records))
-    write_atomically(folder / "report.md", markdown.render(report, drawn))
-    write_atomically(folder / "report.tex", latex.render(report))
+    write_atomically(folder / "report.md", markdown.render(content, drawn))
+    write_atomically(folder / "report.tex", latex.render(content))
     page = folder / "report.html"
-    write_atomically(page, html.render(report, drawn))
+    write_atomically(page, html.render(content, drawn, key))
     return page
 
 
@@ -87,19 +87,16 @@ def _remove_stale(place: Path, written: set[str]) -> None:
                 path.unlink()
 
 
-def summary(folder: Path) -> tuple[TextTable, ...]:
+def summary(folder: Path, content: Content | None = None) -> tuple[TextTable, ...]:
     """Return one plain table per section, and what is missing, for the terminal.
+
+    Args:
+        folder: A results folder.
+        content: What is to be said of it, if it was read already.
 
     Raises:
         OutputError: If the folder holds no results.
     """
-    from unlearn_bench.report.findings import headline, overview_headline, run_gaps
-    from unlearn_bench.report.provenance import read_report
-    from unlearn_bench.report.text import TextTable, brief_table
+    from unlearn_bench.report.content import read_content, terminal
 
-    report = read_report(folder)
-    tables = [brief_table(section, headline(section)) for section in report.sections]
-    if not tables:
-        tables.append(TextTable("", overview_headline(()), (), ()))
-    gaps = run_gaps(report.provenance)
-    return (*tables, *([TextTable("", "", (), (), notes=gaps)] if gaps else ()))
+    return terminal(content or read_content(folder))

@@ -30,6 +30,7 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors, write_atomically
 from unlearn_bench.report.provenance import WEIGHTS, made, weights_csv
 from unlearn_bench.results import curves
+from unlearn_bench.results.facts import facts_of
 from unlearn_bench.results.records import RunResult, as_csv, read_records, read_run, read_suite
 
 MANIFEST = "MANIFEST.sha256"
@@ -302,7 +303,9 @@ def _other_differences(
 ) -> list[str]:
     """Compare the tables that the runs give beside ``records.csv``, as far as they are there."""
     records = read_records(place)
-    problems = _differences("verdicts.csv", files, verdicts_csv(sections(records)))
+    problems = _differences(
+        "verdicts.csv", files, verdicts_csv(sections(records, facts_of(read_suite(place))))
+    )
     (place / WEIGHTS).unlink(missing_ok=True)  # it would stand in for what the runs do not say
     problems += _differences(WEIGHTS, files, weights_csv(made(place, records)))
     problems += _parquet_differences(place / "records.parquet", records, "records.csv")

@@ -22,64 +22,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from unlearn_bench.analysis.estimate import Estimate, Sample, estimate, paired, welch
-from unlearn_bench.analysis.statistics import LEVEL, holm
-from unlearn_bench.analysis.table import DISTANCE, Section, seeds_of
+from unlearn_bench.analysis.estimate import Estimate
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import (
     DISTINGUISHABLE,
     INDISTINGUISHABLE,
-    PRIMARY,
     UNDECIDED,
     verdicts,
 )
 from unlearn_bench.report.changes import Change, Folder, changes
+from unlearn_bench.report.differences import (
+    BEYOND,
+    FEWEST,
+    SAME,
+    TIME,
+    UNTOLD,
+    Difference,
+    as_csv,
+    compared,
+    setting,
+)
+from unlearn_bench.report.differences import differences as differences_of
 from unlearn_bench.report.provenance import Report, read_report
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
     format_gap,
     format_value,
-    label,
     section_title,
 )
+from unlearn_bench.results.metrics import DISTANCE
 from unlearn_bench.results.records import read_suite
 
-TIME = "wall_seconds"
-COLUMNS = (DISTANCE, *PRIMARY, TIME)
 # Points and ratio below which no growth counts as worse, however sure it is.
 WORSE_POINTS, WORSE_RATIO = 1.0, 1.5
-SAME, WITHIN, BEYOND, UNTOLD = "same", "within noise", "beyond noise", "cannot be told"
-# Seeds below which their spread is no measure of noise.
-FEWEST = 3
-# Steps are whole: a number of them is not known better than by half of one.
-_STEP_ERROR = 0.5
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of one method in both folders.
-
-    Attributes:
-        setting: Dataset, model and scenario.
-        change: B - A with its 95 % interval, which is not adjusted.
-        shared: Number of seeds that the pairs come from; 0 where Welch's test was used.
-        p_value: Adjusted by Holm's rule over the method's metrics; None where untold.
-        state: :data:`SAME`, :data:`WITHIN`, :data:`BEYOND` or :data:`UNTOLD`.
-    """
-
-    setting: tuple[str, str, str]
-    method: str
-    kind: str
-    column: str
-    first: Estimate
-    second: Estimate
-    change: Estimate
-    shared: int
-    p_value: float | None
-    state: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +98,7 @@ def compare(first: Path, second: Path, *, allow_missing: bool = False) -> Compar
     )
     changed = changes(*folders)
     pairs = _pairs(a, b)
-    differences = tuple(d for one, other in pairs for d in _differences(one, other))
+    differences = tuple(d for one, other in pairs for d in differences_of(one, other))
     fallen, turned = _verdicts(pairs)
     worse = (
         *_worse_numbers(differences, same_hardware),
@@ -151,141 +127,14 @@ def write_comparison(found: Comparison, folder: Path) -> Path:
         blocks += [escape(table.finding)] if table.finding else []
         blocks += [render_table(table)] if table.rows else []
     blocks += ["## Worse", "\n".join(f"- {escape(reason)}" for reason in found.worse) or "Nothing."]
-    write_atomically(folder / "compare.csv", _csv(found.differences))
+    write_atomically(folder / "compare.csv", as_csv(found.differences))
     write_atomically(folder / "compare.md", "\n\n".join(blocks) + "\n")
     return folder / "compare.md"
 
 
-def _csv(differences: Sequence[Difference]) -> str:
-    columns = [
-        "dataset",
-        "model",
-        "scenario",
-        "method",
-        "kind",
-        "metric",
-        "first",
-        "second",
-        "change",
-        "change_low",
-        "change_high",
-        "n_first",
-        "n_second",
-        "shared_seeds",
-        "p_value",
-        "state",
-    ]
-    rows = [
-        [
-            *d.setting,
-            d.method,
-            d.kind,
-            d.column,
-            d.first.mean,
-            d.second.mean,
-            d.change.mean,
-            d.change.low,
-            d.change.high,
-            d.first.n,
-            d.second.n,
-            d.shared,
-            d.p_value,
-            d.state,
-        ]
-        for d in differences
-    ]
-    return pd.DataFrame(rows, columns=columns).to_csv(index=False)
-
-
-def _setting(section: Section) -> tuple[str, str, str]:
-    return section.dataset, section.model, section.scenario
-
-
 def _pairs(a: Report, b: Report) -> list[tuple[Section, Section]]:
-    others = {_setting(section): section for section in b.sections}
-    return [(s, others[_setting(s)]) for s in a.sections if _setting(s) in others]
-
-
-def _differences(a: Section, b: Section) -> Iterator[Difference]:
-    for row in a.table.rows:
-        found = []
-        left, right = seeds_of(a.values, row.method), seeds_of(b.values, row.method)
-        errors = _errors(a, row.method), _errors(b, row.method)
-        for column in COLUMNS:
-            if column in left and column in right:
-                one, other = left[column].dropna(), right[column].dropna()
-                both = one.index.intersection(other.index)
-                if len(both) > 1:
-                    # Paired: a seed that one folder lacks would shift the means shown beside it.
-                    one, other = one[both], other[both]
-                if len(one) and len(other):
-                    of_each = (_error_of(column, each) for each in errors)
-                    found.append((column, one, other, *_change(one, other, *of_each)))
-        told = [p for *_, p in found if p is not None]
-        adjusted = iter(holm(told))
-        for column, one, other, change, shared, p in found:
-            p_value = next(adjusted) if p is not None else None
-            first, second = estimate(one), estimate(other)
-            assert first and second
-            yield Difference(
-                _setting(a),
-                row.method,
-                row.kind,
-                column,
-                first,
-                second,
-                change,
-                shared,
-                p_value,
-                SAME
-                if one.equals(other)
-                else UNTOLD
-                if p_value is None
-                else BEYOND
-                if p_value < LEVEL
-                else WITHIN,
-            )
-
-
-def _errors(section: Section, method: str) -> pd.DataFrame:
-    """Return standard errors over examples by seed and column, of the distance as well."""
-    own = seeds_of(section.errors, method)
-    if section.reference is None:
-        return own
-    # The distance is the mean of gaps to retraining, each as uncertain as both of its ends.
-    retrained = seeds_of(section.errors, section.reference).reindex(own.index)
-    names = list(section.compared)
-    squares = (own[names] ** 2).fillna(0.0) + (retrained[names] ** 2).fillna(0.0)
-    return own.assign(**{DISTANCE: 100 * np.sqrt(squares.sum(axis=1)) / len(names)})
-
-
-def _error_of(column: str, errors: pd.DataFrame) -> "pd.Series[float]":
-    if column.startswith("relearn_time"):
-        return pd.Series(_STEP_ERROR, index=errors.index)
-    return errors[column].fillna(0.0)
-
-
-def _change(
-    one: "pd.Series[float]",
-    other: "pd.Series[float]",
-    errors_one: "pd.Series[float]",
-    errors_other: "pd.Series[float]",
-) -> tuple[Estimate, int, float | None]:
-    """Return B - A, the seeds it is paired by, and the p-value of "there is no difference"."""
-    e_one, e_other = (
-        errors.reindex(values.index).fillna(0.0)
-        for errors, values in ((errors_one, one), (errors_other, other))
-    )
-    pairs = (other - one).dropna()
-    if len(pairs) > 1:
-        both = np.hypot(e_one[pairs.index], e_other[pairs.index])
-        change, p_value = paired(Sample(list(pairs), list(both)))
-        return change, len(pairs), p_value if len(pairs) >= FEWEST else None
-    if min(len(one), len(other)) > 1:
-        change, p_value = welch(Sample(list(one), list(e_one)), Sample(list(other), list(e_other)))
-        return change, 0, p_value if min(len(one), len(other)) >= FEWEST else None
-    change = Estimate(float(pairs.mean() if len(pairs) else other.mean() - one.mean()), None, 1)
-    return change, len(pairs), None
+    others = {setting(section): section for section in b.sections}
+    return [(s, others[setting(s)]) for s in a.sections if setting(s) in others]
 
 
 def _worse_numbers(differences: Sequence[Difference], same_hardware: bool) -> Iterator[str]:
@@ -293,7 +142,7 @@ def _worse_numbers(differences: Sequence[Difference], same_hardware: bool) -> It
         if d.state != BEYOND or d.change.mean <= 0:
             continue
         where = f"{d.method} ({' · '.join(d.setting)})"
-        values = f"{format_value(d.column, d.first)} to {format_value(d.column, d.second)}"
+        values = f"{format_value(d.metric, d.first)} to {format_value(d.metric, d.second)}"
         if d.column == DISTANCE and d.kind == "method" and d.change.mean > WORSE_POINTS:
             yield f"{where}: distance to retraining grew from {values} points"
         slower = d.second.mean > WORSE_RATIO * d.first.mean
@@ -313,7 +162,7 @@ def _verdicts(pairs: Sequence[tuple[Section, Section]]) -> tuple[list[str], tupl
                 continue
             words = [
                 verdict.verdict
-                + (f" by {', '.join(map(label, verdict.apart))}" if verdict.apart else "")
+                + (f" by {', '.join(map(a.facts.label, verdict.apart))}" if verdict.apart else "")
                 for verdict in (v, w)
             ]
             sentence = f"{v.method} ({section_title(a)}): verdict from {words[0]} to {words[1]}"
@@ -344,9 +193,9 @@ def _incomplete(a: Report, b: Report, differences: Sequence[Difference]) -> Iter
 
 def _absent(a: Report, b: Report) -> Iterator[str]:
     """Name what has a result in A and neither a result nor a failure in B."""
-    others = {_setting(section): section for section in b.sections}
+    others = {setting(section): section for section in b.sections}
     for one in a.sections:
-        where, other = section_title(one), others.get(_setting(one))
+        where, other = section_title(one), others.get(setting(one))
         if other is None:
             yield f"{where}: the setting has no result in B"
             continue
@@ -363,7 +212,7 @@ def _absent(a: Report, b: Report) -> Iterator[str]:
             if lost:
                 names = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
                 yield f"{row.method} ({where}): no result in B of {names}"
-        for column in COLUMNS:
+        for column in compared(one):
             without = [
                 method
                 for method in shared
@@ -374,7 +223,7 @@ def _absent(a: Report, b: Report) -> Iterator[str]:
             if without:
                 every = all((m, column) not in other.table.cells for m in after)
                 of = "" if every else f" of {', '.join(without)}"
-                yield f"{where}: {label(column)}{of} is absent from B"
+                yield f"{where}: {one.facts.label(column)}{of} is absent from B"
 
 
 def _tables(
@@ -390,7 +239,7 @@ def _tables(
     finding = "" if rows else "Nothing changed in the protocol."
     tables.append(TextTable("What changed", finding, ("", "A", "B"), rows, words=True))
     for a, _ in pairs:
-        of_setting = [d for d in differences if d.setting == _setting(a)]
+        of_setting = [d for d in differences if d.setting == setting(a)]
         tables.append(_side_by_side(section_title(a), of_setting, same_hardware))
     if turned:
         lines = tuple((text,) for text in turned)
@@ -439,17 +288,19 @@ def _both(d: Difference | None) -> tuple[str, str]:
     if d is None:
         return NONE, NONE
     one, other = (Estimate(e.mean, None, e.n) for e in (d.first, d.second))
-    return format_value(d.column, one), format_value(d.column, other)
+    return format_value(d.metric, one), format_value(d.metric, other)
 
 
 def _gap(d: Difference | None) -> str:
-    return NONE if d is None else format_gap(d.column, d.change) if d.state != SAME else "same"
+    return NONE if d is None else format_gap(d.metric, d.change) if d.state != SAME else "same"
 
 
 def _states(found: Sequence[Difference]) -> str:
     """Say which metrics moved beyond noise; of single seeds, that it cannot be told."""
     beyond = [
-        f"{label(d.column)} {format_gap(d.column, d.change)}" for d in found if d.state == BEYOND
+        f"{d.metric.named(d.column)} {format_gap(d.metric, d.change)}"
+        for d in found
+        if d.state == BEYOND
     ]
     if beyond:
         return "; ".join(beyond)

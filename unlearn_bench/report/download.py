@@ -5,14 +5,13 @@ import io
 from collections.abc import Iterator, Sequence
 
 from unlearn_bench.analysis.estimate import Estimate
-from unlearn_bench.analysis.table import ACCURACIES, MIA_AUC, Row, Section
+from unlearn_bench.analysis.table import Row, Section
 from unlearn_bench.analysis.verdict import verdicts
+from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.report.glance import verdict_text
 from unlearn_bench.report.provenance import Report
-from unlearn_bench.report.text import heading, in_unit, label
-
-# Columns whose gap to retraining the page shows; a distance or a ratio is one itself.
-_WITH_GAP = (*ACCURACIES, MIA_AUC)
+from unlearn_bench.report.text import in_unit
+from unlearn_bench.results.facts import Facts
 
 
 def methods_csv(report: Report, columns: Sequence[str]) -> str:
@@ -26,10 +25,10 @@ def methods_csv(report: Report, columns: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     facts = ("Method", "Kind", "Access", "Family", "Model", "Dataset", "Scenario", "Verdict")
-    numbers = [name for column in columns for name, _ in _parts(column, None, None)]
+    numbers = [name for column in columns for name, _ in _parts(report.facts, column, None, None)]
     writer.writerow([*facts, *numbers, "Seeds", "Failed seeds"])
     for section in report.sections:
-        judged = {verdict.method: verdict_text(verdict) for verdict in verdicts(section)}
+        judged = {verdict.method: verdict_text(section, verdict) for verdict in verdicts(section)}
         for row in section.table.rows:
             known = report.methods.get(row.method, {})
             writer.writerow(
@@ -54,26 +53,28 @@ def _numbers(section: Section, row: Row, columns: Sequence[str]) -> Iterator[str
     for column in columns:
         value = section.table.value(row.method, column)
         gap = section.table.gap(row.method, column)
-        yield from (number for _, number in _parts(column, value, gap))
+        yield from (number for _, number in _parts(section.facts, column, value, gap))
 
 
-def _parts(column: str, value: Estimate | None, gap: Estimate | None) -> Iterator[tuple[str, str]]:
+def _parts(
+    facts: Facts, column: str, value: Estimate | None, gap: Estimate | None
+) -> Iterator[tuple[str, str]]:
     """Yield the name and the number of every cell that one quantity fills."""
-    name = label(column).partition(",")[0]
-    mean, half_width = _numbers_of(column, value)
-    yield heading(column) + (", s" if column == "wall_seconds" else ""), mean
+    info, name = facts.of(column), facts.label(column).partition(",")[0]
+    mean, half_width = _numbers_of(info, value)
+    yield facts.heading(column) + (", s" if info.unit == "seconds" else ""), mean
     yield f"{name}, half-width", half_width
-    if column in _WITH_GAP:
-        mean, half_width = _numbers_of(column, gap)
+    if info.direction == "retrain":  # a distance or a ratio is a gap itself
+        mean, half_width = _numbers_of(info, gap)
         yield f"{name}, gap", mean
         yield f"{name}, gap half-width", half_width
     yield f"{name}, n", str(value.n) if value else ""
 
 
-def _numbers_of(column: str, found: Estimate | None) -> tuple[str, str]:
-    """Write mean and half-width in the column's unit."""
+def _numbers_of(info: MetricInfo, found: Estimate | None) -> tuple[str, str]:
+    """Write mean and half-width in the metric's unit."""
     if found is None:
         return "", ""
-    found = in_unit(column, found)
+    found = in_unit(info, found)
     half_width = "" if found.half_width is None else f"{found.half_width:.6g}"
     return f"{found.mean:.6g}", half_width

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
-from unlearn_bench.analysis.table import DAMAGE_POINTS, ORIGINAL, TIME_RATIO, Section
+from unlearn_bench.analysis.table import DAMAGE_POINTS, ORIGINAL, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
     INDISTINGUISHABLE,
-    PRIMARY,
     UNDECIDED,
     Verdict,
+    primary,
     retrain_band,
     verdicts,
 )
@@ -32,22 +32,13 @@ from unlearn_bench.report.text import (
     band_text,
     format_gap,
     format_value,
-    label,
     marked_heading,
+    measured_primary,
     share,
 )
+from unlearn_bench.results.metrics import TIME_RATIO
 
 _MIN_FALSE_POSITIVES = 10
-# Names of the primary metrics for a narrow column.
-_SHORT = {
-    "test_retain_accuracy": "test retain",
-    "test_forget_accuracy": "test forget",
-    "forget_accuracy": "forget",
-    "mia_loss_auc": "loss attack",
-    "probe_recall": "probe",
-    "relearn_time_features": "relearning",
-    "bn_recovery (forget)": "BatchNorm",
-}
 
 
 @dataclass(frozen=True)
@@ -117,14 +108,14 @@ def glance(section: Section) -> Glance:
     )
 
 
-def verdict_text(verdict: Verdict) -> str:
+def verdict_text(section: Section, verdict: Verdict) -> str:
     """Say a verdict with what it rests on, in a few words."""
     if verdict.verdict == INDISTINGUISHABLE:
         return "indistinguishable"
     if verdict.verdict == NO_VERDICT:
         return "no verdict"
     if verdict.apart:
-        return f"apart by {', '.join(_SHORT[column] for column in verdict.apart)}"
+        return f"apart by {', '.join(map(section.facts.short, verdict.apart))}"
     return "undecided" if verdict.verdict == UNDECIDED else "not told apart"
 
 
@@ -138,10 +129,7 @@ def _standing(section: Section) -> str:
         verdict.verdict in (INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED)
         for verdict in _methods(section)
     ):
-        said.append(
-            "Against retraining, by seven metrics fixed beforehand; two retrainings are called "
-            "INDISTINGUISHABLE in 40 % of cases, DISTINGUISHABLE in under 1 %."
-        )
+        said.append(_chances(len(primary(section))))
     few = descriptive_seeds(section)
     if few:
         which = "“Told apart” and “Not told apart” are descriptive" if said else "Descriptive"
@@ -151,6 +139,16 @@ def _standing(section: Section) -> str:
         )
     said.append(caveat(section) if said else "A verdict needs retraining and at least two seeds.")
     return " ".join(filter(None, said))
+
+
+def _chances(metrics: int) -> str:
+    """Say how strict the verdict is; it was simulated with the package's own metrics alone."""
+    if metrics != 7:
+        return f"Against retraining, by {metrics} metrics fixed beforehand."
+    return (
+        "Against retraining, by seven metrics fixed beforehand; two retrainings are called "
+        "INDISTINGUISHABLE in 40 % of cases, DISTINGUISHABLE in under 1 %."
+    )
 
 
 def _legend(section: Section) -> str:
@@ -170,10 +168,10 @@ def _groups(section: Section) -> tuple[Group, ...]:
         ("Failed", "bad"): [],
     }
     for verdict in _methods(section):
-        reasons = "; ".join(label(c) for c in verdict.apart) or "; ".join(verdict.missing)
+        reasons = "; ".join(map(section.facts.label, verdict.apart)) or "; ".join(verdict.missing)
         if verdict.verdict == DESCRIPTIVE:
             key = ("Told apart", "bad") if verdict.apart else ("Not told apart", "even")
-            reasons = "; ".join(label(column) for column in verdict.apart)
+            reasons = "; ".join(map(section.facts.label, verdict.apart))
         else:
             key = next(k for k in found if k[0].lower() == verdict.verdict.lower())
         mark = "†" if verdict.method in damaged else ""
@@ -196,26 +194,25 @@ def _columns(section: Section) -> tuple[str, ...]:
 
 def _comparison(section: Section, method: str) -> Comparison:
     rows = []
-    for column, floor in PRIMARY.items():
-        if column not in section.table.columns or column in section.not_applicable:
-            continue
+    for column, floor in measured_primary(section).items():
+        info = section.facts.of(column)
         cells = [_value(section, ORIGINAL, column), _value(section, method, column)]
         if section.reference is not None:
             gap = section.table.gap(method, column)
             cells += [
                 _value(section, section.reference, column),
-                format_gap(column, gap) if gap else NONE,
+                format_gap(info, gap) if gap else NONE,
             ]
             if len(section.seeds) > 1:
                 width = retrain_band(section, section.reference, column, floor)
-                cells.append(band_text(column, width))
+                cells.append(band_text(info, width))
         rows.append((marked_heading(section, column), *cells))
     return Comparison(method, tuple(rows))
 
 
 def _value(section: Section, method: str, column: str) -> str:
     value = section.table.value(method, column)
-    return format_value(column, value) if value else NONE
+    return format_value(section.facts.of(column), value) if value else NONE
 
 
 def _worst_class(section: Section) -> list[Note]:

@@ -13,47 +13,26 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from unlearn_bench.analysis.table import (
-    ACCURACIES,
-    DAMAGE_POINTS,
-    DISTANCE,
-    MIA_AUC,
-    TIME_RATIO,
-    Row,
-    Section,
-)
+from unlearn_bench.analysis.table import DAMAGE_POINTS, Row, Section
 from unlearn_bench.analysis.verdict import verdicts
+from unlearn_bench.report.content import Content, SectionContent
 from unlearn_bench.report.download import methods_csv
 from unlearn_bench.report.figures import OVERALL, Figure, inline
 from unlearn_bench.report.figures.ranking import why_absent
-from unlearn_bench.report.findings import (
-    Note,
-    distance_definition,
-    headline,
-    notes,
-    overview_headline,
-    run_gaps,
-    uninformative,
-)
-from unlearn_bench.report.glance import Glance, glance, verdict_text
-from unlearn_bench.report.legacy import WARNING, legacy_table
+from unlearn_bench.report.findings import uninformative
+from unlearn_bench.report.glance import verdict_text
+from unlearn_bench.report.legacy import WARNING
 from unlearn_bench.report.provenance import Report
 from unlearn_bench.report.text import (
     NONE,
-    TextTable,
-    band_reading,
-    band_table,
     cell_text,
-    failure_texts,
     format_gap,
     format_value,
-    heading,
-    intervals,
-    main_columns,
-    overview_table,
     section_title,
     seeds_text,
 )
+from unlearn_bench.results.facts import Facts
+from unlearn_bench.results.metrics import DISTANCE, MIA_AUC, TIME_RATIO
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -114,24 +93,22 @@ class _Main:
 
 @dataclass(frozen=True)
 class _View:
-    """All that the template needs of one section."""
+    """What the template needs of one section beside what is said: links and figures."""
 
+    said: SectionContent
     anchor: str
-    title: str
-    finding: str
-    glance: Glance
     rows: Mapping[str, str]
-    notes: tuple[Note, ...]
-    failures: tuple[str, ...]
     figures: tuple[Mapping[str, Any], ...]
-    everything: TextTable
-    bands: TextTable
-    band_reading: str
-    legacy: TextTable
 
 
-def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
-    """Render the page; every text is escaped, the figures are inlined."""
+def render(content: Content, drawn: Mapping[int, Sequence[Figure]], key: str = "") -> str:
+    """Render the page; every text is escaped, the figures are inlined.
+
+    Args:
+        content: What is said.
+        drawn: Figures by the place of their section, and over all sections.
+        key: What the page was made from, see :mod:`unlearn_bench.report.freshness`.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("unlearn_bench.report", "templates")
@@ -145,29 +122,30 @@ def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
     environment.filters |= {"breakable": _breakable, "typeset": _typeset}
     script = loader.get_source(environment, "report.js")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    finding = overview_headline(report.sections)
+    report = content.report
     several = len(report.sections) > 1
     overall = drawn.get(OVERALL, ())
     views = [
-        _view(section, i, [*drawn.get(i, ()), *(() if several else overall)])
-        for i, section in enumerate(report.sections)
+        _view(of, i, [*drawn.get(i, ()), *(() if several else overall)])
+        for i, of in enumerate(content.sections)
     ]
     # The banner about failed runs leads to the first list of them.
-    failed = next((f"{view.anchor}-failures" for view in views if view.failures), "")
+    failed = next((f"{view.anchor}-failures" for view in views if view.said.failures), "")
     measured = any(row.seeds for section in report.sections for row in section.table.rows)
     return environment.get_template("report.html").render(
-        finding=finding,
-        overview=overview_table(report.sections, finding) if several else None,
-        intervals=intervals(report.sections) if report.sections else "",
+        key=key,
+        finding=content.finding,
+        overview=content.overview,
+        intervals=content.intervals,
         sections=views,
         failed=failed if report.provenance.failed else "",
-        main=_main(report),
+        main=_main(content),
         overall=_figures(overall) if several else (),
         no_ranking=why_absent(report.sections) if measured else "",
         no_curves=_NO_CURVES if measured and report.curves is None else "",
         legacy_warning=WARNING,
         origin=report.provenance,
-        gaps=run_gaps(report.provenance),
+        gaps=content.gaps,
         script=script,
         script_hash=digest,
     )
@@ -185,20 +163,13 @@ def _typeset(text: str) -> str:
     return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
-def _view(section: Section, number: int, figures: Sequence[Figure]) -> _View:
+def _view(of: SectionContent, number: int, figures: Sequence[Figure]) -> _View:
+    rows = of.section.table.rows
     return _View(
+        of,
         anchor=f"s{number + 1}",
-        title=section_title(section),
-        finding=headline(section),
-        glance=glance(section),
-        rows={row.method: _anchor(number, i) for i, row in enumerate(section.table.rows)},
-        notes=notes(section),
-        failures=failure_texts(section),
+        rows={row.method: _anchor(number, i) for i, row in enumerate(rows)},
         figures=_figures(figures),
-        everything=_everything(section),
-        bands=band_table(section),
-        band_reading=band_reading(section),
-        legacy=legacy_table(section),
     )
 
 
@@ -243,9 +214,10 @@ def _anchor(section: int, row: int) -> str:
     return f"s{section + 1}-r{row + 1}"
 
 
-def _main(report: Report) -> _Main:
+def _main(content: Content) -> _Main:
+    report = content.report
     several = len(report.sections) > 1
-    shown = list(dict.fromkeys(c for section in report.sections for c in main_columns(section)))
+    shown = list(dict.fromkeys(column for of in content.sections for column in of.columns))
     # Seconds stand in the second line of the time column where there is a ratio to retraining.
     columns = [c for c in shown if c != "wall_seconds" or TIME_RATIO not in shown]
     lines = tuple(
@@ -273,28 +245,28 @@ def _main(report: Report) -> _Main:
         ("Method", ""),
         *((name, "") for name in names),
         ("Verdict", ""),
-        *map(_heading, columns),
+        *(_heading(report.facts, column) for column in columns),
         ("Seeds", ""),
     )
     download = _download(methods_csv(report, shown))
-    return _Main(headings, lines, facets, download, _reading(report.sections))
+    return _Main(headings, lines, facets, download, _reading(content))
 
 
-def _reading(sections: Sequence[Section]) -> str:
+def _reading(content: Content) -> str:
     """Say how the table is to be read; settings that measure distance alike share a sentence."""
     second = "The second line is the gap to retraining, paired by seed; under time it is wall time."
     settings: dict[str, list[str]] = {}
-    for section in sections:
-        if section.compared:
-            settings.setdefault(distance_definition(section), []).append(section_title(section))
+    for of in content.sections:
+        if of.distance:
+            settings.setdefault(of.distance, []).append(of.title)
     several = len(settings) > 1
     said = [f"{', '.join(of)}: {text}" if several else text for text, of in settings.items()]
-    return " ".join([intervals(sections), second, *said])
+    return " ".join([content.intervals, second, *said])
 
 
-def _heading(column: str) -> tuple[str, str]:
+def _heading(facts: Facts, column: str) -> tuple[str, str]:
     """Split a heading into name and unit."""
-    name, _, unit = heading(column).partition(", ")
+    name, _, unit = facts.heading(column).partition(", ")
     return name, unit
 
 
@@ -349,7 +321,7 @@ def _verdict_cell(section: Section, row: Row) -> _Cell:
     found = next((v for v in verdicts(section) if v.method == row.method), None)
     if found is None:
         return _Cell(NONE, classes="words none")
-    text = verdict_text(found)
+    text = verdict_text(section, found)
     tone = "words bad" if found.apart and row.kind == "method" else "words"
     return _Cell(text, classes=tone, key=f"{len(found.apart)} {text}")
 
@@ -360,14 +332,15 @@ def _cell(section: Section, row: Row, column: str) -> _Cell:
         is_target = row.method == section.reference and column == DISTANCE
         text = cell_text(section, row, column)
         return _Cell(text, classes="none", key=0.0 if is_target else None)
-    mean, _, half_width = format_value(column, value).partition(" ± ")
+    info = section.facts.of(column)
+    mean, _, half_width = format_value(info, value).partition(" ± ")
     gap = section.table.gap(row.method, column)
     second, classes = "", ""
     if column == TIME_RATIO:
         seconds = section.table.value(row.method, "wall_seconds")
-        second = format_value("wall_seconds", seconds) if seconds else ""
-    elif gap is not None and column in (*ACCURACIES, MIA_AUC):
-        second = format_gap(column, gap)
+        second = format_value(section.facts.of("wall_seconds"), seconds) if seconds else ""
+    elif gap is not None and info.direction == "retrain":
+        second = format_gap(info, gap)
     if column == MIA_AUC and uninformative(section):
         classes = "weak"
     if row.damage is not None and column in ("retain_accuracy", "test_retain_accuracy"):
@@ -379,13 +352,3 @@ def _cell(section: Section, row: Row, column: str) -> _Cell:
         second = f"{second} n = {value.n}".strip()
     key = value.mean if math.isfinite(value.mean) else None
     return _Cell(mean, half_width, second, classes, key)
-
-
-def _everything(section: Section) -> TextTable:
-    """Turn the whole table around: one line per metric, one column per method."""
-    rows = section.table.rows
-    lines = tuple(
-        (heading(column), *(cell_text(section, row, column) if row.seeds else NONE for row in rows))
-        for column in section.table.columns
-    )
-    return TextTable("Everything measured", "", ("", *(row.method for row in rows)), lines)

@@ -3,7 +3,8 @@ r"""The report's tables as LaTeX: ready for \input in a paper, and a document of
 One ``table*`` per setting, so that a table spans the columns of a two-column paper and is an
 ordinary float elsewhere; it is shrunk to the width of the text where it is wider, and goes on in
 a second float where a page would be too short for it. Bold is who earned it by the verdict, not
-who has the smallest number: see :func:`distinguished`.
+who has the smallest number: see
+:func:`~unlearn_bench.analysis.verdict.distinguished`.
 """
 
 import math
@@ -11,41 +12,25 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from unlearn_bench.analysis.table import (
-    DAMAGE_POINTS,
-    DISTANCE,
-    MIA_AUC,
-    TIME_RATIO,
-    Row,
-    Section,
-)
+from unlearn_bench.analysis.table import DAMAGE_POINTS, Row, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
-    FAKES,
     INDISTINGUISHABLE,
-    NO_POWER,
-    PRIMARY,
     UNDECIDED,
     Verdict,
+    primary,
     verdicts,
 )
-from unlearn_bench.report.findings import (
-    caveat,
-    distance_definition,
-    headline,
-    overview_headline,
-)
-from unlearn_bench.report.provenance import Provenance, Report
+from unlearn_bench.report.content import Content, SectionContent
+from unlearn_bench.report.provenance import Provenance
 from unlearn_bench.report.text import (
     NONE,
     cell_text,
-    heading,
-    main_columns,
     overview_table,
-    section_title,
     seeds_text,
 )
+from unlearn_bench.results.metrics import DISTANCE, TIME_RATIO
 
 # Lines of \footnotesize that fit a page of letter paper, below a caption of ten lines.
 ROWS_PER_TABLE = 48
@@ -67,17 +52,6 @@ _HEAD = r"""% Tables of an unlearn-bench report, written by `unlearn-bench repor
   \begin{document}
 \fi
 """
-
-_SHORT = {
-    DISTANCE: r"Distance,\\points",
-    TIME_RATIO: r"Time, \%\\of retraining",
-    "wall_seconds": r"Time",
-    "forget_accuracy": r"Forget\\acc., \%",
-    "retain_accuracy": r"Retain\\acc., \%",
-    "test_forget_accuracy": r"Test forget\\acc., \%",
-    "test_retain_accuracy": r"Test retain\\acc., \%",
-    MIA_AUC: r"Loss attack\\AUC",
-}
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -110,15 +84,14 @@ _SPECIAL = {
 }
 
 
-def render(report: Report) -> str:
+def render(content: Content) -> str:
     """Render all sections; a report without any says so in a sentence."""
-    tables = [
-        table for section in report.sections for table in _section(section, report.provenance)
-    ]
-    if len(report.sections) > 1:
-        tables = [*_overview(report.sections), *tables]
+    origin = content.report.provenance
+    tables = [table for of in content.sections for table in _section(of, origin)]
+    if len(content.sections) > 1:
+        tables = [*_overview(content), *tables]
     if not tables:
-        tables = [escape(overview_headline(report.sections)) + "."]
+        tables = [escape(content.finding) + "."]
     flushed = []
     for number, table in enumerate(tables, 1):
         flushed += [table] + ([r"\clearpage"] if number % _TABLES_PER_FLUSH == 0 else [])
@@ -132,27 +105,6 @@ def escape(text: str) -> str:
     named by its number, such as ``[U+4E2D]``.
     """
     return "".join(map(_character, re.sub(r"\s+", " ", text).strip()))
-
-
-def distinguished(section: Section) -> frozenset[str]:
-    """Name the methods that the verdict sets apart from the others: those set in bold.
-
-    From eight seeds on: INDISTINGUISHABLE ones. With fewer: those that no primary metric tells
-    from retraining in every seed. Nobody where there is no verdict at all, or where every method
-    is told apart: the smallest number of a table is then no reason to recommend its method. Who
-    damaged the model is not among them either: too few seeds may hide even that. And nobody where
-    no metric that looks into the model has power, or where a fake would be among them.
-    """
-    damaged = {row.method for row in section.table.rows if row.damage is not None}
-    earned = [
-        v
-        for v in verdicts(section)
-        if v.verdict == INDISTINGUISHABLE
-        or (v.verdict == DESCRIPTIVE and not v.apart and NO_POWER not in v.missing)
-    ]
-    if any(v.method in FAKES for v in earned):
-        return frozenset()
-    return frozenset(v.method for v in earned if v.kind == "method") - damaged
 
 
 def _character(character: str) -> str:
@@ -169,16 +121,15 @@ def _character(character: str) -> str:
     return f"[U+{ord(character):04X}]"
 
 
-def _section(section: Section, origin: Provenance) -> Iterator[str]:
-    shown = main_columns(section)
-    columns = [c for c in shown if c != "wall_seconds" or TIME_RATIO not in shown]
+def _section(of: SectionContent, origin: Provenance) -> Iterator[str]:
+    section = of.section
+    columns = [c for c in of.columns if c != "wall_seconds" or TIME_RATIO not in of.columns]
     judged = {v.method: v for v in verdicts(section)}
-    best = distinguished(section)
     blocks: dict[str, list[str]] = {"reference": [], "control": [], "method": []}
     for row in section.table.rows:
         name = escape(row.method + ("†" if row.damage is not None else ""))
         cells = [_number(cell_text(section, row, column)) for column in columns]
-        if row.method in best:
+        if row.method in of.best:
             name = rf"\textbf{{{name}}}"
             cells = [
                 rf"\textbf{{{cell}}}" if column == DISTANCE else cell
@@ -186,19 +137,25 @@ def _section(section: Section, origin: Provenance) -> Iterator[str]:
             ]
         verdict = _verdict(row, judged.get(row.method))
         blocks[row.kind].append(" & ".join([name, *cells, verdict, escape(seeds_text(row))]))
-    heads = ["Method", *(_SHORT.get(c, escape(heading(c))) for c in columns), "Verdict", "Seeds"]
+    heads = ["Method", *(_heading(section, c) for c in columns), "Verdict", "Seeds"]
     align = "l" + "r" * len(columns) + "lr"
     place = "-".join((section.dataset, section.model, section.scenario))
-    yield from _tables(heads, align, list(blocks.values()), _caption(section, origin), place)
+    yield from _tables(heads, align, list(blocks.values()), _caption(of, origin), place)
 
 
-def _overview(sections: Sequence[Section]) -> Iterator[str]:
+def _heading(section: Section, column: str) -> str:
+    """Set a column's heading, in two lines where it declares them."""
+    text = section.facts.of(column).heading or section.facts.heading(column)
+    return r"\\".join(escape(line) for line in text.split("\n"))
+
+
+def _overview(content: Content) -> Iterator[str]:
     """Yield the distances of all methods by setting, some settings a table."""
-    finding = overview_headline(sections)
-    for start in range(0, len(sections), SETTINGS_PER_TABLE):
-        some = sections[start : start + SETTINGS_PER_TABLE]
-        table = overview_table(some, finding)
-        best = [distinguished(section) for section in some]
+    finding = content.finding
+    for start in range(0, len(content.sections), SETTINGS_PER_TABLE):
+        some = content.sections[start : start + SETTINGS_PER_TABLE]
+        table = overview_table([of.section for of in some], finding)
+        best = [of.best for of in some]
         rows = []
         for method, *cells in table.rows:
             set_ = [escape(method), *map(_number, cells)]
@@ -283,13 +240,13 @@ def _verdict(row: Row, verdict: Verdict | None) -> str:
     return f"{words} ({len(verdict.apart)})" if verdict.apart else words
 
 
-def _caption(section: Section, origin: Provenance) -> str:
+def _caption(of: SectionContent, origin: Provenance) -> str:
     """State the protocol: what was measured how often, against what, and how it was judged."""
-    title = section_title(section)
+    section, title = of.section, of.title
     if not section.values.size:
-        return escape(f"{title}: {headline(section)}.")
+        return escape(f"{title}: {of.finding}.")
     about = "unlearning against retraining from scratch with the same seed"
-    said = [f"{title}: {about if section.reference is not None else headline(section)}."]
+    said = [f"{title}: {about if section.reference is not None else of.finding}."]
     said.append(
         f"Mean ± half-width of the 95 % t-interval over {len(section.seeds)} seeds."
         if len(section.seeds) > 1
@@ -299,10 +256,10 @@ def _caption(section: Section, origin: Provenance) -> str:
         given = f"Original: {origin.original}. Retrained model" if origin.original else ""
         said.append(f"{given or 'Original and retrained model'}: {origin.recipe}.")
     if section.compared:
-        said.append(distance_definition(section))
+        said.append(of.distance)
     if TIME_RATIO in section.table.columns:
         said.append("Time includes precomputation" + _on(origin) + ".")
-    said += [_judgement(section)]
+    said += [_judgement(of)]
     if any(row.damage is not None for row in section.table.rows):
         said.append(f"†: {DAMAGE_POINTS:.0f} or more points of retain accuracy lost.")
     if section.failures:
@@ -316,10 +273,11 @@ def _on(origin: Provenance) -> str:
     return f", on {origin.hardware}" if origin.hardware else ""
 
 
-def _judgement(section: Section) -> str:
+def _judgement(of_section: SectionContent) -> str:
+    section = of_section.section
     found = {v.verdict for v in verdicts(section) if v.kind == "method"}
-    best, blind = distinguished(section), caveat(section)
-    of = f"{len(PRIMARY)} primary metrics fixed beforehand"
+    best, blind = of_section.best, of_section.caveat
+    of = f"{len(primary(section))} primary metrics fixed beforehand"
     if found & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
         rule = (
             f"Verdicts rest on {of}: indistinguishable if each is equivalent to retraining within "

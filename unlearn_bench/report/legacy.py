@@ -1,8 +1,7 @@
 """The appendix of legacy metrics: what papers report, and why it misleads."""
 
 from unlearn_bench.analysis.table import Section
-from unlearn_bench.analysis.verdict import FAKES
-from unlearn_bench.report.text import TextTable, cell_text, label
+from unlearn_bench.report.text import TextTable, cell_text
 
 WARNING = (
     "Papers report these attacks, so they are here, in an appendix, and enter no verdict. They are "
@@ -11,23 +10,22 @@ WARNING = (
     "a target, and a model that hides a class behind its output, with the weights untouched, can "
     "come nearer to any target than honest unlearning."
 )
-_PREFIX = "mia_legacy_"
 _ROWS_FIRST = ("reference", "control", "method")
 
 
 def legacy_table(section: Section) -> TextTable:
     """Return the legacy attacks of every row, retraining and the fakes on top; perhaps empty."""
-    columns = [name for name in section.table.columns if name.startswith(_PREFIX)]
+    columns = [c for c in section.table.columns if section.facts.of(c).role == "legacy"]
     rows = [
         (
-            f"{row.method} (fake)" if row.method in FAKES else row.method,
+            f"{row.method} (fake)" if row.method in section.fakes else row.method,
             *(cell_text(section, row, column) for column in columns),
         )
         for kind in _ROWS_FIRST
         for row in section.table.of_kind(kind)
         if row.seeds
     ]
-    names = tuple(label(column).removeprefix("Legacy ") for column in columns)
+    names = tuple(section.facts.label(column).removeprefix("Legacy ") for column in columns)
     return TextTable(
         "Appendix: legacy metrics", "", ("Method", *names), tuple(rows) if columns else ()
     )

@@ -3,45 +3,24 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from unlearn_bench.analysis.table import Section
+from unlearn_bench.report.content import Content, SectionContent
 from unlearn_bench.report.figures import Figure
-from unlearn_bench.report.findings import (
-    caveat,
-    distance_definition,
-    headline,
-    notes,
-    overview_headline,
-    run_gaps,
-)
-from unlearn_bench.report.provenance import Report
-from unlearn_bench.report.text import (
-    MEASURED,
-    TextTable,
-    band_reading,
-    band_table,
-    failure_texts,
-    main_columns,
-    overview_table,
-    reading,
-    section_title,
-    text_table,
-    verdict_table,
-)
+from unlearn_bench.report.provenance import Provenance
+from unlearn_bench.report.text import MEASURED, TextTable
 
 
-def render(report: Report, drawn: Mapping[int, Sequence[Figure]]) -> str:
+def render(content: Content, drawn: Mapping[int, Sequence[Figure]]) -> str:
     """Render the report; figures are linked by paths relative to the results folder."""
-    finding = overview_headline(report.sections)
-    blocks = [f"# {escape(finding)}"]
-    if report.provenance.description:
-        blocks.append(escape(report.provenance.description))
-    blocks += [escape(gap) for gap in run_gaps(report.provenance)]
-    if len(report.sections) > 1:
-        overview = overview_table(report.sections, finding)
-        blocks += [f"## {overview.title}", render_table(overview)]
-    for index, section in enumerate(report.sections):
-        blocks += _section(section, drawn.get(index, ()), stands_alone=len(report.sections) == 1)
-    blocks += _provenance(report)
+    blocks = [f"# {escape(content.finding)}"]
+    origin = content.report.provenance
+    if origin.description:
+        blocks.append(escape(origin.description))
+    blocks += map(escape, content.gaps)
+    if content.overview is not None:
+        blocks += [f"## {content.overview.title}", render_table(content.overview)]
+    for index, of in enumerate(content.sections):
+        blocks += _section(of, drawn.get(index, ()), stands_alone=len(content.sections) == 1)
+    blocks += _provenance(origin)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -55,28 +34,22 @@ def escape(text: str) -> str:
     return text.replace("://", ":\u200b//").replace("@", "&#64;")
 
 
-def _section(section: Section, figures: Sequence[Figure], stands_alone: bool) -> list[str]:
-    finding = headline(section)
-    table = text_table(section, finding, main_columns(section))
-    blocks = [f"## {escape(section_title(section))}"]
+def _section(of: SectionContent, figures: Sequence[Figure], stands_alone: bool) -> list[str]:
+    blocks = [f"## {escape(of.title)}"]
     if not stands_alone:
-        blocks.append(f"**{escape(finding)}.**")
-    verdict = verdict_table(section)
-    if verdict.rows:
-        blocks += [f"### {verdict.title}", render_table(verdict)]
-        blocks += [f"**{escape(caveat(section))}**"] if caveat(section) else []
+        blocks.append(f"**{escape(of.finding)}.**")
+    if of.verdicts.rows:
+        blocks += [f"### {of.verdicts.title}", render_table(of.verdicts)]
+        blocks += [f"**{escape(of.caveat)}**"] if of.caveat else []
         blocks.append(f"### {MEASURED}")
-    blocks.append(render_table(table))
-    explained = [reading(section)] if reading(section) else []
-    if section.compared:
-        explained.append(distance_definition(section))
+    blocks.append(render_table(of.table))
+    explained = [text for text in (of.reading, of.distance) if text]
     if explained:
         blocks.append(escape(" ".join(explained)))
-    bands = band_table(section)
-    if bands.rows:
-        blocks += [f"### {bands.title}", render_table(bands), escape(band_reading(section))]
-    remarks = [f"- **{escape(note.lead)}**: {escape(note.text)}" for note in notes(section)]
-    remarks += [f"- {escape(failure)}" for failure in failure_texts(section)]
+    if of.bands.rows:
+        blocks += [f"### {of.bands.title}", render_table(of.bands), escape(of.band_reading)]
+    remarks = [f"- **{escape(note.lead)}**: {escape(note.text)}" for note in of.notes]
+    remarks += [f"- {escape(failure)}" for failure in of.failures]
     if remarks:
         blocks.append("\n".join(remarks))
     for figure in figures:
@@ -100,8 +73,7 @@ def render_table(table: TextTable) -> str:
     return "\n".join(f"| {line} |" for line in [text[0], rule, *text[1:]])
 
 
-def _provenance(report: Report) -> list[str]:
-    origin = report.provenance
+def _provenance(origin: Provenance) -> list[str]:
     blocks = ["## How this was made"]
     if origin.command:
         blocks.append(_fenced(origin.command))

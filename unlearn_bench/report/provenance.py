@@ -14,6 +14,7 @@ import pandas as pd
 from unlearn_bench.analysis.table import Section, sections
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.results.curves import read_curves
+from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts, facts_of
 from unlearn_bench.results.records import COLUMNS, read_records, read_suite
 
 WEIGHTS = "weights.csv"
@@ -83,6 +84,7 @@ class Report:
         methods: What the suite knew of each method by its label: access, family, year, source.
         curves: Points of all curves, or None where the folder has none.
         runs: What the runs' own files add, as far as it is known.
+        facts: What is known of metrics, and of who is a fake.
     """
 
     sections: tuple[Section, ...]
@@ -91,6 +93,7 @@ class Report:
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curves: pd.DataFrame | None = None
     runs: "tuple[Made, ...]" = ()
+    facts: Facts = BUILT_IN_FACTS
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,11 @@ def read_report(folder: Path) -> Report:
         records = read_records(folder)
     suite = read_suite(folder) if has_suite else {}
     runs = made(folder, records)
-    facts = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
+    methods = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
+    facts = facts_of(suite)
     provenance = _provenance(suite, records, runs)
-    return Report(sections(records), provenance, records, facts, read_curves(folder), runs)
+    found, curves = sections(records, facts), read_curves(folder)
+    return Report(found, provenance, records, methods, curves, runs, facts)
 
 
 def hardware_text(environment: Mapping[str, Any]) -> str:

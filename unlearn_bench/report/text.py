@@ -5,18 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unlearn_bench.analysis.estimate import Estimate
-from unlearn_bench.analysis.table import (
-    ACCURACIES,
-    DAMAGE_POINTS,
-    DISTANCE,
-    MIA_AUC,
-    TIME_RATIO,
-    Row,
-    Section,
-)
-from unlearn_bench.analysis.verdict import PRIMARY, fooled, retrain_band, verdicts
+from unlearn_bench.analysis.table import ACCURACIES, DAMAGE_POINTS, Row, Section
+from unlearn_bench.analysis.verdict import fooled, primary, retrain_band, verdicts
+from unlearn_bench.plugins.metric import MetricInfo
+from unlearn_bench.results.metrics import DISTANCE, TIME_RATIO
 
 NONE = "–"
+# What stands first in a table, in this order.
+_LEADING = (DISTANCE, TIME_RATIO, "wall_seconds", *ACCURACIES)
 _REFERENCE = "0 (reference)"
 MEASURED = "What was measured"
 BAND_READING = (
@@ -28,57 +24,6 @@ _FOOLED = (
     "‡ fooled here: it tells the original from retraining, but not a fake whose weights have "
     "forgotten nothing."
 )
-
-LABELS = {
-    DISTANCE: "Distance to retraining",
-    TIME_RATIO: "Time, % of retraining",
-    "forget_accuracy": "Forget accuracy",
-    "retain_accuracy": "Retain accuracy",
-    "test_forget_accuracy": "Test forget accuracy",
-    "test_retain_accuracy": "Test retain accuracy",
-    MIA_AUC: "Loss attack AUC",
-    **{
-        f"mia_{attack.lower()}_tpr_at_{rate}pct": f"{attack} attack TPR at {rate} % FPR"
-        for attack in ("Loss", "Entropy", "Confidence", "Features")
-        for rate in ("10", "1", "0.1")
-    },
-    "mia_loss_resolvable_fpr": "Loss attack, smallest resolvable FPR",
-    "mia_entropy_auc": "Entropy attack AUC",
-    "mia_confidence_auc": "Confidence attack AUC",
-    "mia_features_auc": "Features attack AUC",
-    "mia_legacy_entropy_svc": "Legacy entropy SVC",
-    "mia_legacy_salun_correctness": "Legacy SalUn attack on correctness",
-    "mia_legacy_salun_confidence": "Legacy SalUn attack on confidence",
-    "mia_legacy_salun_entropy": "Legacy SalUn attack on entropy",
-    "mia_legacy_salun_m_entropy": "Legacy SalUn attack on modified entropy",
-    "probe_recall": "Linear probe recall",
-    "probe_leak": "Linear probe leak",
-    "relearn_time": "Relearning steps",
-    "ain": "Anamnesis index",
-    "relearn_time_features": "Relearning steps (fresh head)",
-    "bn_recovery": "BatchNorm recovery",
-    "activation_distance": "Activation distance",
-    "js_divergence": "Jensen–Shannon divergence",
-    "kl_divergence": "Kullback–Leibler divergence",
-    "ece": "Expected calibration error",
-    "nll": "Negative log-likelihood",
-    "brier": "Brier score",
-    "zrf": "ZRF",
-    "worst_class_drop": "Worst class drop",
-    "near_class_drop": "Nearest classes' drop",
-    "tug_of_war": "Tug of war",
-    "wall_seconds": "Wall time",
-    "wall_seconds_precompute": "Wall time, precomputation",
-    "wall_seconds_original": "Wall time of training the original",
-    "wall_seconds_evaluate": "Wall time of the evaluation",
-    "cpu_seconds": "CPU time",
-    "gpu_seconds": "GPU time",
-    "peak_bytes": "Peak memory",
-    "examples_touched": "Examples touched",
-    "forward_examples": "Examples in forward passes",
-    "backward_examples": "Examples in backward passes",
-    "break_even_requests": "Requests to break even",
-}
 
 
 @dataclass(frozen=True)
@@ -102,17 +47,6 @@ class TextTable:
     notes: tuple[str, ...] = ()
 
 
-def label(column: str) -> str:
-    """Name a column in words; one that no table knows keeps its name."""
-    if column in LABELS:
-        return LABELS[column]
-    metric, _, split = column.partition(" (")
-    if metric not in LABELS:
-        return column
-    # Splits are named by their files' names; several are joined by a plus.
-    return f"{LABELS[metric]} ({split.replace('_', ' ').replace('+', ' + ')}"
-
-
 def plus_minus(value: Estimate, decimals: int, sign: bool = False) -> str:
     """Write ``mean ± half-width``; a single seed has no half-width."""
     mean = _number(value.mean, decimals, sign)
@@ -131,51 +65,39 @@ def share(ratio: float) -> str:
     return f"{percent:.{_decimals(percent)}f} % of"
 
 
-def format_value(column: str, value: Estimate) -> str:
-    """Write an estimate in the unit of its column, unit symbol left to the heading or added."""
-    factor, suffix, decimals = _unit(column, value)
+def format_value(info: MetricInfo, value: Estimate) -> str:
+    """Write an estimate in its metric's unit, unit symbol left to the heading or added."""
+    factor, suffix, decimals = _unit(info, value)
     return plus_minus(value.scaled(factor), decimals) + suffix
 
 
-def in_unit(column: str, value: Estimate) -> Estimate:
-    """Return an estimate in the unit of its column's cells."""
-    return value.scaled(_unit(column, value)[0])
+def in_unit(info: MetricInfo, value: Estimate) -> Estimate:
+    """Return an estimate in the unit of its metric's cells."""
+    return value.scaled(_unit(info, value)[0])
 
 
-def format_gap(column: str, gap: Estimate) -> str:
+def format_gap(info: MetricInfo, gap: Estimate) -> str:
     """Write a gap to retraining with its sign."""
-    factor, suffix, decimals = _unit(column, gap)
+    factor, suffix, decimals = _unit(info, gap)
     return plus_minus(gap.scaled(factor), decimals, sign=True) + suffix
-
-
-def is_share(column: str) -> bool:
-    """Whether a column holds shares of examples that are written in percent."""
-    shares = ("probe_recall", "probe_leak", "worst_class_drop", "near_class_drop")
-    return column in (*ACCURACIES, *shares) or column.startswith("bn_recovery")
-
-
-def heading(column: str) -> str:
-    """Name a column with the unit of its cells."""
-    if is_share(column):
-        return f"{label(column)}, %"
-    return f"{label(column)}, points" if column == DISTANCE else label(column)
 
 
 def marked_heading(section: Section, column: str) -> str:
     """Name a column with its unit, and mark it where a fake fools it here."""
-    return heading(column) + (" ‡" if column in fooled(section) else "")
+    return section.facts.heading(column) + (" ‡" if column in fooled(section) else "")
 
 
 def band_reading(section: Section) -> str:
     """Say how gaps and bands are to be read, and what marks a metric as fooled."""
-    marked = any(column in section.table.columns for column in fooled(section) if column in PRIMARY)
+    marked = any(c in section.table.columns for c in fooled(section) if c in primary(section))
     return BAND_READING + (f" {_FOOLED}" if marked else "")
 
 
 def main_columns(section: Section) -> tuple[str, ...]:
-    """Choose the columns of the first table: distance, cost, accuracies, attack."""
-    wanted = (DISTANCE, TIME_RATIO, "wall_seconds", *ACCURACIES, MIA_AUC)
-    return _available(section, wanted)
+    """Choose the columns of the first table: distance, cost, accuracies, then what asks for it."""
+    shown = [column for column in section.table.columns if section.facts.of(column).main]
+    places = {column: place for place, column in enumerate(_LEADING)}
+    return tuple(sorted(shown, key=lambda column: places.get(column, len(places))))
 
 
 def brief_table(section: Section, finding: str) -> TextTable:
@@ -183,7 +105,7 @@ def brief_table(section: Section, finding: str) -> TextTable:
     time = TIME_RATIO if TIME_RATIO in section.table.columns else "wall_seconds"
     columns = _available(section, (DISTANCE, time, "forget_accuracy", "retain_accuracy"))
     table = text_table(section, finding, columns)
-    names = ("Method", *(_BRIEF.get(column, heading(column)) for column in columns), "Seeds")
+    names = ("Method", *(_brief_heading(section, column) for column in columns), "Seeds")
     rows = []
     for row, cells in zip(section.table.rows, table.rows, strict=True):
         name = f"{row.method} †" if row.damage is not None else cells[0]
@@ -195,13 +117,10 @@ def brief_table(section: Section, finding: str) -> TextTable:
     return replace(table, columns=names, rows=tuple(rows), notes=tuple(notes))
 
 
-_BRIEF = {
-    DISTANCE: "Distance, points",
-    TIME_RATIO: "Time, %",
-    "wall_seconds": "Time",
-    "forget_accuracy": "Forget acc., %",
-    "retain_accuracy": "Retain acc., %",
-}
+def _brief_heading(section: Section, column: str) -> str:
+    if column == TIME_RATIO:
+        return "Time, %"  # a terminal has no room for more
+    return section.facts.heading(column, brief=True)
 
 
 def cell_text(section: Section, row: Row, column: str) -> str:
@@ -211,7 +130,7 @@ def cell_text(section: Section, row: Row, column: str) -> str:
     value = section.table.value(row.method, column)
     if value is None:
         return "unresolved" if (row.method, column) in section.unresolved else NONE
-    text = format_value(column, value)
+    text = format_value(section.facts.of(column), value)
     return text if value.n == len(row.seeds) else f"{text} (n = {value.n})"
 
 
@@ -237,7 +156,7 @@ def text_table(section: Section, finding: str, columns: Sequence[str]) -> TextTa
     return TextTable(
         section_title(section),
         finding,
-        ("Method", *map(heading, columns), "Seeds"),
+        ("Method", *map(section.facts.heading, columns), "Seeds"),
         tuple(rows),
         marked=frozenset((i, j) for i in nearest for j in (0, 1)),
     )
@@ -264,7 +183,7 @@ def verdict_table(section: Section) -> TextTable:
         (
             v.method if v.kind == "method" else f"{v.method} (control)",
             v.verdict,
-            ", ".join(map(label, v.apart)) or NONE,
+            ", ".join(map(section.facts.label, v.apart)) or NONE,
             "; ".join(v.missing) or NONE,
         )
         for v in order
@@ -280,23 +199,33 @@ def band_table(section: Section) -> TextTable:
     """
     if len(section.seeds) < 2 or section.reference is None:
         return TextTable("Gap to retraining", "", (), ())
-    columns = [c for c in PRIMARY if c in section.table.columns and c not in section.not_applicable]
-    widths = [retrain_band(section, section.reference, c, PRIMARY[c]) for c in columns]
-    rows = [("retrain band", *map(band_text, columns, widths))]
+    facts = section.facts
+    floors = measured_primary(section)
+    widths = [retrain_band(section, section.reference, c, floor) for c, floor in floors.items()]
+    rows = [("retrain band", *map(band_text, map(facts.of, floors), widths))]
     for row in section.table.rows:
         if row.kind != "reference" and row.seeds:
-            gaps = (section.table.gap(row.method, c) for c in columns)
-            cells = (format_gap(c, g) if g else NONE for c, g in zip(columns, gaps, strict=True))
+            gaps = ((c, section.table.gap(row.method, c)) for c in floors)
+            cells = (format_gap(facts.of(c), gap) if gap else NONE for c, gap in gaps)
             rows.append((row.method, *cells))
-    names = (marked_heading(section, c) for c in columns)
+    names = (marked_heading(section, c) for c in floors)
     return TextTable("Gap to retraining", "", ("Method", *names), tuple(rows))
 
 
-def band_text(column: str, width: float | None) -> str:
-    """Write the half-width of a retrain band in the unit of its column."""
+def measured_primary(section: Section) -> dict[str, float]:
+    """Return the primary metrics that this section has numbers of, with their floors."""
+    return {
+        column: floor
+        for column, floor in primary(section).items()
+        if column in section.table.columns and column not in section.not_applicable
+    }
+
+
+def band_text(info: MetricInfo, width: float | None) -> str:
+    """Write the half-width of a retrain band in its metric's unit."""
     if width is None:
         return NONE
-    return "± " + format_value(column, Estimate(width, None, 1))
+    return "± " + format_value(info, Estimate(width, None, 1))
 
 
 def overview_table(sections: Sequence[Section], finding: str) -> TextTable:
@@ -340,8 +269,9 @@ def overview_table(sections: Sequence[Section], finding: str) -> TextTable:
         if section.ranking
     )
     names = short_titles(sections)
-    columns = ("Method", *names, label(TIME_RATIO))
-    return TextTable(heading(DISTANCE), finding, columns, rows, marked)
+    facts = sections[0].facts
+    columns = ("Method", *names, facts.label(TIME_RATIO))
+    return TextTable(facts.heading(DISTANCE), finding, columns, rows, marked)
 
 
 def short_titles(sections: Sequence[Section]) -> tuple[str, ...]:
@@ -401,21 +331,22 @@ def _decimals(value: float) -> int:
     return 0 if magnitude >= 10 else 1 if magnitude >= 1 else 2
 
 
-def _unit(column: str, value: Estimate) -> tuple[float, str, int]:
-    """Return the factor, the suffix and the decimals in which a column is written."""
-    if is_share(column):
-        return 100, "", 1
-    if column == DISTANCE or column.startswith("relearn_time"):
-        return 1, "", 1
-    if column == TIME_RATIO:
-        return 100, "", _decimals(100 * value.mean)
-    if column.startswith("mia_"):
-        return 1, "", 3
-    if column.endswith("_bytes"):
-        return 1e-6, " MB", _decimals(1e-6 * value.mean)
-    if "_seconds" in column:
-        return 1, " s", _decimals(value.mean)
-    if column.startswith("examples_touched"):
-        return 1, "", 0
+def _unit(info: MetricInfo, value: Estimate) -> tuple[float, str, int]:
+    """Return the factor, the suffix and the decimals in which a metric is written."""
+    match info.unit:
+        case "percent":
+            return 100, "", 1
+        case "points" | "steps":
+            return 1, "", 1
+        case "ratio":
+            return 100, "", _decimals(100 * value.mean)
+        case "score":
+            return 1, "", 3
+        case "bytes":
+            return 1e-6, " MB", _decimals(1e-6 * value.mean)
+        case "seconds":
+            return 1, " s", _decimals(value.mean)
+        case "count":
+            return 1, "", 0
     digits = 0 if value.mean == 0 else math.floor(math.log10(abs(value.mean)))
     return 1, "", min(6, max(0, 3 - digits))

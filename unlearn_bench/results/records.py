@@ -12,11 +12,9 @@ Each file is replaced atomically, so a killed process leaves either a finished r
 file carries a checksum; one that is damaged is put aside as ``damaged/KEY-NUMBER.json``.
 """
 
-import contextlib
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -280,29 +278,11 @@ def as_parquet(records: pd.DataFrame) -> bytes:
 def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
     """Write ``records.csv`` from the results of the planned runs and return its path.
 
-    A file that has the very content already is left alone: see :func:`is_made_from`.
+    A file that has the very content already is left alone.
     """
     path = folder / "records.csv"
     write_if_changed(path, as_csv(results))
     return path
-
-
-def mark_made_from(made: Path, source: Path) -> None:
-    """Note that ``made`` was made from ``source`` as it is now, by giving both the same time.
-
-    The times are compared for being equal only: no clock that is set decides anything.
-    """
-    with contextlib.suppress(OSError):
-        changed = source.stat().st_mtime_ns
-        os.utime(made, ns=(changed, changed))
-
-
-def is_made_from(made: Path, source: Path) -> bool:
-    """Say whether ``made`` was made from ``source`` as it is now; if in doubt, no."""
-    try:
-        return made.stat().st_mtime_ns == source.stat().st_mtime_ns
-    except OSError:
-        return False
 
 
 def _number_or_nan(text: str) -> float:

@@ -7,6 +7,9 @@ import pytest
 from unlearn_bench.core.errors import UnknownNameError
 from unlearn_bench.measure import metrics
 from unlearn_bench.measure.metrics.cost import cost_records
+from unlearn_bench.plugins import metric
+from unlearn_bench.plugins.metric import MetricInfo
+from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record
 
 COST = {
@@ -25,7 +28,7 @@ COST = {
 def test_every_recorded_name_is_described(evaluation):
     measured, _ = metrics.compute(evaluation())
     recorded = {r.metric for r in measured + cost_records(COST)}
-    described = set(metrics.metrics())
+    described = set(BUILT_IN)
     assert recorded <= described
     # The ratio is derived from several runs, when the records are put together.
     assert described - recorded == {"time_ratio_to_retrain", "break_even_requests"}
@@ -39,14 +42,14 @@ def test_the_time_of_every_function_is_told(evaluation):
 
 @pytest.fixture
 def own_metrics(monkeypatch):
-    metrics.metrics()
-    monkeypatch.setattr(metrics, "_METRICS", {})
-    monkeypatch.setattr(metrics, "_ENTRIES", {})
+    metrics.load_built_in()
+    monkeypatch.setattr(metrics, "ENTRIES", {})
+    monkeypatch.setattr(metric, "REGISTERED", {})
 
 
 def test_without_retraining_what_compares_with_it_is_unresolved(evaluation, own_metrics):
     @metrics.measures(
-        metrics.Metric("gap", "U - G.", splits=("forget", "test_forget")), needs_retrained=True
+        MetricInfo("gap", "U - G.", splits=("forget", "test_forget")), needs_retrained=True
     )
     def gap(evaluation):
         difference = evaluation.unlearned["forget"].accuracy()
@@ -84,13 +87,13 @@ def test_unknown_metric_names_the_closest():
 
 
 def test_every_metric_says_what_it_is_and_what_it_costs():
-    for metric in metrics.metrics().values():
-        assert len(metric.definition) > 20 and metric.definition.endswith("."), metric.name
-        assert metric.ideal and metric.cost, metric.name
+    for info in BUILT_IN.values():
+        assert len(info.definition) > 20 and info.definition.endswith("."), info.name
+        assert info.ideal and info.cost, info.name
 
 
 def test_the_tier_one_table_is_complete():
-    names = set(metrics.metrics())
+    names = set(BUILT_IN)
     attacks = [
         f"mia_{attack}_{what}"
         for attack in ("loss", "entropy", "confidence", "features")

@@ -1,99 +1,109 @@
 """Metrics: pure functions of what was observed of a model and of those it is compared with.
 
-Each file holds one concept and registers what it measures with definition, ideal and source.
-The ideal of every metric is retraining's value, so none is simply better when lower.
+Each file holds one concept and registers by name what it measures; what a name means is declared
+in ``results/metrics.py``, or by a plug-in beside its function. The ideal of every metric is
+retraining's value, so none is simply better when lower.
 """
 
 import importlib
+import inspect
 import pkgutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from unlearn_bench.core.errors import unknown_name
+from unlearn_bench.core.errors import PluginError, unknown_name
 from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.plugins.metric import MetricInfo, register_metric
+from unlearn_bench.results.facts import known_metrics
+from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record
 
 Compute = Callable[[Evaluation], list[Record]]
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What a name in the records means.
-
-    Attributes:
-        name: As in the records.
-        definition: One sentence, with the formula where there is one.
-        ideal: The value that exact unlearning has.
-        cost: What computing it takes.
-        source: Publication, or ``""``.
-        splits: What it is measured on, as in the records, for when it cannot be measured.
-    """
-
-    name: str
-    definition: str
-    ideal: str = "that of retrain"
-    cost: str = "one forward pass, shared by all"
-    source: str = ""
-    splits: tuple[str, ...] = ("",)
-
-
-@dataclass(frozen=True)
-class _Entry:
+class Entry:
     """A function that computes some metrics, and what it needs for it."""
 
     name: str
     compute: Compute
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricInfo, ...]
     needs_retrained: bool
 
+    @property
+    def file(self) -> Path:
+        """The file that defines it."""
+        return Path(inspect.getfile(self.compute)).resolve()
 
-_METRICS: dict[str, Metric] = {}
-_ENTRIES: dict[str, _Entry] = {}
+    @property
+    def ours(self) -> bool:
+        """Whether it comes with the package."""
+        return self.compute.__module__.startswith(f"{__name__}.")
+
+    @property
+    def order(self) -> tuple[bool, str]:
+        """Its place: records are compared, so not the order in which files were imported."""
+        return not self.ours, self.compute.__module__ if self.ours else self.file.name
 
 
-def describe(*metrics: Metric) -> None:
-    """Register the meaning of metrics that are measured elsewhere than on outputs."""
-    for metric in metrics:
-        _METRICS[metric.name] = metric
+ENTRIES: dict[str, Entry] = {}
 
 
-def measures(*metrics: Metric, needs_retrained: bool = False) -> Callable[[Compute], Compute]:
+def measures(
+    *metrics: MetricInfo | str, needs_retrained: bool = False
+) -> Callable[[Compute], Compute]:
     """Register the decorated function as what computes ``metrics``.
 
     Args:
-        metrics: What it returns records of, every one of them in every evaluation.
+        metrics: What it returns records of, every one of them in every evaluation: a declaration,
+            or the name of one in ``results/metrics.py``.
         needs_retrained: Whether it compares with the retrained model. Where that is missing the
             function is not called and its metrics are recorded as unresolved.
+
+    Raises:
+        PluginError: If a metric or a function of another file has the name already.
     """
-    describe(*metrics)
 
     def decorate(compute: Compute) -> Compute:
         name = compute.__name__
-        _ENTRIES[name] = _Entry(name, compute, metrics, needs_retrained)
+        declared = tuple(get(m) if isinstance(m, str) else m for m in metrics)
+        entry = Entry(name, compute, declared, needs_retrained)
+        if not entry.ours:
+            load_built_in()  # so that names of ours are taken
+        known = ENTRIES.get(name)
+        if known is not None and known.file != entry.file:
+            raise PluginError(
+                f"two functions of metrics are named {name!r}: in {known.file} and {entry.file}; "
+                "rename one"
+            )
+        for metric in metrics:
+            if isinstance(metric, MetricInfo):
+                if metric.name in BUILT_IN:
+                    raise PluginError(
+                        f"unlearn-bench has a metric named {metric.name!r}; choose another name"
+                    )
+                register_metric(metric, compute)
+        ENTRIES[name] = entry
         return compute
 
     return decorate
 
 
-def _load() -> None:
+def load_built_in() -> None:
+    """Register the metrics of the package."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
 
 
-def metrics() -> dict[str, Metric]:
-    """Return all metrics by name, in the order of their names."""
-    _load()
-    return dict(sorted(_METRICS.items()))
-
-
-def get(name: str) -> Metric:
+def get(name: str) -> MetricInfo:
     """Return the metric ``name``.
 
     Raises:
         UnknownNameError: If there is none.
     """
-    known = metrics()
+    known = known_metrics()
     if name not in known:
         raise unknown_name("metric", name, known, "unlearn-bench list metrics")
     return known[name]
@@ -109,11 +119,10 @@ def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
         RuntimeError: If a function leaves out a metric that it registered, or adds one: a
             number that is silently missing looks like one that was not asked for.
     """
-    _load()
+    load_built_in()
     records: list[Record] = []
     seconds = {}
-    # Not in the order in which modules happened to be imported: records are compared.
-    for entry in sorted(_ENTRIES.values(), key=lambda entry: entry.compute.__module__):
+    for entry in sorted(ENTRIES.values(), key=lambda entry: entry.order):
         start = time.process_time()
         if entry.needs_retrained and evaluation.retrained is None:
             found = [

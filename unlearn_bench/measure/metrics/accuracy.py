@@ -2,28 +2,23 @@
 
 from scipy.stats import binomtest
 
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.results.records import Record
 
 _NAMES = {
-    "forget": ("forget_accuracy", "forgotten training examples F"),
-    "retain": ("retain_accuracy", "retained training examples R"),
-    "test_forget": ("test_forget_accuracy", "test examples of the forget classes TF"),
-    "test_retain": ("test_retain_accuracy", "test examples of the retain classes TR"),
+    "forget": "forget_accuracy",
+    "retain": "retain_accuracy",
+    "test_forget": "test_forget_accuracy",
+    "test_retain": "test_retain_accuracy",
 }
 
 
-@measures(
-    *(
-        Metric(name, f"Share of {who} whose largest logit is the label's.")
-        for name, who in _NAMES.values()
-    )
-)
+@measures(*_NAMES.values())
 def accuracies(evaluation: Evaluation) -> list[Record]:
     """Return four accuracies in [0, 1], each with its 95 % Wilson interval over examples."""
     records = []
-    for split, (name, _) in _NAMES.items():
+    for split, name in _NAMES.items():
         outputs = evaluation.unlearned[split]
         right, total = int(outputs.correct().sum()), len(outputs)
         ends = binomtest(right, total).proportion_ci(method="wilson")

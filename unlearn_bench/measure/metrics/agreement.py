@@ -9,12 +9,11 @@ import math
 import torch
 from torch import Tensor
 
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.results.records import Record
 
 SPLITS = ("forget", "test_retain")
-_IDEAL = "that of two retrainings (retrain_other_seed), not 0"
 
 
 def activation_distance(u: Tensor, g: Tensor) -> Tensor:
@@ -64,29 +63,7 @@ def js_divergence(a: Tensor, b: Tensor) -> Tensor:
     return (both / 2 / math.log(2)).clamp(0, 1)
 
 
-@measures(
-    Metric(
-        "activation_distance",
-        "Mean over examples of ||p_U - p_G||_2. In [0, sqrt 2].",
-        ideal=_IDEAL,
-        source="Golatkar et al. 2021, arXiv:2012.13431",
-        splits=SPLITS,
-    ),
-    Metric(
-        "js_divergence",
-        "Mean over examples of the Jensen-Shannon divergence of p_U and p_G, base 2. In [0, 1].",
-        ideal=_IDEAL,
-        source="Lin 1991",
-        splits=SPLITS,
-    ),
-    Metric(
-        "kl_divergence",
-        "Mean over examples of KL(p_G || p_U) in nats. At least 0.",
-        ideal=_IDEAL,
-        splits=SPLITS,
-    ),
-    needs_retrained=True,
-)
+@measures("activation_distance", "js_divergence", "kl_divergence", needs_retrained=True)
 def agreement(evaluation: Evaluation) -> list[Record]:
     """Return the three distances between U and G, on F and on TR."""
     records = []

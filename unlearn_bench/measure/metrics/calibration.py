@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import one_hot
 
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.metrics.scores import confidence
 from unlearn_bench.measure.outputs import Evaluation, Outputs
 from unlearn_bench.results.records import Record
@@ -44,19 +44,7 @@ def brier_score(outputs: Outputs) -> float:
     return float((p - one_hot(outputs.labels, p.shape[1])).square().sum(1).mean())
 
 
-@measures(
-    Metric(
-        "ece",
-        f"Expected calibration error on TR, {BINS} bins of equal mass. In [0, 1].",
-        source="Nixon et al. 2019, arXiv:1904.01685",
-    ),
-    Metric("nll", "Mean cross-entropy on TR, in nats. At least 0."),
-    Metric(
-        "brier",
-        "Mean squared distance of probabilities and labels on TR. In [0, 2].",
-        source="Brier 1950",
-    ),
-)
+@measures("ece", "nll", "brier")
 def calibration(evaluation: Evaluation) -> list[Record]:
     """Return calibration error, cross-entropy and Brier score of U on TR."""
     outputs = evaluation.unlearned["test_retain"]

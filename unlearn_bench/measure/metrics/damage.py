@@ -6,12 +6,11 @@ A mean over retained classes hides that one of them is lost. Drops are paired wi
 
 import torch
 
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.outputs import Evaluation, Outputs
 from unlearn_bench.results.records import Record
 
 NEAR = 2
-_IDEAL = "that of two retrainings (retrain_other_seed), not 0"
 
 
 def class_accuracies(outputs: Outputs) -> dict[int, float]:
@@ -43,28 +42,7 @@ def near_classes(evaluation: Evaluation) -> list[int]:
     return [int(label) for label in order[: min(NEAR, retained)]]
 
 
-@measures(
-    Metric(
-        "worst_class_drop",
-        "Largest acc(G) - acc(U) over the retained classes, on TR. In [-1, 1].",
-        ideal=_IDEAL,
-        splits=("test_retain",),
-    ),
-    Metric(
-        "near_class_drop",
-        f"Largest acc(G) - acc(U) over the {NEAR} retained classes that the "
-        "original confuses most with the forget classes, on TR. In [-1, 1]; for classes only.",
-        ideal=_IDEAL,
-        splits=("test_retain",),
-    ),
-    Metric(
-        "class_drop",
-        "acc(G) - acc(U) on the test examples of one retained class, which the "
-        "split names. In [-1, 1].",
-        ideal=_IDEAL,
-    ),
-    needs_retrained=True,
-)
+@measures("worst_class_drop", "near_class_drop", "class_drop", needs_retrained=True)
 def damage(evaluation: Evaluation) -> list[Record]:
     """Return the drop of the worst, of the nearest and of every retained class."""
     drops = class_drops(evaluation)
@@ -86,13 +64,7 @@ def damage(evaluation: Evaluation) -> list[Record]:
     return records + [Record("class_drop", names[label], drop) for label, drop in drops.items()]
 
 
-@measures(
-    Metric(
-        "forget_predicted_as",
-        "Share of F that U classifies as the class which the split "
-        "names; the shares of all classes sum to 1.",
-    ),
-)
+@measures("forget_predicted_as")
 def destinations(evaluation: Evaluation) -> list[Record]:
     """Return where the predictions on F go, one record per class."""
     predicted = evaluation.unlearned["forget"].logits.argmax(1)

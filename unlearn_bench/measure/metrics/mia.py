@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, rankdata
 
 from unlearn_bench.core.errors import ParameterError
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.results.records import Curve, Record
 
@@ -23,7 +23,6 @@ TOO_FEW = "too few examples"
 # Points of a stored ROC curve, spread evenly over the logarithm of the false positive rate.
 ROC_POINTS = 80
 RATES = {"10pct": 0.1, "1pct": 0.01, "0.1pct": 0.001}
-_SOURCE = "Yeom et al. 2018, arXiv:1709.01604; low rates: Carlini et al. 2022, arXiv:2112.03570"
 
 
 def auc(member: Scores, other: Scores) -> tuple[float, float, float]:
@@ -102,32 +101,9 @@ def roc(attack: str, member: Scores, other: Scores) -> Curve:
     return Curve("roc", attack, tuple((counts / n).tolist()), tuple(found.tolist()), n)
 
 
-def attack_metrics(attack: str, what: str, source: str) -> tuple[Metric, ...]:
-    """Describe what :func:`attack_records` records of an attack.
-
-    Args:
-        attack: Name of the attack, such as ``mia_loss``.
-        what: What it does, for "AUC of the attack that ...".
-        source: Publication.
-    """
-    return (
-        Metric(
-            f"{attack}_auc",
-            f"AUC of the attack that {what}; members F, non-members TF. In [0, 1].",
-            ideal="that of retrain, about 0.5; below it the model over-forgets",
-            source=source,
-        ),
-        *(
-            Metric(
-                f"{attack}_tpr_at_{name}",
-                f"Share of F that the attack finds while accusing {rate:.1%} of TF; unresolved "
-                f"with fewer than {MIN_FALSE_POSITIVES / rate:.0f} examples in TF. In [0, 1].",
-                ideal=f"that of retrain, about {rate:g}",
-                source=source,
-            )
-            for name, rate in RATES.items()
-        ),
-    )
+def attack_metrics(attack: str) -> tuple[str, ...]:
+    """Name what :func:`attack_records` records of an attack, such as ``mia_loss``."""
+    return (f"{attack}_auc", *(f"{attack}_tpr_at_{name}" for name in RATES))
 
 
 def attack_records(attack: str, member: Scores, other: Scores) -> list[Record]:
@@ -155,21 +131,13 @@ def attack_records(attack: str, member: Scores, other: Scores) -> list[Record]:
 
 def unresolved_attack(attack: str, reason: str) -> list[Record]:
     """Return the records of an attack that could not be made, each with the reason."""
-    names = ["auc", *(f"tpr_at_{name}" for name in RATES)]
     return [
-        Record(f"{attack}_{name}", "forget+test_forget", None, status="unresolved", reason=reason)
-        for name in names
+        Record(name, "forget+test_forget", None, status="unresolved", reason=reason)
+        for name in attack_metrics(attack)
     ]
 
 
-@measures(
-    *attack_metrics("mia_loss", "scores an example by minus its loss", _SOURCE),
-    Metric(
-        "mia_loss_resolvable_fpr",
-        f"Smallest false positive rate that TF resolves: {MIN_FALSE_POSITIVES} over its size.",
-        ideal="none: it describes the test",
-    ),
-)
+@measures(*attack_metrics("mia_loss"), "mia_loss_resolvable_fpr")
 def loss_attack(evaluation: Evaluation) -> list[Record]:
     """Return AUC and true positive rates of the loss attack, F against TF."""
     member, other = _loss_scores(evaluation)

@@ -23,7 +23,6 @@ from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.results.records import Record
 
 FOLDS = 5
-_SOURCE = "Song and Mittal 2021, arXiv:2003.10595; fitted as in Kurmanji et al. 2023"
 
 # Name of the attack to the features it sees.
 ATTACKS = {
@@ -62,17 +61,7 @@ def cross_fitted(member: Scores, other: Scores, seed: int) -> tuple[Scores, Scor
     return scores[: len(member)], scores[len(member) :]
 
 
-@measures(
-    *(
-        metric
-        for attack, features in ATTACKS.items()
-        for metric in attack_metrics(
-            attack,
-            f"fits a logistic regression to {', '.join(features)}, cross-fitted in {FOLDS} folds",
-            _SOURCE,
-        )
-    )
-)
+@measures(*(name for attack in ATTACKS for name in attack_metrics(attack)))
 def fitted_attacks(evaluation: Evaluation) -> list[Record]:
     """Return AUC and true positive rates of the fitted attacks, F against TF."""
     f = attack_features(evaluation.unlearned["forget"])

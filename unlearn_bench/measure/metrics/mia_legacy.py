@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.metrics.mia import Scores
 from unlearn_bench.measure.metrics.scores import attack_features, shuffled_rows
 from unlearn_bench.measure.outputs import Evaluation, Observed
@@ -18,7 +18,8 @@ from unlearn_bench.results.records import Record
 
 # Fitting is quadratic in the examples.
 MOST = 1000
-_COST = "support vector machines on up to 1,000 examples a side"
+# What an attack of the SalUn suite is fitted to.
+_SALUN = ("correctness", "confidence", "entropy", "m_entropy")
 
 
 def _svm() -> SVC:
@@ -76,7 +77,7 @@ def salun_suite(evaluation: Evaluation) -> dict[str, float]:
         split: attack_features(seen[split]) for split in ("retain", "test_retain", "forget")
     }
     efficacy = {}
-    for name in ("correctness", "confidence", "entropy", "m_entropy"):
+    for name in _SALUN:
         sides = [
             stratified(features[split][name][:, None], labels, counts, evaluation.seed)
             for split, labels in (("retain", r), ("test_retain", tr))
@@ -86,32 +87,7 @@ def salun_suite(evaluation: Evaluation) -> dict[str, float]:
     return efficacy
 
 
-@measures(
-    Metric(
-        "mia_legacy_entropy_svc",
-        "Share of F taken for training examples by SVC(C=3, rbf) on the entropy, fitted to R "
-        "against the test part. In [0, 1]. Appendix only: fooled by fakes.",
-        ideal="that of retrain, which is not 0",
-        cost=_COST,
-        source="Chundawat et al. 2023, arXiv:2205.08096; Panda et al. 2025, arXiv:2403.16246",
-    ),
-    *(
-        Metric(
-            f"mia_legacy_salun_{name}",
-            f"Share of F taken for unseen by SVC(C=3, rbf) on {what}, fitted to R against TR, "
-            "stratified by class. In [0, 1]. Appendix only: fooled by fakes.",
-            ideal="that of retrain, not 1",
-            cost=_COST,
-            source="Fan et al. 2023, arXiv:2310.12508",
-        )
-        for name, what in {
-            "correctness": "correctness",
-            "confidence": "the confidence",
-            "entropy": "the entropy",
-            "m_entropy": "the modified entropy",
-        }.items()
-    ),
-)
+@measures("mia_legacy_entropy_svc", *(f"mia_legacy_salun_{name}" for name in _SALUN))
 def legacy_attacks(evaluation: Evaluation) -> list[Record]:
     """Return what the legacy attacks say of U."""
     return [

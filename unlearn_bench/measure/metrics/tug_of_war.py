@@ -6,23 +6,14 @@
 Source: Zhao et al. 2024, arXiv:2406.01257.
 """
 
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.results.records import Record
 
 SPLITS = ("forget", "retain", "test_retain")
 
 
-@measures(
-    Metric(
-        "tug_of_war",
-        "(1 - |dFA|)(1 - |dRA|)(1 - |dTA|), d = acc(U) - acc(G) on F, R and TR. In [0, 1].",
-        ideal="that of two retrainings (retrain_other_seed), not 1",
-        source="Zhao et al. 2024, arXiv:2406.01257",
-        splits=("+".join(SPLITS),),
-    ),
-    needs_retrained=True,
-)
+@measures("tug_of_war", needs_retrained=True)
 def tug_of_war(evaluation: Evaluation) -> list[Record]:
     """Return the product of the three agreements."""
     product = 1.0

@@ -8,7 +8,7 @@ value is the ideal, not 1.
 Source: Chundawat et al. 2023, arXiv:2205.08096, with KL replaced by the JS divergence they define.
 """
 
-from unlearn_bench.measure.metrics import Metric, measures
+from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.metrics.agreement import js_divergence
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.results.records import Record
@@ -16,16 +16,7 @@ from unlearn_bench.results.records import Record
 RANDOM_MODELS = 5
 
 
-@measures(
-    Metric(
-        "zrf",
-        f"1 - mean JS divergence (base 2) of U's predictions on F from those of "
-        f"{RANDOM_MODELS} randomly initialised models. In [0, 1].",
-        ideal="that of retrain, not 1",
-        cost=f"{RANDOM_MODELS} forward passes over F, once for all methods",
-        source="Chundawat et al. 2023, arXiv:2205.08096",
-    ),
-)
+@measures("zrf")
 def zero_retrain_forgetting(evaluation: Evaluation) -> list[Record]:
     """Return ZRF of U on F."""
     u = evaluation.unlearned["forget"].logits

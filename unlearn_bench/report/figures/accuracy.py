@@ -22,7 +22,7 @@ from unlearn_bench.report.figures.canvas import (
 )
 from unlearn_bench.report.findings import accuracy_title
 
-_AXES = {"forget_accuracy": 0.01, "retain_accuracy": 0.005}
+_AXES = ("forget_accuracy", "retain_accuracy")
 
 
 def draw(section: Section, look: Look) -> Figure | None:
@@ -66,8 +66,8 @@ def draw(section: Section, look: Look) -> Figure | None:
         axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
         axes.axvline(0, color=MUTED, lw=0.8, zorder=1)
         widths = [
-            retrain_band(section, section.reference, column, floor)
-            for column, floor in _AXES.items()
+            retrain_band(section, section.reference, column, section.facts.of(column).floor)
+            for column in _AXES
         ]
         if None not in widths:
             x, y = (100 * (width or 0.0) for width in widths)

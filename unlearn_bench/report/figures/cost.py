@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unlearn_bench.analysis.table import DISTANCE, TIME_RATIO, Section
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures.canvas import (
     GRID,
     MUTED,
@@ -19,6 +19,7 @@ from unlearn_bench.report.figures.canvas import (
     write_labels,
 )
 from unlearn_bench.report.findings import cost_title
+from unlearn_bench.results.metrics import DISTANCE, TIME_RATIO
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

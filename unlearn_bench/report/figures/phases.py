@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.ticker import MaxNLocator
 
-from unlearn_bench.analysis.table import TIME_RATIO, Section
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures.canvas import (
     INK,
     MUTED,
@@ -17,6 +17,7 @@ from unlearn_bench.report.figures.canvas import (
     settle,
 )
 from unlearn_bench.report.text import share
+from unlearn_bench.results.metrics import TIME_RATIO
 
 _TOTAL, _ONCE = "wall_seconds", "wall_seconds_precompute"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from unlearn_bench.analysis.table import DISTANCE, Section
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures.canvas import (
     GRID,
     INK,
@@ -16,6 +16,7 @@ from unlearn_bench.report.figures.canvas import (
     new_canvas,
     settle,
 )
+from unlearn_bench.results.metrics import DISTANCE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from unlearn_bench.analysis.table import MIA_AUC, ORIGINAL, Section
+from unlearn_bench.analysis.table import ORIGINAL, Section
 from unlearn_bench.report.figures.canvas import (
     GRID,
     INK,
@@ -20,6 +20,7 @@ from unlearn_bench.report.figures.canvas import (
 )
 from unlearn_bench.report.findings import roc_title
 from unlearn_bench.results.curves import ROC
+from unlearn_bench.results.metrics import MIA_AUC
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,165 @@
+"""What a metric is to a reader: one declaration that verdict, page, tables and listings share.
+
+Free of torch, so that a report can be made where nothing is measured.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from unlearn_bench.core.errors import PluginError
+from unlearn_bench.core.keys import file_hash
+from unlearn_bench.plugins import PLUGIN_MODULE
+
+# How a value is written: shares in percent, points, a ratio to retraining in percent, whole
+# numbers of steps or examples, scores with three decimals, or four significant digits.
+Unit = Literal[
+    "percent", "points", "ratio", "steps", "count", "score", "seconds", "bytes", "number"
+]
+# Which way is better: as retraining has it, less, or neither.
+Direction = Literal["retrain", "less", "none"]
+# Its say in the verdict: one of the primary set; judged beside it; judged for being fooled only.
+Role = Literal["", "primary", "secondary", "legacy"]
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """All that is said of a metric anywhere.
+
+    Attributes:
+        name: As in the records.
+        definition: One sentence, with the formula where there is one.
+        ideal: The value that exact unlearning has.
+        cost: What computing it takes.
+        source: Publication, or ``""``.
+        splits: What it is measured on, as in the records, for when it cannot be measured.
+        label: Name in words, for tables; without one the name itself.
+        short: Name for a narrow column; without one the label.
+        heading: Column heading with its unit, two lines at most; without one the label.
+        unit: How values are written.
+        direction: ``retrain`` where retraining's value is the ideal.
+        role: ``primary`` for what decides the verdict.
+        primary_split: Where it is measured on several splits, the one that is primary; it is
+            secondary on the others. Empty for all of them.
+        floor: The difference to retraining that never matters, in the values' own unit.
+        inward: Whether it sees more than where the largest logit is: one primary metric at least
+            that does must tell the original from retraining, or nothing is evidence.
+        utility: Whether it is what a method must keep, so that the original has it as well.
+        by_class: Whether each class has a number of its own: shown by name, not as columns.
+        main: Whether it stands in the first table of a report, and so in LaTeX and Markdown.
+
+    Raises:
+        PluginError: If a declaration contradicts itself, or a value is not allowed.
+    """
+
+    name: str
+    definition: str
+    ideal: str = "that of retrain"
+    cost: str = "one forward pass, shared by all"
+    source: str = ""
+    splits: tuple[str, ...] = ("",)
+    label: str = ""
+    short: str = ""
+    heading: str = ""
+    unit: Unit = "number"
+    direction: Direction = "retrain"
+    role: Role = ""
+    primary_split: str = ""
+    floor: float = 0.0
+    inward: bool = False
+    utility: bool = False
+    by_class: bool = False
+    main: bool = True
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", self.name):
+            raise PluginError(
+                f"a metric cannot be named {self.name!r}; use letters, digits, _, ., + and -"
+            )
+        for field, allowed in (("unit", Unit), ("direction", Direction), ("role", Role)):
+            if getattr(self, field) not in get_args(allowed):
+                raise PluginError(
+                    f"metric {self.name!r}: {field}={getattr(self, field)!r} is not one of "
+                    f"{', '.join(map(repr, get_args(allowed)))}"
+                )
+        if not (math.isfinite(self.floor) and self.floor >= 0):
+            raise PluginError(f"metric {self.name!r}: floor={self.floor!r} must be 0 or more")
+        if self.role and (self.direction != "retrain" or self.by_class):
+            raise PluginError(
+                f"metric {self.name!r}: role={self.role!r} holds it against retraining: that "
+                'needs direction="retrain", and one number per run, not per class'
+            )
+
+    def named(self, column: str) -> str:
+        """Name a column of this metric in words: the label, and the split where there are several.
+
+        A metric without a label keeps the column's name.
+        """
+        split = column.partition(" (")[2]
+        if not self.label or not split:
+            return self.label or column
+        # Splits are named by their files' names; several are joined by a plus.
+        return f"{self.label} ({split.replace('_', ' ').replace('+', ' + ')}"
+
+    def with_unit(self, column: str) -> str:
+        """Name a column with the unit of its cells."""
+        suffix = {"percent": ", %", "points": ", points"}.get(self.unit, "")
+        return self.named(column) + suffix
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A metric that is not built in, the file that declares it, and whether by ``--plugin``."""
+
+    info: MetricInfo
+    file: Path
+    is_plugin: bool
+
+
+REGISTERED: dict[str, Registered] = {}
+
+
+def register_metric(info: MetricInfo, function: Callable[..., Any]) -> None:
+    """Add a metric; the same name from the same file replaces the older entry.
+
+    Raises:
+        PluginError: If another file already registered the name.
+    """
+    file = Path(inspect.getfile(function)).resolve()
+    known = REGISTERED.get(info.name)
+    if known is not None and known.file != file:
+        raise PluginError(
+            f"two metrics are named {info.name!r}: in {known.file} and {file}; rename one"
+        )
+    REGISTERED[info.name] = Registered(info, file, function.__module__.startswith(PLUGIN_MODULE))
+
+
+def plugin_metric_files() -> set[Path]:
+    """Return the files of ``--plugin`` that declare metrics."""
+    return {known.file for known in REGISTERED.values() if known.is_plugin}
+
+
+def metrics_key() -> dict[str, Any]:
+    """Return what results depend on beside the built-in metrics: nothing, or the files' hashes."""
+    hashes = sorted({file_hash(known.file) for known in REGISTERED.values()})
+    return {"metrics": hashes} if hashes else {}
+
+
+def stored_metrics() -> dict[str, dict[str, Any]]:
+    """Return the declarations of all metrics that are not built in, for ``suite.json``."""
+    return {name: asdict(known.info) for name, known in sorted(REGISTERED.items())}
+
+
+def read_metric(name: str, stored: Mapping[str, Any]) -> MetricInfo | None:
+    """Return a stored declaration; None where it is none, for the file may be of any version."""
+    known = {field.name for field in fields(MetricInfo)} - {"name"}
+    given = {field: value for field, value in stored.items() if field in known}
+    try:
+        splits = tuple(map(str, given.pop("splits", ("",))))
+        return MetricInfo(name, **{"definition": "", **given}, splits=splits)
+    except (PluginError, TypeError):
+        return None

@@ -1,0 +1,159 @@
+"""All that a report says, put together once: page, Markdown, LaTeX and terminal only print it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unlearn_bench.analysis.table import Section
+from unlearn_bench.analysis.verdict import distinguished
+from unlearn_bench.report.findings import (
+    Note,
+    caveat,
+    distance_definition,
+    headline,
+    overview_headline,
+    run_gaps,
+)
+from unlearn_bench.report.glance import Glance, glance
+from unlearn_bench.report.legacy import legacy_table
+from unlearn_bench.report.limits import notes
+from unlearn_bench.report.provenance import Report, read_report
+from unlearn_bench.report.text import (
+    NONE,
+    TextTable,
+    band_reading,
+    band_table,
+    brief_table,
+    cell_text,
+    failure_texts,
+    intervals,
+    main_columns,
+    overview_table,
+    reading,
+    section_title,
+    text_table,
+    verdict_table,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SectionContent:
+    """What is said of one dataset, model and scenario.
+
+    Attributes:
+        section: The numbers behind it.
+        finding: One sentence: who came nearest to retraining, and at what cost.
+        columns: Of the first table.
+        table: The first table.
+        brief: The same for a terminal.
+        distance: How the distance is computed here; empty without one.
+        caveat: Why not being told apart is no evidence here; empty where it is some.
+        best: Methods that the verdict sets apart from the others.
+    """
+
+    section: Section
+    title: str
+    finding: str
+    columns: tuple[str, ...]
+    table: TextTable
+    brief: TextTable
+    reading: str
+    distance: str
+    verdicts: TextTable
+    caveat: str
+    best: frozenset[str]
+    bands: TextTable
+    band_reading: str
+    notes: tuple[Note, ...]
+    failures: tuple[str, ...]
+    glance: Glance
+    everything: TextTable
+    legacy: TextTable
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What is said of a results folder.
+
+    Attributes:
+        report: The numbers, and how they came to be.
+        finding: One sentence over all sections.
+        overview: Distances of every method in every section; None for a single one.
+        intervals: What stands behind a ±.
+        gaps: Which planned runs have no result, and why.
+    """
+
+    report: Report
+    finding: str
+    overview: TextTable | None
+    intervals: str
+    gaps: tuple[str, ...]
+    sections: tuple[SectionContent, ...]
+
+
+def read_content(folder: Path) -> Content:
+    """Read a results folder and say all there is to say of it.
+
+    Raises:
+        OutputError: If the folder is not a results folder, or is damaged.
+    """
+    return content_of(read_report(folder))
+
+
+def content_of(report: Report) -> Content:
+    """Say all there is to say of a report that was read."""
+    sections = report.sections
+    finding = overview_headline(sections)
+    return Content(
+        report,
+        finding,
+        overview_table(sections, finding) if len(sections) > 1 else None,
+        intervals(sections) if sections else "",
+        run_gaps(report.provenance),
+        tuple(map(_section_content, sections)),
+    )
+
+
+def _section_content(section: Section) -> SectionContent:
+    finding, columns = headline(section), main_columns(section)
+    return SectionContent(
+        section,
+        section_title(section),
+        finding,
+        columns,
+        table=text_table(section, finding, columns),
+        brief=brief_table(section, finding),
+        reading=reading(section),
+        distance=distance_definition(section) if section.compared else "",
+        verdicts=verdict_table(section),
+        caveat=caveat(section),
+        best=distinguished(section),
+        bands=band_table(section),
+        band_reading=band_reading(section),
+        notes=notes(section),
+        failures=failure_texts(section),
+        glance=glance(section),
+        everything=_everything(section),
+        legacy=legacy_table(section),
+    )
+
+
+def _everything(section: Section) -> TextTable:
+    """Turn the whole table around: one line per metric, one column per method."""
+    rows = section.table.rows
+    lines = tuple(
+        (
+            section.facts.heading(column),
+            *(cell_text(section, row, column) if row.seeds else NONE for row in rows),
+        )
+        for column in section.table.columns
+    )
+    return TextTable("Everything measured", "", ("", *(row.method for row in rows)), lines)
+
+
+def terminal(content: Content) -> tuple[TextTable, ...]:
+    """Return one plain table per section, and what is missing, for the terminal."""
+    tables: Sequence[TextTable] = [of.brief for of in content.sections]
+    tables = tables or [TextTable("", content.finding, (), ())]
+    gaps = [TextTable("", "", (), (), notes=content.gaps)] if content.gaps else []
+    return (*tables, *gaps)

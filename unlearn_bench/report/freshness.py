@@ -1,0 +1,42 @@
+"""Whether a page says what its folder and this version of the package would say now.
+
+A page carries a key of all that it is made from: the results, and the code that reads and prints
+them. Times of files decide nothing, since an upgrade of the package changes none of them.
+"""
+
+import html
+import re
+from functools import cache
+from pathlib import Path
+
+from unlearn_bench import __version__
+from unlearn_bench.core.keys import content_key, file_hash
+
+# Of a results folder, what a page is made from.
+_READ = ("suite.json", "records.csv", "curves.parquet")
+# Of the package, who reads and prints it; a checkout changes without a new version.
+_CODE = ("analysis", "report", "results")
+_KEY = re.compile(r'<meta name="unlearn-bench-key" content="([^"]*)">')
+
+
+def page_key(folder: Path) -> str:
+    """Return the key of what the page of a folder would be made from now."""
+    files = {name: file_hash(folder / name) for name in _READ if (folder / name).is_file()}
+    return content_key({"version": __version__, "code": _code(), "files": files})
+
+
+def is_fresh(folder: Path) -> bool:
+    """Say whether ``report.html`` of a folder is what would be written now; if in doubt, no."""
+    try:
+        page = (folder / "report.html").read_text()
+        found = _KEY.search(page)
+        return found is not None and html.unescape(found[1]) == page_key(folder)
+    except (OSError, ValueError):
+        return False
+
+
+@cache
+def _code() -> list[str]:
+    root = Path(__file__).parents[1]
+    files = (path for name in _CODE for path in sorted((root / name).rglob("*")))
+    return [file_hash(path) for path in files if path.suffix in (".py", ".html", ".css", ".js")]

@@ -1,0 +1,181 @@
+"""What limits a section's numbers, as notes: damage, few seeds, a weak reference, blind metrics."""
+
+from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
+from unlearn_bench.analysis.table import ORIGINAL, Section
+from unlearn_bench.analysis.verdict import exposing, fooled, powerless, primary
+from unlearn_bench.report.findings import (
+    Note,
+    descriptive_seeds,
+    distance,
+    in_prose,
+    positive_control,
+    worst_classes,
+)
+from unlearn_bench.report.text import plus_minus
+from unlearn_bench.results.metrics import DISTANCE
+
+# Points of test retain accuracy below the original's from which a reference is no yardstick: seeds
+# and the missing data explain a few.
+WEAK_POINTS = 10.0
+# Share of a class's test examples from which its loss is told by name, of so many methods.
+WORST_CLASS, WORST_NAMED = 0.02, 5
+
+UNTRAINED = "random_init"
+
+
+def notes(section: Section) -> tuple[Note, ...]:
+    """Say what limits the section's numbers, the gravest first."""
+    found = [
+        *_weak_reference(section),
+        *_damage(section),
+        *_idle(section),
+        *_confidence(section),
+        *positive_control(section),
+        *_power(section),
+        *_worst_class(section),
+    ]
+    for reason in dict.fromkeys(section.unresolved.values()):
+        missing = {column for (_, column), why in section.unresolved.items() if why == reason}
+        rates = [
+            section.facts.label(column) for column in section.table.columns if column in missing
+        ]
+        floor = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
+        few = floor is not None and reason == "too few examples"
+        smallest = f" (smallest resolvable FPR {100 * floor.mean:.2g} %)" if floor and few else ""
+        found.append(Note("Unresolved", f"{reason} for {in_prose(rates)}{smallest}."))
+    return tuple(found)
+
+
+def _weak_reference(section: Section) -> list[Note]:
+    """Say so where retraining itself came out badly, so that distances to it mean little."""
+    if section.reference is None:
+        return []
+    signs = []
+    original = section.table.value(ORIGINAL, "test_retain_accuracy")
+    retrained = section.table.value(section.reference, "test_retain_accuracy")
+    if original and retrained and 100 * (original.mean - retrained.mean) > WEAK_POINTS:
+        signs.append(
+            f"{section.reference} classifies {100 * retrained.mean:.1f} % of the retained test "
+            f"images, the original {100 * original.mean:.1f} %"
+        )
+    untrained = section.table.value(UNTRAINED, DISTANCE)
+    if untrained and section.spread is not None and untrained.mean <= section.spread:
+        signs.append(
+            f"{UNTRAINED} is as near to it as another retraining, {plus_minus(untrained, 1)} points"
+        )
+    if not signs:
+        return []
+    advice = (
+        "The reference is not trained as well as the original: distances to it say little; set "
+        "recipe (epochs, lr, ...) to what trains this model."
+    )
+    return [Note("Weak reference", f"{'; '.join(signs)}. {advice}")]
+
+
+def _damage(section: Section) -> list[Note]:
+    damaged = [row for row in section.table.of_kind("method") if row.damage is not None]
+    if not damaged:
+        return []
+    losses = in_prose([f"{row.method} lost {row.damage:.1f}" for row in damaged], most=30)
+    baseline = "retraining" if section.reference is not None else "the original"
+    return [Note("Damaged", f"{losses} points of retain accuracy against {baseline}.")]
+
+
+def _idle(section: Section) -> list[Note]:
+    original = section.table.value(ORIGINAL, DISTANCE)
+    if original is None:
+        return []
+    idle = [row.method for row in section.ranking if distance(section, row).mean >= original.mean]
+    if not idle:
+        return []
+    far = f"no nearer to retraining than the untouched original ({plus_minus(original, 1)} points)"
+    return [Note("Nothing gained", f"{in_prose(idle, most=30)}: {far}.")]
+
+
+def _confidence(section: Section) -> list[Note]:
+    found = []
+    seeds = len(section.seeds)
+    if not section.values.size:
+        return []
+    if seeds == 1:
+        found.append(
+            Note("One seed", "no interval can be given, and any difference may be chance.")
+        )
+    elif few := descriptive_seeds(section):
+        found.append(
+            Note(
+                "Descriptive only",
+                f"{few}; a verdict needs at least {SEEDS_FOR_INFERENCE}. Until then a "
+                "method counts as nearer if it is so in every seed, and as told apart if every "
+                "seed lies beyond the retrain band on the same side.",
+            )
+        )
+    if section.tied:
+        names = in_prose(section.tied, most=30)
+        nearest = section.ranking[0].method
+        text = f"{names}; the seeds do not show that {nearest} is nearer to retraining."
+        found.append(Note("Tied with the nearest", text))
+    if section.spread is not None:
+        found.append(
+            Note(
+                "Yardstick",
+                f"two retrainings with different seeds lie {section.spread:.1f} points apart on "
+                "average; a method within that is as near as another retraining would be.",
+            )
+        )
+    return found
+
+
+def _power(section: Section) -> list[Note]:
+    """Name the metrics that say nothing here: fooled by a fake, or blind to the original."""
+    if len(section.seeds) < 2 or section.reference is None:
+        return []
+    found = []
+    by_fakes: dict[tuple[str, ...], list[str]] = {}
+    for column, fakes in fooled(section).items():
+        by_fakes.setdefault(fakes, []).append(section.facts.label(column))
+    for fakes, columns in by_fakes.items():
+        found.append(
+            Note(
+                "Fooled here",
+                f"{in_prose(columns, most=30)} cannot tell {in_prose(fakes)}, whose weights have "
+                "forgotten nothing, from retraining.",
+            )
+        )
+    for fake in (
+        row.method for row in section.table.rows if row.method in section.fakes and row.seeds
+    ):
+        by = exposing(section, fake)
+        judges = [section.facts.label(column) for column in by if column in primary(section)]
+        others = [section.facts.label(column) for column in by if column not in primary(section)]
+        if judges:
+            also = f"; also, without a say in the verdict, by {in_prose(others, most=30)}"
+            text = f"{fake} is told from retraining by {in_prose(judges, most=30)}"
+            found.append(Note("Fake exposed", f"{text}{also if others else ''}."))
+        elif others:
+            text = (
+                f"{fake} is told from retraining by {in_prose(others, most=30)} alone, which "
+                f"{'have' if len(others) > 1 else 'has'} no say in the verdict: no primary metric "
+                "tells it."
+            )
+            found.append(Note("Fake not exposed by a primary metric", text))
+        else:
+            text = f"no metric tells {fake} from retraining here."
+            found.append(Note("Fake not exposed", text))
+    blind = [section.facts.label(column) for column in powerless(section)]
+    if blind:
+        text = f"{in_prose(blind, most=30)} cannot tell even the original from retraining."
+        found.append(Note("No power here", text))
+    return found
+
+
+def _worst_class(section: Section) -> list[Note]:
+    worst = [found for found in worst_classes(section) if found.drop.mean >= WORST_CLASS]
+    if not worst:
+        return []
+    named, others = worst[:WORST_NAMED], len(worst) - WORST_NAMED
+    text = f"against retraining, {in_prose([str(found) for found in named], most=WORST_NAMED)}."
+    if others > 0:
+        methods = "1 other method" if others == 1 else f"{others} other methods"
+        text += f" {methods} lost {100 * WORST_CLASS:.0f} points or more: see the map by class."
+    return [Note("Worst class", text)]

@@ -1,0 +1,119 @@
+"""What a results folder says of its metrics and methods beside the numbers.
+
+The package's own metrics are looked up where they are declared; those of plug-ins were written
+into ``suite.json``, so that a report needs neither the plug-in nor torch.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unlearn_bench.plugins.metric import REGISTERED, MetricInfo, Role, read_metric
+from unlearn_bench.results.metrics import BUILT_IN, DERIVED
+
+# Results folders from before fakes were a fact of the control have none but these.
+OLD_FAKES = frozenset({"logit_mask", "uniform_on_forget"})
+
+
+def known_metrics() -> dict[str, MetricInfo]:
+    """Return the metrics of the package and of all plug-ins that are loaded, ordered by name."""
+    registered = {name: known.info for name, known in REGISTERED.items()}
+    return dict(sorted({**registered, **BUILT_IN}.items()))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a results folder says of its metrics and methods beside the numbers.
+
+    Attributes:
+        metrics: Declarations by name: the package's own, and those of the plug-ins that the
+            folder was made with.
+        fakes: Labels of the controls that hide the forgotten behind untouched knowledge.
+    """
+
+    metrics: Mapping[str, MetricInfo] = field(default_factory=lambda: BUILT_IN)
+    fakes: frozenset[str] = OLD_FAKES
+
+    def of(self, column: str) -> MetricInfo:
+        """Return the declaration behind a table's column; one that nobody declared has defaults."""
+        name = column.partition(" (")[0]
+        found = self.metrics.get(name) or DERIVED.get(name)
+        # Not in the first table: an old folder may hold many that are no longer known.
+        return found or MetricInfo(_a_name(name), "", direction="none", main=False)
+
+    def label(self, column: str) -> str:
+        """Name a column in words."""
+        return self.of(column).named(column)
+
+    def heading(self, column: str, brief: bool = False) -> str:
+        """Name a column with the unit of its cells, ``brief`` for two short lines."""
+        info = self.of(column)
+        return brief and info.heading.replace("\n", " ") or info.with_unit(column)
+
+    def short(self, column: str) -> str:
+        """Name a column in few words."""
+        return self.of(column).short or self.label(column)
+
+    def by_class(self) -> tuple[str, ...]:
+        """Name the metrics with one number per class."""
+        return tuple(name for name, info in self.metrics.items() if info.by_class)
+
+    def judged(self, columns: Iterable[str], *roles: Role) -> dict[str, float]:
+        """Return the columns that have one of the roles, with their floors, in order.
+
+        Args:
+            columns: Those of a table. A metric that is not among them is named all the same: it was
+                not measured.
+            roles: Some of ``primary``, ``secondary`` and ``legacy``.
+        """
+        places: dict[str, list[str]] = {}
+        for column in columns:
+            places.setdefault(column.partition(" (")[0], []).append(column)
+        found = {}
+        for info in self.metrics.values():
+            if info.role:
+                for column in places.get(info.name) or _declared(info):
+                    if _role_of(info, column) in roles:
+                        found[column] = info.floor
+        return found
+
+
+BUILT_IN_FACTS = Facts()
+
+
+def _a_name(text: str) -> str:
+    """Return a name that any column can stand under; it is shown by the column's own text."""
+    return text if text.isidentifier() else "unknown"
+
+
+def _declared(info: MetricInfo) -> list[str]:
+    """Return the columns that a metric would fill."""
+    if len(info.splits) < 2:
+        return [info.name]
+    return [f"{info.name} ({split})" for split in info.splits]
+
+
+def _role_of(info: MetricInfo, column: str) -> Role:
+    split = column.partition(" (")[2].rstrip(")")
+    if info.role == "primary" and info.primary_split and split not in ("", info.primary_split):
+        return "secondary"
+    return info.role
+
+
+def facts_of(suite: Mapping[str, Any]) -> Facts:
+    """Read the facts that ``suite.json`` holds; what is missing or of another form is left out."""
+    stored = suite.get("metrics")
+    foreign = {
+        str(name): info
+        for name, given in (stored.items() if isinstance(stored, Mapping) else ())
+        if isinstance(given, Mapping) and (info := read_metric(str(name), given))
+    }
+    methods = suite.get("methods")
+    methods = methods if isinstance(methods, Mapping) else {}
+    known = {str(label): facts for label, facts in methods.items() if isinstance(facts, Mapping)}
+    if any("fake" in facts for facts in known.values()):
+        fakes = frozenset(label for label, facts in known.items() if facts.get("fake"))
+    else:
+        named = {label for label, facts in known.items() if facts.get("name") in OLD_FAKES}
+        fakes = OLD_FAKES | named
+    return Facts({**BUILT_IN, **{n: i for n, i in foreign.items() if n not in BUILT_IN}}, fakes)
