@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bare", action="store_true", help="leave the suite's own settings out")
     parser.add_argument("--data-root", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     chooser = Chooser(Store(default_home()), torch.device("cpu"), data_root=args.data_root)
     print(f"{'setting':50}" + "".join(f" {name:>22}" for name in COLUMNS))
     for setting in combinations(args.settings):
