@@ -8,7 +8,6 @@ from torch.nn.functional import cross_entropy
 
 from unlearn_bench.plugins import registry
 
-
 EVAL = {"batch_norm": "eval", "forget_batch_norm": "eval"}
 
 
