@@ -3,11 +3,16 @@
     theta_j <- theta_j + sqrt(alpha * F_j^(-power)) * n_j,    n_j ~ N(0, 1)
 
 with F the diagonal of the true Fisher information on R: the mean over x in R of
-sum_c p(c|x) (d log p(c|x) / d theta_j)^2. The noise that minimises the retain loss plus a
-multiple of what the weights still tell of F has, for a quadratic loss with Hessian B, covariance
-proportional to B^(-1/2): from d/dS [tr(B S) + k tr(S^-1)] = B - k S^-2 = 0. Hence the paper's
-variance F^(-1/2); its code has F^(-1) and departs from the formula in more ways
-(``official_scaling``).
+sum_c p(c|x) (d log p(c|x) / d theta_j)^2. Beyond this formula the official code averages the
+variance over each unit's inputs, multiplies it by ten in the head and in vectors
+(``official_scaling``), and where whole classes are forgotten draws their rows of the head around 0
+(``reset_rows``). The default is that code's: its alpha of 1e-6 belongs to exponent 1 and to these
+steps, and does nothing without them.
+
+The noise that minimises the retain loss plus a multiple of what the weights still tell of F has,
+for a quadratic loss with Hessian B, covariance proportional to B^(-1/2): from
+d/dS [tr(B S) + k tr(S^-1)] = B - k S^-2 = 0. Hence a ``power`` of 0.5, for which alpha must be
+chosen again.
 
 Source: Golatkar, Achille and Soatto, CVPR 2020, arXiv:1911.04933.
 """
@@ -29,8 +34,8 @@ from unlearn_bench.fisher import fisher_diagonal
 
 # The Fisher information of a weight that no example needs is 0; the official code's constant.
 EPSILON = 1e-8
-# Of the rows of the head that are forgotten; the official code's constant.
-RESET_VARIANCE = 1e-4
+# Of the rows of the head that are forgotten: the official code's 1e-4, tenfold as its whole head.
+RESET_VARIANCE = 1e-3
 
 
 @method(
@@ -46,25 +51,24 @@ def fisher_forgetting(
     ctx: Context,
     *,
     alpha: NonNegativeFloat = 1e-6,
-    power: PositiveFloat = 0.5,
+    power: PositiveFloat = 1.0,
     cap: PositiveFloat = 1e3,
-    official_scaling: bool = False,
-    reset_rows: bool = False,
+    official_scaling: bool = True,
+    reset_rows: bool = True,
     batch_size: PositiveInt = 64,
 ) -> nn.Module:
     """Add the noise once.
 
     Args:
-        alpha: Scale of the variance. Official code: 1e-6, with ``power`` 1.
-        power: The variance falls with this power of the Fisher information. Paper: 0.5;
-            official code: 1.
+        alpha: Scale of the variance, which goes with ``power``. Official code.
+        power: The variance falls with this power of the Fisher information; 0.5 follows from a
+            quadratic loss. Official code.
         cap: Largest variance before ``alpha`` scales it, for weights of hardly any Fisher
-            information. Official code: 1e3.
+            information. Official code.
         official_scaling: Average the variance over the inputs of each unit, multiply it by 10 in
-            the head and in vectors, and cap the head at a tenth (official code). Paper: false.
-        reset_rows: Also draw the head's rows of the forgotten classes around 0 (official code);
-            most of the effect on accuracy, and known without any Fisher information. Paper:
-            false.
+            the head and in vectors, and cap the head at a tenth. Official code.
+        reset_rows: Also draw the head's rows of the forgotten classes around 0; most of the
+            effect on accuracy, and known without any Fisher information. Official code.
         batch_size: Examples per pass; only speed depends on it. Ours.
     """
     with ctx.precompute():
@@ -78,12 +82,12 @@ def fisher_forgetting(
             variance = alpha * (fisher[name] + EPSILON).pow(-power).clamp(max=limit)
             if official_scaling and variance.dim() > 1:
                 variance = variance.mean(1, keepdim=True).expand_as(parameter).clone()
+            if official_scaling and (last or variance.dim() == 1):
+                variance = 10 * variance
             if reset_rows and last:
                 forgotten = list(ctx.forget_classes)
                 parameter[forgotten] = 0
                 variance[forgotten] = RESET_VARIANCE
-            if official_scaling and (last or variance.dim() == 1):
-                variance = 10 * variance
             noise = variance.sqrt() * _normal(parameter, ctx.rng)
             parameter.add_(noise.to(parameter.dtype))
             added += noise.square().sum()

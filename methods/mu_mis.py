@@ -1,17 +1,20 @@
 """MU-Mis, experimental: lower each forget example's pull on its own logit. Not from the paper.
 
-Unverified, as we know the paper through summaries and another group's code alone: the exact stop
-rule, learning rate, batch size and number of passes.
+Unverified, as no code of the authors was public and we know the paper through summaries and another
+group's code alone: the exact stop rule, learning rate, batch size and number of passes.
 
 Minimises, over the forget examples,
 
     mean ( ||d f_y / d x||^2 - ||d f_c / d x||^2 )
 
-with f the logits, y the example's class and c another one, drawn anew at every evaluation: what
-an example contributed to training shows in how sensitive its own logit is to it. Where classes are
-forgotten c is none of them, since its sensitivity rises (ours). The loss has no lower bound;
-passes are few, and we stop once the sensitivity of the other classes, having fallen, is above its
-minimum and back at ``rebound`` times its value at the start.
+with f the logits, y the example's class and c another one, drawn at every evaluation: what an
+example contributed to training shows in how sensitive its own logit is to it. Where classes are
+forgotten c is none of them, since its sensitivity rises (ours).
+
+The loss has no lower bound, so passes are few and a stop rule watches the irrelevant classes: the
+mean of ||d f_c / d x|| over a fixed subset of F and every such class c, relative to what it was
+before the first step (the log's ``ratio``). Having fallen, it is back at ``delta``: stop. The same
+examples and classes at every look leave no noise of sampling in the ratio.
 
 Source: Cheng et al., ICLR 2026, arXiv:2402.15109.
 """
@@ -28,6 +31,7 @@ from unlearn_bench.api import (
     PositiveFloat,
     PositiveInt,
     Probe,
+    Split,
     check_finite,
     method,
     training,
@@ -35,17 +39,23 @@ from unlearn_bench.api import (
     wrong_labels,
 )
 
+# What `check` stops early with.
+STOPPED = {"lr": 1e-3, "epochs": 10, "batch_size": 64}
+
 
 @method(
     "mu_mis",
     access=Access.FORGET,
     source="arXiv:2402.15109",
-    family="fine-tuning",
+    family="sensitivity",
     year=2026,
     check=Check(
         quick={"epochs": 2, "batch_size": 16},
         may_rest="its gradient, the input's pull on the logits, was next to nothing on a small ViT",
-        probes={"rebound": Probe(None, given={"lr": 1e-6, "epochs": 40, "batch_size": 64})},
+        probes={
+            "delta": Probe(1e-3, given=STOPPED),
+            "watched": Probe(1, given=STOPPED | {"delta": 1e-3}),
+        },
     ),
 )
 def mu_mis(
@@ -56,26 +66,29 @@ def mu_mis(
     lr: PositiveFloat = 1e-4,
     momentum: Momentum = 0.9,
     batch_size: PositiveInt = 64,
-    rebound: PositiveFloat | None = 1.0,
+    delta: PositiveFloat | None = 1.0,
+    watched: PositiveInt = 128,
 ) -> nn.Module:
     """Minimise the difference of sensitivities on F.
 
     Args:
-        epochs: Passes over F at most. Ours; another group's code: 1.
-        lr: SGD step size. Ours, after another group's code.
+        epochs: Passes over F at most; another group's code takes 1. Ours.
+        lr: SGD step size. Re-implementation.
         momentum: Of SGD. Ours.
         batch_size: Examples per step. Ours.
-        rebound: Stop once the other classes' sensitivity, as a mean over a pass, has fallen and
-            is back at this multiple of its first value; null never stops early. Ours, after a
-            summary of the paper.
+        delta: Stop after the pass in which the irrelevant classes' sensitivity, having fallen,
+            is back at this multiple of its value before the first step; null never stops early.
+            Ours.
+        watched: Examples of F that it is measured on. Ours.
     """
     optimizer = SGD(model.parameters(), lr=lr, momentum=momentum)
-    passes: list[float] = []
+    looked_at = ctx.forget.subset(watched, ctx.rng)
     # BatchNorm by its running statistics: otherwise one example's logit depends on the others.
-    # Without dropout: the stop rule compares passes, which would differ by what they drop.
+    # Without dropout: the stop rule compares looks, which would differ by what they drop.
     with training(model, "eval", dropout=False), twice_differentiable():
+        before = irrelevant_norm(model, looked_at, ctx) if delta is not None else 1.0
+        ratios = [1.0]
         for _ in range(epochs):
-            seen = torch.zeros((), device=ctx.device)
             for x, y in ctx.forget.epochs(1, batch_size):
                 other = wrong_labels(
                     y.cpu(), ctx.num_classes, "retain_classes", ctx.forget_classes, ctx.rng
@@ -85,13 +98,31 @@ def mu_mis(
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                seen += others.detach() * len(x)
                 ctx.log(own=own, others=others)
             check_finite(loss, "lower mu_mis.lr or mu_mis.epochs")
-            passes.append(float(seen))
-            if rebound is not None and rebounded(passes, rebound):
-                break
+            if delta is not None:
+                ratios.append(irrelevant_norm(model, looked_at, ctx) / before)
+                ctx.log(ratio=ratios[-1])
+                if rebounded(ratios, delta):
+                    break
     return model
+
+
+def irrelevant_norm(model: nn.Module, examples: Split, ctx: Context) -> float:
+    """Return the mean length of d f_c / d x over examples and classes c neither own nor forgotten.
+
+    Every class of every example is taken, so that two looks differ by the model alone.
+    """
+    total, count = 0.0, 0
+    for x, y in examples.batches():
+        x = x.requires_grad_()
+        logits = model(x)
+        for c in sorted(set(range(ctx.num_classes)) - set(ctx.forget_classes)):
+            gradient = torch.autograd.grad(logits[:, c].sum(), x, retain_graph=True)[0]
+            lengths = gradient.flatten(1).norm(dim=1)[y != c]
+            total += float(lengths.sum())
+            count += len(lengths)
+    return total / max(1, count)
 
 
 def sensitivities(model: nn.Module, x: Tensor, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +145,7 @@ def sensitivities(model: nn.Module, x: Tensor, own: Tensor, other: Tensor) -> tu
     return squared(own), squared(other)
 
 
-def rebounded(passes: list[float], factor: float) -> bool:
-    """Whether the last value rose above a minimum below the first, and to ``factor`` times it."""
-    lowest = min(passes)
-    return lowest < passes[0] and passes[-1] > lowest and passes[-1] >= factor * passes[0]
+def rebounded(ratios: list[float], delta: float) -> bool:
+    """Whether the last ratio rose above a minimum below the first, and to at least ``delta``."""
+    lowest = min(ratios)
+    return lowest < ratios[0] and ratios[-1] > lowest and ratios[-1] >= delta

@@ -8,8 +8,14 @@ the SGD step with g is taken at theta itself: a min-max problem solved as SAM (s
 minimization) solves its own, but for the direction, which is F's. A solution has a low retain
 loss although the forget loss is high.
 
-g_F is taken on one batch of F and R together, so that BatchNorm sees both; running statistics
-follow the second pass, on R, alone. With rho = 0 this is fine-tuning.
+g_F is taken on one batch of F and R together, so that BatchNorm sees both. With rho = 0 this is
+fine-tuning.
+
+BatchNorm's running statistics belong to the theta that is returned, not to the moved one: under
+those of the moved weights theta seems to have forgotten what comes back as soon as they are
+estimated again. So neither pass updates them, and a third, at theta on R, without gradients, does
+(``statistics``). The library lets both passes update them, the second at the moved weights; what
+is then seen of forgetting is mostly that.
 
 Unverified: rho, which the authors' library does not give; and ``orthogonal``, after the abstract
 of ROSU alone, without its transported update and its amplification.
@@ -28,6 +34,7 @@ from torch.optim import SGD
 
 from unlearn_bench.api import (
     Access,
+    BatchNormMode,
     Check,
     Context,
     Momentum,
@@ -37,6 +44,7 @@ from unlearn_bench.api import (
     check_finite,
     global_norm,
     method,
+    norms,
     training,
 )
 
@@ -54,7 +62,8 @@ def uam(
     ctx: Context,
     *,
     rho: NonNegativeFloat = 0.5,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: Literal["constant", "cosine"] = "cosine",
+    statistics: Literal["retain", "both"] = "retain",
     orthogonal: bool = False,
     epochs: PositiveInt = 5,
     lr: PositiveFloat = 0.01,
@@ -65,27 +74,33 @@ def uam(
     """Minimise the retain loss around the point of a high forget loss.
 
     Args:
-        rho: Distance from theta to that point. Ours: the authors' library gives none.
-        schedule: Keep ``rho`` constant or let it fall to 0 along a cosine, step by step; the
-            library has both. Ours: constant.
-        orthogonal: Take from g_F its part along the retain gradient first (ROSU). Official code,
-            the library: not there.
-        epochs: Passes over R; F repeats alongside. Official code's example.
-        lr: SGD step size. Official code's example.
-        momentum: Of SGD. Official code's example.
-        weight_decay: L2 penalty. Official code's example.
-        batch_size: Examples of R, and of F, per step. Official code's example.
+        rho: Distance from theta to that point; the authors' library gives none. Ours.
+        schedule: Let ``rho`` fall to 0 along a cosine, step by step, or keep it constant.
+            Official code.
+        statistics: What BatchNorm's running statistics follow: ``retain``, R at theta; ``both``,
+            as in the library, F and R at theta and then R at the moved weights. Ours.
+        orthogonal: Take from g_F its part along the retain gradient first (ROSU), which the
+            library does not. Official code.
+        epochs: Passes over R; F repeats alongside. Official code.
+        lr: SGD step size. Official code.
+        momentum: Of SGD. Official code.
+        weight_decay: L2 penalty. Official code.
+        batch_size: Examples of R, and of F, per step. Official code.
     """
     moving = [p for p in model.parameters() if p.requires_grad]
     optimizer = SGD(moving, lr=lr, momentum=momentum, weight_decay=weight_decay)
     steps = epochs * math.ceil(len(ctx.retain) / batch_size)
     forget = ctx.forget.forever(batch_size)
     done = 0
+    passes: BatchNormMode = "train" if statistics == "both" else "batch"
+    tracked = passes == "batch" and any(
+        getattr(m, "track_running_stats", False) for m in norms(model)
+    )
     with training(model):
         for _ in range(epochs):
             for x, y in ctx.retain.epochs(1, batch_size):
                 x_forget, y_forget = next(forget)
-                with training(model, "batch"):
+                with training(model, passes):
                     logits = model(torch.cat([x_forget, x])).split([len(x_forget), len(x)])
                 lose = cross_entropy(logits[0], y_forget)
                 ascent = gradients(lose, moving, retain_graph=orthogonal)
@@ -93,9 +108,13 @@ def uam(
                     along = gradients(cross_entropy(logits[1], y), moving)
                     ascent = without(ascent, along)
                 fall = (1 + math.cos(math.pi * done / steps)) / 2 if schedule == "cosine" else 1.0
+                if tracked:
+                    with torch.no_grad():
+                        model(x)
                 start = [p.detach().clone() for p in moving]
                 move(moving, ascent, rho * fall)
-                keep = cross_entropy(model(x), y)
+                with training(model, passes):
+                    keep = cross_entropy(model(x), y)
                 optimizer.zero_grad(set_to_none=True)
                 keep.backward()
                 restore(moving, start)

@@ -12,6 +12,7 @@ from unlearn_bench.plugins import registry
 from .conftest import accuracies
 
 FAST = {"lr": 2e-2, "batch_size": 16}
+NEG_GRAD = {"alpha": 0.9, "lr": 4e-2, "batch_size": 32, "forget_batch_size": 32}
 SCRUB = {"epochs": 5, "msteps": 3, "lr": 5e-3, "forget_batch_size": 8, "batch_size": 32}
 UNSIR = {
     "noise_batch": 32,
@@ -39,7 +40,7 @@ CASES = {
     "retrain": ({}, 0.0, 0.75),  # 0.00, 0.85-0.99
     "pbu": ({"lr": 5e-4, "gamma": 1.0}, 0.1, 0.8),  # 0.00, 0.90-0.91
     "gradient_ascent": ({"lr": 5e-3}, 0.1, 0.9),  # 0.00, 0.98
-    "neg_grad_plus": ({"epochs": 5, "alpha": 0.9}, 0.1, 0.8),  # 0.00, 0.87-1.00
+    "neg_grad_plus": (NEG_GRAD, 0.1, 0.9),
     "random_label": ({"epochs": 20, "lr": 1e-3}, 0.1, 0.95),  # 0.00, 1.00
     # On F alone with nothing that protects R: what is left of it differs widely by original.
     "boundary_shrink": ({"lr": 1e-4}, 0.4, 0.3),  # 0.00-0.28, 0.37-0.96
@@ -55,6 +56,8 @@ CASES = {
     "ssd": ({}, 0.1, 0.9),  # 0.00, 0.98
     "assd": ({}, 0.1, 0.9),  # 0.00, 0.98
     "lfssd": ({"alpha": 2, "batch_size": 1}, 0.1, 0.9),  # 0.00, 0.98
+    # Most of it is the head's row, which is drawn around 0.
+    "fisher_forgetting": ({}, 0.2, 0.9),
     "influence": ({"alpha": 0.5, "examples": 60}, 0.1, 0.6),  # 0.00, 0.75-0.92
     "neg_merge": ({"models": 4, "batch_size": 16}, 0.1, 0.88),  # 0.00, 0.96
     "damp": ({}, 0.1, 0.9),  # 0.00, 0.98
@@ -102,22 +105,14 @@ def test_without_a_radius_uam_forgets_less(class_world):
 
 
 def test_fisher_noise_alone_forgets_nothing_before_it_destroys_everything(class_world):
-    # Seen: 1.00 and 0.97-0.98 by default; 0.00 and 0.30-0.33 with a hundred times the variance.
-    forget, retain = accuracies(class_world, class_world.unlearn("fisher_forgetting"))
+    alone = {"reset_rows": False}
+    forget, retain = accuracies(class_world, class_world.unlearn("fisher_forgetting", **alone))
     assert forget >= 0.9 and retain >= 0.9
-    forget, retain = accuracies(class_world, class_world.unlearn("fisher_forgetting", alpha=1e-4))
-    assert forget <= 0.3 and retain <= 0.6
-
-
-def test_drawing_the_forgotten_rows_anew_is_what_fisher_forgetting_owes_its_accuracies(
-    class_world,
-):
-    # Seen: 0.04 and 0.97-0.98.
-    model = class_world.unlearn("fisher_forgetting", reset_rows=True)
-    forget, retain = accuracies(class_world, model)
-    assert forget <= 0.2 and retain >= 0.9
+    noisy = class_world.unlearn("fisher_forgetting", alpha=1e-4, **alone)
+    _, retain = accuracies(class_world, noisy)
+    assert retain <= 0.6
 
 
 def test_every_method_has_a_case_or_a_test_of_its_own():
     methods = {name for name, entry in registry.methods().items() if entry.kind == "method"}
-    assert methods - set(CASES) == {"finetune", "fisher_forgetting"}
+    assert methods - set(CASES) == {"finetune"}

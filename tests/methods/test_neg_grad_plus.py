@@ -8,6 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from unlearn_bench.plugins import registry
 
+EVAL = {"batch_norm": "eval", "forget_batch_norm": "eval"}
+
 
 def same(a, b):
     a, b = a.state_dict(), b.state_dict()
@@ -17,7 +19,8 @@ def same(a, b):
 def test_all_weight_on_the_retain_loss_is_finetuning(class_world):
     shared = {"epochs": 2, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 64}
     tuned = class_world.unlearn("finetune", **shared)
-    mixed = class_world.unlearn("neg_grad_plus", alpha=1.0, batch_norm="train", **shared)
+    apart = {"batch_norm": "train", "forget_batch_norm": "eval"}
+    mixed = class_world.unlearn("neg_grad_plus", alpha=1.0, **apart, **shared)
     assert same(tuned, mixed)
 
 
@@ -27,7 +30,7 @@ def test_all_weight_on_the_forget_loss_is_gradient_ascent(class_world):
     shared = {"lr": 1e-5, "momentum": 0.9, "epochs": 2}
     climbed = class_world.unlearn("gradient_ascent", batch_size=5, batch_norm="eval", **shared)
     mixed = class_world.unlearn(
-        "neg_grad_plus", alpha=0.0, batch_size=50, forget_batch_size=5, **shared
+        "neg_grad_plus", alpha=0.0, batch_size=50, forget_batch_size=5, **EVAL, **shared
     )
     assert same(climbed, mixed)
 
@@ -36,8 +39,9 @@ def test_all_weight_on_the_forget_loss_is_gradient_ascent(class_world):
 def test_steps_agree_with_slow_code(class_world, anchor):
     lr, alpha = 0.01, 0.8
     world = class_world.exactly()  # in float32 rounding grows from step to step
+    sizes = {"batch_size": 100, "forget_batch_size": 128}
     fast = world.unlearn(
-        "neg_grad_plus", epochs=1, lr=lr, alpha=alpha, batch_size=100, anchor=anchor
+        "neg_grad_plus", epochs=1, lr=lr, alpha=alpha, anchor=anchor, **sizes, **EVAL
     )
 
     slow = copy.deepcopy(world.original)
@@ -49,7 +53,7 @@ def test_steps_agree_with_slow_code(class_world, anchor):
         lose = torch.autograd.grad(cross_entropy(slow(x_f), y_f), list(slow.parameters()))
         with torch.no_grad():
             for p, p0, up, down in zip(slow.parameters(), start, keep, lose, strict=True):
-                p -= lr * (alpha * up - (1 - alpha) * down + anchor * (p - p0))
+                p -= lr * (alpha * (up + anchor * (p - p0)) - (1 - alpha) * down)
     for ours, theirs in zip(fast.parameters(), slow.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-12)
 
@@ -64,3 +68,11 @@ def test_running_statistics_follow_the_modes(class_world):
     assert not moved(batch_norm="batch", forget_batch_norm="batch")
     assert moved(batch_norm="train", forget_batch_norm="eval")
     assert moved(batch_norm="eval", forget_batch_norm="train")
+
+
+def test_the_defaults_are_one_published_setting():
+    """Alpha, anchor, epochs and BatchNorm's mode go together: each alone weighs otherwise."""
+    defaults = registry.get("neg_grad_plus").resolve({})
+    large = {"alpha": 0.9999, "anchor": 0, "lr": 0.01, "epochs": 5, "batch_norm": "train"}
+    assert {name: defaults[name] for name in large} == large
+    assert defaults["forget_batch_norm"] == "train"

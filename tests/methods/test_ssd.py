@@ -118,27 +118,37 @@ def test_any_alpha_is_taken_where_the_forget_set_is_everything():
     assert ssd.threshold(everything, 10.0, exact=True) == 10
 
 
+@pytest.mark.parametrize(("name", "params"), BY_BATCHES)
 def test_batches_go_class_by_class_where_whole_classes_are_forgotten(
-    classes_world, random_world, monkeypatch
+    classes_world, random_world, monkeypatch, name, params
 ):
     seen = []
+    like = dict(classes_world.original.named_parameters())
+    ones = {name: torch.ones_like(p) for name, p in like.items()}
 
-    def watched(model, split, importance, batch_size):
-        seen.append(split)
-        return {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    def measured(model, batches, *rest, **_):
+        read = batches.batches(64) if hasattr(batches, "batches") else batches
+        seen.append(torch.cat([y for _, y in read]).tolist())
+        return ones
 
-    monkeypatch.setattr(ssd, "_fisher", watched)
-    classes_world.unlearn("ssd", importance="batch")
+    measure = {"ssd": "_fisher", "lfssd": "_sensitivity"}[name]
+    monkeypatch.setattr(ssd, measure, measured)
+    classes_world.unlearn(name, **params)
     forget, everything = seen
-    labels = forget.labels.tolist()
-    assert labels == sorted(labels) and set(labels) == {1, 7}
-    retain = everything.labels[: -len(forget)].tolist()
-    assert retain == sorted(retain) and everything.labels[-len(forget) :].tolist() == labels
-    same = everything.indices[everything.labels == 3]
-    assert torch.equal(same, same.sort().values), "the sort is not stable"
+    assert forget == sorted(forget) and set(forget) == {1, 7}
+    retain = everything[: -len(forget)]
+    assert retain == sorted(retain) and everything[-len(forget) :] == forget
     seen.clear()
-    random_world.unlearn("ssd", importance="batch")
-    assert torch.equal(seen[0].indices, random_world.indices.forget)
+    random_world.unlearn(name, **params)
+    stored = random_world.split("forget").labels.tolist()
+    assert seen[0] == stored != sorted(stored)
+
+
+def test_the_order_by_class_keeps_the_stored_order_within_a_class(classes_world):
+    split = classes_world.split("retain")
+    by_class = ssd._by_class(split)
+    same = by_class.indices[by_class.labels == 3]
+    assert torch.equal(same, split.indices[split.labels == 3])
 
 
 @pytest.mark.parametrize("name", NAMES)
