@@ -23,10 +23,12 @@ from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import Check, Probe
 from unlearn_bench.plugins.registry import method
 from unlearn_bench.toolkit.anatomy import (
+    TailUnit,
     Targets,
     blocks,
     fan_in,
     heads,
+    last_layers,
     matrices,
     norms,
     renew,
@@ -52,7 +54,14 @@ from unlearn_bench.toolkit.modes import (
 )
 from unlearn_bench.toolkit.noise import add_noise
 from unlearn_bench.toolkit.passes import descend
-from unlearn_bench.toolkit.relabelling import PassOrder, Pool, relabelled_pass, wrong_labels
+from unlearn_bench.toolkit.relabelling import (
+    PassOrder,
+    Pool,
+    Relabel,
+    relabelled_pass,
+    train_relabelled,
+    wrong_labels,
+)
 from unlearn_bench.toolkit.streams import mixed, shuffled
 from unlearn_bench.toolkit.teachers import frozen_copy, kl_divergence
 
@@ -76,7 +85,9 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Probe",
+    "Relabel",
     "Split",
+    "TailUnit",
     "Targets",
     "TrainingLog",
     "accuracy",
@@ -95,6 +106,7 @@ __all__ = [
     "kl_divergence",
     "l2_pgd",
     "largest",
+    "last_layers",
     "matrices",
     "method",
     "mixed",
@@ -106,6 +118,7 @@ __all__ = [
     "summed_cross_entropy",
     "summed_gradient",
     "tail",
+    "train_relabelled",
     "training",
     "wrong_labels",
     "twice_differentiable",
