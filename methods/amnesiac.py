@@ -45,7 +45,7 @@ def amnesiac(
     model: nn.Module,
     ctx: Context,
     *,
-    repair_epochs: NonNegativeInt = 5,
+    repair_epochs: NonNegativeInt = 10,
     lr: PositiveFloat = 1e-3,
     batch_size: PositiveInt = 64,
     batch_norm: BatchNormMode = "train",
@@ -53,7 +53,8 @@ def amnesiac(
     """Subtract the logged updates, then train on R.
 
     Args:
-        repair_epochs: Passes over R; 0 leaves it at the subtraction. Official code: 5 to 10.
+        repair_epochs: Passes over R; 0 leaves it at the subtraction. Official code; some of its
+            notebooks have 5.
         lr: Step size of the repair. Official code: 1e-3, as in its training, by Adam there too;
             here by Adam whatever the recipe trains with (ours).
         batch_size: Examples per step of the repair. Official code.

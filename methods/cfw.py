@@ -6,10 +6,11 @@ Adds N(0, 0.6^2) to the stem's weights, which confuses every layer above it, and
 
 for four passes on a cosine; before the last one the same weights get a little noise once more.
 
-Third place of the NeurIPS 2023 unlearning challenge. Only a re-implementation of the challenge
-entry was read. It noises direct children whose name contains "conv", which on its ResNet is
-the stem; we take the stem by structure. It multiplies class weights into the mean of the losses,
-which changes nothing but the step size; ours weight each example.
+Third place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al.
+was read: its retain loader does not augment, while here the recipe augments as in training. It
+noises direct children whose name contains "conv", which on its ResNet is the stem; we take the
+stem by structure. It multiplies class weights into the mean of the losses, which changes nothing
+but the step size; ours weight each example.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """
@@ -65,17 +66,17 @@ def cfw(
     """Disturb the first layer, then minimise weighted cross-entropy on R.
 
     Args:
-        noise: Standard deviation added to the weights at first. Official code.
-        last_noise: Standard deviation added before the last of several passes. Official code.
-        targets: Weights that get noise: of the ``stem`` (official code), of every ``conv``, or
-            every ``matrix`` but the head; the latter destroy most networks at 0.6.
-        class_weights: ``balanced`` weights examples against their class's frequency in R
-            (official code means to); ``none`` weights all alike.
-        epochs: Passes over R. Official code.
-        lr: SGD step size, on a cosine per pass. Official code.
-        momentum: Of SGD. Official code.
-        weight_decay: L2 penalty. Official code.
-        batch_size: Examples per step. Official code.
+        noise: Standard deviation added to the weights at first. Re-implementation.
+        last_noise: Standard deviation added before the last of several passes. Re-implementation.
+        targets: Weights that get noise: of the ``stem``, of every ``conv``, or every ``matrix`` but
+            the head; the latter destroy most networks at 0.6. Re-implementation: stem.
+        class_weights: ``balanced`` weights examples against their class's frequency in R, as the
+            code read means to; ``none`` weights all alike. Ours.
+        epochs: Passes over R. Re-implementation.
+        lr: SGD step size, on a cosine per pass. Re-implementation.
+        momentum: Of SGD. Re-implementation.
+        weight_decay: L2 penalty. Re-implementation.
+        batch_size: Examples per step. Re-implementation.
     """
     if targets == "stem":
         noised = [p for p in stem(model).parameters() if p.dim() > 1]

@@ -5,8 +5,8 @@ longer fits, what it knows in general is soon found again. Kernels of unequal si
 of one pixel do not change; a transformer has its patch embedding alone, so little happens to it.
 Minimises ``CE(retain)`` for three passes on a cosine.
 
-Fifth place of the NeurIPS 2023 unlearning challenge; only a re-implementation of the entry was
-read.
+Fifth place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al. was
+read: its retain loader does not augment, while here the recipe augments as in training.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """
@@ -53,11 +53,11 @@ def ct(
     """Transpose the kernels, then minimise cross-entropy on R.
 
     Args:
-        epochs: Passes over R. Official code.
-        lr: SGD step size, on a cosine per pass. Official code.
-        momentum: Of SGD. Official code.
-        weight_decay: L2 penalty. Official code.
-        batch_size: Examples per step. Official code.
+        epochs: Passes over R. Re-implementation.
+        lr: SGD step size, on a cosine per pass. Re-implementation.
+        momentum: Of SGD. Re-implementation.
+        weight_decay: L2 penalty. Re-implementation.
+        batch_size: Examples per step. Re-implementation.
     """
     transpose_kernels(model)
     optimizer = SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)

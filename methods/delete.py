@@ -60,8 +60,8 @@ def delete(
 
     Args:
         epochs: Passes over F. Official code.
-        lr: SGD step size; 5e-5 for ViT-S and Tiny-ImageNet. Official code, CIFAR-10 and
-            ResNet-18.
+        lr: SGD step size; 5e-5 for CIFAR-100, Tiny-ImageNet, VGG16, Swin and ViT-S. Official code,
+            for CIFAR-10 and ResNet-18.
         momentum: Of SGD. Official code.
         batch_size: Examples per step. Official code.
         mask: Logits to remove: the example's ``own`` class, or ``all_forget``, every forgotten

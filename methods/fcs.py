@@ -10,8 +10,8 @@ Where R has fewer batches than F, the contrast stops with R and its cosine does 
 as in the code read. The contrast is at least log m, which it is where all similarities of a row
 are equal. The three steps have optimisers of their own, kept over the rounds.
 
-First place of the NeurIPS 2023 unlearning challenge; only a re-implementation of the entry was
-read.
+First place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al. was
+read: its retain loader does not augment, while here the recipe augments as in training.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """
@@ -65,24 +65,24 @@ def fcs(
     lr: PositiveFloat = 4e-3,
     momentum: Momentum = 0.9,
     weight_decay: NonNegativeFloat = 0.01,
-    forget_batch_size: PositiveInt = 64,
+    forget_batch_size: PositiveInt = 256,
     batch_size: PositiveInt = 256,
     batch_norm: BatchNormMode = "train",
 ) -> nn.Module:
     """Blur F, then contrast F with R and train on R in turns.
 
     Args:
-        rounds: Turns of contrast and repair. Official code.
-        temperature: What similarities are divided by. Official code.
-        blur_lr: SGD step size of the first step. Official code.
-        contrast_lr: SGD step size of the contrast at the beginning. Official code.
-        last_contrast_lr: What it falls to on a cosine per step. Official code.
-        lr: SGD step size on R. Official code: 1e-3 per 64 examples.
-        momentum: Of all three optimisers. Official code.
-        weight_decay: L2 penalty on R alone. Official code.
-        forget_batch_size: Examples of F per step. Official code.
-        batch_size: Examples of R per step. Official code.
-        batch_norm: What BatchNorm does with the batches' statistics. Official code: train; the
+        rounds: Turns of contrast and repair. Re-implementation.
+        temperature: What similarities are divided by. Re-implementation.
+        blur_lr: SGD step size of the first step. Re-implementation.
+        contrast_lr: SGD step size of the contrast at the beginning. Re-implementation.
+        last_contrast_lr: What it falls to on a cosine per step. Re-implementation.
+        lr: SGD step size on R. Re-implementation: 1e-3 per 64 examples.
+        momentum: Of all three optimisers. Re-implementation.
+        weight_decay: L2 penalty on R alone. Re-implementation.
+        forget_batch_size: Examples of F per step. Re-implementation.
+        batch_size: Examples of R per step. Re-implementation.
+        batch_norm: What BatchNorm does with the batches' statistics. Re-implementation: train; the
             passes over R undo what the passes over F do to them.
     """
     blurring = SGD(model.parameters(), blur_lr, momentum)

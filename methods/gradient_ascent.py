@@ -3,8 +3,11 @@
 Minimises ``-CE(forget)`` with SGD and stops at chance level: the loss has no lower bound, and
 every further step destroys what the model knows of the other classes.
 
-Source: as a baseline in Golatkar et al. 2020, arXiv:1911.04933; learning rates and epochs as
-Chen et al. 2023 and Kurmanji et al. 2023 run it.
+Published step sizes differ tenfold and more, as they must: a step too far destroys the model, one
+too short does nothing. Comparisons search them for each task; so does a careful user. Fan et al.'s
+code (arXiv:2310.12508) names 1e-4 for 5 epochs without momentum of its own choice.
+
+Source: as a baseline in Golatkar et al. 2020, arXiv:1911.04933.
 """
 
 from torch import nn

@@ -75,6 +75,7 @@ def influence(
         damping: Added to the diagonal of H. Official code: 1, implicitly.
         solver: ``exact``: conjugate gradients on ``examples`` of R; ``diagonal``: with the
             diagonal of H alone, over all of R; ``published``: the official code's recurrence.
+            Ours.
         examples: m, drawn from R; ``diagonal`` takes all. Official code: 1000.
         iterations: Of the conjugate gradients at most. Ours.
         tolerance: Relative residual at which they stop. Ours.

@@ -13,8 +13,8 @@ The teacher has seen F, so that it can hand on what is to be forgotten, and wher
 split holds examples of a forgotten class it does so directly. The validation split is not used
 for any figure of a report.
 
-Sixth place of the NeurIPS 2023 unlearning challenge; only a re-implementation of the entry was
-read.
+Sixth place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al. was
+read: its retain loader does not augment, while here the recipe augments as in training.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """
@@ -69,14 +69,14 @@ def kde(
     """Renew stem and head, distil on the validation split, then distil and train on R.
 
     Args:
-        temperature: Of the distillation. Official code.
-        warmup_epochs: Passes over the validation split. Official code.
-        warmup_lr: SGD step size of those. Official code.
-        epochs: Passes over R. Official code.
-        lr: SGD step size on R, on a cosine per pass. Official code.
-        momentum: Of SGD. Official code.
-        weight_decay: L2 penalty. Official code.
-        batch_size: Examples per step. Official code.
+        temperature: Of the distillation. Re-implementation.
+        warmup_epochs: Passes over the validation split. Re-implementation.
+        warmup_lr: SGD step size of those. Re-implementation.
+        epochs: Passes over R. Re-implementation.
+        lr: SGD step size on R, on a cosine per pass. Re-implementation.
+        momentum: Of SGD. Re-implementation.
+        weight_decay: L2 penalty. Re-implementation.
+        batch_size: Examples per step. Re-implementation.
     """
     teacher = frozen_copy(model)
     renew(model, ctx.new_model(pretrained=False), [stem(model), *heads(model)])

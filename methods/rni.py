@@ -6,9 +6,10 @@ and all normalisation layers are trained, the rest stands still. From the second
 the nine first get N(0, 0.04^2), except those that an earlier pass drew. The last four passes train
 everything. Every pass has an optimiser of its own, without old momentum.
 
-Seventh place of the NeurIPS 2023 unlearning challenge. Only a re-implementation of the entry was
-read: it takes for a normalisation layer what has "bn" in its name, which misses those of
-shortcuts and all of a transformer's; ours go by type.
+Seventh place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al.
+was read: its retain loader does not augment, while here the recipe augments as in training; it
+takes for a normalisation layer what has "bn" in its name, which misses those of shortcuts and all
+of a transformer's; ours go by type.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """
@@ -66,16 +67,16 @@ def rni(
     """Renew the head, then train drawn tensors, at last all, on R.
 
     Args:
-        epochs: Passes over R. Official code.
-        fine_epochs: Passes at the end that train everything, without noise. Official code.
-        drawn: Tensors drawn in each earlier pass, normalisation layers apart. Official code.
-        noise: Standard deviation added to drawn tensors. Official code.
-        noise_share: Share of the drawn tensors that get noise, rounded down. Official code.
-        lr: SGD step size. Official code.
-        last_lr: Step size of the last pass where it trains everything. Official code.
-        momentum: Of SGD. Official code.
-        weight_decay: L2 penalty. Official code.
-        batch_size: Examples per step. Official code.
+        epochs: Passes over R. Re-implementation.
+        fine_epochs: Passes at the end that train everything, without noise. Re-implementation.
+        drawn: Tensors drawn in each earlier pass, normalisation layers apart. Re-implementation.
+        noise: Standard deviation added to drawn tensors. Re-implementation.
+        noise_share: Share of the drawn tensors that get noise, rounded down. Re-implementation.
+        lr: SGD step size. Re-implementation.
+        last_lr: Step size of the last pass where it trains everything. Re-implementation.
+        momentum: Of SGD. Re-implementation.
+        weight_decay: L2 penalty. Re-implementation.
+        batch_size: Examples per step. Re-implementation.
     """
     renew(model, ctx.new_model(pretrained=False), heads(model))
     of_norms = [p for norm in norms(model) for p in norm.parameters(recurse=False)]

@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
 
 from unlearn_bench.api import (
@@ -28,15 +27,12 @@ from unlearn_bench.api import (
     PositiveFloat,
     PositiveInt,
     Probe,
-    Split,
+    Relabel,
     by_parameter,
-    check_finite,
     largest,
     method,
-    relabelled_pass,
     summed_gradient,
-    training,
-    wrong_labels,
+    train_relabelled,
 )
 
 
@@ -66,7 +62,7 @@ def salun(
     lr: PositiveFloat = 0.013,
     weight_decay: NonNegativeFloat = 5e-4,
     batch_size: PositiveInt = 256,
-    relabel: Literal["once", "each_epoch"] = "once",
+    relabel: Relabel = "once",
     pool: Pool = "retain_classes",
     order: PassOrder = "sequential",
     retain_fraction: Fraction = 1.0,
@@ -102,25 +98,17 @@ def salun(
         rule = Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
     else:
         rule = SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
-    masked = MaskedOptimizer(rule, masks)
-
-    keep = round(retain_fraction * len(ctx.retain)) if retain_fraction else 0
-    retain = ctx.retain.subset(keep, ctx.rng) if keep else None
-
-    def relabelled() -> Split:
-        drawn = wrong_labels(ctx.forget.labels, ctx.num_classes, pool, ctx.forget_classes, ctx.rng)
-        return ctx.forget.relabelled(drawn)
-
-    wrong = relabelled()
-    with training(model, batch_norm if retain is not None else "eval"):
-        for epoch in range(epochs):
-            if epoch and relabel == "each_epoch":
-                wrong = relabelled()
-            for x, y in relabelled_pass(wrong, retain, order, batch_size):
-                loss = cross_entropy(model(x), y)
-                masked.zero_grad()
-                loss.backward()
-                masked.step()
-                ctx.log(loss=loss)
-            check_finite(loss, "lower salun.lr")
+    train_relabelled(
+        model,
+        ctx,
+        MaskedOptimizer(rule, masks),
+        epochs=epochs,
+        batch_size=batch_size,
+        relabel=relabel,
+        pool=pool,
+        order=order,
+        retain_fraction=retain_fraction,
+        batch_norm=batch_norm,
+        advice="lower salun.lr",
+    )
     return model

@@ -8,6 +8,10 @@
 
 It reads no image of F, and no class but those forgotten whole.
 
+Published are 20 copies of 256 noise images beside 1,000 images of each of nine classes, or four of
+noise to seven real ones; on a set of a few hundred images so much noise leaves nothing but itself
+to learn. By default its rows keep that share of the images drawn.
+
 The paper writes the norm, its code the square; both are here. For transformers, whose weights
 Adam at 0.02 destroys, use the setting of Foster et al.'s code: ``penalty=square, noise_batch=32,
 noise_steps=25, copies=80, retain_per_class=500, impair_lr=1e-4, repair_lr=1e-4,
@@ -43,6 +47,9 @@ from unlearn_bench.api import (
     training,
 )
 
+# Of 20 copies of 256 noise images beside nine classes of 1,000 images.
+PUBLISHED_SHARE = 20 * 256 / 9000
+
 
 @method(
     "unsir",
@@ -71,7 +78,7 @@ def unsir(
     noise_batch: PositiveInt = 256,
     penalty: Literal["norm", "square"] = "norm",
     penalty_weight: NonNegativeFloat = 0.1,
-    copies: PositiveInt = 20,
+    copies: PositiveInt | None = None,
     retain_per_class: PositiveInt = 1000,
     impair_epochs: NonNegativeInt = 1,
     impair_lr: PositiveFloat = 0.02,
@@ -90,7 +97,9 @@ def unsir(
         penalty: What of each noise image is kept small: its l2 ``norm`` (paper) or the norm's
             ``square`` (official code). Paper.
         penalty_weight: Weight of that penalty. Official code.
-        copies: How often the noise is repeated in the impair epoch. Official code.
+        copies: How often the noise is repeated in the impair epoch; null takes 0.57 noise images
+            per image drawn and forgotten class, which at the published size is the official
+            code's 20. Ours.
         retain_per_class: Images of every retained class, drawn once. Official code.
         impair_epochs: Passes over noise and images. Official code.
         impair_lr: Adam step size. Official code.
@@ -115,18 +124,33 @@ def unsir(
             label: learned(original, label, images, noise_steps, noise_lr, penalty, penalty_weight)
             for label, images in start.items()
         }
+    rows = noise_rows(copies, noise_batch, len(some), len(noise))
     x = torch.cat(list(noise.values()))
     y = torch.tensor(list(noise), device=ctx.device).repeat_interleave(noise_batch)
 
     with training(model, batch_norm):
         optimizer = Adam(model.parameters(), lr=impair_lr)
         for _ in range(impair_epochs):
-            mixed = _noisy(some, x, y, copies, impair_batch_size or batch_size, ctx.rng)
+            mixed = _noisy(some, x, y, rows, impair_batch_size or batch_size, ctx.rng)
             _fit(model, ctx, optimizer, mixed, "impair")
         optimizer = Adam(model.parameters(), lr=repair_lr)
         for _ in range(repair_epochs):
             _fit(model, ctx, optimizer, some.epochs(1, batch_size), "repair")
     return model
+
+
+def noise_rows(copies: int | None, noise_batch: int, images: int, classes: int) -> Tensor:
+    """Return which noise images the impair epoch holds, of every class equally many, int64 [N].
+
+    Args:
+        copies: Of every noise image; None keeps the published share of the images.
+        noise_batch: Noise images of each class; those of one class lie together.
+        images: Real images of the pass.
+        classes: Forgotten ones.
+    """
+    count = copies * noise_batch if copies else max(1, round(PUBLISHED_SHARE * images))
+    rows = torch.arange(count) % noise_batch
+    return torch.cat([rows + noise_batch * place for place in range(classes)])
 
 
 def per_class(split: Split, count: int, generator: torch.Generator) -> Split:
@@ -172,18 +196,18 @@ def learned(
 
 
 def _noisy(
-    retain: Split, x: Tensor, y: Tensor, copies: int, batch_size: int, generator: torch.Generator
+    retain: Split, x: Tensor, y: Tensor, rows: Tensor, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a pass over the images with ``copies`` of the noise spread over its batches.
+    """Yield a pass over the images with rows of the noise spread over its batches.
 
     Where one image a batch is still too many, the last batches are noise alone.
     """
     # Rows of the noise, not images: the copies are never in memory together.
-    rows = torch.randperm(copies * len(x), generator=generator) % len(x)
+    rows = rows[torch.randperm(len(rows), generator=generator)]
     total = len(retain) + len(rows)
     share = max(1, round(batch_size * len(retain) / total))
-    count = max(math.ceil(len(retain) / share), math.ceil(total / batch_size))
-    parts = rows.to(x.device).tensor_split(count)
+    batches = max(math.ceil(len(retain) / share), math.ceil(total / batch_size))
+    parts = rows.to(x.device).tensor_split(batches)
     for images, part in zip_longest(retain.epochs(1, share), parts):
         if images is None:
             yield x[part], y[part]

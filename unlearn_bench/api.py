@@ -36,10 +36,12 @@ from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.plugins.registry import method
 from unlearn_bench.results.records import Record
 from unlearn_bench.toolkit.anatomy import (
+    TailUnit,
     Targets,
     blocks,
     fan_in,
     heads,
+    last_layers,
     matrices,
     norms,
     renew,
@@ -65,7 +67,14 @@ from unlearn_bench.toolkit.modes import (
 )
 from unlearn_bench.toolkit.noise import add_noise
 from unlearn_bench.toolkit.passes import descend
-from unlearn_bench.toolkit.relabelling import PassOrder, Pool, relabelled_pass, wrong_labels
+from unlearn_bench.toolkit.relabelling import (
+    PassOrder,
+    Pool,
+    Relabel,
+    relabelled_pass,
+    train_relabelled,
+    wrong_labels,
+)
 from unlearn_bench.toolkit.streams import mixed, shuffled
 from unlearn_bench.toolkit.teachers import frozen_copy, kl_divergence
 
@@ -94,7 +103,9 @@ __all__ = [
     "PositiveInt",
     "Probe",
     "Record",
+    "Relabel",
     "Split",
+    "TailUnit",
     "Targets",
     "TrainingLog",
     "accuracy",
@@ -113,6 +124,7 @@ __all__ = [
     "kl_divergence",
     "l2_pgd",
     "largest",
+    "last_layers",
     "matrices",
     "measures",
     "method",
@@ -125,6 +137,7 @@ __all__ = [
     "summed_cross_entropy",
     "summed_gradient",
     "tail",
+    "train_relabelled",
     "training",
     "wrong_labels",
     "twice_differentiable",

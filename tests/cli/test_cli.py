@@ -539,7 +539,8 @@ def test_a_plug_in_that_fails_a_check_ends_with_code_1(cli: Any, write: Write) -
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "check which method? Give a name, `all`, or --plugin FILE"),
+        ([], "check which method? Give a name, --all, or --plugin FILE"),
+        (["pbu", "--all"], "check pbu or --all? Give one of them"),
         (["pbuu"], "no method named 'pbuu'; did you mean 'pbu'?"),
         (["pbu", "--plugin", "none.py"], "no plug-in file"),
     ],

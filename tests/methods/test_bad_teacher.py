@@ -87,3 +87,19 @@ def test_it_reads_30_percent_of_the_retain_set(class_world):
     class_world.unlearn("bad_teacher")
     share = class_world.ledger["retain"] / len(class_world.indices.retain)
     assert share == pytest.approx(0.3, abs=0.01)
+
+
+def test_the_bad_teacher_is_untrained_where_the_recipe_starts_from_pretrained_weights(
+    class_world, monkeypatch
+):
+    asked = []
+    ctx = class_world.context(METHOD)
+    build = ctx.new_model
+
+    def watched(pretrained=True):
+        asked.append(pretrained)
+        return build(pretrained)
+
+    monkeypatch.setattr(ctx, "new_model", watched)
+    METHOD.function(copy.deepcopy(class_world.original), ctx, **METHOD.resolve({}))
+    assert asked == [False]

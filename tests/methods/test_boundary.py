@@ -115,3 +115,10 @@ def test_a_head_with_hidden_layers_is_widened_where_it_gives_the_logits(class_wo
     model = world.unlearn("boundary_expand", epochs=1, lr=1e-2, batch_size=16)
     assert [tuple(model.fc[i].weight.shape) for i in (0, 2)] == [(32, width), (10, 32)]
     assert not torch.equal(model.fc[2].weight, world.original.fc[2].weight)
+
+
+@pytest.mark.parametrize("name", ["boundary_shrink", "boundary_expand"])
+def test_defaults_take_the_steps_of_the_official_code(name):
+    # Twice the batch at the same step size would halve the way.
+    expected = {"batch_size": 64, "lr": 1e-5, "epochs": 10, "momentum": 0.9}
+    assert expected.items() <= registry.get(name).resolve({}).items()

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from unlearn_bench_methods import jit
 from unlearn_bench_methods.jit import lipschitz
 
 from unlearn_bench.plugins import registry
@@ -72,7 +73,7 @@ def test_clamped_images_that_do_not_move_are_no_division_by_zero():
 
 
 @pytest.mark.parametrize("batch_norm", ["eval", "batch", "train"])
-def test_dropout_is_off(class_world, batch_norm):
+def test_dropout_is_off_by_default(class_world, batch_norm):
     """f(x) and f(x + e) would lose different units, which is no slope of f."""
     method = registry.get("jit")
     params = {"perturbations": 2, "batch_size": 64, "batch_norm": batch_norm, "sigma": 0.01}
@@ -106,3 +107,36 @@ def test_accumulated_gradients_repeat_earlier_steps(class_world):
         return sum(float((p - q).square().sum()) for p, q in pairs)
 
     assert moved(repeated) > 1.5 * moved(plain)
+
+
+def test_dropout_can_be_at_work_as_in_the_official_code(class_world):
+    method = registry.get("jit")
+    losses = []
+    for dropout in (False, True):
+        context, model = class_world.context(method), copy.deepcopy(class_world.original)
+        model.fc = nn.Sequential(nn.Dropout(0.5), model.fc)
+        params = {"perturbations": 2, "batch_size": 64, "sigma": 0.01, "dropout": dropout}
+        method.function(model, context, **method.resolve(params))
+        losses.append(float(context.log_entries[0]["lipschitz"]))
+    # Copies this near differ by little but the units dropped.
+    assert losses[1] > 3 * losses[0] > 0
+
+
+@pytest.mark.parametrize("with_batch_norm", [True, False])
+def test_the_default_step_is_the_published_one_but_where_batch_norm_collapses(
+    class_world, with_batch_norm
+):
+    method = registry.get("jit")
+    original = class_world.original
+    if not with_batch_norm:
+        torch.manual_seed(0)
+        original = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    short = {"perturbations": 2, "batch_size": 64}
+    states = []
+    for lr in (None, jit.LR_WITH_BATCH_NORM if with_batch_norm else 3e-4):
+        model = copy.deepcopy(original)
+        params = method.resolve(short | {"lr": lr})
+        method.function(model, class_world.context(method), **params)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert jit.LR_WITH_BATCH_NORM < scope["LR"] == 3e-4

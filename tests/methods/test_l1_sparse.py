@@ -33,3 +33,16 @@ def test_weights_get_smaller_than_by_finetuning(class_world):
     sparse = flat(class_world.unlearn("l1_sparse", l1=0.01, **SHORT))
     tuned = flat(class_world.unlearn("finetune", **SHORT))
     assert sparse.abs().sum() < 0.97 * tuned.abs().sum()
+
+
+@pytest.mark.parametrize(("steps", "scale"), [(1760, 1.0), (50_000, 1.0), (176, 10.0), (1, 1760.0)])
+def test_shorter_runs_than_the_published_one_get_more_penalty(steps, scale):
+    assert l1_sparse.scale(steps) == pytest.approx(scale)
+
+
+def test_by_default_weights_fade_however_few_the_steps(class_world):
+    short = flat(class_world.unlearn("l1_sparse", **SHORT))
+    fixed = flat(class_world.unlearn("l1_sparse", l1=5e-4, **SHORT))
+    scaled = flat(class_world.unlearn("l1_sparse", l1=5e-4 * 1760 / 8, **SHORT))
+    assert torch.equal(short, scaled)  # 2 epochs of 4 batches
+    assert short.abs().sum() < 0.9 * fixed.abs().sum()

@@ -38,12 +38,27 @@ def test_the_forget_set_is_passed_over_in_the_first_msteps_epochs(class_world, m
     assert kinds == (["forget"] + epoch) * passes + epoch * (3 - passes)
 
 
+def test_defaults_are_those_that_the_official_notebooks_run():
+    large = {"epochs": 3, "msteps": 2, "gamma": 0.99, "alpha": 0.001, "batch_size": 256}
+    assert large.items() <= registry.get("scrub").resolve({}).items()
+    # The run against membership inference, which rewinds.
+    rewinding = {"epochs": 5, "msteps": 3, "gamma": 1.0, "alpha": 0.5, "batch_size": 32}
+    assert rewinding.items() <= registry.get("scrub_r").resolve({}).items()
+
+
+@pytest.mark.parametrize(
+    ("published", "forgotten", "batch"),
+    [(512, 5000, 512), (512, 4000, 500), (512, 300, 37), (16, 300, 16), (16, 100, 12), (512, 3, 2)],
+)
+def test_the_forget_batch_is_cut_until_a_pass_has_eight_steps(published, forgotten, batch):
+    assert scrub.at_most(published, forgotten) == batch
+    assert forgotten < 16 or -(-forgotten // batch) >= 8
+
+
 @pytest.mark.parametrize("name", ["scrub", "scrub_r"])
-def test_by_default_batches_and_decay_are_those_the_official_notebook_trains_with(name):
-    # It also names batches of 128 and 32, which are read nowhere.
-    defaults = registry.get(name).resolve({})
-    expected = {"batch_size": 256, "forget_batch_size": 512, "weight_decay": 5e-4}
-    assert expected.items() <= defaults.items()
+def test_by_default_a_pass_leads_away_in_eight_steps_at_least(class_world, name):
+    _, log = run(class_world, name, epochs=1, msteps=1)
+    assert sum("forget_distance" in entry for entry in log) >= 8
 
 
 def test_distances_carry_the_squared_temperature(class_world):
@@ -96,7 +111,8 @@ def accuracies(monkeypatch):
     return give
 
 
-QUICK = {"epochs": 2, "msteps": 1, "lr": 5e-3}
+QUICK = {"epochs": 2, "msteps": 1, "lr": 5e-3, "batch_size": 128, "forget_batch_size": 25}
+QUICK |= {"gamma": 0.99, "alpha": 0.001}  # scrub and scrub_r differ in defaults
 
 
 def test_it_rewinds_to_the_original_where_that_is_nearest(class_world, accuracies):

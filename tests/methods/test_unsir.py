@@ -58,7 +58,7 @@ def test_noise_keeps_its_label_and_is_spread_over_the_pass(classes_world):
     x = torch.stack([torch.full((1, 8, 8), 100.0 + label) for label in (1, 1, 1, 7, 7, 7)])
     y = torch.tensor([1, 1, 1, 7, 7, 7])
     retain = ctx.retain.subset(40, ctx.rng)
-    batches = list(unsir._noisy(retain, x, y, 5, 14, ctx.rng))
+    batches = list(unsir._noisy(retain, x, y, unsir.noise_rows(5, 3, 40, 2), 14, ctx.rng))
     assert len(batches) == math.ceil(40 / 8)
     for images, labels in batches:
         noisy = images[:, 0, 0, 0] >= 100
@@ -100,6 +100,27 @@ def test_batches_stay_within_their_size_where_images_are_few(classes_world):
     ctx = classes_world.context(METHOD)
     x = torch.randn(6, *next(ctx.retain.batches(1))[0].shape[1:])
     few = ctx.retain.at(torch.arange(4))
-    batches = list(unsir._noisy(few, x, torch.ones(6, dtype=torch.long), 20, 8, ctx.rng))
+    rows = unsir.noise_rows(20, 6, 4, 1)
+    batches = list(unsir._noisy(few, x, torch.ones(6, dtype=torch.long), rows, 8, ctx.rng))
     assert max(len(labels) for _, labels in batches) == 9  # 124 examples in 16 batches
     assert sum(len(labels) for _, labels in batches) == 4 + 20 * 6
+
+
+def test_by_default_noise_keeps_its_published_share_of_the_images():
+    rows = unsir.noise_rows
+    # At the published size, nine classes of 1000 images, these are the official 20 copies of 256.
+    full = rows(None, 256, 9000, 1)
+    assert len(full) == 20 * 256 and set(full.bincount().tolist()) == {20}
+    few = rows(None, 256, 245, 2)
+    assert len(few) == 2 * 139
+    assert (few < 256).sum() == 139, "the classes have unequal shares"
+    assert torch.equal(rows(3, 4, 245, 1).bincount(), torch.full((4,), 3))
+
+
+def test_by_default_most_of_a_small_impair_epoch_is_real(class_world):
+    model = copy.deepcopy(class_world.original)
+    ctx = class_world.context(METHOD)
+    params = {"noise_steps": 2, "batch_size": 64, "repair_epochs": 0}
+    METHOD.function(model, ctx, **METHOD.resolve(params))
+    impaired = [entry for entry in ctx.log_entries if "impair_loss" in entry]
+    assert len(impaired) <= 7  # 20 copies of 256 would make it 84

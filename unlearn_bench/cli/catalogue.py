@@ -14,6 +14,7 @@ FORGOTTEN: dict[Scope, str] = {
     "classes": "several classes",
     "random": "any examples",
 }
+PARAMETER_COLUMNS = ("name", "type", "default", "origin", "meaning")
 BETTER: dict[Direction, str] = {
     "retrain": "as retraining has it",
     "less": "less",
@@ -161,7 +162,7 @@ def _metric(info: MetricInfo) -> list[tuple[str, str | Listing]]:
 
 
 def _method(entry: Method) -> list[tuple[str, str | Listing]]:
-    rows = [(p.name, p.type, repr(p.default), p.meaning) for p in entry.parameters()]
+    rows = [(p.name, p.type, repr(p.default), p.origin, p.explanation) for p in entry.parameters()]
     facts: list[tuple[str, str | Listing]] = [
         (entry.kind, f"{entry.name}: {entry.summary}"),
         ("reads", str(entry.access)),
@@ -172,5 +173,5 @@ def _method(entry: Method) -> list[tuple[str, str | Listing]]:
         ("file", str(entry.file)),
     ]
     if rows:
-        facts.append(("parameters", Listing(("name", "type", "default", "meaning"), rows)))
+        facts.append(("parameters", Listing(PARAMETER_COLUMNS, rows)))
     return facts

@@ -1,14 +1,12 @@
-"""Commands ``list``, ``show``, ``check`` and ``fisher``: what there is, and whether it behaves."""
+"""Commands ``list``, ``show`` and ``fisher``: what there is, and what the Fisher diagonal costs."""
 
 from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from unlearn_bench.cli.app import Plugins, app, new_console
-from unlearn_bench.core.errors import ConfigError
 
 
 @app.command("list")
@@ -81,58 +79,6 @@ def show(
         for row in text.rows:
             table.add_row(*map(escape, row))
         console.print(table)
-
-
-@app.command()
-def check(
-    method: Annotated[
-        str | None,
-        typer.Argument(help="A name, or `all`. Default: those of --plugin.", show_default=False),
-    ] = None,
-    plugin: Plugins = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only what fails, and the counts.")
-    ] = False,
-) -> None:
-    """Check how a method behaves on a tiny task: what it reads, moves, repeats and gives back."""
-    from unlearn_bench.plugins import registry
-
-    own = [name for file in plugin or () for name in registry.load_plugin(file)]
-    if method is None and not own:
-        raise ConfigError("check which method? Give a name, `all`, or --plugin FILE")
-    chosen = own if method is None else [*registry.methods()] if method == "all" else [method]
-    entries = [registry.get(name) for name in chosen]
-    console = new_console()
-    with console.status("loading torch and timm"):
-        from unlearn_bench.conformance import examine
-
-    failed = []
-    for entry in entries:
-        console.print(f"[bold]{entry.name}[/bold]")
-        counts = {"passed": 0, "failed": 0, "skipped": 0}
-        for finding in examine(entry):
-            counts[finding.status] += 1
-            if quiet and finding.status != "failed":
-                continue
-            word, style = _STATUS[finding.status]
-            console.print(
-                Text.assemble(
-                    "  ",
-                    (f"{word:7}", style),
-                    (finding.check, "bold"),
-                    f": {finding.seen}",
-                    (f" ({finding.why})", "dim"),
-                ),
-                soft_wrap=True,
-            )
-        console.print("  " + ", ".join(f"{count} {word}" for word, count in counts.items()))
-        failed += [entry.name] if counts["failed"] else []
-    if failed:
-        console.print(f"failed: {', '.join(failed)}", style="red", soft_wrap=True)
-        raise typer.Exit(1)
-
-
-_STATUS = {"passed": ("passed", "green"), "failed": ("FAILED", "red"), "skipped": ("n/a", "dim")}
 
 
 @app.command()

@@ -30,14 +30,43 @@ SCOPES: tuple[Scope, ...] = ("class", "classes", "random")
 OutputFilter = Callable[[Any, tuple[int, ...]], Any]
 
 
+# Where a default comes from: a sentence at the end of a parameter's meaning begins with one.
+ORIGINS = ("Paper", "Official code", "Re-implementation", "Common practice", "Ours")
+_ORIGIN = re.compile(rf"(?:^|(?<=\.\s)|(?<=\.\)\s))({'|'.join(ORIGINS)})\b")
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """One hyper-parameter, as `unlearn-bench show METHOD` prints it."""
+    """One hyper-parameter, as `unlearn-bench show METHOD` prints it.
+
+    Attributes:
+        name: As `--set` names it.
+        type: Type and range in words.
+        default: Its default.
+        meaning: From the docstring, the origin of the default included.
+    """
 
     name: str
     type: str
     default: Any
     meaning: str
+
+    @property
+    def origins(self) -> list[str]:
+        """The tags among ``ORIGINS`` that begin a sentence of the meaning."""
+        return _ORIGIN.findall(self.meaning)
+
+    @property
+    def origin(self) -> str:
+        """Where the default comes from; empty where the docstring does not say."""
+        return self.origins[-1] if self.origins else ""
+
+    @property
+    def explanation(self) -> str:
+        """The meaning without a last sentence that only names the origin."""
+        return (
+            self.meaning.removesuffix(f"{self.origin}.").rstrip() if self.origin else self.meaning
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from unlearn_bench.core.errors import MethodError
 
 Targets = Literal["conv", "matrix"]
+TailUnit = Literal["layers", "blocks"]
 _CONTAINERS = ("blocks", "stages", "layers", "features")
 _SEQUENCES = (nn.Sequential, nn.ModuleList)
 # torchvision's and timm's ways to number what is no child of one container.
@@ -99,10 +100,31 @@ def tail(model: nn.Module, count: int) -> list[nn.Module]:
     inner = blocks(model)
     if count >= len(inner):
         return [model]
+    return _from(model, inner[-count])
+
+
+def last_layers(model: nn.Module, count: int) -> list[nn.Module]:
+    """Return the last ``count`` convolutions and linear layers and all that comes after the first.
+
+    Args:
+        model: A timm model.
+        count: Layers, the head and convolutions of shortcuts included; as many as there are or
+            more means everything.
+
+    Returns:
+        All modules from the first of these layers on, norms in between included, and none that
+        holds a part of what comes before.
+    """
+    layers = [m for m in model.modules() if isinstance(m, (*_CONVOLUTIONS, nn.Linear))]
+    return [model] if count >= len(layers) else _from(model, layers[-count])
+
+
+def _from(model: nn.Module, first: nn.Module) -> list[nn.Module]:
+    """Return the module and what is registered behind it, with the heads."""
     # What is registered behind a block runs after it: timm writes models in that order. What
     # holds the block is registered before it.
     order = list(model.modules())
-    start = next(position for position, m in enumerate(order) if m is inner[-count])
+    start = next(position for position, m in enumerate(order) if m is first)
     before = {id(p) for m in order[:start] for p in m.parameters(recurse=False)}
     # A later module may hold a layer that an earlier one shares with it.
     after = [m for m in order[start:] if not any(id(p) in before for p in m.parameters())]
