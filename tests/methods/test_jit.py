@@ -139,4 +139,4 @@ def test_the_default_step_is_the_published_one_but_where_batch_norm_collapses(
         method.function(model, class_world.context(method), **params)
         states.append(model.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert jit.LR_WITH_BATCH_NORM < scope["LR"] == 3e-4
+    assert jit.LR_WITH_BATCH_NORM < jit.LR == 3e-4
