@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from unlearn_bench.cli.app import Plugins, app, new_console
+from unlearn_bench.cli.app import Plugins, app, new_console, say
 from unlearn_bench.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def list_(
     rows = [row for row in listing.rows if fnmatch(row[0], pattern)]
     if names:
         for row in rows:
-            print(row[0])
+            say(row[0])
         return
     if not rows:
-        print("none")
+        say("none")
         return
     table = Table(box=None, pad_edge=False)
     for heading in listing.columns:

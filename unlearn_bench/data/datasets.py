@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unlearn_bench.core.errors import DataError, ParameterError, unknown_name
+from unlearn_bench.core.reading import expand_user
 from unlearn_bench.data import encoded, folder, parquet, torchvision_sources
 from unlearn_bench.data.images import (
     Dataset,
@@ -25,7 +26,8 @@ from unlearn_bench.data.images import (
     fits_in_memory,
 )
 from unlearn_bench.data.sources import Raw, RawPart, held_out
-from unlearn_bench.suite.spec import Normalize
+from unlearn_bench.suite.datasets import DATASETS, info
+from unlearn_bench.suite.spec import MAX_IMAGE_SIZE, Normalize
 
 __all__ = [
     "SOURCES",
@@ -44,17 +46,6 @@ DEFAULT_ROOT = Path("data")
 HASHED_BYTES = 4 << 30
 MEASURED_IMAGES = 4096
 SMALL_IMAGE = 64  # pixels
-
-# Mean and standard deviation per channel, as the literature uses them.
-CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "fashion_mnist": ((0.2860,), (0.3530,)),
-    "kmnist": ((0.1918,), (0.3483,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    "stl10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
-}
 
 
 @dataclass(frozen=True)
@@ -104,8 +95,12 @@ def load(
         raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
     if separator and not path:
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
-    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
-        raise ParameterError(f"image_size is {image_size!r}; it must be a whole number from 1 up")
+    if image_size is not None and (
+        not isinstance(image_size, int) or not 1 <= image_size <= MAX_IMAGE_SIZE
+    ):
+        raise ParameterError(
+            f"image_size is {image_size!r}; it must be a whole number from 1 to {MAX_IMAGE_SIZE}"
+        )
     try:
         raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
         _check(raw, name)
@@ -131,7 +126,8 @@ def _constants(
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Return mean and standard deviation per channel, and where they come from."""
     if given is None:
-        usual = CONSTANTS.get(name)
+        known = info(name)
+        usual = known.constants if known else None
         return (*usual, "usual") if usual else (*measured(train), "measured")
     channels = train.shape[0]
     for what, values in (("mean", given.mean), ("std", given.std)):
@@ -302,39 +298,21 @@ def _read_digits(root: Path, path: str, download: bool) -> Raw:
     return Raw(train, test, tuple(str(digit) for digit in range(10)))
 
 
-def _read_torchvision(name: str) -> Callable[[Path, str, bool], Raw]:
-    return lambda root, path, download: torchvision_sources.load(name, root, download)
-
-
 def _resolved(root: Path, path: str) -> Path:
     """A path as given, or below ``root`` where only that exists."""
-    given = Path(path).expanduser()
+    given = expand_user(Path(path), "the dataset's path")
     return root / given if not given.exists() and (root / given).exists() else given
 
 
-SOURCES = {
-    "digits": Source("8x8 grey digits that come with scikit-learn; no files needed", _read_digits),
-    "mnist": Source("28x28 grey handwritten digits, 60,000 + 10,000", _read_torchvision("mnist")),
-    "fashion_mnist": Source(
-        "28x28 grey pieces of clothing, 60,000 + 10,000", _read_torchvision("fashion_mnist")
-    ),
-    "kmnist": Source(
-        "28x28 grey Japanese characters, 60,000 + 10,000", _read_torchvision("kmnist")
-    ),
-    "cifar10": Source("32x32 colour, 10 classes, 50,000 + 10,000", _read_torchvision("cifar10")),
-    "cifar100": Source("32x32 colour, 100 classes, 50,000 + 10,000", _read_torchvision("cifar100")),
-    "svhn": Source("32x32 colour house numbers, 73,257 + 26,032", _read_torchvision("svhn")),
-    "stl10": Source("96x96 colour, 10 classes, 5,000 + 8,000", _read_torchvision("stl10")),
-    "food101": Source(
-        "dishes of many sizes, 101 classes, 75,750 + 25,250; give an image size",
-        _read_torchvision("food101"),
-    ),
-    "imagefolder:PATH": Source(
-        "your images: PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg",
-        lambda root, path, download: folder.load_folder(_resolved(root, path)),
-    ),
-    "parquet:PATH": Source(
-        "your Parquet files as on the Hugging Face hub: PATH/train-*.parquet and test-*.parquet",
-        lambda root, path, download: parquet.load_folder(_resolved(root, path)),
-    ),
-}
+def _reader(name: str) -> Callable[[Path, str, bool], Raw]:
+    """Return what reads the dataset of that name in :data:`DATASETS`."""
+    if name == "digits":
+        return _read_digits
+    if name == "imagefolder:PATH":
+        return lambda root, path, download: folder.load_folder(_resolved(root, path))
+    if name == "parquet:PATH":
+        return lambda root, path, download: parquet.load_folder(_resolved(root, path))
+    return lambda root, path, download: torchvision_sources.load(name, root, download)
+
+
+SOURCES = {name: Source(known.description, _reader(name)) for name, known in DATASETS.items()}
