@@ -13,7 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unlearn_bench.core.errors import DataError, ParameterError, unknown_name
+from unlearn_bench.core.errors import (
+    DataError,
+    ParameterError,
+    RefusedError,
+    one_line,
+    unknown_name,
+)
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.data import encoded, folder, parquet, torchvision_sources
 from unlearn_bench.data.images import (
@@ -45,6 +51,7 @@ DEFAULT_ROOT = Path("data")
 # Files up to this size in all are fingerprinted byte by byte, larger sets by names and sizes.
 HASHED_BYTES = 4 << 30
 MEASURED_IMAGES = 4096
+MAX_CLASS_NAME = 80  # characters of it that tables and figures show
 SMALL_IMAGE = 64  # pixels
 
 
@@ -105,20 +112,36 @@ def load(
         raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
         _check(raw, name)
         fingerprint = _fingerprint(raw, image_size)
+    except RefusedError as error:
+        raise DataError(str(error)) from error
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
-    train, test = _of_one_size([raw.train, raw.test], image_size)
+    train, test, notes = _of_one_size([raw.train, raw.test], image_size)
     mean, std, constants = _constants(name, train, normalize)
     return Dataset(
         name=name,
-        train=Part(train, raw.train.labels),
-        test=Part(test, raw.test.labels),
-        classes=raw.classes,
+        train=Part(train, raw.train.labels, raw.train.numbers),
+        test=Part(test, raw.test.labels, raw.test.numbers),
+        classes=_shown_names(raw.classes),
         mean=mean,
         std=std,
         fingerprint=fingerprint,
         constants=constants,
+        notes=(*raw.notes, *notes),
     )
+
+
+def _shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return class names that can be shown: escaped, short, and each its own."""
+    shown: dict[str, None] = {}
+    for label, name in enumerate(classes):
+        short = one_line(name) or f"({label})"
+        if len(short) > MAX_CLASS_NAME:
+            short = f"{short[:MAX_CLASS_NAME]}..."
+        shown.setdefault(short if short not in shown else f"{short} ({label})")
+    if len(shown) != len(classes):
+        raise DataError("class names are not distinct, not even with their labels; rename some")
+    return tuple(shown)
 
 
 def _constants(
@@ -197,38 +220,45 @@ def _check(raw: Raw, name: str) -> None:
             )
 
 
-def _of_one_size(parts: list[RawPart], image_size: int | None) -> list[Images]:
-    """Give the images of all parts one shape, in memory where they fit."""
-    shape = _shape(parts, image_size)
+def _of_one_size(
+    parts: list[RawPart], image_size: int | None
+) -> tuple[Images, Images, tuple[str, ...]]:
+    """Give the images of both parts one shape, in memory where they fit, and what to say of it."""
+    packed = [part.images for part in parts if not isinstance(part.images, TensorImages)]
+    if packed:
+        found = encoded.survey(packed, image_size)
+        shape, pixels, notes = found.shape, found.pixels, found.notes
+    else:
+        shape, pixels, notes = _tensor_shape(parts, image_size), encoded.EIGHT_BITS, ()
     ready: list[Images] = [
         part.images
         for part in parts
         if isinstance(part.images, TensorImages) and part.images.shape == shape
     ]
-    if len(ready) == len(parts):
-        return ready
-    streamed = [_streamed(part, shape, resized=image_size is not None) for part in parts]
-    if fits_in_memory(sum(images.nbytes for images in streamed)):
-        return [images.in_memory() for images in streamed]
-    return list(streamed)
+    if len(ready) < len(parts):
+        resized = image_size is not None
+        streamed = [_streamed(part, shape, pixels, resized=resized) for part in parts]
+        fit = fits_in_memory(sum(images.nbytes for images in streamed))
+        ready = [images.in_memory() if fit else images for images in streamed]
+    train, test = ready
+    return train, test, notes
 
 
-def _shape(parts: list[RawPart], image_size: int | None) -> Shape:
-    packed = [part.images for part in parts if not isinstance(part.images, TensorImages)]
-    if packed:
-        return encoded.survey(packed, image_size)
+def _tensor_shape(parts: list[RawPart], image_size: int | None) -> Shape:
     shapes = [part.images.shape for part in parts if isinstance(part.images, TensorImages)]
     channels, height, width = shapes[0]
     return (channels, height, width) if image_size is None else (channels, image_size, image_size)
 
 
-def _streamed(part: RawPart, shape: Shape, *, resized: bool) -> StreamedImages:
+def _streamed(
+    part: RawPart, shape: Shape, pixels: encoded.PixelRange, *, resized: bool
+) -> StreamedImages:
     images = part.images
     if isinstance(images, TensorImages):
         return StreamedImages(images.data.__getitem__, len(images), shape)
     # Images known to be small keep the threads busy with the interpreter's lock only.
     threads = 1 if not resized and max(shape[1:]) <= SMALL_IMAGE else None
-    decode = encoded.decoder(images, shape, resized=resized)
+    decode = encoded.decoder(images, shape, resized=resized, pixels=pixels)
     return StreamedImages(decode, len(images), shape, threads=threads)
 
 
@@ -280,7 +310,8 @@ def _update_from_files(digest: "hashlib._Hash", images: encoded.Encoded) -> None
     sizes = [path.stat().st_size for path in images.files]
     hash_bytes = sum(sizes) <= HASHED_BYTES
     for path, size in zip(images.files, sizes, strict=True):
-        digest.update(f"{path.relative_to(images.base).as_posix()} {size}\n".encode())
+        name = f"{path.relative_to(images.base).as_posix()} {size}\n"
+        digest.update(name.encode(errors="surrogateescape"))  # names need not be UTF-8
         if hash_bytes:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

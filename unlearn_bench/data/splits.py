@@ -7,6 +7,7 @@ the forget and of the retain classes; for sample scenarios TF is matched to F cl
 and TR is the whole test part, for every class is retained.
 """
 
+import unicodedata
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,7 @@ def make(
     *,
     validation: float,
     seed: int,
+    numbers: Tensor | None = None,
 ) -> Indices:
     """Divide a dataset for one scenario.
 
@@ -82,6 +84,8 @@ def make(
         classes: Class names by index.
         validation: Share of the training part set aside as V.
         seed: Determines V and random forget sets.
+        numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
+            default their place.
 
     Raises:
         DataError: If a class or index does not exist, or a set would be empty.
@@ -99,13 +103,7 @@ def make(
         order = torch.randperm(len(pool), generator=_generator(seed, "forget"))
         is_forgotten[pool[order[: round(forget.fraction * len(pool))]]] = True
     else:
-        highest = max(forget.indices)
-        if highest >= len(train_labels):
-            raise DataError(
-                f"forget index {highest} does not exist: the training part has "
-                f"{len(train_labels)} examples, 0 to {len(train_labels) - 1}"
-            )
-        is_forgotten[list(forget.indices)] = True
+        is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
         # Named examples are forgotten, so they must have been trained on.
         in_training |= is_forgotten
 
@@ -133,10 +131,40 @@ def make(
     )
 
 
+def _places(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Tensor:
+    """Return where the examples stand that ``named`` names, int64 [M]."""
+    asked = torch.tensor(named)
+    last = count - 1 if numbers is None else int(numbers[-1])
+    if int(asked.max()) > last:
+        raise DataError(
+            f"forget index {int(asked.max())} does not exist: the training part has "
+            f"{count} examples, 0 to {last}"
+        )
+    if numbers is None:
+        return asked
+    places = torch.searchsorted(numbers, asked)
+    held = asked[numbers[places] != asked]
+    if len(held):
+        raise DataError(
+            f"forget index {int(held[0])} is held out as an example of the test part, as a fifth "
+            "of each class is where a dataset has none; name others, or add a test part"
+        )
+    return places
+
+
 def _class_index(given: int | str, classes: tuple[str, ...]) -> int:
-    """Return the index of a class given by name or index; names win where they are numbers."""
-    if str(given) in classes:
+    """Return the index of a class given by name or index; names win where they are numbers.
+
+    Letters with marks may be written as one character or as two; file systems differ in it.
+    """
+    name = unicodedata.normalize("NFC", str(given))
+    same = [i for i, known in enumerate(classes) if unicodedata.normalize("NFC", known) == name]
+    if len(same) > 1 and str(given) in classes:
         return classes.index(str(given))
+    if len(same) > 1:
+        raise DataError(f"{len(same)} classes are named {given!r}; give an index: {same}")
+    if same:
+        return same[0]
     if isinstance(given, int) and 0 <= given < len(classes):
         return given
     shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")

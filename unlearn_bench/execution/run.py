@@ -139,6 +139,8 @@ class Runner:
             normalize=normalize,
         )
         self._fingerprints[name, image_size] = data.fingerprint
+        for note in data.notes if name not in self._inputs else ():
+            self._store.notify(note)
         self._inputs[name] = {"normalization": data.normalization, "classes": list(data.classes)}
         return on_device(data, self._device)
 
@@ -186,7 +188,8 @@ class Runner:
             model = self._build(spec, seed=0)
             for given in (spec.original, spec.unlearned):
                 if given is not None:
-                    models.load_weights(model, given.path)
+                    for note in models.load_weights(model, given.path):
+                        self._store.notify(note)
             return model
 
         return self._look(build)
@@ -233,6 +236,7 @@ class Runner:
             data.classes,
             validation=spec.validation,
             seed=spec.seed,
+            numbers=data.train.numbers,
         )
 
     def _build(self, spec: RunSpec, seed: int, pretrained: bool = True) -> nn.Module:

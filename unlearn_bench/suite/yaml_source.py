@@ -34,7 +34,8 @@ class BoundedLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose one node and all below it, counting."""
-        before, event = self._values, self.peek_event()
+        before = self._values
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             self._aliases += 1
             self._within("aliases", self._aliases, ALIASES, event)
@@ -58,13 +59,15 @@ class BoundedLoader(yaml.SafeLoader):
             # PyYAML takes a tag at its word: a date of month 13, an integer of no digits.
             kind = str(node.tag).rpartition(":")[2]
             raise yaml.MarkedYAMLError(
-                problem=f"cannot be read as {kind} ({error})", problem_mark=node.start_mark
+                problem=f"cannot be read as {kind} ({error})",
+                problem_mark=node.start_mark,
             ) from None
 
     def _within(self, what: str, count: int, most: int, event: yaml.Event) -> None:
         if count > most:
             raise yaml.MarkedYAMLError(
-                problem=f"more than {most:,} {what}", problem_mark=event.start_mark
+                problem=f"more than {most:,} {what}",
+                problem_mark=event.start_mark,  # type: ignore[arg-type]
             )
 
 
