@@ -134,21 +134,21 @@ def make(
 def _places(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Tensor:
     """Return where the examples stand that ``named`` names, int64 [M]."""
     asked = torch.tensor(named)
-    last = count - 1 if numbers is None else int(numbers[-1])
-    if int(asked.max()) > last:
-        raise DataError(
-            f"forget index {int(asked.max())} does not exist: the training part has "
-            f"{count} examples, 0 to {last}"
-        )
     if numbers is None:
+        if int(asked.max()) >= count:
+            raise DataError(
+                f"forget index {int(asked.max())} does not exist: the training part has "
+                f"{count} examples, 0 to {count - 1}"
+            )
         return asked
-    places = torch.searchsorted(numbers, asked)
-    held = asked[numbers[places] != asked]
-    if len(held):
+    absent = asked[~torch.isin(asked, numbers)]
+    if len(absent):
         raise DataError(
-            f"forget index {int(held[0])} is held out as an example of the test part, as a fifth "
-            "of each class is where a dataset has none; name others, or add a test part"
+            f"forget index {int(absent[0])} is not in the training part, whose {count} examples "
+            f"are named up to {int(numbers[-1])}: the others are held out, as a fifth of each "
+            "class is where a dataset has no test part; name others, or add a test part"
         )
+    places = torch.searchsorted(numbers, asked)
     return places
 
 

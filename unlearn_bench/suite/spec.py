@@ -93,7 +93,7 @@ class Forget(Spec):
     def _parse(cls, text: str) -> dict[str, Any]:
         kind, _, rest = text.partition(":")
         if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
-            return {"indices": cls._read_indices(Path(rest.strip()).expanduser())}
+            return {"indices": cls._read_indices(Path(rest.strip()))}
         items = [item.strip() for item in rest.split(",") if item.strip()]
         try:
             if kind == "class" and len(items) == 1 or kind == "classes" and items:
