@@ -54,6 +54,10 @@ def folder_or_file(given: str) -> Path:
     return Path(given)
 
 
+class ReaderGoneError(Exception):
+    """Nobody reads the output any more."""
+
+
 class SafeConsole(Console):
     """A console that shows what names and messages hold instead of obeying it.
 
@@ -78,7 +82,7 @@ class SafeConsole(Console):
 
     def on_broken_pipe(self) -> None:
         """Leave it to :func:`main` how a command ends whose reader has gone."""
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        raise ReaderGoneError
 
 
 def new_console() -> Console:
@@ -88,7 +92,10 @@ def new_console() -> Console:
 
 def say(text: str) -> None:
     """Print plain lines, as wide as they are: for scripts, and for what is copied."""
-    print(visible(text))
+    try:
+        print(visible(text))
+    except BrokenPipeError:  # which click would take for a failure
+        raise ReaderGoneError from None
 
 
 def _version(wanted: bool) -> None:
@@ -148,15 +155,16 @@ def main() -> None:
     try:
         code = _run(stderr, debug)
         sys.stdout.flush()
+    except (ReaderGoneError, BrokenPipeError):
+        _forget_output()
+        code = _READER_GONE
     except OSError as error:
         # Without a file's name it was the output that could not be written.
         if debug or error.filename is not None or error.errno not in _OUTPUT_GONE:
             raise
         _forget_output()
-        code = _READER_GONE
-        if error.errno != errno.EPIPE:
-            stderr.print(f"error: cannot write the output: {error.strerror}", markup=False)
-            code = 2
+        stderr.print(f"error: cannot write the output: {error.strerror}", markup=False)
+        code = 2
     sys.exit(code)
 
 
@@ -181,7 +189,7 @@ def _run(stderr: Console, debug: bool) -> int:
         return 2
 
 
-_OUTPUT_GONE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_OUTPUT_GONE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _READER_GONE = 141  # as shells report a process that ended by SIGPIPE
 
 
