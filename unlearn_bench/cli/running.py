@@ -81,15 +81,15 @@ def run(
     original: Annotated[
         Path | None,
         typer.Option(
-            help="Start from these trained weights (.safetensors) instead of training.",
+            help="Start from these weights (.safetensors, .pth) instead of training.",
             show_default=False,
         ),
     ] = None,
     unlearned: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Judge this model (.safetensors), unlearned elsewhere; with --original, from "
-            "which it came; repeatable. Without --methods no method is run.",
+            help="Judge this model (.safetensors, .pth), unlearned elsewhere; with --original, "
+            "from which it came; repeatable. Without --methods no method is run.",
             show_default=False,
         ),
     ] = None,

@@ -107,7 +107,10 @@ def load_folder(folder: Path) -> Raw:
     train_files, test_files = find_files(folder)
     if not train_files or not test_files:
         missing = "train-*.parquet" if not train_files else "test-*.parquet or validation-*.parquet"
-        raise DataError(f"no {missing} in {folder}; put both parts of the dataset there")
+        raise DataError(
+            f"no {missing} in {folder}, nor a folder of that name with Parquet files; "
+            "put both parts of the dataset there"
+        )
     classes = class_names(train_files[0])
     train, test = _part(train_files), _part(test_files)
     for files, part in ((train_files, train), (test_files, test)):

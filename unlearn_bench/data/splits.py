@@ -109,7 +109,13 @@ def make(
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     if not f.any():
-        raise DataError(f"{forget.name}: the forget set is empty; choose other classes or more")
+        count = int(is_forgotten.sum())
+        cause = (
+            f"its {count} training example(s) are all set aside for validation; it needs more"
+            if count
+            else "no training example is of it; choose other classes or more"
+        )
+        raise DataError(f"{forget.name}: the forget set is empty: {cause}")
     if not r.any():
         raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
 

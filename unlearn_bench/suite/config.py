@@ -10,7 +10,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from unlearn_bench.core.errors import ConfigError, UserError, suggestion, unknown_name
+from unlearn_bench.core.errors import (
+    ConfigError,
+    UserError,
+    one_line,
+    suggestion,
+    unknown_name,
+)
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.core.quantities import size_text
 from unlearn_bench.core.reading import expand_user, opened, safetensors_header
@@ -18,6 +24,7 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.datasets import info
 from unlearn_bench.suite.spec import (
+    MAX_NAME,
     Forget,
     MethodSpec,
     ModelSpec,
@@ -416,7 +423,9 @@ def _unlearned_files(
     files: dict[str, OriginalFile] = {}
     for path in paths:
         file = _weights_file("--unlearned", path)
-        label = file.path.stem
+        label = one_line(file.path.stem)[:MAX_NAME]
+        if any(other.stem == path.stem for other in paths if other is not path):
+            label = one_line(f"{file.path.parent.name}-{file.path.stem}")[:MAX_NAME]
         if label in files or label in registry.methods():
             taken = "another file's" if label in files else "a method's"
             raise ConfigError(
