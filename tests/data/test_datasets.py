@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from unlearn_bench.core.errors import DataError, ParameterError, UnknownNameError
 from unlearn_bench.data import datasets, images, sources
 from unlearn_bench.data.images import Part, TensorImages
+from unlearn_bench.suite.datasets import DATASETS
 from unlearn_bench.suite.spec import Normalize
 
 
@@ -52,7 +53,7 @@ def test_one_constant_holds_for_all_channels():
     colour = TensorImages(torch.zeros(3, 3, 4, 4, dtype=torch.uint8))
     one_mean = Normalize(mean=0.5, std=(1, 2, 3))
     assert datasets._constants("own", colour, one_mean) == ((0.5,) * 3, (1, 2, 3), "given")
-    assert datasets._constants("cifar10", colour, None) == (*datasets.CONSTANTS["cifar10"], "usual")
+    assert datasets._constants("cifar10", colour, None) == (*DATASETS["cifar10"].constants, "usual")
     with pytest.raises(ParameterError, match=r"normalize.std has 2 values, .* have 3 channels"):
         datasets._constants("own", colour, Normalize(mean=0.5, std=(1, 2)))
 

@@ -68,23 +68,23 @@ def test_sixteen_bit_png_keeps_its_upper_eight_bits(library):
 
 def test_survey_finds_size_and_channels(encode, tmp_path):
     grey, colour = encode(smooth()[..., 0]), encode(smooth())
-    assert encoded.survey([write(tmp_path, grey, grey)], None) == (1, 21, 17)
-    assert encoded.survey([write(tmp_path, colour)], None) == (3, 21, 17)
-    assert encoded.survey([write(tmp_path, colour)], 32) == (3, 32, 32)
+    assert encoded.survey([write(tmp_path, grey, grey)], None).shape == (1, 21, 17)
+    assert encoded.survey([write(tmp_path, colour)], None).shape == (3, 21, 17)
+    assert encoded.survey([write(tmp_path, colour)], 32).shape == (3, 32, 32)
 
 
 def test_one_colour_image_among_many_grey_ones_makes_the_set_colour(encode, tmp_path):
     contents = [encode(smooth()[..., 0])] * 200
     contents[101] = encode(smooth())  # between the sampled ones
     assert 101 not in encoded._spread(200, encoded.SAMPLED_HEADERS)
-    assert encoded.survey([write(tmp_path, *contents)], None)[0] == 3
+    assert encoded.survey([write(tmp_path, *contents)], None).shape[0] == 3
 
 
 def test_survey_refuses_different_sizes_unless_one_is_given(encode, tmp_path):
     files = write(tmp_path, encode(smooth()), encode(smooth(30, 20)))
     with pytest.raises(DataError, match="from 21x17 to 30x20 pixels; give an image size"):
         encoded.survey([files], None)
-    assert encoded.survey([files], 16) == (3, 16, 16)
+    assert encoded.survey([files], 16).shape == (3, 16, 16)
 
 
 def test_size_that_the_survey_missed_is_reported_when_decoded(encode, tmp_path):

@@ -1,6 +1,7 @@
 """Parquet files in the layout of the Hugging Face hub."""
 
 import io
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -187,3 +188,91 @@ def test_image_column_of_numbers_is_refused(tmp_path):
         pq.write_table(pa.table({"image": [1], "label": [0]}), tmp_path / f"{part}-0.parquet")
     with pytest.raises(DataError, match="column 'image' of .* has type int64; wanted bytes"):
         load(tmp_path)
+
+
+def test_files_as_the_hub_converts_them_are_read(tmp_path, encode, write_parquet):
+    image = encode(np.zeros((4, 4, 3), np.uint8))
+    for part in ("train", "test"):
+        write_parquet(tmp_path / "default" / part / "0000.parquet", [image] * 3, [0, 1, 0])
+    assert len(datasets.load(f"parquet:{tmp_path}").test.labels) == 3
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"[" * 100_000,
+        b'{"info": {"features": {"label": {"names": "abc"}}}}',
+        b'{"info": {"features": {"label": {"names": {"a": 1}}}}}',
+        b'{"info": {"features": {"label": {"names": []}}}}',
+        b'{"info": [1]}',
+        b"NaN",
+        b"\xff\xfe",
+    ],
+)
+def test_metadata_of_any_kind_gives_names_or_none(metadata, tmp_path, encode):
+    image = encode(np.zeros((4, 4, 3), np.uint8))
+    table = pa.table({"image": pa.array([image] * 3, pa.binary()), "label": [0, 1, 2]})
+    for part in ("train", "test"):
+        pq.write_table(
+            table.replace_schema_metadata({"huggingface": metadata}), tmp_path / f"{part}.parquet"
+        )
+    assert datasets.load(f"parquet:{tmp_path}").classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["text"] * 3),
+        pa.array([{"bytes": "text"}] * 3),
+        pa.array([{"bytes": {"bytes": b"x"}}] * 3),
+        pa.array([[b"x"]] * 3),
+        pa.array([1.5] * 3),
+    ],
+)
+def test_images_that_are_not_bytes_are_refused_with_their_type(column, tmp_path, encode):
+    good = pa.array([encode(np.zeros((4, 4, 3), np.uint8))] * 3, pa.binary())
+    pq.write_table(pa.table({"image": column, "label": [0, 1, 2]}), tmp_path / "train.parquet")
+    pq.write_table(pa.table({"image": good, "label": [0, 1, 2]}), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="'image' of .*train.parquet has type .*; wanted bytes"):
+        datasets.load(f"parquet:{tmp_path}")
+
+
+def test_a_second_file_of_another_kind_is_refused(tmp_path, encode):
+    good = pa.array([encode(np.zeros((4, 4, 3), np.uint8))] * 3, pa.binary())
+    table = pa.table({"image": good, "label": [0, 1, 2]})
+    pq.write_table(table, tmp_path / "test.parquet")
+    pq.write_table(table, tmp_path / "train-0.parquet")
+    pq.write_table(table.rename_columns(["img", "label"]), tmp_path / "train-1.parquet")
+    with pytest.raises(DataError, match="no image column in .*train-1.parquet"):
+        datasets.load(f"parquet:{tmp_path}")
+
+
+def test_rows_are_bounded_by_what_a_file_declares(tmp_path, encode, write_parquet, monkeypatch):
+    image = encode(np.zeros((4, 4, 3), np.uint8))
+    for part in ("train", "test"):
+        write_parquet(tmp_path / f"{part}.parquet", [image] * 30, [0] * 30, row_group_size=20)
+    for limit, most, message in (
+        ("MAX_ROWS", 10, "declares 30 rows; at most 10 are read"),
+        ("MAX_GROUP_ROWS", 10, "row group 0 of .* declares 20 rows"),
+        ("GROUP_BYTES", 10, "of images; at most .*write smaller row groups"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet, limit, most)
+            with pytest.raises(DataError, match=message):
+                datasets.load(f"parquet:{tmp_path}")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, encode, write_parquet):
+    os.mkfifo(tmp_path / "train-0.parquet")
+    write_parquet(tmp_path / "test.parquet", [encode(np.zeros((4, 4, 3), np.uint8))], [0])
+    with pytest.raises(DataError, match="train-0.parquet is not a regular file"):
+        datasets.load(f"parquet:{tmp_path}")
+
+
+def test_names_and_labels_that_nothing_can_hold_are_refused(tmp_path, encode):
+    good = pa.array([encode(np.zeros((4, 4, 3), np.uint8))], pa.binary())
+    for part in ("train", "test"):
+        table = pa.table({"image": good, "label": pa.array([2**64 - 1], pa.uint64())})
+        pq.write_table(table, tmp_path / f"{part}.parquet")
+    with pytest.raises(DataError, match="has a label of 18446744073709551615"):
+        datasets.load(f"parquet:{tmp_path}")

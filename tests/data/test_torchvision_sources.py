@@ -15,6 +15,7 @@ from scipy.io import savemat
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import datasets, torchvision_sources
+from unlearn_bench.suite.datasets import DATASETS
 
 IDX = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 COUNTS = {"train": 20, "test": 12}
@@ -128,7 +129,7 @@ def test_files_give_their_images_and_labels(tmp_path, write, name, inside):
         count = found.num_classes
         assert data.labels.tolist() == [(first + i) % count for i in range(len(data.labels))]
     assert found.num_classes == (100 if name == "cifar100" else 10)
-    assert (found.mean, found.std) == datasets.CONSTANTS[name]
+    assert (found.mean, found.std) == DATASETS[name].constants
     assert found.channels == images["train"].shape[1]
 
 
@@ -220,7 +221,7 @@ def test_parquet_files_take_the_place_of_torchvisions(tmp_path, write_parquet, e
     write_named_parquet(write_parquet, encode, rng, tmp_path / place)
     found = datasets.load("mnist", root=tmp_path)
     assert found.image_size == (28, 28) and found.classes[3] == "name 3"
-    assert (found.mean, found.std) == datasets.CONSTANTS["mnist"]
+    assert (found.mean, found.std) == DATASETS["mnist"].constants
 
 
 @pytest.mark.parametrize(("size", "classes"), [((32, 32, 3), 10), ((28, 28), 7)])

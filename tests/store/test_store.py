@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.store import layout
+from unlearn_bench.store import cache, layout
 from unlearn_bench.store.layout import default_home
 from unlearn_bench.store.store import Built, Store
 
@@ -342,15 +342,64 @@ def test_another_artifact_under_this_name_is_damage(store: Store, notices: list[
     assert "is of another artifact" in notices[0]
 
 
+def test_the_store_of_another_version_is_refused(store: Store) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+    (store.home / "store.json").write_text('{"layout": 9}')
+    with pytest.raises(OutputError, match="has layout 9, this version knows 1: upgrade"):
+        Store(store.home).get_or_build("kind", IDENTITY, never)
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [('{"layout": 9}', "has layout 9, this version knows 1: upgrade"), ("{", "does not say")],
+    "text",
+    ["{", "[" * 100_000, "[]", '{"layout": "1"}', '{"layout": NaN}', '{"layout": true}', "\0"],
 )
-def test_the_store_of_another_version_is_refused(text: str, message: str, store: Store) -> None:
+def test_a_damaged_number_of_the_layout_is_put_aside_and_written_again(
+    text: str, store: Store
+) -> None:
     store.get_or_build("kind", IDENTITY, built)
     (store.home / "store.json").write_text(text)
-    with pytest.raises(OutputError, match=message):
-        Store(store.home).get_or_build("kind", IDENTITY, never)
+    assert Store(store.home).get_or_build("kind", IDENTITY, never).reused
+    Store(store.home).get_or_build("kind", {"another": 1}, built)
+    assert json.loads((store.home / "store.json").read_text()) == {"layout": 1}
+    assert (store.home / "damaged/store.json-1").read_text() == text
+    assert [left.why for left in cache.collect(store.home)[0]] == ["damaged"]
+    assert not (store.home / "damaged/store.json-1").exists()
+
+
+def test_a_number_of_the_layout_is_never_read_through_a_link(store: Store, tmp_path: Path) -> None:
+    store.get_or_build("kind", IDENTITY, built)
+    (tmp_path / "theirs").write_text('{"layout": 9}')
+    (store.home / "store.json").unlink()
+    (store.home / "store.json").symlink_to(tmp_path / "theirs")
+    Store(store.home).get_or_build("kind", {"another": 1}, built)
+    assert (tmp_path / "theirs").read_text() == '{"layout": 9}'
+    assert not (store.home / "store.json").is_symlink()
+
+
+@pytest.mark.parametrize("name", [layout.SPEC, layout.TENSORS])
+@pytest.mark.parametrize("how", ["deep", "link", "pipe", "folder", "null"])
+def test_a_damaged_artifact_stops_nothing_and_is_built_again(
+    name: str, how: str, store: Store
+) -> None:
+    made = store.get_or_build("kind", IDENTITY, built)
+    folder = layout.folder_of(store.home, "kind", made.key)
+    file = folder / name
+    file.unlink()
+    if how == "deep":
+        file.write_text("[" * 100_000)
+    elif how == "link":
+        file.symlink_to("/dev/zero")
+    elif how == "pipe":
+        os.mkfifo(file)
+    elif how == "folder":
+        file.mkdir()
+    else:
+        file.write_text("null")
+    assert [entry.folder for entry in cache.entries(store.home)] == [folder]
+    again = store.get_or_build("kind", IDENTITY, built)
+    assert not again.reused and equal(again.tensors, built()[0])
+    assert all(damage is None for _, damage in cache.verify(store.home))
+    assert len([*(store.home / "damaged").iterdir()]) == 1
 
 
 def test_a_store_from_before_layouts_had_numbers_is_read(store: Store) -> None:
@@ -364,10 +413,10 @@ def test_a_disk_that_cannot_be_read_is_a_users_error(
 ) -> None:
     store.get_or_build("kind", IDENTITY, built)
 
-    def broken(path: Path) -> bytes:
+    def broken(path: Path, *limit: int, **policy: bool) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", broken)
+    monkeypatch.setattr(layout, "read_bytes", broken)
     with pytest.raises(OutputError, match="cannot read .*Input/output error"):
         store.get_or_build("kind", IDENTITY, never)
 

@@ -311,7 +311,7 @@ def test_given_unlearned_models_run_beside_the_controls(tmp_path: Path) -> None:
     [
         (["a/x"], None, {}, "--unlearned: give --original too"),
         (["none"], "o", {}, "--unlearned: no file .*none.safetensors"),
-        (["a/x", "b/x"], "o", {}, "would be called 'x' in the report, which is another file's"),
+        (["a/x", "b/a/x"], "o", {}, "would be called 'a-x' in the report, which is another file's"),
         (["pbu"], "o", {}, "would be called 'pbu' in the report, which is a method's"),
         (["a/x", "twin"], "o", {}, "twin.safetensors holds the same as x.safetensors"),
         (["a/x"], "o", {"scenarios": ["class:1", "class:2"]}, "name one --dataset, one --model"),
@@ -321,13 +321,27 @@ def test_given_unlearned_models_run_beside_the_controls(tmp_path: Path) -> None:
 def test_unlearned_models_that_cannot_be_judged_are_refused(
     names: list[str], original: str | None, changes: dict[str, Any], message: str, write: Write
 ) -> None:
-    texts = {"o": "o", "a/x": "same", "b/x": "other", "pbu": "3", "twin": "same"}
+    texts = {"o": "o", "a/x": "same", "b/a/x": "other", "pbu": "3", "twin": "same"}
     files = {name: write(f"{name}.safetensors", text) for name, text in texts.items()}
     paths = [files.get(name, Path("none.safetensors")) for name in names]
     with pytest.raises(UserError, match=message):
         expand(
             suite(**changes), device="cpu", original=original and files[original], unlearned=paths
         )
+
+
+def test_files_of_one_name_are_labelled_by_their_folders(tmp_path: Path, write: Write) -> None:
+    first, second, third = (
+        write(f"{name}.safetensors", name) for name in ("a/x", "b\x1b/x", "c/y")
+    )
+    plan = expand(
+        suite(),
+        device="cpu",
+        original=write("o.safetensors", "o"),
+        unlearned=[first, second, third],
+    )
+    labels = {spec.label for spec in plan.runs if spec.unlearned is not None}
+    assert labels == {"a-x", "b\\x1b-x", "y"}
 
 
 def test_every_named_suite_expands() -> None:

@@ -1,14 +1,18 @@
 """Errors in a suite's file point at the line and column they are about."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.suite.spec import Suite
-from unlearn_bench.suite.yaml_source import YamlSource, describe
+from unlearn_bench.suite.yaml_source import YamlSource, describe, parse
 
 Write = Callable[[str, str], Path]
 
@@ -115,3 +119,62 @@ def test_messages_speak_of_lists_and_mappings() -> None:
     line = describe(caught.value, {}, None)
     assert "methods: input should be a list (given: None)" in line
     assert "params: input should be a mapping" in line
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "more than 200,000 values"),
+        ("a: &a {k: 1}\n" + "b: [" + "*a, " * 101 + "]", "more than 100 aliases"),
+        ("a: " + "[" * 100_000, "more than 32 lists or mappings in each other"),
+        ("{a: " * 100_000, "more than 32 lists or mappings in each other"),
+        ("- " * 5000 + "x", "more than 32 lists or mappings in each other"),
+        ("seeds: " + "9" * 5000, ":1:8: cannot be read as int"),
+        ("a: 2001-99-99", ":1:4: cannot be read as timestamp"),
+        ("a: !!int ''", ":1:4: cannot be read as int"),
+        ("a: !!bool x", ":1:4: cannot be read as bool"),
+        ("a: !!timestamp x", ":1:4: cannot be read as timestamp"),
+        ("--- a\n--- b\n", "found another document"),
+    ],
+)
+def test_a_file_that_would_take_all_memory_or_time_is_refused_at_its_place(
+    text: str, message: str, write: Write
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        YamlSource(write("s.yaml", text))
+    assert message in str(caught.value)
+
+
+def test_a_file_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "s.yaml").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="larger than 4.2 MB"):
+        YamlSource(tmp_path / "s.yaml")
+    for path, kind in ((Path("/dev/zero"), "a device"), (tmp_path, "a folder")):
+        with pytest.raises(ConfigError, match=f"is {kind}; only regular files are read"):
+            YamlSource(path)
+
+
+def test_what_resembles_a_bomb_but_is_small_is_read(write: Write) -> None:
+    text = "a: &a {k: 1}\nb: {<<: [*a, *a], l: 2}\nc: " + "[" * 20 + "]" * 20
+    assert YamlSource(write("s.yaml", text)).value["b"] == {"k": 1, "l": 2}
+
+
+def test_a_wrong_value_is_repeated_in_part_only(write: Write) -> None:
+    source = YamlSource(write("s.yaml", f"seeds: {'x' * 5000}"))
+    with pytest.raises(ValidationError) as caught:
+        Suite.model_validate({"name": "s"} | source.value)
+    assert len(describe(caught.value, {}, source)) < 800
+
+
+@given(st.text(alphabet="[]{}:,&*!<>-? ab1\n\t'\"|%@`#", max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_is_yaml_or_refused_in_one_error(text: str) -> None:
+    with contextlib.suppress(yaml.YAMLError):
+        parse(text)

@@ -105,6 +105,37 @@ def test_small_nets_speak_timms_interface(name):
     assert name in names("*net*") + names("all*")
 
 
+@pytest.mark.parametrize(
+    ("given", "suggested"),
+    [
+        ("vit_tiny", "vit_tiny_patch16_224"),
+        ("ViT_Tiny", "vit_tiny_patch16_224"),
+        ("wide_resnet28_10", "wide_resnet50_2"),
+        ("resnet20", "resnet18"),
+        ("resnet56", "resnet50"),
+        ("vgg16_bm", "vgg16_bn"),
+        ("lenett", "lenet"),
+    ],
+)
+def test_a_name_of_no_model_suggests_its_family(given, suggested):
+    with pytest.raises(UnknownNameError, match=f"did you mean '{suggested}'"):
+        make(given)
+
+
+@pytest.mark.parametrize("name", ["hf_hub:timm/resnet18", "local-dir:/tmp", "hf-hub:x", "a/b"])
+def test_no_model_is_read_from_the_hub_or_a_path(name):
+    with pytest.raises(UnknownNameError, match="no model is read from the hub or a path"):
+        make(name)
+
+
+def test_lenet_says_the_smallest_images_it_takes_and_need_not_have_square_ones():
+    with pytest.raises(ModelError, match="1 x 8 x 8 images: lenet takes images from 12 pixels"):
+        make("lenet", 8, 1)
+    assert make("lenet", 12, 1)(torch.zeros(1, 1, 12, 12)).shape == (1, 7)
+    wide = build(ModelSpec(name="lenet"), channels=3, image_size=(12, 30), num_classes=2, seed=0)
+    assert wide(torch.zeros(1, 3, 12, 30)).shape == (1, 2)
+
+
 def test_unknown_model_suggests_the_closest():
     with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
         make("resnet_18")
@@ -142,7 +173,10 @@ def test_weights_with_nan_are_refused(tmp_path):
 def test_a_file_that_is_not_safetensors_is_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"PK\x03\x04 a pickle, perhaps")
-    with pytest.raises(ModelError, match="not a readable safetensors file"):
+    with pytest.raises(ModelError, match="not a readable PyTorch file"):
+        load_weights(make("lenet", 28, 1), path)
+    path.write_bytes(b"something else")
+    with pytest.raises(ModelError, match="not a safetensors file, or it is truncated"):
         load_weights(make("lenet", 28, 1), path)
 
 

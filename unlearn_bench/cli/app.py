@@ -1,18 +1,23 @@
 """The application that commands register with, and what they print with."""
 
+import errno
+import io
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from unlearn_bench import __version__
-from unlearn_bench.core.errors import UserError
+from unlearn_bench.core.errors import ConfigError, UserError, visible
 
 if TYPE_CHECKING:
     from unlearn_bench.report.text import TextTable
@@ -38,9 +43,59 @@ Plugins = Annotated[
 ]
 
 
+def folder_or_file(given: str) -> Path:
+    """Return the path of a flag's value, which a shell variable may have left empty.
+
+    Raises:
+        ConfigError: If it is empty.
+    """
+    if not given.strip():
+        raise ConfigError("--out: the path is empty; name a place, or . for the working folder")
+    return Path(given)
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads the output any more."""
+
+
+class SafeConsole(Console):
+    """A console that shows what names and messages hold instead of obeying it.
+
+    Whatever is printed passes here, with the styles of this program and without any escape
+    sequence of anybody else's. ``:cat:`` stays text.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make rich text of a string; what it shows is known before it is laid out."""
+        return super().render_str(visible(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render anything at all."""
+        for segment in super().render(renderable, options):
+            plain = segment.control or segment.text.isprintable()
+            yield segment if plain else Segment(visible(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to :func:`main` how a command ends whose reader has gone."""
+        raise ReaderGoneError
+
+
 def new_console() -> Console:
     """Return what commands print with."""
-    return Console(highlight=False)
+    return SafeConsole()
+
+
+def say(text: str) -> None:
+    """Print plain lines, as wide as they are: for scripts, and for what is copied."""
+    try:
+        print(visible(text))
+    except BrokenPipeError:  # which click would take for a failure
+        raise ReaderGoneError from None
 
 
 def _version(wanted: bool) -> None:
@@ -92,22 +147,54 @@ def print_table(console: Console, given: "TextTable") -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     debug = "--debug" in sys.argv[1:]
-    stderr = Console(stderr=True, highlight=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or file that is not UTF-8 gets what it can show.
+            stream.reconfigure(errors="backslashreplace")
+    stderr = SafeConsole(stderr=True)
     try:
-        code = app(standalone_mode=False)
+        code = _run(stderr, debug)
+        sys.stdout.flush()
+    except (ReaderGoneError, BrokenPipeError):
+        _forget_output()
+        code = _READER_GONE
+    except OSError as error:
+        # Without a file's name it was the output that could not be written.
+        if debug or error.filename is not None or error.errno not in _OUTPUT_GONE:
+            raise
+        _forget_output()
+        stderr.print(f"error: cannot write the output: {error.strerror}", markup=False)
+        code = 2
+    sys.exit(code)
+
+
+def _run(stderr: Console, debug: bool) -> int:
+    """Run the command that the command line names, and return its exit code."""
+    try:
+        return int(app(standalone_mode=False) or 0)
     except _ClickException as error:
         if message := error.format_message():  # empty where the help was asked for by silence
             stderr.print(f"error: {message}", markup=False, soft_wrap=True)
-        code = error.exit_code
+        return error.exit_code
     except typer.Abort:
-        code = 130
+        return 130
     except KeyboardInterrupt:
         stderr.print("interrupted: finished runs are kept, the same command goes on from here")
-        code = 130
+        return 130
     except UserError as error:
         if debug:
             raise
         line = " ".join(str(error).split())
         stderr.print(f"error: {line}", markup=False, soft_wrap=True)
-        code = 2
-    sys.exit(code)
+        return 2
+
+
+_OUTPUT_GONE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_READER_GONE = 141  # as shells report a process that ended by SIGPIPE
+
+
+def _forget_output() -> None:
+    """Let the interpreter flush what is left of the output into nothing when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

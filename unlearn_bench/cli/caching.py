@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from unlearn_bench.cli.app import app, new_console
+from unlearn_bench.cli.app import app, new_console, say
 
 cache_app = typer.Typer(
     help="Look into the store of trained models, and tidy it up.", no_args_is_help=True
@@ -106,18 +106,18 @@ def cache_gc(
     home = default_home()
     removed, kept = cache.collect(home, max_size=limit, older_than=age, dry_run=dry_run)
     for gone in removed:
-        print(
+        say(
             f"{gone.path.relative_to(home)}  {size_text(gone.size)}  {gone.why}"
             f"{f'  {gone.what}' if gone.what else ''}"
         )
     freed, stays = sum(gone.size for gone in removed), sum(entry.size for entry in kept)
     verbs = ("would remove", "would keep") if dry_run else ("removed", "kept")
-    print(
+    say(
         f"{verbs[0]} {len(removed)} ({size_text(freed)}), "
         f"{verbs[1]} {len(kept)} ({size_text(stays)}) in {home}"
     )
     if limit is not None and stays > limit:
-        print(f"still over {max_size}: a process at work holds what is left")
+        say(f"still over {max_size}: a process at work holds what is left")
 
 
 @cache_app.command("verify")
@@ -133,7 +133,7 @@ def cache_verify() -> None:
             continue
         damaged += 1
         kept = f"put aside as {damage.place}" if damage.place else "it could not be moved"
-        print(f"damaged: {folder.relative_to(home)}: {damage.reason}; {kept}")
-    print(f"{whole} whole, {damaged} damaged in {home}")
+        say(f"damaged: {folder.relative_to(home)}: {damage.reason}; {kept}")
+    say(f"{whole} whole, {damaged} damaged in {home}")
     if damaged:
         raise typer.Exit(1)

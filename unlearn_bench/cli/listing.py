@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from unlearn_bench.cli.app import Plugins, app, new_console
+from unlearn_bench.cli.app import Plugins, app, new_console, say
 
 
 @app.command("list")
@@ -42,10 +42,10 @@ def list_(
     rows = [row for row in listing.rows if fnmatch(row[0], pattern)]
     if names:
         for row in rows:
-            print(row[0])
+            say(row[0])
         return
     if not rows:
-        print("none")
+        say("none")
         return
     table = Table(box=None, pad_edge=False)
     for heading in listing.columns:

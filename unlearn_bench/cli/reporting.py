@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from unlearn_bench.cli.app import app, new_console, print_table
+from unlearn_bench.cli.app import app, folder_or_file, new_console, print_table, say
 from unlearn_bench.core.errors import ConfigError
 
 
@@ -44,6 +44,8 @@ def report(
         typer.Option(
             help="The bundle's file (default: FOLDER/bundle.zip), or a folder for the comparison.",
             show_default=False,
+            parser=folder_or_file,
+            metavar="PATH",
         ),
     ] = None,
 ) -> None:
@@ -96,7 +98,7 @@ def _show(page: Path) -> None:
     display = sys.platform in ("darwin", "win32") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
     )
-    print(page.resolve())
+    say(str(page.resolve()))
     if display:
         webbrowser.open(page.resolve().as_uri())
 

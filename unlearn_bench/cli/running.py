@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unlearn_bench.cli.app import Plugins, app, new_console, print_table
+from unlearn_bench.cli.app import Plugins, app, folder_or_file, new_console, print_table, say
 from unlearn_bench.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,12 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Results folder. Default: runs/SUITE.", show_default=False),
+        typer.Option(
+            help="Results folder. Default: runs/SUITE.",
+            show_default=False,
+            parser=folder_or_file,
+            metavar="PATH",
+        ),
     ] = None,
     plugin: Plugins = None,
     set_: Annotated[
@@ -76,15 +81,15 @@ def run(
     original: Annotated[
         Path | None,
         typer.Option(
-            help="Start from these trained weights (.safetensors) instead of training.",
+            help="Start from these weights (.safetensors, .pth) instead of training.",
             show_default=False,
         ),
     ] = None,
     unlearned: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Judge this model (.safetensors), unlearned elsewhere; with --original, from "
-            "which it came; repeatable. Without --methods no method is run.",
+            help="Judge this model (.safetensors, .pth), unlearned elsewhere; with --original, "
+            "from which it came; repeatable. Without --methods no method is run.",
             show_default=False,
         ),
     ] = None,
@@ -200,9 +205,9 @@ def run(
 
     if dry_run:
         # Nothing is written: not even what --download would get.
-        runner = Runner(Store(default_home()), _visible(target), data_root=data_root)
+        runner = Runner(Store(default_home(), say), _visible(target), data_root=data_root)
         try:
-            team, _ = find_team(runner, print)
+            team, _ = find_team(runner, say)
             count = team.at_a_time if team else 1
             _print_forecast(console, resolved.name, plan, runner, folder, count)
         except DataError as error:
@@ -248,13 +253,13 @@ def _print_forecast(
     from unlearn_bench.store.layout import default_home
 
     found = forecast(plan, runner, default_home(), folder, count)
-    print(
+    say(
         f"suite {name}: {found.runs} runs, {found.done} done, {found.runs - found.done} left; "
         f"results in {folder}"
     )
     for group in found.groups:
         stored = sum(group.originals.values())
-        print(
+        say(
             f"\n{group.name}: {len(group.originals)} seeds, "
             f"{stored} of {len(group.originals)} originals in the store"
         )
@@ -267,22 +272,22 @@ def _print_forecast(
             )
         console.print(table)
     for note in plan.notes:
-        print(note)
+        say(note)
     together = f", {count} at a time" if count > 1 else ""
     if found.done == found.runs:
-        print("\nestimated time: none, everything is done")
+        say("\nestimated time: none, everything is done")
     elif found.seconds == 0 and found.unknown:
-        print(f"\nestimated time: unknown ({found.basis})")
+        say(f"\nestimated time: unknown ({found.basis})")
     else:
-        print(f"\nestimated time: {time_text(found.seconds)}{together} ({found.basis})")
+        say(f"\nestimated time: {time_text(found.seconds)}{together} ({found.basis})")
         if found.unknown:
             missing = ", ".join(f"{what} ({times})" for what, times in found.unknown.items())
-            print(f"not in it, as nothing is known: {missing}")
+            say(f"not in it, as nothing is known: {missing}")
     parts = ", ".join(f"{what} {size_text(size)}" for what, size in found.disk.items())
-    print(f"disk: at most {size_text(sum(found.disk.values()))} ({parts})")
+    say(f"disk: at most {size_text(sum(found.disk.values()))} ({parts})")
     for place, free in found.free.items():
         short = ": NOT ENOUGH" if place in found.short else ""
-        print(f"free: {size_text(free)} for {place}{short}")
+        say(f"free: {size_text(free)} for {place}{short}")
 
 
 def _device(name: str, *, on_ray: bool = False) -> "torch.device":
@@ -426,16 +431,16 @@ def status(
         "running": f"running ({found.process})",
         "stopped": "stopped before its end: the same command continues it",
     }
-    print(f"{folder}: {told[found.state]}")
-    print(
+    say(f"{folder}: {told[found.state]}")
+    say(
         f"{found.done} of {found.planned} done, {len(found.failed)} failed, "
         f"{len(found.running)} running, {found.left} left"
     )
     for run in found.running:
-        print(f"  running: {run.name}, {run.step or 'begins'}, for {time_text(run.seconds)}")
+        say(f"  running: {run.name}, {run.step or 'begins'}, for {time_text(run.seconds)}")
     for name, error in found.failed:
-        print(f"  failed: {name}: {error}")
+        say(f"  failed: {name}: {error}")
     if found.left or found.running:
         time_left = "unknown" if found.seconds_left is None else time_text(found.seconds_left)
-        print(f"time left: {time_left} ({found.basis})")
+        say(f"time left: {time_left} ({found.basis})")
     raise typer.Exit(EXIT_CODES[found.state])

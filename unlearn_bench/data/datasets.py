@@ -13,7 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unlearn_bench.core.errors import DataError, ParameterError, unknown_name
+from unlearn_bench.core.errors import (
+    DataError,
+    ParameterError,
+    RefusedError,
+    one_line,
+    unknown_name,
+)
+from unlearn_bench.core.reading import expand_user
 from unlearn_bench.data import encoded, folder, parquet, torchvision_sources
 from unlearn_bench.data.images import (
     Dataset,
@@ -25,7 +32,8 @@ from unlearn_bench.data.images import (
     fits_in_memory,
 )
 from unlearn_bench.data.sources import Raw, RawPart, held_out
-from unlearn_bench.suite.spec import Normalize
+from unlearn_bench.suite.datasets import DATASETS, info
+from unlearn_bench.suite.spec import MAX_IMAGE_SIZE, Normalize
 
 __all__ = [
     "SOURCES",
@@ -43,18 +51,8 @@ DEFAULT_ROOT = Path("data")
 # Files up to this size in all are fingerprinted byte by byte, larger sets by names and sizes.
 HASHED_BYTES = 4 << 30
 MEASURED_IMAGES = 4096
+MAX_CLASS_NAME = 80  # characters of it that tables and figures show
 SMALL_IMAGE = 64  # pixels
-
-# Mean and standard deviation per channel, as the literature uses them.
-CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "fashion_mnist": ((0.2860,), (0.3530,)),
-    "kmnist": ((0.1918,), (0.3483,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    "stl10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
-}
 
 
 @dataclass(frozen=True)
@@ -104,26 +102,46 @@ def load(
         raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
     if separator and not path:
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
-    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
-        raise ParameterError(f"image_size is {image_size!r}; it must be a whole number from 1 up")
+    if image_size is not None and (
+        not isinstance(image_size, int) or not 1 <= image_size <= MAX_IMAGE_SIZE
+    ):
+        raise ParameterError(
+            f"image_size is {image_size!r}; it must be a whole number from 1 to {MAX_IMAGE_SIZE}"
+        )
     try:
         raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
         _check(raw, name)
         fingerprint = _fingerprint(raw, image_size)
+    except RefusedError as error:
+        raise DataError(str(error)) from error
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
-    train, test = _of_one_size([raw.train, raw.test], image_size)
+    train, test, notes = _of_one_size([raw.train, raw.test], image_size)
     mean, std, constants = _constants(name, train, normalize)
     return Dataset(
         name=name,
-        train=Part(train, raw.train.labels),
-        test=Part(test, raw.test.labels),
-        classes=raw.classes,
+        train=Part(train, raw.train.labels, raw.train.numbers),
+        test=Part(test, raw.test.labels, raw.test.numbers),
+        classes=_shown_names(raw.classes),
         mean=mean,
         std=std,
         fingerprint=fingerprint,
         constants=constants,
+        notes=(*raw.notes, *notes),
     )
+
+
+def _shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return class names that can be shown: escaped, short, and each its own."""
+    shown: dict[str, None] = {}
+    for label, name in enumerate(classes):
+        short = one_line(name) or f"({label})"
+        if len(short) > MAX_CLASS_NAME:
+            short = f"{short[:MAX_CLASS_NAME]}..."
+        shown.setdefault(short if short not in shown else f"{short} ({label})")
+    if len(shown) != len(classes):
+        raise DataError("class names are not distinct, not even with their labels; rename some")
+    return tuple(shown)
 
 
 def _constants(
@@ -131,7 +149,8 @@ def _constants(
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Return mean and standard deviation per channel, and where they come from."""
     if given is None:
-        usual = CONSTANTS.get(name)
+        known = info(name)
+        usual = known.constants if known else None
         return (*usual, "usual") if usual else (*measured(train), "measured")
     channels = train.shape[0]
     for what, values in (("mean", given.mean), ("std", given.std)):
@@ -201,38 +220,45 @@ def _check(raw: Raw, name: str) -> None:
             )
 
 
-def _of_one_size(parts: list[RawPart], image_size: int | None) -> list[Images]:
-    """Give the images of all parts one shape, in memory where they fit."""
-    shape = _shape(parts, image_size)
+def _of_one_size(
+    parts: list[RawPart], image_size: int | None
+) -> tuple[Images, Images, tuple[str, ...]]:
+    """Give the images of both parts one shape, in memory where they fit, and what to say of it."""
+    packed = [part.images for part in parts if not isinstance(part.images, TensorImages)]
+    if packed:
+        found = encoded.survey(packed, image_size)
+        shape, pixels, notes = found.shape, found.pixels, found.notes
+    else:
+        shape, pixels, notes = _tensor_shape(parts, image_size), encoded.EIGHT_BITS, ()
     ready: list[Images] = [
         part.images
         for part in parts
         if isinstance(part.images, TensorImages) and part.images.shape == shape
     ]
-    if len(ready) == len(parts):
-        return ready
-    streamed = [_streamed(part, shape, resized=image_size is not None) for part in parts]
-    if fits_in_memory(sum(images.nbytes for images in streamed)):
-        return [images.in_memory() for images in streamed]
-    return list(streamed)
+    if len(ready) < len(parts):
+        resized = image_size is not None
+        streamed = [_streamed(part, shape, pixels, resized=resized) for part in parts]
+        fit = fits_in_memory(sum(images.nbytes for images in streamed))
+        ready = [images.in_memory() if fit else images for images in streamed]
+    train, test = ready
+    return train, test, notes
 
 
-def _shape(parts: list[RawPart], image_size: int | None) -> Shape:
-    packed = [part.images for part in parts if not isinstance(part.images, TensorImages)]
-    if packed:
-        return encoded.survey(packed, image_size)
+def _tensor_shape(parts: list[RawPart], image_size: int | None) -> Shape:
     shapes = [part.images.shape for part in parts if isinstance(part.images, TensorImages)]
     channels, height, width = shapes[0]
     return (channels, height, width) if image_size is None else (channels, image_size, image_size)
 
 
-def _streamed(part: RawPart, shape: Shape, *, resized: bool) -> StreamedImages:
+def _streamed(
+    part: RawPart, shape: Shape, pixels: encoded.PixelRange, *, resized: bool
+) -> StreamedImages:
     images = part.images
     if isinstance(images, TensorImages):
         return StreamedImages(images.data.__getitem__, len(images), shape)
     # Images known to be small keep the threads busy with the interpreter's lock only.
     threads = 1 if not resized and max(shape[1:]) <= SMALL_IMAGE else None
-    decode = encoded.decoder(images, shape, resized=resized)
+    decode = encoded.decoder(images, shape, resized=resized, pixels=pixels)
     return StreamedImages(decode, len(images), shape, threads=threads)
 
 
@@ -284,7 +310,8 @@ def _update_from_files(digest: "hashlib._Hash", images: encoded.Encoded) -> None
     sizes = [path.stat().st_size for path in images.files]
     hash_bytes = sum(sizes) <= HASHED_BYTES
     for path, size in zip(images.files, sizes, strict=True):
-        digest.update(f"{path.relative_to(images.base).as_posix()} {size}\n".encode())
+        name = f"{path.relative_to(images.base).as_posix()} {size}\n"
+        digest.update(name.encode(errors="surrogateescape"))  # names need not be UTF-8
         if hash_bytes:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -302,39 +329,21 @@ def _read_digits(root: Path, path: str, download: bool) -> Raw:
     return Raw(train, test, tuple(str(digit) for digit in range(10)))
 
 
-def _read_torchvision(name: str) -> Callable[[Path, str, bool], Raw]:
-    return lambda root, path, download: torchvision_sources.load(name, root, download)
-
-
 def _resolved(root: Path, path: str) -> Path:
     """A path as given, or below ``root`` where only that exists."""
-    given = Path(path).expanduser()
+    given = expand_user(Path(path), "the dataset's path")
     return root / given if not given.exists() and (root / given).exists() else given
 
 
-SOURCES = {
-    "digits": Source("8x8 grey digits that come with scikit-learn; no files needed", _read_digits),
-    "mnist": Source("28x28 grey handwritten digits, 60,000 + 10,000", _read_torchvision("mnist")),
-    "fashion_mnist": Source(
-        "28x28 grey pieces of clothing, 60,000 + 10,000", _read_torchvision("fashion_mnist")
-    ),
-    "kmnist": Source(
-        "28x28 grey Japanese characters, 60,000 + 10,000", _read_torchvision("kmnist")
-    ),
-    "cifar10": Source("32x32 colour, 10 classes, 50,000 + 10,000", _read_torchvision("cifar10")),
-    "cifar100": Source("32x32 colour, 100 classes, 50,000 + 10,000", _read_torchvision("cifar100")),
-    "svhn": Source("32x32 colour house numbers, 73,257 + 26,032", _read_torchvision("svhn")),
-    "stl10": Source("96x96 colour, 10 classes, 5,000 + 8,000", _read_torchvision("stl10")),
-    "food101": Source(
-        "dishes of many sizes, 101 classes, 75,750 + 25,250; give an image size",
-        _read_torchvision("food101"),
-    ),
-    "imagefolder:PATH": Source(
-        "your images: PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg",
-        lambda root, path, download: folder.load_folder(_resolved(root, path)),
-    ),
-    "parquet:PATH": Source(
-        "your Parquet files as on the Hugging Face hub: PATH/train-*.parquet and test-*.parquet",
-        lambda root, path, download: parquet.load_folder(_resolved(root, path)),
-    ),
-}
+def _reader(name: str) -> Callable[[Path, str, bool], Raw]:
+    """Return what reads the dataset of that name in :data:`DATASETS`."""
+    if name == "digits":
+        return _read_digits
+    if name == "imagefolder:PATH":
+        return lambda root, path, download: folder.load_folder(_resolved(root, path))
+    if name == "parquet:PATH":
+        return lambda root, path, download: parquet.load_folder(_resolved(root, path))
+    return lambda root, path, download: torchvision_sources.load(name, root, download)
+
+
+SOURCES = {name: Source(known.description, _reader(name)) for name, known in DATASETS.items()}

@@ -7,21 +7,37 @@ torchvision's decoders where it has them, anything else goes through Pillow.
 
 import functools
 import io
+import math
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn_bench.core.errors import DataError
+from unlearn_bench.core.errors import DataError, RefusedError, one_line
+from unlearn_bench.core.reading import MIB, read_bytes
 from unlearn_bench.data.images import Decode, Shape
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-GREY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
+PNG_DEPTH, PNG_COLOUR = 24, 25  # places of these bytes in a PNG file
+PNG_WITH_ALPHA = (4, 6)
+GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "F"}
+DEEP_MODES = {"I", "I;16", "I;16B", "F"}  # with more than 8 bits a pixel
 SAMPLED_HEADERS = 64
+SAMPLED_RANGES = 4096  # deep images whose smallest and largest pixel are looked at
+IMAGE_BYTES = 512 * MIB
+MAX_PIXELS = 50_000_000
+# Pillow knows more, among them one that hands the file to Ghostscript (EPS).
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF", "AVIF")
+ORIENTATION = 274  # the EXIF tag
 # What torchvision's decoders and Pillow raise for bytes that are no whole image.
 UNREADABLE = (RuntimeError, OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
@@ -63,7 +79,9 @@ class EncodedFiles:
             DataError: If the file cannot be read.
         """
         try:
-            return self.files[index].read_bytes()
+            return read_bytes(self.files[index], IMAGE_BYTES)
+        except RefusedError as error:
+            raise DataError(str(error)) from error
         except OSError as error:
             raise DataError(f"cannot read image {self.files[index]}: {error.strerror}") from error
 
@@ -72,92 +90,321 @@ class EncodedFiles:
         return str(self.files[index])
 
 
-def survey(parts: Sequence[Encoded], image_size: int | None) -> Shape:
-    """Find the shape that the images of all ``parts`` will have.
+class Header(NamedTuple):
+    """What an image says of itself: Pillow's mode, pixels, bits a channel, and how it lies."""
+
+    mode: str
+    height: int
+    width: int
+    bits: int = 8
+    turned: bool = False
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether its pixels have more than 8 bits."""
+        return self.mode in DEEP_MODES or self.bits > 8
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """Between which values the deep pixels of a dataset lie; they are brought to 0 to 255.
+
+    Attributes:
+        low: The value that becomes 0.
+        high: The value that becomes 255.
+    """
+
+    low: float = 0
+    high: float = 65535
+
+    def to_bytes(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels as uint8: those outside of the range are cut off, none wraps around."""
+        if self.low == 0 and pixels.dtype.kind in "iu" and math.log2(self.high + 1).is_integer():
+            shift = max(0, int(math.log2(self.high + 1)) - 8)
+            scaled = pixels.astype(np.int64) >> shift
+        else:
+            scaled = np.rint((pixels.astype(np.float64) - self.low) * self._scale)
+        found: np.ndarray = np.clip(scaled, 0, 255).astype(np.uint8)
+        return found
+
+    @property
+    def _scale(self) -> float:
+        return 255 / ((self.high - self.low) or 1)
+
+
+EIGHT_BITS = PixelRange()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all images of a dataset have in common.
+
+    Attributes:
+        shape: Channels, height and width that they will have.
+        pixels: The range of those with more than 8 bits.
+        notes: What is converted, one line each.
+    """
+
+    shape: Shape
+    pixels: PixelRange
+    notes: tuple[str, ...] = ()
+
+
+def survey(parts: Sequence[Encoded], image_size: int | None) -> Survey:
+    """Find what the images of all ``parts`` have in common.
 
     Only headers are read, of up to 64 images per part, evenly spaced; a colour image among
-    grey ones would be lost unnoticed, so a set that seems grey is read whole.
+    grey ones would be lost unnoticed, so a set that seems grey is read whole. Where images have
+    more than 8 bits, the values of up to 4,096 say which range they use.
 
     Raises:
         DataError: If an image has no readable header, or sizes differ and no ``image_size``
             says what to make of them.
     """
     headers = [_header(part, i) for part in parts for i in _spread(len(part), SAMPLED_HEADERS)]
-    grey = all(mode in GREY_MODES for mode, _, _ in headers) and all(
-        _header(part, i)[0] in GREY_MODES for part in parts for i in range(len(part))
+    grey = all(header.mode in GREY_MODES for header in headers) and all(
+        _header(part, i).mode in GREY_MODES for part in parts for i in range(len(part))
     )
     channels = 1 if grey else 3
+    deep = any(header.is_deep for header in headers)
+    pixels = _pixel_range(parts) if deep else EIGHT_BITS
+    notes = _conversions(parts[0].base, headers, pixels)
     if image_size is not None:
-        return channels, image_size, image_size
-    sizes = sorted({(height, width) for _, height, width in headers})
+        return Survey((channels, image_size, image_size), pixels, notes)
+    sizes = sorted({(header.height, header.width) for header in headers})
     if len(sizes) > 1:
         (h0, w0), (h1, w1) = sizes[0], sizes[-1]
         raise DataError(
             f"images in {parts[0].base} have different sizes, from {h0}x{w0} to {h1}x{w1} pixels; "
             "give an image size to bring them to one"
         )
-    return channels, *sizes[0]
+    return Survey((channels, *sizes[0]), pixels, notes)
+
+
+def _pixel_range(parts: Sequence[Encoded]) -> PixelRange:
+    """Find the range of deep pixels: whole bits for whole numbers, else what there is."""
+    low, high, whole = math.inf, -math.inf, True
+    for part in parts:
+        for index in _spread(len(part), SAMPLED_RANGES):
+            pixels = _deep_pixels(part, index)
+            if pixels is None:
+                continue
+            if not np.isfinite(pixels).all():
+                raise DataError(f"image {part.where(index)} holds NaN or infinity; replace it")
+            low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
+            whole = whole and bool((pixels == np.rint(pixels)).all())
+    if low > high:
+        return EIGHT_BITS
+    if low >= 0 and not whole:
+        return PixelRange(0, 1 if high <= 1 else 255 if high <= 255 else high)
+    bits = next((bits for bits in (8, 10, 12, 14, 16, 24, 32) if high < 2**bits), 0)
+    if low >= 0 and high > 1 and bits:
+        return PixelRange(0, 2**bits - 1)
+    return PixelRange(min(low, 0), high)
+
+
+def _deep_pixels(encoded: Encoded, index: int) -> np.ndarray | None:
+    """Return the values of an image with more than 8 bits, None for others."""
+    content = encoded.read(index)
+    try:
+        if _png_byte(content, PNG_DEPTH) == 16 and _png_byte(content, PNG_COLOUR) == 2:
+            fast = _fast_decoders().get(PNG_START)
+            _check_declared(content)
+            return None if fast is None else fast(_as_tensor(content), 3).numpy()
+        with _opened(content) as picture:
+            return np.array(picture) if picture.mode in DEEP_MODES else None
+    except RefusedError as error:
+        raise DataError(f"image {encoded.where(index)} {error}") from error
+    except UNREADABLE as error:
+        raise _undecodable(encoded, index, error) from error
+
+
+def _conversions(base: Path, headers: Sequence[Header], pixels: PixelRange) -> tuple[str, ...]:
+    """Say what is converted, as far as the sampled headers show it."""
+    kinds = Counter(
+        what
+        for header in headers
+        for is_so, what in (
+            (
+                header.is_deep,
+                f"more than 8 bits: {pixels.low:g} to {pixels.high:g} become 0 to 255",
+            ),
+            (header.mode == "CMYK", "CMYK: become RGB"),
+            ("A" in header.mode, "transparency: it is dropped, unless all of the picture is in it"),
+            (header.turned, "an EXIF orientation: it is not applied"),
+        )
+        if is_so
+    )
+    return tuple(f"{base}: {n} of {len(headers)} images have {what}" for what, n in kinds.items())
 
 
 def header_shape(encoded: Encoded) -> Shape:
     """Return channels, height and width of the first image, from its header."""
-    mode, height, width = _header(encoded, 0)
-    return 1 if mode in GREY_MODES else 3, height, width
+    header = _header(encoded, 0)
+    return 1 if header.mode in GREY_MODES else 3, header.height, header.width
 
 
-def decoder(encoded: Encoded, shape: Shape, *, resized: bool) -> Decode:
+def decoder(
+    encoded: Encoded, shape: Shape, *, resized: bool, pixels: PixelRange = EIGHT_BITS
+) -> Decode:
     """Return the function that decodes image i of ``encoded`` to uint8 [C, h, w].
 
     Args:
         encoded: Where the images come from.
         shape: What :func:`survey` found.
         resized: Whether images are resized afterwards; if not, each must have ``shape``.
+        pixels: What :func:`survey` found.
 
     Raises (when called):
-        DataError: If the image is damaged or of another size; the message says which.
+        DataError: If the image is damaged, too large or of another size; the message says which.
     """
 
-    def decode(index: int) -> Tensor:
-        try:
-            image = decode_image(encoded.read(index), shape[0])
-        except UNREADABLE as error:
-            raise DataError(
-                f"cannot decode image {encoded.where(index)}: {_first_line(error)}; "
-                "it is truncated or damaged, replace or remove it"
-            ) from error
-        if not resized and tuple(image.shape) != shape:
-            height, width = image.shape[1:]
+    def check_size(index: int, height: int, width: int) -> None:
+        if not resized and (height, width) != shape[1:]:
             raise DataError(
                 f"image {encoded.where(index)} has {height}x{width} pixels, others "
                 f"{shape[1]}x{shape[2]}; give an image size to bring them to one"
             )
+
+    def decode(index: int) -> Tensor:
+        content = encoded.read(index)
+        try:
+            # Before it is decoded: a few bytes may declare any number of pixels.
+            if declared := _declared_size(content):
+                check_size(index, *declared)
+            image = decode_image(content, shape[0], pixels)
+        except RefusedError as error:
+            raise DataError(f"image {encoded.where(index)} {error}") from error
+        except UNREADABLE as error:
+            raise _undecodable(encoded, index, error) from error
+        check_size(index, *image.shape[1:])
         return image
 
     return decode
 
 
-def decode_image(content: bytes, channels: int) -> Tensor:
+def _undecodable(encoded: Encoded, index: int, error: Exception) -> DataError:
+    return DataError(
+        f"cannot decode image {encoded.where(index)}: {_first_line(error)}; "
+        "it is truncated or damaged, replace or remove it"
+    )
+
+
+def decode_image(content: bytes, channels: int, pixels: PixelRange = EIGHT_BITS) -> Tensor:
     """Decode one image.
 
     Args:
-        content: An encoded image, JPEG, PNG or any other format that Pillow knows.
-        channels: 1 to make it grey, 3 to make it RGB; transparency is dropped.
+        content: An encoded image, of one of :data:`FORMATS`.
+        channels: 1 to make it grey, 3 to make it RGB; transparency is dropped, unless it holds
+            the whole picture.
+        pixels: What becomes 0 and 255 where pixels have more than 8 bits.
 
     Returns:
-        uint8 [channels, h, w]; pixels of 16 bits are cut to their upper 8.
+        uint8 [channels, h, w].
+
+    Raises:
+        RefusedError: If it declares more than :data:`MAX_PIXELS`.
     """
-    for start, decode in _fast_decoders().items():
-        if content.startswith(start):
-            image = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8), channels)
-            return image if image.dtype == torch.uint8 else _upper_bits(image.numpy())
+    _check_declared(content)
+    grey16 = _png_byte(content, PNG_DEPTH) == 16 and _png_byte(content, PNG_COLOUR) == 0
+    if not grey16 and _png_byte(content, PNG_COLOUR) not in PNG_WITH_ALPHA:
+        for start, decode in _fast_decoders().items():
+            if content.startswith(start):
+                image = decode(_as_tensor(content), channels)
+                if image.dtype == torch.uint8:
+                    return image
+                return torch.from_numpy(pixels.to_bytes(image.numpy()))
+    with _opened(content) as picture:
+        if picture.mode in DEEP_MODES:  # convert() would clip instead of scale
+            image = torch.from_numpy(pixels.to_bytes(np.array(picture)))[None]
+            return image.expand(channels, -1, -1)
+        found = np.array(_opaque(picture).convert("L" if channels == 1 else "RGB"))
+    return torch.from_numpy(found.reshape(*found.shape[:2], channels)).permute(2, 0, 1)
+
+
+def _opaque(picture: "Image.Image") -> "Image.Image":
+    """Return the picture without transparency: its colours, or that alone where they are one."""
+    if picture.mode in ("LA", "RGBA"):
+        *colours, alpha = picture.split()
+        plain = all(band.getextrema()[0] == band.getextrema()[1] for band in colours)
+        if plain and alpha.getextrema()[0] != alpha.getextrema()[1]:
+            return alpha
+    return picture
+
+
+def _opened(content: bytes) -> "Image.Image":
+    """Open an image with Pillow, its pixels not yet decoded.
+
+    Raises:
+        RefusedError: If it declares more than :data:`MAX_PIXELS`.
+    """
     from PIL import Image
 
-    with Image.open(io.BytesIO(content)) as picture:
-        if picture.mode.startswith("I"):  # convert() would clip instead of scale
-            image = _upper_bits(np.array(picture))[None]
-            return image.expand(channels, -1, -1)
-        pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
+    try:
+        picture = Image.open(io.BytesIO(content), formats=_formats())
+    except Image.DecompressionBombError as error:
+        raise RefusedError(f"has too many pixels; at most {MAX_PIXELS:,} are read") from error
+    _check_pixels(picture.height, picture.width)
+    return picture
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def readable_suffixes() -> frozenset[str]:
+    """Return the endings of image files that can be read here, such as ``.jpg``."""
+    from PIL import Image
+
+    formats = _formats()
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise RefusedError(f"has {height}x{width} pixels; at most {MAX_PIXELS:,} are read")
+
+
+def _check_declared(content: bytes) -> None:
+    if declared := _declared_size(content):
+        _check_pixels(*declared)
+
+
+def _png_byte(content: bytes, place: int) -> int:
+    """Return a byte of a PNG file's header, -1 for other files."""
+    return content[place] if content.startswith(PNG_START) and len(content) > place else -1
+
+
+def _declared_size(content: bytes) -> tuple[int, int] | None:
+    """Return the height and width that a PNG or JPEG file declares, None for others.
+
+    By hand: opening every file with Pillow takes longer than decoding small ones.
+    """
+    if content.startswith(PNG_START) and len(content) >= 24:
+        width, height = struct.unpack(">II", content[16:24])
+        return height, width
+    if not content.startswith(JPEG_START):
+        return None
+    place = 2
+    while place + 9 <= len(content) and content[place] == 0xFF:
+        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
+        if marker == 0xFF:  # fill byte
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", content[place + 5 : place + 9])
+            return height, width
+        else:
+            place += 2 + length
+    return None
+
+
+def _as_tensor(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
 @functools.cache
@@ -176,19 +423,19 @@ def _fast_decoders() -> dict[bytes, Callable[[Tensor, int], Tensor]]:
     }
 
 
-def _upper_bits(pixels: np.ndarray) -> Tensor:
-    """Cut pixels of 16 bits to uint8."""
-    return torch.from_numpy((pixels >> 8).astype(np.uint8))
-
-
-def _header(encoded: Encoded, index: int) -> tuple[str, int, int]:
-    """Return Pillow's mode, the height and the width of one image without decoding it."""
-    from PIL import Image
-
+def _header(encoded: Encoded, index: int) -> Header:
+    """Return what one image says of itself, without decoding it."""
+    content = encoded.read(index)
     try:
-        with Image.open(io.BytesIO(encoded.read(index))) as picture:
-            return picture.mode, picture.height, picture.width
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        with _opened(content) as picture:
+            bits = 16 if _png_byte(content, PNG_DEPTH) == 16 else 8
+            # Of others Pillow would decode the pixels to get at it.
+            jpeg = content.startswith(JPEG_START)
+            turned = jpeg and picture.getexif().get(ORIENTATION, 1) not in (0, 1)
+            return Header(picture.mode, picture.height, picture.width, bits, turned)
+    except RefusedError as error:
+        raise DataError(f"image {encoded.where(index)} {error}") from error
+    except UNREADABLE as error:
         raise DataError(
             f"{encoded.where(index)} is no image that can be read; replace or remove it"
         ) from error
@@ -200,4 +447,4 @@ def _spread(length: int, count: int) -> range:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return one_line(str(error)).rstrip(".") or type(error).__name__

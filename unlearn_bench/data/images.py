@@ -183,10 +183,13 @@ class Part:
     Attributes:
         images: N images of one shape.
         labels: int64 [N], in main memory.
+        numbers: int64 [N], by which the user names the images, ascending; None where that is
+            their place. Where a test part was held out, the names count what is in it as well.
     """
 
     images: Images
     labels: Tensor
+    numbers: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ class Dataset:
         fingerprint: Hex digest of the content; equal digests mean equal data.
         constants: Where ``mean`` and ``std`` come from: ``given``, ``usual`` in the literature,
             or ``measured`` on the training images.
+        notes: What the user should know of how the files were read, one line each.
     """
 
     name: str
@@ -213,6 +217,7 @@ class Dataset:
     std: tuple[float, ...]
     fingerprint: str
     constants: str = "measured"
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:

@@ -1,6 +1,7 @@
 """Images in Parquet files, in the layout that the Hugging Face hub uses.
 
-A folder holds ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-*``). A row is one
+A folder holds ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-*``), or a folder
+``train`` and a folder ``test`` with files ``0000.parquet``, as the hub converts. A row is one
 image, encoded as JPEG or PNG, in a column of bytes or of ``{bytes, path}``, and one label.
 Rows are read by row group on demand, so a set may be larger than memory.
 """
@@ -9,7 +10,6 @@ import bisect
 import contextlib
 import functools
 import itertools
-import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unlearn_bench.core.errors import DataError
+from unlearn_bench.core.errors import DataError, RefusedError, one_line
 from unlearn_bench.core.memory import available_memory
+from unlearn_bench.core.quantities import in_order, size_text
+from unlearn_bench.core.reading import MIB, is_regular, parse_json
 from unlearn_bench.data.sources import Raw, RawPart
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 # Row groups of image sets hold about 100 rows; more than one per decoding thread.
 ROW_GROUPS_KEPT = 16
+# A file of a few bytes may declare any number of rows.
+MAX_ROWS = 20_000_000
+MAX_GROUP_ROWS = 2_000_000
+GROUP_BYTES = 4096 * MIB
+MAX_CLASSES = 100_000
 
 
 class ParquetColumn:
@@ -51,6 +58,8 @@ class ParquetColumn:
             for number, file in enumerate(self._open)
             for group in range(file.num_row_groups)
         ]
+        for path, file in zip(files, self._open, strict=True):
+            _check_groups(path, file, column)
         rows = (self._open[n].metadata.row_group(g).num_rows for n, g in self._groups)
         self._ends = list(itertools.accumulate(rows))
         self._lock = threading.Lock()
@@ -98,7 +107,10 @@ def load_folder(folder: Path) -> Raw:
     train_files, test_files = find_files(folder)
     if not train_files or not test_files:
         missing = "train-*.parquet" if not train_files else "test-*.parquet or validation-*.parquet"
-        raise DataError(f"no {missing} in {folder}; put both parts of the dataset there")
+        raise DataError(
+            f"no {missing} in {folder}, nor a folder of that name with Parquet files; "
+            "put both parts of the dataset there"
+        )
     classes = class_names(train_files[0])
     train, test = _part(train_files), _part(test_files)
     for files, part in ((train_files, train), (test_files, test)):
@@ -126,9 +138,17 @@ def find_files(folder: Path, *, search_below: bool = True) -> tuple[list[Path], 
     inner = sorted(path for path in folder.iterdir() if path.is_dir()) if search_below else []
     for place in (folder, *inner):
         found = _files_of(place, TRAIN_NAMES), _files_of(place, TEST_NAMES)
+        if not any(found) and search_below:
+            found = _files_in(place, TRAIN_NAMES), _files_in(place, TEST_NAMES)
         if any(found):
             return found
     return [], []
+
+
+def _files_in(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the files of the first folder of ``names`` that has any."""
+    parts = (sorted((folder / name).glob("*.parquet")) for name in names)
+    return next((files for files in parts if files), [])
 
 
 def _files_of(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -152,10 +172,12 @@ def class_names(path: Path) -> tuple[str, ...] | None:
     schema = open_parquet(path).schema_arrow
     label = _column(schema.names, LABEL_COLUMNS, "label", path)
     try:
-        metadata = json.loads((schema.metadata or {})[b"huggingface"])
+        metadata = parse_json((schema.metadata or {})[b"huggingface"], f"the metadata of {path}")
         names = metadata["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, RefusedError):
         return None  # The metadata is optional, and labels are usable without names.
+    if not isinstance(names, list) or not 0 < len(names) <= MAX_CLASSES:
+        return None
     return tuple(str(name) for name in names)
 
 
@@ -167,8 +189,33 @@ def open_parquet(path: Path) -> "pq.ParquetFile":
     """
     import pyarrow.parquet as pq
 
+    if not is_regular(path) and path.exists():
+        raise DataError(f"{path} is not a regular file; only those are read")
     with _damage_named(path):
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        rows = file.metadata.num_rows
+        if rows > MAX_ROWS:
+            raise DataError(f"{path} declares {rows:,} rows; at most {MAX_ROWS:,} are read")
+        file.schema_arrow.names  # noqa: B018 - names that are not text show here
+        return file
+
+
+def _check_groups(path: Path, file: "pq.ParquetFile", column: str) -> None:
+    """Refuse row groups that would take all memory, before one is read."""
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        columns = (group.column(i) for i in range(group.num_columns))
+        size = sum(
+            part.total_uncompressed_size
+            for part in columns
+            if part.path_in_schema.partition(".")[0] == column
+        )
+        if group.num_rows > MAX_GROUP_ROWS or size > GROUP_BYTES:
+            raise DataError(
+                f"row group {number} of {path} declares {group.num_rows:,} rows and "
+                f"{size_text(size)} of images; at most {MAX_GROUP_ROWS:,} and "
+                f"{size_text(GROUP_BYTES)} are read at once: write smaller row groups"
+            )
 
 
 @contextlib.contextmanager
@@ -177,20 +224,25 @@ def _damage_named(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
         raise DataError(
             f"cannot read {path}: truncated or damaged; delete it and get it again"
         ) from error
 
 
 def _part(files: Sequence[Path]) -> RawPart:
-    schema = open_parquet(files[0]).schema_arrow
-    column = _column(schema.names, IMAGE_COLUMNS, "image", files[0])
-    kind = schema.field(column).type
-    if not _is_bytes(kind) and not any(field.name == "bytes" for field in _fields(kind)):
-        raise DataError(
-            f"column {column!r} of {files[0]} has type {kind}; wanted bytes or {{bytes, path}}"
-        )
+    column = _column(open_parquet(files[0]).schema_arrow.names, IMAGE_COLUMNS, "image", files[0])
+    for path in files:
+        schema = open_parquet(path).schema_arrow
+        _column(schema.names, [column], "image", path)
+        kind = schema.field(column).type
+        if not _is_bytes(kind) and not any(
+            field.name == "bytes" and _is_bytes(field.type) for field in _fields(kind)
+        ):
+            raise DataError(
+                f"column {column!r} of {path} has type {one_line(str(kind))[:120]}; "
+                "wanted bytes or {bytes, path}"
+            )
     labels = [_labels(path) for path in files]
     return RawPart(ParquetColumn(files[0].parent, files, column), torch.cat(labels))
 
@@ -208,7 +260,10 @@ def _labels(path: Path) -> Tensor:
             f"column {name!r} of {path} has type {column.type} and {column.null_count} empty "
             "values; wanted an integer label in every row"
         )
-    return torch.from_numpy(column.to_numpy().astype("int64"))
+    labels = column.to_numpy()
+    if len(labels) and labels.max() >= 2**62:
+        raise DataError(f"column {name!r} of {path} has a label of {labels.max()}; count from 0")
+    return torch.from_numpy(labels.astype("int64"))
 
 
 def _column(names: Sequence[str], wanted: Sequence[str], kind: str, path: Path) -> str:
@@ -216,7 +271,8 @@ def _column(names: Sequence[str], wanted: Sequence[str], kind: str, path: Path) 
         if name in names:
             return name
     raise DataError(
-        f"no {kind} column in {path}: it has {', '.join(names)}; wanted one of {', '.join(wanted)}"
+        f"no {kind} column in {path}: it has {in_order([one_line(n)[:40] for n in names])}; "
+        f"wanted one of {', '.join(wanted)}"
     )
 
 

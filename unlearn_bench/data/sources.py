@@ -22,19 +22,26 @@ class RawPart:
     Attributes:
         images: N images.
         labels: int64 [N].
+        numbers: int64 [N], by which the user names the images; None where it is their place.
     """
 
     images: TensorImages | Encoded
     labels: Tensor
+    numbers: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Both parts of a source and the names of its classes, by label."""
+    """Both parts of a source and the names of its classes, by label.
+
+    Attributes:
+        notes: What the user should know of how the files were read, one line each.
+    """
 
     train: RawPart
     test: RawPart
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def held_out(labels: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ the forget and of the retain classes; for sample scenarios TF is matched to F cl
 and TR is the whole test part, for every class is retained.
 """
 
+import unicodedata
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,7 @@ def make(
     *,
     validation: float,
     seed: int,
+    numbers: Tensor | None = None,
 ) -> Indices:
     """Divide a dataset for one scenario.
 
@@ -82,6 +84,8 @@ def make(
         classes: Class names by index.
         validation: Share of the training part set aside as V.
         seed: Determines V and random forget sets.
+        numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
+            default their place.
 
     Raises:
         DataError: If a class or index does not exist, or a set would be empty.
@@ -99,19 +103,19 @@ def make(
         order = torch.randperm(len(pool), generator=_generator(seed, "forget"))
         is_forgotten[pool[order[: round(forget.fraction * len(pool))]]] = True
     else:
-        highest = max(forget.indices)
-        if highest >= len(train_labels):
-            raise DataError(
-                f"forget index {highest} does not exist: the training part has "
-                f"{len(train_labels)} examples, 0 to {len(train_labels) - 1}"
-            )
-        is_forgotten[list(forget.indices)] = True
+        is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
         # Named examples are forgotten, so they must have been trained on.
         in_training |= is_forgotten
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     if not f.any():
-        raise DataError(f"{forget.name}: the forget set is empty; choose other classes or more")
+        count = int(is_forgotten.sum())
+        cause = (
+            f"its {count} training example(s) are all set aside for validation; it needs more"
+            if count
+            else "no training example is of it; choose other classes or more"
+        )
+        raise DataError(f"{forget.name}: the forget set is empty: {cause}")
     if not r.any():
         raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
 
@@ -133,10 +137,40 @@ def make(
     )
 
 
+def _places(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Tensor:
+    """Return where the examples stand that ``named`` names, int64 [M]."""
+    asked = torch.tensor(named)
+    if numbers is None:
+        if int(asked.max()) >= count:
+            raise DataError(
+                f"forget index {int(asked.max())} does not exist: the training part has "
+                f"{count} examples, 0 to {count - 1}"
+            )
+        return asked
+    absent = asked[~torch.isin(asked, numbers)]
+    if len(absent):
+        raise DataError(
+            f"forget index {int(absent[0])} is not in the training part, whose {count} examples "
+            f"are named up to {int(numbers[-1])}: the others are held out, as a fifth of each "
+            "class is where a dataset has no test part; name others, or add a test part"
+        )
+    places = torch.searchsorted(numbers, asked)
+    return places
+
+
 def _class_index(given: int | str, classes: tuple[str, ...]) -> int:
-    """Return the index of a class given by name or index; names win where they are numbers."""
-    if str(given) in classes:
+    """Return the index of a class given by name or index; names win where they are numbers.
+
+    Letters with marks may be written as one character or as two; file systems differ in it.
+    """
+    name = unicodedata.normalize("NFC", str(given))
+    same = [i for i, known in enumerate(classes) if unicodedata.normalize("NFC", known) == name]
+    if len(same) > 1 and str(given) in classes:
         return classes.index(str(given))
+    if len(same) > 1:
+        raise DataError(f"{len(same)} classes are named {given!r}; give an index: {same}")
+    if same:
+        return same[0]
     if isinstance(given, int) and 0 <= given < len(classes):
         return given
     shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")

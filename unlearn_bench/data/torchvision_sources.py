@@ -22,8 +22,9 @@ from unlearn_bench.core import locks
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import parquet
 from unlearn_bench.data.encoded import EncodedFiles, header_shape
-from unlearn_bench.data.images import Shape, TensorImages
+from unlearn_bench.data.images import TensorImages
 from unlearn_bench.data.sources import Raw, RawPart
+from unlearn_bench.suite.datasets import DATASETS, DatasetInfo
 
 File = tuple[str, str | None]  # path below the root, and MD5 digest where one is published
 # What torchvision's readers and downloads raise for files or servers that are not as they should.
@@ -45,16 +46,12 @@ class Known:
     """One dataset of torchvision.
 
     Attributes:
-        torchvision_name: Name of its class in ``torchvision.datasets``.
-        num_classes: Number of its classes.
-        shape: Channels, height and width of its images; None where sizes differ.
+        info: What is known of it.
         files: Gives the files that the class wants.
         read: Gives both parts from the class, the root and whether to download.
     """
 
-    torchvision_name: str
-    num_classes: int
-    shape: Shape | None
+    info: DatasetInfo
     files: Callable[[Any], list[File]]
     read: Callable[[Any, Path, bool], Raw]
 
@@ -86,7 +83,7 @@ def _load(name: str, root: Path, download: bool) -> Raw:
     known = KNOWN[name]
     dataset_class = _dataset_class(known)
     files = known.files(dataset_class)
-    named = (root / name, root / known.torchvision_name)
+    named = (root / name, root / known.info.torchvision_name)
     for place in (root, *named):
         if not _missing(place, files):
             return _read(name, place, download)
@@ -127,8 +124,8 @@ def _read(name: str, root: Path, download: bool) -> Raw:
 def _dataset_class(known: Known) -> Any:
     from torchvision import datasets
 
-    found = getattr(datasets, known.torchvision_name)
-    if known.torchvision_name == "STL10":
+    found = getattr(datasets, known.info.torchvision_name)
+    if known.info.torchvision_name == "STL10":
         # The class would also want, and twice digest, 2.6 GB of images without labels.
         found = type("STL10", (found,), {"train_list": found.train_list[:2]})
     return found
@@ -174,12 +171,12 @@ def _check_is(name: str, raw: Raw, place: Path) -> None:
     known = KNOWN[name]
     images = raw.train.images
     shape = None
-    if known.shape is not None and not isinstance(images, TensorImages):
+    if known.info.shape is not None and not isinstance(images, TensorImages):
         shape = header_shape(images)
-    if shape != known.shape or len(raw.classes) != known.num_classes:
+    if shape != known.info.shape or len(raw.classes) != known.info.num_classes:
         raise DataError(
             f"the Parquet files in {place} are not {name}: they have {len(raw.classes)} classes "
-            f"and images of {shape}, wanted {known.num_classes} and {known.shape}; "
+            f"and images of {shape}, wanted {known.info.num_classes} and {known.info.shape}; "
             f"use --dataset parquet:{place} to read them as they are"
         )
 
@@ -268,13 +265,14 @@ def _read_food(dataset_class: Any, root: Path, download: bool) -> Raw:
     return Raw(train, test, classes)
 
 
-KNOWN = {
-    "mnist": Known("MNIST", 10, (1, 28, 28), _idx_files, _read_idx),
-    "fashion_mnist": Known("FashionMNIST", 10, (1, 28, 28), _idx_files, _read_idx),
-    "kmnist": Known("KMNIST", 10, (1, 28, 28), _idx_files, _read_idx),
-    "cifar10": Known("CIFAR10", 10, (3, 32, 32), _cifar_files, _read_cifar),
-    "cifar100": Known("CIFAR100", 100, (3, 32, 32), _cifar_files, _read_cifar),
-    "svhn": Known("SVHN", 10, (3, 32, 32), _svhn_files, _read_split),
-    "stl10": Known("STL10", 10, (3, 96, 96), _stl10_files, _read_split),
-    "food101": Known("Food101", 101, None, _food_files, _read_food),
+_READERS = {
+    "mnist": (_idx_files, _read_idx),
+    "fashion_mnist": (_idx_files, _read_idx),
+    "kmnist": (_idx_files, _read_idx),
+    "cifar10": (_cifar_files, _read_cifar),
+    "cifar100": (_cifar_files, _read_cifar),
+    "svhn": (_svhn_files, _read_split),
+    "stl10": (_stl10_files, _read_split),
+    "food101": (_food_files, _read_food),
 }
+KNOWN = {name: Known(DATASETS[name], *how) for name, how in _READERS.items()}

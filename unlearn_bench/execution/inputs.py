@@ -1,6 +1,6 @@
 """The datasets of runs, loaded when first asked for; the last two stay in memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,22 @@ class Inputs:
         device: Where images are put if they fit.
         root: Folder of the datasets.
         download: Whether missing datasets may be downloaded.
+        notify: Called with what a user should know of the data.
 
     Attributes:
         facts: Of every dataset loaded so far, by name: how pixels become inputs, and the order
             of classes.
     """
 
-    def __init__(self, device: torch.device, root: Path | None, download: bool) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        root: Path | None,
+        download: bool,
+        notify: Callable[[str], None],
+    ) -> None:
         self._device, self._root, self._download = device, root, download
+        self._notify = notify
         self._load = lru_cache(maxsize=KEPT_DATASETS)(self._load_now)
         self._fingerprints: dict[tuple[str, int | None], str] = {}
         self.facts: dict[str, dict[str, Any]] = {}
@@ -67,5 +75,7 @@ class Inputs:
             normalize=normalize,
         )
         self._fingerprints[name, image_size] = data.fingerprint
+        for note in data.notes if name not in self.facts else ():
+            self._notify(note)
         self.facts[name] = {"normalization": data.normalization, "classes": list(data.classes)}
         return on_device(data, self._device)

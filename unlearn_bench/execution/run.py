@@ -63,7 +63,8 @@ class Runner:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self.data_root, self.download = data_root, download
-        self._inputs = Inputs(device, data_root, download)
+        self._notify = store.notify
+        self._inputs = Inputs(device, data_root, download, store.notify)
         self._identities = Identities(self._inputs.fingerprint)
         self._failures = Failures(device)
         self.models = Models(store, self._identities, self._failures, self._environment_of)
@@ -140,7 +141,8 @@ class Runner:
             model = self.task(spec).build(seed=0)
             for given in (spec.original, spec.unlearned):
                 if given is not None:
-                    load_weights(model, given.path)
+                    for note in load_weights(model, given.path):
+                        self._notify(note)
             return model
 
         return self._failures.guard_suite(build)

@@ -70,6 +70,7 @@ class Task:
             data.classes,
             validation=spec.validation,
             seed=spec.seed,
+            numbers=data.train.numbers,
         )
         return cls(data, indices, spec.model, spec.recipe, spec.forget.name, spec.seed, device)
 

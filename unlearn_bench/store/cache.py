@@ -21,7 +21,7 @@ from unlearn_bench.store import layout
 from unlearn_bench.store.layout import SCHEMA, DamagedError
 from unlearn_bench.suite.spec import Forget, ModelSpec
 
-_DAMAGED = re.compile(r"[a-z_]+-[0-9a-f]{32}-\d+")
+_DAMAGED = re.compile(r"[a-z_]+-[0-9a-f]{32}-\d+|store\.json-\d+")
 _LOCK = re.compile(r"[0-9a-f]{32}\.lock")
 
 
@@ -243,6 +243,8 @@ def _named(folder: Path, name: re.Pattern[str]) -> list[Path]:
 
 def _delete(folder: Path) -> None:
     with readable_os_errors("remove", folder):
+        if folder.is_file():
+            folder.unlink(missing_ok=True)
         while folder.exists():
             with contextlib.suppress(FileNotFoundError):  # another process is at the same
                 shutil.rmtree(folder)
@@ -285,7 +287,9 @@ def _inside(folder: Path) -> list[Path]:
 def _what(identity: Mapping[str, Any], models: Mapping[str, str]) -> str:
     """Say what an artifact is of, from what its key hashes."""
     if "weights" in identity:
-        return models.get(identity["weights"], f"weights {str(identity['weights'])[:8]}, removed")
+        return models.get(
+            str(identity["weights"]), f"weights {str(identity['weights'])[:8]}, removed"
+        )
     return _of_model(identity)
 
 
@@ -298,5 +302,5 @@ def _of_model(identity: Mapping[str, Any]) -> str:
             parts.append(f"seed {identity['seed']}")
         parts.append(identity.get("method"))
         return " · ".join(part for part in parts if part)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return ", ".join(sorted(map(str, identity)))

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,10 @@ from typing import Any
 import platformdirs
 
 from unlearn_bench.core import locks
-from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.errors import ConfigError, OutputError, RefusedError, one_line
 from unlearn_bench.core.files import readable_os_errors, sync_folder, write_atomically
 from unlearn_bench.core.keys import content_key
+from unlearn_bench.core.reading import MIB, expand_user, read_bytes, read_json
 
 # Raise when what is stored, or what a key means, changes: artifacts of before are then built
 # anew, and `cache gc` removes them.
@@ -38,7 +40,9 @@ SCHEMA = 2
 LAYOUT = 1
 
 _OURS = re.compile(r"[0-9a-f]{32}|\.[0-9a-f]{32}\..+")
-TENSORS, SPEC = "tensors.safetensors", "spec.json"
+TENSORS, SPEC, LAYOUT_FILE = "tensors.safetensors", "spec.json", "store.json"
+SPEC_BYTES, LAYOUT_BYTES = 256 * MIB, MIB
+_KEPT = {"identity": dict, "sha256": str, "notes": dict}
 
 
 class DamagedError(Exception):
@@ -63,9 +67,17 @@ class Stored:
 
 
 def default_home() -> Path:
-    """Return ``$UNLEARN_BENCH_HOME``, or the user's cache folder."""
-    given = os.environ.get("UNLEARN_BENCH_HOME")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("unlearn-bench")
+    """Return ``$UNLEARN_BENCH_HOME``, or the user's cache folder.
+
+    Raises:
+        ConfigError: If that cannot be found out.
+    """
+    if given := os.environ.get("UNLEARN_BENCH_HOME"):
+        return expand_user(Path(given), "UNLEARN_BENCH_HOME")
+    home = platformdirs.user_cache_path("unlearn-bench")
+    if not home.is_absolute():  # a user without a home: the store would come to lie anywhere
+        raise ConfigError("no home folder is known to keep models in; set UNLEARN_BENCH_HOME")
+    return home
 
 
 def folder_of(home: Path, kind: str, key: str) -> Path:
@@ -82,38 +94,41 @@ def key_of(kind: str, identity: Mapping[str, Any]) -> tuple[dict[str, Any], str]
 def check_layout(home: Path) -> None:
     """Refuse a store that a later version wrote.
 
-    A store without a number is one from before there were numbers; its layout is number 1.
+    A store without a number is one from before there were numbers, or its file is damaged: both
+    are read as layout 1, for every artifact proves itself.
 
     Raises:
         OutputError: If the store is not ours to read.
     """
-    path = home / "store.json"
-    try:
-        layout = json.loads(path.read_text())["layout"]
-        if not isinstance(layout, int):
-            raise TypeError(f"{layout!r} is no number")
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{path} does not say which layout the store has ({error}); if the store is yours, "
-            "delete that file, otherwise set another UNLEARN_BENCH_HOME"
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            f"cannot read {path}: {error.strerror}; set another UNLEARN_BENCH_HOME"
-        ) from error
-    if layout != LAYOUT:
+    layout = _layout(home)
+    if layout is not None and layout != LAYOUT:
         raise OutputError(
             f"the store {home} has layout {layout}, this version knows {LAYOUT}: upgrade "
             "unlearn-bench, or set another UNLEARN_BENCH_HOME"
         )
 
 
+def _layout(home: Path) -> int | None:
+    """Return the number of the store's layout; None where no file gives one."""
+    path = home / LAYOUT_FILE
+    try:
+        layout = read_json(path, LAYOUT_BYTES, links=False)["layout"]
+    except (FileNotFoundError, NotADirectoryError, RefusedError, KeyError, TypeError):
+        return None
+    except OSError as error:
+        raise OutputError(
+            f"cannot read {path}: {error.strerror}; set another UNLEARN_BENCH_HOME"
+        ) from error
+    return layout if isinstance(layout, int) and not isinstance(layout, bool) else None
+
+
 def note_layout(home: Path) -> None:
-    """Write which layout the store has, unless that is written already."""
-    if not (home / "store.json").exists():
-        write_atomically(home / "store.json", json.dumps({"layout": LAYOUT}) + "\n")
+    """Write which layout the store has, unless that is written already; damage is put aside."""
+    path = home / LAYOUT_FILE
+    if _layout(home) is None:
+        if os.path.lexists(path):
+            _move_aside(path, home / "damaged" / LAYOUT_FILE)
+        write_atomically(path, json.dumps({"layout": LAYOUT}) + "\n")
 
 
 def describe(
@@ -142,11 +157,14 @@ def read_spec(folder: Path) -> dict[str, Any]:
         OSError: If it cannot be read.
     """
     try:
-        stored: dict[str, Any] = json.loads((folder / SPEC).read_bytes())
+        stored: dict[str, Any] = read_json(folder / SPEC, SPEC_BYTES, links=False)
         check = stored.pop("check")
-        whole = check == content_key(stored) and {"identity", "sha256", "notes"} <= stored.keys()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{SPEC} is not what was written: {error}") from None
+        whole = check == content_key(stored) and all(
+            isinstance(stored[name], kind) for name, kind in _KEPT.items()
+        )
+        whole = whole and isinstance(stored["identity"].get("schema", 0), int)
+    except (RefusedError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{SPEC} is not what was written: {one_line(str(error))}") from None
     if not whole:
         raise DamagedError(f"checksum of {SPEC} differs")
     if content_key(stored["identity"]) != folder.name:
@@ -163,7 +181,10 @@ def read_whole(folder: Path) -> Stored:
         OSError: If it cannot be read.
     """
     stored = read_spec(folder)
-    data = (folder / TENSORS).read_bytes()
+    try:
+        data = read_bytes(folder / TENSORS, sys.maxsize - 1, links=False)
+    except RefusedError as error:
+        raise DamagedError(one_line(str(error))) from None
     if stored["sha256"] != hashlib.sha256(data).hexdigest():
         raise DamagedError(f"checksum of {TENSORS} differs")
     return Stored(stored["identity"], stored["sha256"], stored["notes"], data)
@@ -191,16 +212,20 @@ def put_aside(home: Path, folder: Path) -> Path:
     Raises:
         OutputError: If the file system refuses.
     """
-    named = home / "damaged" / f"{folder.parent.name}-{folder.name}"
-    with readable_os_errors("put aside the damaged", folder):
+    return _move_aside(folder, home / "damaged" / f"{folder.parent.name}-{folder.name}")
+
+
+def _move_aside(path: Path, named: Path) -> Path:
+    """Move ``path`` to ``named`` with a number that is still free, and return where that is."""
+    with readable_os_errors("put aside the damaged", path):
         named.parent.mkdir(parents=True, exist_ok=True)
         number = 1
         while (place := named.with_name(f"{named.name}-{number}")).exists():
             number += 1
         # Without locks another process may just have moved it.
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(place)
-            sync_folder(folder.parent)
+            path.rename(place)
+            sync_folder(path.parent)
     return place
 
 
@@ -211,9 +236,14 @@ def lock(home: Path, key: str, *, wait: bool) -> locks.Lock | None:
         OutputError: If the file system refuses.
     """
     path = home / "locks" / f"{key}.lock"
-    with readable_os_errors("create the lock", path):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return locks.take(path, wait=wait)
+    except OSError as error:
+        raise OutputError(
+            f"cannot create the lock {path}: {error.strerror}; models are kept in {home}: make "
+            "that writable, or set UNLEARN_BENCH_HOME to another folder"
+        ) from error
 
 
 def is_locked(home: Path, key: str) -> bool:

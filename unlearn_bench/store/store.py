@@ -59,11 +59,14 @@ class Store:
     Args:
         home: The folder; created when first written to.
         notify: Told in one line about damage found and about waiting for another process.
+
+    Attributes:
+        notify: The same, for what else there is to say about what goes into the store.
     """
 
     def __init__(self, home: Path, notify: Callable[[str], None] = lambda _: None) -> None:
         self.home = home
-        self._notify = notify
+        self.notify = notify
         self._layout_checked = False
         self._said_no_locks = False
 
@@ -112,12 +115,12 @@ class Store:
         """Hold the key's lock; gives whether it keeps others out."""
         held = layout.lock(self.home, key, wait=False)
         if held is None:
-            self._notify("another process is building the same artifact: waiting for it")
+            self.notify("another process is building the same artifact: waiting for it")
             held = layout.lock(self.home, key, wait=True)
         assert held is not None
         if not held.sure and not self._said_no_locks:
             self._said_no_locks = True
-            self._notify(
+            self.notify(
                 f"the file system of {self.home} has no locks: processes may do the same work twice"
             )
         with held:
@@ -150,7 +153,7 @@ class Store:
 
     def _put_aside(self, folder: Path, reason: str) -> None:
         place = layout.put_aside(self.home, folder)
-        self._notify(f"damaged artifact {folder.name} ({reason}): kept as {place}, built again")
+        self.notify(f"damaged artifact {folder.name} ({reason}): kept as {place}, built again")
 
     def _write(
         self,

@@ -10,11 +10,21 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from unlearn_bench.core.errors import ConfigError, UserError, suggestion, unknown_name
+from unlearn_bench.core.errors import (
+    ConfigError,
+    UserError,
+    one_line,
+    suggestion,
+    unknown_name,
+)
 from unlearn_bench.core.keys import file_hash
+from unlearn_bench.core.quantities import size_text
+from unlearn_bench.core.reading import expand_user, opened, safetensors_header
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
+from unlearn_bench.suite.datasets import info
 from unlearn_bench.suite.spec import (
+    MAX_NAME,
     Forget,
     MethodSpec,
     ModelSpec,
@@ -25,23 +35,14 @@ from unlearn_bench.suite.spec import (
     Scenario,
     Suite,
 )
-from unlearn_bench.suite.yaml_source import YamlSource, describe
+from unlearn_bench.suite.yaml_source import YamlSource, describe, parse
 
 DEFAULT_SUITE = "digits"
 _SUITES = "unlearn_bench_suites"
 
-# What each dataset is usually trained with; digits and letters must not be mirrored.
-_AUGMENT = {
-    "cifar10": "crop-flip",
-    "cifar100": "crop-flip",
-    "stl10": "crop-flip",
-    "food101": "crop-flip",
-    "svhn": "crop",
-    "fashion_mnist": "none",
-    "digits": "none",
-    "mnist": "none",
-    "kmnist": "none",
-}
+# More are neither run nor reported in any bearable time.
+MAX_RUNS = 100_000
+WEIGHTS_BYTES = 1 << 38
 
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
@@ -105,7 +106,7 @@ def suite_file(name: str) -> Path:
     if name in files:
         return files[name]
     if name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        return Path(name).expanduser()
+        return expand_user(Path(name), "the suite")
     raise unknown_name("suite", name, files, "unlearn-bench list suites")
 
 
@@ -139,7 +140,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not (equals and dot and method and name):
             raise ConfigError(f"--set {text}: write --set METHOD.PARAMETER=VALUE")
         try:
-            params.setdefault(method.strip(), {})[name.strip()] = yaml.safe_load(value)
+            params.setdefault(method.strip(), {})[name.strip()] = parse(value)[1]
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from error
     return params
@@ -303,6 +304,12 @@ def expand(
             f"params: {name!r} is not among the methods of this suite"
             f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
         )
+    runs_asked = len(suite.datasets) * len(suite.models) * len(suite.scenarios) * suite.seeds
+    if runs_asked * len(specs) > MAX_RUNS:
+        raise ConfigError(
+            f"the suite asks for {runs_asked * len(specs):,} runs, at most {MAX_RUNS:,} are done: "
+            "divide it, or take fewer seeds or methods"
+        )
     weights = _weights_file("--original", original) if original else None
     notes: dict[str, None] = {}  # a set that keeps the order
     if weights:
@@ -324,7 +331,8 @@ def expand(
     for dataset in suite.datasets:
         recipe = suite.recipe
         if recipe.augment == "auto":
-            augment = _AUGMENT.get(dataset, "crop-flip")
+            known = info(dataset)
+            augment = known.augment if known else "crop-flip"
             recipe = Recipe.model_validate(recipe.model_dump() | {"augment": augment})
         for model in suite.models:
             for seed in range(suite.seeds):
@@ -380,10 +388,21 @@ _SCOPE_NAMES: Mapping[str, str] = {
 
 
 def _weights_file(flag: str, path: Path) -> OriginalFile:
-    path = path.expanduser().resolve()
-    if not path.is_file():
+    path = expand_user(path, flag).resolve()
+    if not path.exists():
         raise UserError(f"{flag}: no file {path}; give a .safetensors file of trained weights")
-    return OriginalFile(path=path, sha256=file_hash(path))
+    try:
+        with opened(path) as stream:
+            size, start = path.stat().st_size, stream.read(9)
+        if start[8:] == b"{":
+            safetensors_header(path)  # before a file that lies about its size is digested
+        if size > WEIGHTS_BYTES:
+            raise UserError(f"{path} has {size_text(size)}; at most {size_text(WEIGHTS_BYTES)}")
+        return OriginalFile(path=path, sha256=file_hash(path))
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from error
+    except OSError as error:
+        raise UserError(f"{flag}: cannot read {path}: {error.strerror}") from error
 
 
 def _unlearned_files(
@@ -405,7 +424,9 @@ def _unlearned_files(
     files: dict[str, OriginalFile] = {}
     for path in paths:
         file = _weights_file("--unlearned", path)
-        label = file.path.stem
+        label = one_line(file.path.stem)[:MAX_NAME]
+        if any(other.stem == path.stem for other in paths if other is not path):
+            label = one_line(f"{file.path.parent.name}-{file.path.stem}")[:MAX_NAME]
         if label in files or label in registry.methods():
             taken = "another file's" if label in files else "a method's"
             raise ConfigError(

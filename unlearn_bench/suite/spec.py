@@ -4,10 +4,12 @@ A :class:`Suite` is what a user writes; :class:`RunSpec` is one cell of it, comp
 be run anywhere and to be hashed into the key of its result.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,7 +22,34 @@ from pydantic import (
     model_validator,
 )
 
+from unlearn_bench.core.errors import ConfigError, RefusedError, visible
 from unlearn_bench.core.keys import content_key
+from unlearn_bench.core.reading import MIB, expand_user, read_text
+
+# What is asked for must be possible: a suite that somebody else wrote is only text.
+MAX_SEEDS = 10_000
+MAX_IMAGE_SIZE = 4096  # pixels
+MAX_THREADS = 4096
+MAX_INDICES = 150_000
+INDEX_BYTES = 16 * MIB
+MAX_NAME = 120  # characters of what stands in tables and figures
+MAX_ARGUMENT = 65_536
+
+# Arguments of timm that lead to files or addresses; the rest of an architecture's are numbers,
+# switches and short names.
+_LEADS_OUT = re.compile("path|file|dir|url|hub|cfg|config|cache|checkpoint|pretrained|weights")
+_SHORT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,39}")
+
+
+def _plain(text: str) -> str:
+    """Refuse a text that a table or a terminal could not show as it is."""
+    if not text.isprintable():
+        raise ValueError(f"{visible(text[:MAX_NAME])!r} holds characters that cannot be shown")
+    return text
+
+
+Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_plain)]
+DatasetName = Annotated[str, Field(max_length=4096)]
 
 
 class Spec(BaseModel):
@@ -29,6 +58,10 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch("-?[0-9]{1,18}", text))
 
 
 def _listed(value: Any) -> Any:
@@ -60,17 +93,18 @@ class Forget(Spec):
     def _parse(cls, text: str) -> dict[str, Any]:
         kind, _, rest = text.partition(":")
         if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
-            return {"indices": cls._read_indices(Path(rest.strip()).expanduser())}
+            return {"indices": cls._read_indices(Path(rest.strip()))}
         items = [item.strip() for item in rest.split(",") if item.strip()]
         try:
             if kind == "class" and len(items) == 1 or kind == "classes" and items:
-                return {"classes": [int(i) if i.lstrip("-").isdigit() else i for i in items]}
+                return {"classes": [int(i) if _is_number(i) else i for i in items]}
             if kind == "random" and len(items) == 1:
                 return {"fraction": float(items[0])}
             if kind == "indices" and items:
                 return {"indices": [int(item) for item in items]}
         except ValueError:
             pass
+        text = visible(text if len(text) <= 80 else f"{text[:80]}...")
         raise ValueError(
             f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
             "indices:3,14 or indices:FILE"
@@ -79,16 +113,24 @@ class Forget(Spec):
     @staticmethod
     def _read_indices(path: Path) -> list[int]:
         try:
-            words = path.read_text(errors="replace").split()
+            path = expand_user(path, "indices")
+            words = read_text(path, INDEX_BYTES).split()
+        except (RefusedError, ConfigError) as error:
+            raise ValueError(f"cannot read the indices: {error}") from error
         except OSError as error:
             raise ValueError(f"cannot read the indices in {path}: {error.strerror}") from error
-        wrong = next((word for word in words if not word.isdecimal()), None)
+        wrong = next((word for word in words if not (word.isascii() and word.isdecimal())), None)
         if wrong is not None or not words:
-            what = f"{wrong[:40]!r} where" if wrong else "nothing where"
+            what = f"{visible(wrong[:40])!r} where" if wrong else "nothing where"
             raise ValueError(
                 f"{path} holds {what} an index was expected, one whole number per line"
             )
-        return [int(word) for word in words]
+        if len(words) > 2 and {*words} <= {"0", "1"}:
+            raise ValueError(
+                f"{path} holds a mask of {len(words)} zeros and ones, where indices were expected; "
+                "write where the ones stand, counted from 0, one whole number per line"
+            )
+        return [int(word[:20]) for word in words]
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -96,8 +138,13 @@ class Forget(Spec):
             raise ValueError(f"random:{self.fraction:g} is not a fraction between 0 and 1")
         if bool(self.classes) + (self.fraction is not None) + bool(self.indices) != 1:
             raise ValueError("give either classes, a fraction or indices, and at least one")
-        if any(index < 0 for index in self.indices):
-            raise ValueError("indices count from 0: a negative index names no example")
+        if any(not 0 <= index < 2**53 for index in self.indices):
+            raise ValueError("indices count from 0: a negative or huge index names no example")
+        if len(self.indices) > MAX_INDICES:
+            raise ValueError(
+                f"{len(self.indices):,} indices are given, at most {MAX_INDICES:,} are taken; "
+                "random:FRACTION forgets more"
+            )
         return self
 
     @model_serializer
@@ -154,10 +201,12 @@ class ModelSpec(Spec):
         stem: ``standard`` keeps timm's stem, ``small`` removes its early down-sampling (for
             transformers: takes smaller patches), ``auto`` means small up to 64 pixels.
         pretrained: Start the original, and retraining too, from timm's published weights.
-        args: Further arguments of the architecture's constructor in timm.
+        args: Further arguments of the architecture's constructor in timm: numbers, switches and
+            short names. What leads to files or addresses is refused, for timm reads weights there
+            that can run code.
     """
 
-    name: str
+    name: Name
     stem: Literal["auto", "small", "standard"] = "auto"
     pretrained: bool = False
     args: dict[str, bool | int | float | str] = {}
@@ -166,6 +215,26 @@ class ModelSpec(Spec):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("args")
+    @classmethod
+    def _only_plain_arguments(
+        cls, args: dict[str, bool | int | float | str]
+    ) -> dict[str, bool | int | float | str]:
+        for name, value in args.items():
+            if not _SHORT_NAME.fullmatch(name) or _LEADS_OUT.search(name.lower()):
+                raise ValueError(
+                    f"argument {visible(name[:40])!r} is not passed on to timm: a suite names "
+                    "no files, addresses or weights; use --original or pretrained: true"
+                )
+            if isinstance(value, str) and not _SHORT_NAME.fullmatch(value):
+                raise ValueError(
+                    f"argument {name!r} is {visible(value[:40])!r}; allowed are numbers, true, "
+                    "false and names of letters, digits and _"
+                )
+            if not isinstance(value, str) and abs(value) > MAX_ARGUMENT:
+                raise ValueError(f"argument {name!r} is larger than {MAX_ARGUMENT:,}")
+        return args
 
     @property
     def label(self) -> str:
@@ -185,8 +254,8 @@ class MethodSpec(Spec):
         params: Hyper-parameters that differ from the method's defaults.
     """
 
-    name: str
-    label: str = ""
+    name: Name
+    label: Name = ""
     params: dict[str, Any] = {}
 
     @model_validator(mode="before")
@@ -255,20 +324,20 @@ class Suite(Spec):
         params: Hyper-parameters by method, for every scenario.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
     description: str = ""
-    datasets: Annotated[tuple[str, ...], Several, Field(min_length=1)]
+    datasets: Annotated[tuple[DatasetName, ...], Several, Field(min_length=1)]
     models: Annotated[tuple[ModelSpec, ...], Several, Field(min_length=1)]
     scenarios: Annotated[tuple[Scenario, ...], Several, Field(min_length=1)]
     methods: Annotated[tuple[MethodSpec, ...], Several, Field(min_length=1)] = (
         MethodSpec(name="all"),
     )
-    seeds: PositiveInt = 1
+    seeds: Annotated[PositiveInt, Field(le=MAX_SEEDS)] = 1
     recipe: Recipe = Recipe()
-    image_size: PositiveInt | None = None
+    image_size: Annotated[PositiveInt, Field(le=MAX_IMAGE_SIZE)] | None = None
     normalize: Normalize | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    threads: PositiveInt | None = None
+    threads: Annotated[PositiveInt, Field(le=MAX_THREADS)] | None = None
     relearn_steps: PositiveInt = RELEARN_STEPS
     params: dict[str, dict[str, Any]] = {}
 

@@ -7,9 +7,82 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from unlearn_bench.core.errors import ConfigError, suggestion
+from unlearn_bench.core.errors import ConfigError, RefusedError, suggestion
+from unlearn_bench.core.reading import MIB, read_text
+
+# A suite with the indices of 150,000 examples written out takes 2 MB.
+SUITE_BYTES = 4 * MIB
+DEPTH = 32
+ALIASES = 100
+GIVEN = 80  # characters of a wrong value that its message repeats
+VALUES = 200_000  # each counted as often as an alias repeats it; PyYAML needs 20 s for them
 
 Location = tuple[int | str, ...]
+
+
+class BoundedLoader(yaml.SafeLoader):
+    """Plain values only, of bounded depth, number and aliases.
+
+    An alias counts as often as what it stands for has values. Every fault of a file is a
+    :class:`yaml.MarkedYAMLError`.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._aliases = self._values = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node and all below it, counting."""
+        before = self._values
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            self._aliases += 1
+            self._within("aliases", self._aliases, ALIASES, event)
+            node = super().compose_node(parent, index)
+            self._values += self._sizes.get(id(node), 1)
+        else:
+            self._depth += 1
+            self._within("lists or mappings in each other", self._depth, DEPTH, event)
+            self._values += 1
+            node = super().compose_node(parent, index)
+            self._depth -= 1
+            self._sizes[id(node)] = self._values - before
+        self._within("values", self._values, VALUES, event)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make the value of a node."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            # PyYAML takes a tag at its word: a date of month 13, an integer of no digits.
+            kind = str(node.tag).rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                problem=f"cannot be read as {kind} ({error})",
+                problem_mark=node.start_mark,
+            ) from None
+
+    def _within(self, what: str, count: int, most: int, event: yaml.Event) -> None:
+        if count > most:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {most:,} {what}",
+                problem_mark=event.start_mark,  # type: ignore[arg-type]
+            )
+
+
+def parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """Return the root node of a YAML text and its value.
+
+    Raises:
+        yaml.YAMLError: If it is not YAML of plain values within the bounds.
+    """
+    loader = BoundedLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 class YamlSource:
@@ -23,15 +96,14 @@ class YamlSource:
         self.path = path
         self._marks: dict[Location, yaml.Mark] = {}
         try:
-            text = path.read_text()
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            node, value = parse(read_text(path, SUITE_BYTES))
             if node is not None:
                 self._remember(node, (), [])
-            self.value: Any = yaml.safe_load(text)
+            self.value: Any = value
         except OSError as error:
             raise ConfigError(f"cannot read the suite {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a text file: {error.reason}") from error
+        except RefusedError as error:
+            raise ConfigError(f"{error}; give a suite's YAML file") from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -96,7 +168,8 @@ def describe(
             if keys and ";" not in message:
                 message += f" (allowed: {', '.join(keys)})"
         elif fault["type"] != "missing" and not isinstance(fault["input"], dict | list):
-            message += f" (given: {fault['input']!r})"
+            given = repr(fault["input"])
+            message += f" (given: {given if len(given) <= GIVEN else given[:GIVEN] + '...'})"
         place = f"{source.where(fault['loc'])}: " if source else ""
         lines.append(f"{place}{'.'.join(names) or 'suite'}: {message}")
     return "; ".join(lines)

@@ -4,21 +4,19 @@ Input channels, classes and image size come from the data. Architectures made fo
 lose small images in their first layers; the small stem keeps the resolution there.
 """
 
-from collections.abc import Iterable
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from unlearn_bench.core.errors import ModelError, unknown_name
+from unlearn_bench.core.errors import ModelError, UnknownNameError, one_line, unknown_name
 from unlearn_bench.core.memory import is_out_of_memory
 from unlearn_bench.core.seeds import seed_everything
 from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.training import small_nets
+from unlearn_bench.training.weights import load_weights
 
 # Up to this side in pixels, `stem: auto` keeps the resolution of the first layers.
 SMALL_IMAGE = 64
@@ -45,6 +43,11 @@ def build(
         UnknownNameError: If timm knows no such architecture.
         ModelError: If it cannot take these images, or its weights cannot be had.
     """
+    if not spec.name.isascii() or set(spec.name) & {":", "/"}:
+        raise UnknownNameError(
+            f"model {one_line(spec.name)!r} is not a plain name; no model is read from the hub or "
+            "a path: give an architecture, with --pretrained or --original FILE"
+        )
     if not timm.is_model(spec.name):
         raise unknown_name("model", spec.name, timm.list_models(), "unlearn-bench list models")
     seed_everything(seed)
@@ -57,7 +60,7 @@ def build(
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = one_line(str(error)) or type(error).__name__
         if spec.pretrained:
             reason += " (pre-trained weights are downloaded when first used)"
         raise ModelError(
@@ -126,39 +129,6 @@ def _keep_resolution(model: nn.Module) -> None:
     setattr(owner, leaf, fresh)
     if isinstance(getattr(model, "maxpool", None), nn.Module):
         model.maxpool = nn.Identity()
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load the user's own weights into ``model``, in place.
-
-    Raises:
-        ModelError: If the file is damaged or its tensors do not fit; names the first misfits.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
-    expected = model.state_dict()
-    misfits = list(_misfits(expected, tensors))
-    if misfits:
-        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-        raise ModelError(
-            f"{path} does not fit this model: {'; '.join(misfits[:3])}{more}; "
-            "give the --model, --stem and --dataset that the weights were trained with"
-        )
-    model.load_state_dict(tensors)
-
-
-def _misfits(expected: dict[str, Tensor], given: dict[str, Tensor]) -> Iterable[str]:
-    for name, tensor in expected.items():
-        if name not in given:
-            yield f"{name} is missing"
-        elif given[name].shape != tensor.shape:
-            yield f"{name} is {list(given[name].shape)}, expected {list(tensor.shape)}"
-        elif not torch.isfinite(given[name]).all():
-            yield f"{name} holds NaN or infinity"
-    yield from (f"{name} is unknown" for name in given if name not in expected)
 
 
 __all__ = ["SMALL_IMAGE", "build", "load_weights", "names", "small_nets"]

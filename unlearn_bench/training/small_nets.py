@@ -10,6 +10,8 @@ import torch
 from timm.models import register_model
 from torch import Tensor, nn
 
+LENET_SMALLEST = 12  # pixels a side: two poolings and an unpadded 5 x 5 kernel leave one
+
 
 class SmallNet(nn.Module):
     """A stack of feature layers and one linear classifier, with timm's interface.
@@ -56,7 +58,7 @@ def lenet(
     pretrained: bool = False,
     in_chans: int = 1,
     num_classes: int = 10,
-    img_size: int = 28,
+    img_size: int | tuple[int, int] = 28,
     **_timm: Any,
 ) -> SmallNet:
     """LeNet-5 with ReLU and max-pooling, 62 k parameters at 1x28x28.
@@ -72,8 +74,11 @@ def lenet(
         nn.MaxPool2d(2),
         nn.Flatten(),
     )
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if min(height, width) < LENET_SMALLEST:
+        raise ValueError(f"lenet takes images from {LENET_SMALLEST} pixels a side up")
     with torch.no_grad():
-        width = convolutions(torch.zeros(1, in_chans, img_size, img_size)).shape[1]
+        width = convolutions(torch.zeros(1, in_chans, height, width)).shape[1]
     hidden = [nn.Linear(width, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()]
     return SmallNet(nn.Sequential(*convolutions, *hidden), 84, num_classes)
 

@@ -1,0 +1,45 @@
+"""SECURITY.md gives the limits that are in force."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unlearn_bench.core import reading
+from unlearn_bench.data import encoded, folder, parquet
+from unlearn_bench.store import layout
+from unlearn_bench.suite import config, spec, yaml_source
+from unlearn_bench.training import weights
+
+TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("what", "limits"),
+    [
+        (
+            "a suite's file",
+            [yaml_source.SUITE_BYTES, yaml_source.VALUES, yaml_source.ALIASES, yaml_source.DEPTH],
+        ),
+        ("seeds, image size, threads", [spec.MAX_SEEDS, spec.MAX_IMAGE_SIZE, spec.MAX_THREADS]),
+        ("runs of a plan", [config.MAX_RUNS]),
+        ("characters of a name", [spec.MAX_NAME]),
+        ("a number among", [spec.MAX_ARGUMENT]),
+        ("a file of indices", [spec.INDEX_BYTES, spec.MAX_INDICES]),
+        ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH]),
+        ("a file of weights", [config.WEIGHTS_BYTES, reading.HEADER_BYTES]),
+        ("numbers in weights", [weights.MORE_NUMBERS]),
+        ("an image |", [encoded.IMAGE_BYTES, encoded.MAX_PIXELS]),
+        ("images of a folder", [folder.MAX_FILES]),
+        ("a Parquet file", [parquet.MAX_ROWS, parquet.MAX_GROUP_ROWS, parquet.GROUP_BYTES]),
+        ("a specification in the store", [layout.SPEC_BYTES]),
+    ],
+)
+def test_the_table_gives_the_limits_in_force(what: str, limits: list[int]) -> None:
+    line = next(line for line in TEXT.splitlines() if line.startswith(f"| {what}"))
+    numbers = re.findall(r"\d[\d,]*", line.replace(", ", " ").replace("; ", " "))
+    assert [int(number.replace(",", "")) for number in numbers] == limits
+
+
+def test_the_formats_are_those_that_are_decoded() -> None:
+    assert f"| image formats | {', '.join(encoded.FORMATS)} |" in TEXT
