@@ -98,7 +98,7 @@ def test_a_metric_that_nobody_declares_keeps_its_name(cli, copy: Path) -> None:
     del suite["metrics"]
     (copy / "suite.json").write_text(json.dumps(suite))
     assert cli("report", copy).code == 0
-    assert "toy_margin" in (copy / "report.html").read_text()
+    assert "toy_<wbr>margin" in (copy / "report.html").read_text()
     assert not any(page_texts(copy).values())
 
 
