@@ -10,7 +10,7 @@ from torch import nn
 from unlearn_bench.api import Access, Context, PositiveFloat, method
 
 
-@method("lower_bias", access=Access.FORGET)
+@method("lower_bias", access=Access.FORGET, kind="control", family="fake", fake=True)
 def lower_bias(model: nn.Module, ctx: Context, *, by: PositiveFloat = 100.0) -> nn.Module:
     """Subtract from the bias.
 

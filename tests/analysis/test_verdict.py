@@ -8,6 +8,7 @@ import pytest
 from unlearn_bench.analysis.table import sections
 from unlearn_bench.analysis.verdict import (
     NO_POWER,
+    distinguished,
     exposing,
     fooled,
     passing_fakes,
@@ -20,6 +21,7 @@ from unlearn_bench.report.findings import caveat, headline
 from unlearn_bench.report.glance import glance
 from unlearn_bench.report.limits import notes
 from unlearn_bench.report.text import band_reading, band_table
+from unlearn_bench.results.facts import BUILT_IN_FACTS, facts_of
 from unlearn_bench.results.records import Record, table
 
 # Mean and spread over seeds of a retraining, and what the original has instead.
@@ -46,9 +48,9 @@ FAKE = {name: KNOWING[name] for name in ("probe_recall", "relearn_time_features"
 
 @pytest.fixture
 def section(run):
-    def make(seeds, **rows):
+    def make(seeds, facts=BUILT_IN_FACTS, controls=(), **rows):
         rng = random.Random(3)
-        kinds = {"retrain": "reference", "pbu": "method"}
+        kinds = {"retrain": "reference", "pbu": "method"} | dict.fromkeys(controls, "control")
         known = {"retrain": {}, "retrain_other_seed": {}, "original": KNOWING, "logit_mask": FAKE}
         runs = []
         for method, changed in (known | rows).items():
@@ -67,7 +69,7 @@ def section(run):
                 values |= {"zrf": changed.get("zrf", 0.9)}
                 kind = kinds.get(method, "control" if method in known else "method")
                 runs.append(run(method, seed, kind=kind, records=tuple(records), **values))
-        (only,) = sections(table(runs))
+        (only,) = sections(table(runs), facts)
         return only
 
     return make
@@ -243,6 +245,33 @@ def test_metrics_that_a_fake_wins_are_marked(section):
     said = " ".join(map(str, notes(found)))
     assert "Fooled here" in said and "logit_mask" in said
     assert "logit_mask is told from retraining by Linear probe recall" in said
+
+
+def test_a_fake_is_whom_the_folder_calls_one(section):
+    facts = facts_of({"methods": {"hidden": {"fake": True}, "logit_mask": {"fake": False}}})
+    found = section(3, facts, controls=("hidden",), hidden={}, pbu={})
+    assert found.fakes == passing_fakes(found) == ("hidden",)
+    assert "the fake hidden, whose weights have forgotten nothing" in caveat(found)
+    assert distinguished(found) == frozenset()
+    assert fooled(found)["probe_recall"] == ("hidden",)
+    assert all("logit_mask" not in fakes for fakes in fooled(found).values())
+    said = " ".join(map(str, notes(found)))
+    assert "no metric tells hidden from retraining here" in said and "logit_mask is" not in said
+
+
+def test_folders_from_before_fakes_were_a_fact_know_those_of_then(section):
+    facts = facts_of({"methods": {"mask": {"name": "logit_mask"}, "pbu": {"name": "pbu"}}})
+    assert facts.fakes == {"logit_mask", "uniform_on_forget", "mask"}
+    assert section(3, facts, pbu={}).fakes == ("logit_mask",)
+
+
+def test_a_primary_metric_of_a_plug_in_has_a_say(section):
+    declared = {"toy": {"role": "primary", "floor": 0.01, "definition": "A toy.", "label": "Toy"}}
+    found = section(8, facts_of({"metrics": declared}), pbu={})
+    assert list(primary(found))[-1] == "toy"
+    missing = by_method(found)["pbu"].missing
+    assert "toy was not measured" in missing
+    assert glance(found).standing.startswith("Against retraining, by 8 metrics fixed beforehand.")
 
 
 def test_without_retraining_there_is_no_verdict(run):

@@ -14,8 +14,9 @@ import torch
 
 from unlearn_bench.cli import running
 from unlearn_bench.core.errors import ConfigError
+from unlearn_bench.core.quantities import parse_timeout
 from unlearn_bench.execution import capacity
-from unlearn_bench.execution.backend import Event, Setup, parse_timeout, perform
+from unlearn_bench.execution.backend import Event, Setup, perform
 from unlearn_bench.execution.local import TURN, Workers, until_first
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.suite.config import expand

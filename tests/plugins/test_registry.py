@@ -123,6 +123,19 @@ def test_an_edited_file_has_another_code_key(plugin: Path) -> None:
     assert registry.get("scale_weights").code_key != before
 
 
+def test_who_hides_something_behind_the_outputs_is_a_fake() -> None:
+    assert {name for name, entry in registry.methods().items() if entry.fake} == {
+        "logit_mask",
+        "uniform_on_forget",
+    }
+
+
+def test_a_method_cannot_be_a_fake(write: Write) -> None:
+    signed = '@method("mine", access=Access.NONE, fake=True)\ndef f(model, ctx): ...\n'
+    with pytest.raises(PluginError, match='fake=True .* declare kind="control"'):
+        registry.load_plugin(write("fake.py", HEAD + signed))
+
+
 def test_a_file_may_hold_several_methods(write: Write) -> None:
     path = write(
         "two.py",

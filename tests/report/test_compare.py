@@ -14,7 +14,8 @@ from scipy import stats
 from unlearn_bench.analysis.estimate import Sample, welch
 from unlearn_bench.analysis.table import Section, sections
 from unlearn_bench.analysis.verdict import Verdict
-from unlearn_bench.report.compare import _differences, compare, write_comparison
+from unlearn_bench.report.compare import compare, write_comparison
+from unlearn_bench.report.differences import differences
 from unlearn_bench.results.records import Record, RunResult, table, write_records
 
 # Retraining of three seeds, in accuracy; methods are given by how far they lie from it.
@@ -201,7 +202,7 @@ def test_of_runs_that_differ_by_chance_one_in_twenty_is_flagged_at_most(seeds, r
         )[0]
         for _ in range(2)
     )
-    found = list(_differences(first, second))
+    found = list(differences(first, second))
     flagged = {d.method for d in found if d.state == "beyond noise"}
     assert len({d.method for d in found}) == 201
     assert len(flagged) <= (0 if seeds < 3 else 10)
@@ -219,7 +220,7 @@ def test_a_model_that_no_longer_forgets_is_beyond_noise_though_its_seeds_agree(r
         record = (Record("forget_accuracy", "forget", value, low, high),)
         return sections(table([run("pbu", seed, records=record) for seed in range(3)]))[0]
 
-    (d,) = _differences(section(0.0, 0.0, 0.026), section(1.0, 0.974, 1.0))
+    (d,) = differences(section(0.0, 0.0, 0.026), section(1.0, 0.974, 1.0))
     assert d.state == "beyond noise"
 
 

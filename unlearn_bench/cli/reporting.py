@@ -50,9 +50,14 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of a results folder again, or compare two of them."""
-    _check_report_flags(other, show=show, bundle=bundle, fail_if_worse=fail_if_worse, out=out)
-    if allow_missing and not fail_if_worse:
-        raise ConfigError("--allow-missing says what --fail-if-worse lets pass: give that as well")
+    _check_report_flags(
+        other,
+        show=show,
+        bundle=bundle,
+        fail_if_worse=fail_if_worse,
+        allow_missing=allow_missing,
+        out=out,
+    )
     if other is not None:
         _compare(folder, other, fail_if_worse, allow_missing, out)
         return
@@ -81,7 +86,13 @@ def report(
 
 
 def _check_report_flags(
-    other: Path | None, *, show: bool, bundle: bool, fail_if_worse: bool, out: Path | None
+    other: Path | None,
+    *,
+    show: bool,
+    bundle: bool,
+    fail_if_worse: bool,
+    allow_missing: bool,
+    out: Path | None,
 ) -> None:
     if other is not None and (show or bundle):
         raise ConfigError("--show and --bundle are for one results folder, not for a comparison")
@@ -89,6 +100,8 @@ def _check_report_flags(
         raise ConfigError("--fail-if-worse compares two results folders: give the second as well")
     if other is None and out is not None and not bundle:
         raise ConfigError("--out names the file of --bundle, or a folder for a comparison of two")
+    if allow_missing and not fail_if_worse:
+        raise ConfigError("--allow-missing says what --fail-if-worse lets pass: give that as well")
 
 
 def _show(page: Path) -> None:

@@ -150,6 +150,7 @@ def run(
     console = new_console()
     with console.status("loading torch and timm"):
         from unlearn_bench.cli.progress import LiveProgress
+        from unlearn_bench.core.quantities import parse_timeout
         from unlearn_bench.execution import backend as backends
         from unlearn_bench.execution.interrupt import first_in_good_order
         from unlearn_bench.execution.run import Runner
@@ -162,7 +163,7 @@ def run(
         from unlearn_bench.store.store import Store
         from unlearn_bench.suite import config
 
-    limit = backends.parse_timeout(timeout) if timeout else None
+    limit = parse_timeout(timeout) if timeout else None
     if address and backend != "ray":
         raise ConfigError("--address: only --backend ray has one")
     if backend == "ray":

@@ -17,6 +17,7 @@ _BYTES = {
     "tib": 2**40,
 }
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LONGEST = 365 * 86400.0
 
 
 def _parse(text: str, units: dict[str, int], flag: str, example: str) -> float:
@@ -45,6 +46,23 @@ def parse_age(text: str, flag: str) -> float:
         ConfigError: If it is not a number with a unit, naming ``flag``.
     """
     return _parse(text, _SECONDS, flag, "30d")
+
+
+def parse_timeout(text: str) -> float:
+    """Return the seconds that ``90``, ``90s``, ``10m``, ``2h`` or ``1d`` say.
+
+    Raises:
+        ConfigError: If it says no time above zero, or more than a year.
+    """
+    try:
+        seconds = parse_age(f"{text}s" if text.strip()[-1:].isdigit() else text, "--timeout")
+    except ConfigError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST:
+        raise ConfigError(
+            f"--timeout {text}: give a time above zero, such as 90s, 10m or 2h, and 365d at most"
+        )
+    return seconds
 
 
 def size_text(size: float) -> str:

@@ -5,7 +5,6 @@ comes back.
 What is run, what is told of it and what becomes of a failure is here, once for both.
 """
 
-import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, Protocol, Self
 
 import torch
 
-from unlearn_bench.core.errors import ConfigError, UserError
+from unlearn_bench.core.errors import UserError
 from unlearn_bench.core.memory import release
 from unlearn_bench.execution.failures import RunFailedError
 from unlearn_bench.execution.run import Runner
@@ -193,22 +192,3 @@ def model_of(spec: RunSpec) -> str:
     """Name what decides how much memory a run takes: data, model and batch."""
     size = spec.image_size or "own size"
     return f"{spec.dataset} {size} {spec.model.label} {spec.recipe.batch_size}"
-
-
-LONGEST = 365 * 86400.0
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_timeout(text: str) -> float:
-    """Return the seconds that ``90``, ``90s``, ``10m``, ``2h`` or ``1d`` say.
-
-    Raises:
-        ConfigError: If it says no time above zero.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not 0 < seconds <= LONGEST:
-        raise ConfigError(
-            f"--timeout {text}: give a time above zero, such as 90s, 10m or 2h, and 365d at most"
-        )
-    return seconds

@@ -94,22 +94,8 @@ def method(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         file = Path(inspect.getfile(function)).resolve()
         try:
-            entry = checked(
-                Method(
-                    name,
-                    function,
-                    access,
-                    source,
-                    kind,
-                    file,
-                    outputs,
-                    family,
-                    year,
-                    tuple(forgets),
-                    check,
-                    fake,
-                )
-            )
+            given = (outputs, family, year, tuple(forgets), check, fake)
+            entry = checked(Method(name, function, access, source, kind, file, *given))
         except PluginError as error:
             raise PluginError(f"{file}:{first_line(function)}: {error}") from error
         register(entry)

@@ -226,13 +226,47 @@ def _provenance(
     finished = set(keys) - failed
     plan = {str(key) for key in stored.get("plan") or ()}
     planned = mapping(origin.get("planned"))
-    seeds = sorted(set(records["seed"]))
     machines = dict.fromkeys(filter(None, (run.hardware for run in runs)))
     hardware = "; ".join(machines) or hardware_text(mapping(stored.get("environment")))
     recipe = _recipe(mapping(suite.get("recipe")))
+    original = mapping(origin.get("original"))
+    facts = _facts(stored, records, runs, recipe=recipe, hardware=hardware)
+    return Provenance(
+        name=str(suite.get("name", "")),
+        description=str(suite.get("description") or ""),
+        command=str(stored.get("command") or ""),
+        facts=facts,
+        planned=len(plan | finished | failed),
+        finished=len(finished),
+        failed=len(failed),
+        notes=tuple(str(note) for note in stored.get("notes") or ()),
+        recipe=recipe,
+        original=_given(original),
+        hardware=hardware,
+        not_run=_not_run(planned, plan - finished - failed),
+        # Earlier versions wrote the data's path as it was typed, from wherever that was.
+        reproduce=re.sub(
+            r"--data-root ('[^']*'|[^'\"\s]+)",
+            '--data-root "${DATA_ROOT:?set it to the folder of the data}"',
+            str(origin.get("reproduce") or ""),
+        ),
+    )
+
+
+def _facts(
+    stored: Mapping[str, Any],
+    records: pd.DataFrame,
+    runs: Sequence[Made],
+    *,
+    recipe: str,
+    hardware: str,
+) -> tuple[tuple[str, str], ...]:
+    """Return pairs of label and text, in reading order; what is not known is left out."""
+    suite, origin = mapping(stored.get("suite")), mapping(stored.get("origin"))
+    seeds = sorted(set(records["seed"]))
     file, original = mapping(origin.get("suite_file")), mapping(origin.get("original"))
     not_asked = [str(name) for name in origin.get("not_asked") or ()]
-    facts = (
+    found = (
         ("Suite", str(suite.get("name", ""))),
         ("Suite file", f"{file['name']}, SHA-256 {file['sha256']}" if file else ""),
         ("Code", commit_text(stored)),
@@ -269,26 +303,7 @@ def _provenance(
         ),
         ("Methods not asked for", ", ".join(not_asked)),
     )
-    return Provenance(
-        name=str(suite.get("name", "")),
-        description=str(suite.get("description") or ""),
-        command=str(stored.get("command") or ""),
-        facts=tuple((label, text) for label, text in facts if text),
-        planned=len(plan | finished | failed),
-        finished=len(finished),
-        failed=len(failed),
-        notes=tuple(str(note) for note in stored.get("notes") or ()),
-        recipe=recipe,
-        original=_given(original),
-        hardware=hardware,
-        not_run=_not_run(planned, plan - finished - failed),
-        # Earlier versions wrote the data's path as it was typed, from wherever that was.
-        reproduce=re.sub(
-            r"--data-root ('[^']*'|[^'\"\s]+)",
-            '--data-root "${DATA_ROOT:?set it to the folder of the data}"',
-            str(origin.get("reproduce") or ""),
-        ),
-    )
+    return tuple((label, text) for label, text in found if text)
 
 
 def _given(file: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from unlearn_bench.core.errors import UnknownNameError
 from unlearn_bench.measure import metrics
+from unlearn_bench.measure.metrics import calibration, damage, mia, mia_fitted, zrf
 from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.plugins import metric
 from unlearn_bench.plugins.metric import MetricInfo
@@ -90,6 +91,20 @@ def test_every_metric_says_what_it_is_and_what_it_costs():
     for info in BUILT_IN.values():
         assert len(info.definition) > 20 and info.definition.endswith("."), info.name
         assert info.ideal and info.cost, info.name
+
+
+def test_definitions_say_the_numbers_in_force():
+    said = {name: info.definition for name, info in BUILT_IN.items()}
+    assert f"{calibration.BINS} bins" in said["ece"]
+    assert f"{zrf.RANDOM_MODELS} randomly initialised" in said["zrf"]
+    assert f"{damage.NEAR} retained classes" in said["near_class_drop"]
+    assert f": {mia.MIN_FALSE_POSITIVES} over its size" in said["mia_loss_resolvable_fpr"]
+    for name, rate in mia.RATES.items():
+        needed = f"fewer than {mia.MIN_FALSE_POSITIVES / rate:.0f} examples"
+        assert needed in said[f"mia_loss_tpr_at_{name}"]
+    for attack, features in mia_fitted.ATTACKS.items():
+        fitted = f"to {', '.join(features)}, cross-fitted in {mia_fitted.FOLDS} folds"
+        assert fitted in said[f"{attack}_auc"]
 
 
 def test_the_tier_one_table_is_complete():

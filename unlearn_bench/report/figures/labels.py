@@ -86,12 +86,9 @@ def place_labels(
         # A line to a mark may pass near others, but not through their hearts.
         barred = [*words, *ties, *(_square(point, 0.5 * _MARK * pixels) for point in others)]
         free = [
-            (box, gap, angle)
-            for box, gap, angle in places
-            if _is_free(box, edge, [*marks, *words, *ties])
-            # Without a line to its mark, a label belongs to the mark it is nearest to.
-            and (gap >= _LINE_FROM or _belongs(box, (x, y), others))
-            and not (gap >= _LINE_FROM and _overlap_any(_tie(box, (x, y)), barred))
+            place
+            for place in places
+            if _fits(place, (x, y), edge, [*marks, *words, *ties], others, barred)
         ]
         best = next(
             (place for place in free if _is_free(place[0], edge, small)), free[0] if free else None
@@ -102,29 +99,52 @@ def place_labels(
         box, gap, angle = best
         # Grown by the least gap: two names that abut are read as one.
         words.append(_grown(box, _APART * pixels))
-        dx, dy = _direction(angle)
-        has_line = gap >= _LINE_FROM
-        if has_line:
+        if gap >= _LINE_FROM:
             ties += _tie(box, (x, y))
-        arrow = {"arrowstyle": "-", "lw": 0.7, "color": line, "shrinkA": 1, "shrinkB": 5}
-        axes.annotate(
-            label.text,
-            (label.x, label.y),
-            (gap * dx, gap * dy),
-            textcoords="offset points",
-            # Anchored towards the point: a reader's narrower font then keeps the same gap.
-            ha={1: "left", -1: "right", 0: "center"}[_sign(dx)],
-            va={1: "bottom", -1: "top", 0: "center"}[_sign(dy)],
-            fontsize=_FONT_SIZE,
-            fontweight=weight,
-            color=ink,
-            zorder=5,
-            annotation_clip=False,
-            arrowprops=arrow if has_line else None,
-            # A wash of paper, so that no line of the axes strikes the word out.
-            bbox={"facecolor": paper, "alpha": 0.8, "linewidth": 0, "pad": 0.6},
-        )
+        _write(axes, label, gap, angle, ink, line, paper)
     return left_out
+
+
+def _fits(
+    place: tuple[_Box, int, int],
+    own: _Point,
+    edge: _Box,
+    taken: Sequence[_Box],
+    others: Sequence[_Point],
+    barred: Sequence[_Box],
+) -> bool:
+    """Whether a place is free, and shows which mark it belongs to."""
+    box, gap, _ = place
+    if not _is_free(box, edge, taken):
+        return False
+    if gap >= _LINE_FROM:
+        return not _overlap_any(_tie(box, own), barred)
+    # Without a line to its mark, a label belongs to the mark it is nearest to.
+    return _belongs(box, own, others)
+
+
+def _write(
+    axes: "Axes", label: Label, gap: float, angle: float, ink: str, line: str, paper: str
+) -> None:
+    dx, dy = _direction(angle)
+    arrow = {"arrowstyle": "-", "lw": 0.7, "color": line, "shrinkA": 1, "shrinkB": 5}
+    axes.annotate(
+        label.text,
+        (label.x, label.y),
+        (gap * dx, gap * dy),
+        textcoords="offset points",
+        # Anchored towards the point: a reader's narrower font then keeps the same gap.
+        ha={1: "left", -1: "right", 0: "center"}[_sign(dx)],
+        va={1: "bottom", -1: "top", 0: "center"}[_sign(dy)],
+        fontsize=_FONT_SIZE,
+        fontweight="bold" if label.bold else "normal",
+        color=ink,
+        zorder=5,
+        annotation_clip=False,
+        arrowprops=arrow if gap >= _LINE_FROM else None,
+        # A wash of paper, so that no line of the axes strikes the word out.
+        bbox={"facecolor": paper, "alpha": 0.8, "linewidth": 0, "pad": 0.6},
+    )
 
 
 def _square(point: Iterable[float], reach: float) -> _Box:

@@ -75,7 +75,6 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     cells, methods = ranks.shape
     width = critical_difference(methods, cells)
     p_value = friedman(found)
-    best = mean.index[0]
     within = [name for name in mean.index[1:] if mean[name] - mean.iloc[0] < width]
     canvas, axes = new_canvas((5.0, 1.5 + 0.2 * methods))
     places = list(range(methods))
@@ -97,19 +96,7 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     axes.set_xlim(0.5, methods + 0.5)
     axes.grid(False, axis="y")
     axes.set_xlabel("Mean rank, 1 is nearest", loc="left")
-    if p_value >= _LEVEL:
-        title = f"Ranks of {methods} methods do not differ (Friedman p = {p_value:.2g})"
-    elif len(within) == methods - 1:
-        title = f"No method is ranked significantly behind {best}, the first"
-    elif within:
-        title = (
-            f"{best} ranks first; {len(within)} of {methods - 1} others lie within the critical "
-            "difference"
-        )
-    else:
-        title = (
-            f"{best} ranks first, by more than the critical difference to {joined(mean.index[1:2])}"
-        )
+    title = _title(list(mean.index), len(within), p_value)
     of = "seeds" if len(sections) == 1 else "pairs of seed and scenario"
     p_text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
     words = (
@@ -132,6 +119,21 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     data = mean.rename("mean_rank").rename_axis("method").reset_index()
     data["critical_difference"] = width
     return finish(canvas, title, words, data)
+
+
+def _title(names: Sequence[str], within: int, p_value: float) -> str:
+    """State what the ranks show, of methods in their order, so many of them near the first."""
+    methods, best = len(names), names[0]
+    if p_value >= _LEVEL:
+        return f"Ranks of {methods} methods do not differ (Friedman p = {p_value:.2g})"
+    if within == methods - 1:
+        return f"No method is ranked significantly behind {best}, the first"
+    if within > 0:
+        return (
+            f"{best} ranks first; {within} of {methods - 1} others lie within the critical "
+            "difference"
+        )
+    return f"{best} ranks first, by more than the critical difference to {joined(names[1:2])}"
 
 
 def friedman(found: "pd.DataFrame") -> float:

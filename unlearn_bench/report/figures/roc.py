@@ -23,7 +23,12 @@ from unlearn_bench.results.curves import ROC
 from unlearn_bench.results.metrics import MIA_AUC
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
     import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 ATTACK = "mia_loss"
 # False positives below this number say nothing about the tail, as in the metric.
@@ -61,7 +66,40 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     axes.axvspan(resolvable, 1.02, color=GRID, alpha=0.55, lw=0, zorder=0.4)
     axes.plot([grid[0], 1], [grid[0], 1], color=MUTED, lw=0.9, ls=":", zorder=1, label="guessing")
     stressed = _stressed(section, list(means))
+    _draw_curves(axes, section, look, grid, means, stressed)
+    handles, names = axes.get_legend_handles_labels()
+    first = [section.reference, ORIGINAL, *stressed, "guessing"]
+    order = sorted(range(len(names)), key=lambda i: first.index(names[i]))
+    axes.legend([handles[i] for i in order], [names[i] for i in order], loc="lower right")
+    name_axes(axes, "False positive rate (log scale)", "True positive rate (log scale)")
+    title = roc_title(section)
+    words = (
+        f"Members F against {n} unseen examples of the same classes. "
+        f"{seeds_reading(section, rows)} Shaded is the range that {_MIN_FALSE_POSITIVES} false "
+        f"positives resolve (from {100 * resolvable:.2g} % on); left of it the curve is chance. "
+        "Ideal is retraining’s curve, not the lowest."
+    )
+    if any(row.kind == "method" and name not in stressed for name, row in rows.items()):
+        words += " Thin grey lines are the other methods."
+    settle(canvas, title)
+    import pandas as pd
+
+    data = pd.DataFrame(means, index=grid).rename_axis("fpr").reset_index()
+    return finish(canvas, title, words, data.melt("fpr", var_name="method", value_name="tpr"))
+
+
+def _draw_curves(
+    axes: "Axes",
+    section: Section,
+    look: Look,
+    grid: "NDArray[np.float64]",
+    means: "Mapping[str, NDArray[np.float64]]",
+    stressed: list[str],
+) -> None:
+    import numpy as np
+
     colours = _apart([look_of(section, look, name)[0] for name in stressed])
+    kinds = {row.method: row.kind for row in section.table.rows}
     for name, rates in means.items():
         clipped = np.maximum(rates, axes.get_ylim()[0])
         if name in (section.reference, ORIGINAL):
@@ -85,27 +123,8 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
                 label=name,
                 markeredgecolor="none",
             )
-        elif rows[name].kind == "method":
+        elif kinds[name] == "method":
             axes.plot(grid, clipped, color=MUTED, lw=0.5, alpha=0.45, zorder=2)
-    handles, names = axes.get_legend_handles_labels()
-    first = [section.reference, ORIGINAL, *stressed, "guessing"]
-    order = sorted(range(len(names)), key=lambda i: first.index(names[i]))
-    axes.legend([handles[i] for i in order], [names[i] for i in order], loc="lower right")
-    name_axes(axes, "False positive rate (log scale)", "True positive rate (log scale)")
-    title = roc_title(section)
-    words = (
-        f"Members F against {n} unseen examples of the same classes. "
-        f"{seeds_reading(section, rows)} Shaded is the range that {_MIN_FALSE_POSITIVES} false "
-        f"positives resolve (from {100 * resolvable:.2g} % on); left of it the curve is chance. "
-        "Ideal is retraining’s curve, not the lowest."
-    )
-    if any(row.kind == "method" and name not in stressed for name, row in rows.items()):
-        words += " Thin grey lines are the other methods."
-    settle(canvas, title)
-    import pandas as pd
-
-    data = pd.DataFrame(means, index=grid).rename_axis("fpr").reset_index()
-    return finish(canvas, title, words, data.melt("fpr", var_name="method", value_name="tpr"))
 
 
 def _apart(colours: list[str]) -> list[str]:

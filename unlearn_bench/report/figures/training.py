@@ -28,8 +28,6 @@ _COLOURS = (PALETTE[0], PALETTE[3], PALETTE[2])
 
 def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     """Draw one panel per method, its series scaled by their largest values."""
-    import pandas as pd
-
     own = curves[curves["curve"] == TRAINING]
     panels: dict[str, list[tuple[str, pd.Series[float]]]] = {}
     carried: list[str] = []
@@ -74,6 +72,13 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     if crowded:
         words += f" Of {joined(crowded, most=30)} the first {_SERIES} quantities are shown."
     settle(canvas, title)
+    return finish(canvas, title, words, _data(panels), wide=columns > 2)
+
+
+def _data(panels: "dict[str, list[tuple[str, pd.Series[float]]]]") -> "pd.DataFrame":
+    """Return as many points as the drawing has; curves.parquet has every seed's."""
+    import pandas as pd
+
     data = pd.concat(
         [
             points.rename("mean")
@@ -84,11 +89,10 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
             for name, points in series
         ]
     )[["method", "series", "step", "mean"]]
-    # The download holds as many points as the drawing; curves.parquet has every seed's.
     place = data.groupby(["method", "series"], sort=False).cumcount(ascending=False)
     length = data.groupby(["method", "series"], sort=False)["mean"].transform("size")
-    data = data[(place % (-(-length // _MOST)) == 0) | (place == length - 1)]
-    return finish(canvas, title, words, data, wide=columns > 2)
+    kept: pd.DataFrame = data[(place % (-(-length // _MOST)) == 0) | (place == length - 1)]
+    return kept
 
 
 def _mean(points: "pd.DataFrame") -> "pd.Series[float]":
