@@ -80,13 +80,13 @@ def passes(world, **params):
 
 
 def test_a_model_that_stands_still_is_not_stopped_by_which_classes_are_drawn(class_world):
-    ratios, count = passes(class_world, lr=1e-12, epochs=20, delta=1.0)
-    assert ratios == [1.0] * 20 and count == 20
+    ratios, count = passes(class_world, lr=1e-12, epochs=8, delta=1.0)
+    assert ratios == [1.0] * 8 and count == 8
 
 
 def test_it_stops_after_the_pass_that_is_above_delta(class_world):
-    ratios, count = passes(class_world, lr=1e-2, epochs=20, delta=1.2)
-    assert count == len(ratios) < 20
+    ratios, count = passes(class_world, lr=1e-2, epochs=9, delta=1.2)
+    assert count == len(ratios) < 9
     assert ratios[-1] > 1.2 and all(ratio <= 1.2 for ratio in ratios[:-1])
 
 
@@ -107,7 +107,7 @@ def test_the_first_look_is_at_the_original(class_world):
 def test_irrelevant_classes_are_all_but_the_own_and_the_forgotten(classes_world, random_world):
     for world in (classes_world, random_world):
         context = world.context(registry.get("mu_mis"))
-        examples = world.split("forget")
+        examples = world.split("forget").at(torch.arange(4))
         x, y = next(iter(examples.batches(1000)))
         x.requires_grad_()
         logits, lengths = world.original(x), []
