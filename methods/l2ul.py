@@ -136,8 +136,8 @@ def l2ul(
     ctx.log(hit_rate=hits)
     if hits < HIT_RATE:
         warnings.warn(
-            f"l2ul: the original takes {hits:.0%} of the adversarial examples for their targets; "
-            f"below {HIT_RATE:.0%} they hardly stand in for R: raise l2ul.iterations or radius",
+            f"the original takes {hits:.0%} of l2ul's adversarial examples for their targets, and "
+            f"below {HIT_RATE:.0%} they cannot stand in for R: raise l2ul.iterations or radius",
             stacklevel=2,
         )
     moving = {name: p for name, p in model.named_parameters() if p.requires_grad}

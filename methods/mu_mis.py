@@ -13,8 +13,13 @@ forgotten c is none of them, since its sensitivity rises (ours).
 
 The loss has no lower bound, so passes are few and a stop rule watches the irrelevant classes: the
 mean of ||d f_c / d x|| over a fixed subset of F and every such class c, relative to what it was
-before the first step (the log's ``ratio``). Having fallen, it is back at ``delta``: stop. The same
-examples and classes at every look leave no noise of sampling in the ratio.
+before the first step (the log's ``ratio``). According to a summary it falls first and the method
+stops once it is back; on small networks it rises from the first step on, and diverges soon after it
+has doubled. We stop once the ratio is above ``delta``. The same examples and classes at every look
+leave no noise of sampling in it.
+
+Without retained examples it forgets at the price of other classes, and its default step size moves
+hardly anything in a few dozen steps: there take ``lr`` 3e-3.
 
 Source: Cheng et al., ICLR 2026, arXiv:2402.15109.
 """
@@ -53,8 +58,8 @@ STOPPED = {"lr": 1e-3, "epochs": 10, "batch_size": 64}
         quick={"epochs": 2, "batch_size": 16},
         may_rest="its gradient, the input's pull on the logits, was next to nothing on a small ViT",
         probes={
-            "delta": Probe(1e-3, given=STOPPED),
-            "watched": Probe(1, given=STOPPED | {"delta": 1e-3}),
+            "delta": Probe(1.0, given=STOPPED),
+            "watched": Probe(1, given=STOPPED | {"delta": 1.05}),
         },
     ),
 )
@@ -66,7 +71,7 @@ def mu_mis(
     lr: PositiveFloat = 1e-4,
     momentum: Momentum = 0.9,
     batch_size: PositiveInt = 64,
-    delta: PositiveFloat | None = 1.0,
+    delta: PositiveFloat | None = 1.5,
     watched: PositiveInt = 128,
 ) -> nn.Module:
     """Minimise the difference of sensitivities on F.
@@ -76,9 +81,8 @@ def mu_mis(
         lr: SGD step size. Re-implementation.
         momentum: Of SGD. Ours.
         batch_size: Examples per step. Ours.
-        delta: Stop after the pass in which the irrelevant classes' sensitivity, having fallen,
-            is back at this multiple of its value before the first step; null never stops early.
-            Ours.
+        delta: Stop after the pass in which the irrelevant classes' sensitivity is above this
+            multiple of its value before the first step; null never stops early. Ours.
         watched: Examples of F that it is measured on. Ours.
     """
     optimizer = SGD(model.parameters(), lr=lr, momentum=momentum)
@@ -87,7 +91,6 @@ def mu_mis(
     # Without dropout: the stop rule compares looks, which would differ by what they drop.
     with training(model, "eval", dropout=False), twice_differentiable():
         before = irrelevant_norm(model, looked_at, ctx) if delta is not None else 1.0
-        ratios = [1.0]
         for _ in range(epochs):
             for x, y in ctx.forget.epochs(1, batch_size):
                 other = wrong_labels(
@@ -101,9 +104,9 @@ def mu_mis(
                 ctx.log(own=own, others=others)
             check_finite(loss, "lower mu_mis.lr or mu_mis.epochs")
             if delta is not None:
-                ratios.append(irrelevant_norm(model, looked_at, ctx) / before)
-                ctx.log(ratio=ratios[-1])
-                if rebounded(ratios, delta):
+                ratio = irrelevant_norm(model, looked_at, ctx) / before
+                ctx.log(ratio=ratio)
+                if ratio > delta:
                     break
     return model
 
@@ -143,9 +146,3 @@ def sensitivities(model: nn.Module, x: Tensor, own: Tensor, other: Tensor) -> tu
         return gradient.square().flatten(1).sum(1).mean()
 
     return squared(own), squared(other)
-
-
-def rebounded(ratios: list[float], delta: float) -> bool:
-    """Whether the last ratio rose above a minimum below the first, and to at least ``delta``."""
-    lowest = min(ratios)
-    return lowest < ratios[0] and ratios[-1] > lowest and ratios[-1] >= delta

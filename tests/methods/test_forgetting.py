@@ -67,7 +67,7 @@ CASES = {
     "uam": ({"rho": 2, "batch_size": 32}, 0.1, 0.75),  # 0.00, 0.85-0.98
     # Without retained examples these two forget at the price of other classes.
     "jit": ({"lr": 6e-4, "batch_size": 16}, 0.75, 0.7),  # 0.48-0.60, 0.84-0.85
-    "mu_mis": ({"lr": 3e-3, "epochs": 8, "rebound": None}, 0.85, 0.85),  # 0.52-0.72, 0.95-0.98
+    "mu_mis": ({"lr": 3e-3, "epochs": 8, "delta": None}, 0.85, 0.85),  # 0.52-0.72, 0.95-0.98
     "l2ul": (L2UL, 0.1, 0.85),  # 0.00, 0.93-0.99
     "amun": (AMUN, 0.1, 0.95),  # 0.00, 1.00
     "cfw": (FAST | {"epochs": 3}, 0.1, 0.95),  # 0.00, 1.00
