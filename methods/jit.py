@@ -50,7 +50,7 @@ LR_WITH_BATCH_NORM = 3e-5
     "jit",
     access=Access.FORGET,
     source="arXiv:2402.01401",
-    family="flattening",
+    family="sensitivity",
     year=2024,
     check=Check(quick={"perturbations": 3, "batch_size": 8}),
 )

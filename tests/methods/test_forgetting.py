@@ -48,7 +48,8 @@ CASES = {
     "delete": ({}, 0.12, 0.85),  # 0.00-0.04, 0.90-0.97
     "bad_teacher": ({"epochs": 20, "lr": 2e-3, "batch_size": 32}, 0.12, 0.85),  # 0.00, 0.93-0.98
     "scrub": (SCRUB, 0.12, 0.95),  # 0.00-0.04, 0.99-1.00
-    "scrub_r": (SCRUB, 0.12, 0.95),  # 0.00, 0.99-1.00
+    # With the hold on R of its own defaults: 0.00-0.24, 0.99.
+    "scrub_r": (SCRUB | {"gamma": 0.99, "alpha": 0.001}, 0.12, 0.95),  # 0.00, 0.99-1.00
     "salun": ({}, 0.1, 0.8),  # 0.00, 0.89-0.98
     "sfron": ({"steps": 20, "batch_size": 32}, 0.1, 0.95),  # 0.00, 1.00
     "unsir": (UNSIR, 0.1, 0.8),  # 0.00, 0.90-1.00
@@ -62,7 +63,7 @@ CASES = {
     "neg_merge": ({"models": 4, "batch_size": 16}, 0.1, 0.88),  # 0.00, 0.96
     "damp": ({}, 0.1, 0.9),  # 0.00, 0.98
     "l1_sparse": ({"lr": 0.05, "batch_size": 32}, 0.1, 0.95),  # 0.00, 0.98-1.00
-    "cf_k": ({"lr": 0.1, "momentum": 0.9}, 0.1, 0.95),  # 0.00, 1.00
+    "cf_k": ({}, 0.1, 0.95),  # 0.00, 1.00
     "eu_k": ({}, 0.1, 0.95),  # 0.00, 0.99-1.00
     "uam": ({"rho": 2, "batch_size": 32}, 0.1, 0.75),  # 0.00, 0.85-0.98
     # Without retained examples these two forget at the price of other classes.
