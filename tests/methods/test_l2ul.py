@@ -89,7 +89,7 @@ def test_a_huge_importance_weight_holds_the_model_where_it_was(class_world):
             )
         )
 
-    assert moved(900.0) < 0.05 * moved(0.0)
+    assert moved(900.0) < 0.1 * moved(0.0)
 
 
 def test_both_losses_are_weighted_by_their_share_of_the_step(class_world):

@@ -76,7 +76,7 @@ def reestimated(world, model):
 
 
 def test_forgetting_survives_that_statistics_are_estimated_again(class_world):
-    params = {"rho": 5, "lr": 4e-2, "epochs": 5, "batch_size": 32}
+    params = {"rho": 5, "lr": 4e-2, "epochs": 10, "batch_size": 32}
     model = class_world.unlearn("uam", **params)
     for judged in (model, reestimated(class_world, model)):
         forget, retain = accuracies(class_world, judged)
