@@ -61,6 +61,10 @@ def report(
     if other is not None:
         _compare(folder, other, fail_if_worse, allow_missing, out)
         return
+    _write(folder, show=show, bundle=(out or folder / "bundle.zip") if bundle else None)
+
+
+def _write(folder: Path, *, show: bool, bundle: Path | None) -> None:
     from unlearn_bench.report import summary, write_report
     from unlearn_bench.report.content import read_content
 
@@ -71,13 +75,12 @@ def report(
         for table in summary(folder, content):
             print_table(console, table)
         console.print(f"report: {page}", markup=False, soft_wrap=True)
-    if bundle:
+    if bundle is not None:
         from unlearn_bench.report.bundle import write_bundle
 
-        target = out or folder / "bundle.zip"
-        written = write_bundle(folder, target)
+        written = write_bundle(folder, bundle)
         console.print(
-            f"bundle: {target} ({written.files} files, manifest SHA-256 {written.manifest})",
+            f"bundle: {bundle} ({written.files} files, manifest SHA-256 {written.manifest})",
             markup=False,
             soft_wrap=True,
         )

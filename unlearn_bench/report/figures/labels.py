@@ -83,20 +83,15 @@ def place_labels(
             for angle in _ANGLES
         ]
         others = [point for other, point in points.items() if other is not label]
+        taken = [*marks, *words, *ties]
         # A line to a mark may pass near others, but not through their hearts.
         barred = [*words, *ties, *(_square(point, 0.5 * _MARK * pixels) for point in others)]
-        free = [
-            place
-            for place in places
-            if _fits(place, (x, y), edge, [*marks, *words, *ties], others, barred)
-        ]
-        best = next(
-            (place for place in free if _is_free(place[0], edge, small)), free[0] if free else None
-        )
-        if best is None:
+        free = [p for p in places if _fits(p, (x, y), edge, taken, others, barred)]
+        if not free:
             left_out.append(label.text)
             continue
-        box, gap, angle = best
+        uncovering = (place for place in free if _is_free(place[0], edge, small))
+        box, gap, angle = next(uncovering, free[0])
         # Grown by the least gap: two names that abut are read as one.
         words.append(_grown(box, _APART * pixels))
         if gap >= _LINE_FROM:
