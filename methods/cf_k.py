@@ -5,9 +5,10 @@ by the recipe that the authors train their original with. Cheaper than fine-tuni
 the frozen layers know of F they keep. The whole model is in train mode, so that BatchNorm's
 statistics follow R in the frozen layers too.
 
-The authors forget mislabelled examples in ResNets of 20 to 110 layers. Whether a whole class is
-forgotten depends on the first step size: the published 0.1 drives its logit down, at 0.01 nothing
-is forgotten. In the comparison of SCRUB's authors the last ``k=1, unit=blocks`` are trained with
+The authors forget mislabelled examples in ResNets of 20 to 110 layers. A whole class fades slowly:
+seven passes over the suite digits leave 45 % of F. The last block at a constant rate forgets it
+there, ``unit=blocks, k=1, last_lr=0.1, epochs=10, frozen=eval, batch_size=128``; at a tenth of the
+step size nothing is forgotten. The comparison of SCRUB's authors trains ``unit=blocks, k=1`` with
 ``lr=0.01, last_lr=0.01, momentum=0, epochs=10, batch_norm=eval, frozen=eval``.
 
 Source: Goel et al. 2022, arXiv:2201.06640; settings as the official code has them.
