@@ -53,7 +53,8 @@ LR_WITH_BATCH_NORM = 3e-5
     source="arXiv:2402.01401",
     family="sensitivity",
     year=2024,
-    check=Check(quick={"perturbations": 3, "batch_size": 8}),
+    # The network that `check` trains has no dropout, so that nothing may change there.
+    check=Check(quick={"perturbations": 3, "batch_size": 8}, speed_only=("dropout",)),
 )
 def jit(
     model: nn.Module,
