@@ -91,7 +91,7 @@ def neg_merge(
     weight_decay: NonNegativeFloat = 5e-5,
     label_smoothing: Fraction = 0.1,
     batch_size: PositiveInt = 64,
-    batch_norm: BatchNormMode = "eval",
+    batch_norm: BatchNormMode = "batch",
     scale: NonNegativeFloat | None = None,
     keep: Fraction = 0.95,
 ) -> nn.Module:
@@ -108,7 +108,8 @@ def neg_merge(
         label_smoothing: The largest of the pool, which has half of it and 0 as well: 0, 0.05 and
             0.1. Official code.
         batch_size: Examples per step. Ours.
-        batch_norm: What BatchNorm does with the batches' statistics. Ours.
+        batch_norm: What BatchNorm does with the batches' statistics; under ``eval`` this step size
+            diverges. Ours.
         scale: lambda; null chooses it on validation examples. Official code.
         keep: Share of the original's validation accuracy on retained classes that must remain.
             Official code.
