@@ -64,11 +64,11 @@ AGREED = {"models": 1, "epochs": 8, "batch_size": 16}
     family="editing",
     year=2025,
     check=Check(
-        quick={"models": 2, "epochs": 2, "batch_size": 16},
+        quick={"models": 2, "epochs": 8, "batch_size": 16, "keep": 0.0},
         may_rest="of 21 points none forgets and keeps what is retained",
         probes={
             "scale": 1.0,
-            "keep": Probe(0.0, given=AGREED),
+            "keep": Probe(0.95, given=AGREED),
             "momentum": Probe(0.5, given=FIXED),
             "epochs": Probe(4, given=FIXED),
             "models": Probe(3, given=FIXED),
@@ -76,7 +76,7 @@ AGREED = {"models": 1, "epochs": 8, "batch_size": 16}
             "batch_size": Probe(8, given=FIXED),
             "weight_decay": Probe(0.01, given=FIXED),
             "label_smoothing": Probe(0.5, given=FIXED),
-            "batch_norm": Probe("train", given=FIXED),
+            "batch_norm": Probe("eval", given=FIXED | {"lr": 1e-3}),
         },
     ),
 )
