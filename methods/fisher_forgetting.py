@@ -9,6 +9,9 @@ variance over each unit's inputs, multiplies it by ten in the head and in vector
 (``reset_rows``). The default is that code's: its alpha of 1e-6 belongs to exponent 1 and to these
 steps, and does nothing without them.
 
+On small networks it forgets a part: on digits a third of F is still recognised (retain accuracy
+99.5 %), and more noise takes R with it (alpha 3e-6: 17 / 91.5, 1e-5: 6 / 27).
+
 The noise that minimises the retain loss plus a multiple of what the weights still tell of F has,
 for a quadratic loss with Hessian B, covariance proportional to B^(-1/2): from
 d/dS [tr(B S) + k tr(S^-1)] = B - k S^-2 = 0. Hence a ``power`` of 0.5, for which alpha must be
