@@ -243,9 +243,9 @@ def test_download_asks_torchvision_and_reads_what_came(tmp_path, write, name, mo
         asked.append(type(self).__name__)
 
     known = torchvision_sources.KNOWN[name]
-    monkeypatch.setattr(getattr(reference, known.torchvision_name), "download", download)
+    monkeypatch.setattr(getattr(reference, known.info.torchvision_name), "download", download)
     assert len(datasets.load(name, root=tmp_path / "new", download=True).train.labels) == 20
-    assert set(asked) == {known.torchvision_name}
+    assert set(asked) == {known.info.torchvision_name}
 
 
 def test_download_is_not_asked_for_what_is_there(tmp_path, write, monkeypatch):
