@@ -22,6 +22,7 @@ from unlearn_bench.core.errors import MethodError
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import Check, Probe
 from unlearn_bench.plugins.registry import method
+from unlearn_bench.toolkit.alignment import aligned
 from unlearn_bench.toolkit.anatomy import (
     Targets,
     blocks,
@@ -46,6 +47,7 @@ from unlearn_bench.toolkit.masks import MaskedOptimizer, largest
 from unlearn_bench.toolkit.modes import (
     BatchNormMode,
     accuracy,
+    accuracy_exceeds,
     check_finite,
     evaluating,
     training,
@@ -80,7 +82,9 @@ __all__ = [
     "Targets",
     "TrainingLog",
     "accuracy",
+    "accuracy_exceeds",
     "add_noise",
+    "aligned",
     "blocks",
     "by_parameter",
     "check_finite",

@@ -83,6 +83,28 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
     return right / total
 
 
+def accuracy_exceeds(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], limit: float, total: int
+) -> bool:
+    """Whether the share of examples classified as labelled, in eval mode, is above ``limit``.
+
+    Looks at no more batches than the answer takes.
+
+    Args:
+        model: Any model.
+        batches: Of ``total`` examples together.
+        limit: In [0, 1].
+        total: Examples.
+    """
+    right = 0
+    with evaluating(model):
+        for x, y in batches:
+            right += int((model(x).argmax(1) == y).sum())
+            if right / total > limit:
+                return True
+    return False
+
+
 def check_finite(loss: Tensor, advice: str) -> None:
     """Stop a method whose loss is NaN or infinite.
 
