@@ -1,7 +1,7 @@
 """Train and eval mode for a block, given back as they were; accuracy and finiteness in passing."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -83,8 +83,16 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
     return right / total
 
 
+def _plainly(_x: Tensor) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 def accuracy_exceeds(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], limit: float, total: int
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    limit: float,
+    total: int,
+    within: Callable[[Tensor], contextlib.AbstractContextManager[None]] = _plainly,
 ) -> bool:
     """Whether the share of examples classified as labelled, in eval mode, is above ``limit``.
 
@@ -95,11 +103,13 @@ def accuracy_exceeds(
         batches: Of ``total`` examples together.
         limit: In [0, 1].
         total: Examples.
+        within: Gives for each batch [N, ...] the block in which the model sees it.
     """
     right = 0
     with evaluating(model):
         for x, y in batches:
-            right += int((model(x).argmax(1) == y).sum())
+            with within(x):
+                right += int((model(x).argmax(1) == y).sum())
             if right / total > limit:
                 return True
     return False
