@@ -48,6 +48,7 @@ from torch.optim import Adam
 
 from unlearn_bench.api import (
     Access,
+    BatchNormMode,
     Check,
     Context,
     Fraction,
@@ -62,6 +63,8 @@ from unlearn_bench.api import (
     frozen_copy,
     global_norm,
     method,
+    realign,
+    restore_statistics,
     training,
 )
 from unlearn_bench.fisher import fisher_diagonal
@@ -69,6 +72,7 @@ from unlearn_bench.fisher import fisher_diagonal
 BatchNorm = Literal["aligned", "train", "batch", "eval"]
 Log = dict[str, Tensor | float]
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Log]]
+View = Callable[[Tensor], AbstractContextManager[object]]
 Climb = Callable[[Tensor, Tensor], Tensor]
 FIRST_LENGTH = 1e-3  # of |theta| / |gradient|
 ADAM = {"step": "adam", "batch_norm": "batch"}
@@ -151,6 +155,7 @@ def pbu(
     hold = _Hold(model, fisher, beta, gamma)
     passes = max(epochs, math.ceil(min_steps / math.ceil(len(ctx.forget) / batch_size)))
     original = frozen_copy(model)
+    take: Step
     if step == "trust":
         climb = _softplus_odds if ascent == "odds" else _minus_cross_entropy
         take = _TrustRegion(model, hold, delta, lambda logits, y: alpha * climb(logits, y)).step
@@ -158,19 +163,28 @@ def pbu(
         take = _adam(model, hold, alpha, lr)
     every = stop_every if step == "adam" else 1
     align = batch_norm == "aligned"
+    mode: BatchNormMode = "eval" if batch_norm == "aligned" else batch_norm
 
-    def seen(x: Tensor) -> AbstractContextManager[None]:
+    def seen(x: Tensor) -> AbstractContextManager[object]:
         return aligned(model, original, x) if align else nullcontext()
 
-    def forgotten() -> bool:
-        # As it is used, and as it would be with BatchNorm's statistics put right.
-        return stop_accuracy is not None and not any(
-            accuracy_exceeds(model, watched.batches(), stop_accuracy, len(watched), view)
-            for view in ((lambda _: nullcontext(), seen) if align else (seen,))
+    def remembered(view: View) -> bool:
+        return stop_accuracy is None or accuracy_exceeds(
+            model, watched.batches(), stop_accuracy, len(watched), view
         )
 
+    def forgotten() -> bool:
+        if remembered(seen):
+            return False
+        if align:
+            realign(model, original, watched.batches())
+            if remembered(nullcontext):
+                restore_statistics(model, original)
+                return False
+        return True
+
     # Dropout would differ between the two passes that a trust step compares.
-    with training(model, "eval" if align else batch_norm, dropout=step == "adam"):
+    with training(model, mode, dropout=step == "adam"):
         batches = ctx.forget.epochs(passes, batch_size, augment=False)
         for number, (x, y) in enumerate(batches, start=1):
             with seen(x):
@@ -180,6 +194,9 @@ def pbu(
                 check_finite(loss, "raise pbu.gamma or lower pbu.lr")
                 if forgotten():
                     break
+        else:
+            if align:
+                realign(model, original, watched.batches())
         check_finite(loss, "raise pbu.gamma or lower pbu.lr")
     return model
 

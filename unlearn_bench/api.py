@@ -22,7 +22,7 @@ from unlearn_bench.core.errors import MethodError
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import Check, Probe
 from unlearn_bench.plugins.registry import method
-from unlearn_bench.toolkit.alignment import aligned
+from unlearn_bench.toolkit.alignment import aligned, realign, restore_statistics
 from unlearn_bench.toolkit.anatomy import (
     Targets,
     blocks,
@@ -103,8 +103,10 @@ __all__ = [
     "method",
     "mixed",
     "norms",
+    "realign",
     "relabelled_pass",
     "renew",
+    "restore_statistics",
     "shuffled",
     "stem",
     "summed_cross_entropy",

@@ -83,16 +83,12 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
     return right / total
 
 
-def _plainly(_x: Tensor) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
-
-
 def accuracy_exceeds(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     limit: float,
     total: int,
-    within: Callable[[Tensor], contextlib.AbstractContextManager[None]] = _plainly,
+    within: Callable[[Tensor], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> bool:
     """Whether the share of examples classified as labelled, in eval mode, is above ``limit``.
 
