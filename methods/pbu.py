@@ -30,8 +30,10 @@ published loss, and reports/pbu has what each is worth:
   Either loss moves the log-odds of each example; cross-entropy weighs them by 1-p, which in a
   converged model leaves the direction to the few examples that were learned worst, and goes on
   for ever; ours weighs them by p, which ends with each example's forgetting.
-- ``batch_norm: aligned`` keeps the mean and variance of F at BatchNorm's inputs where they were, so
-  that forgetting is not a shift against the running statistics.
+- ``batch_norm: aligned`` keeps the mean and variance of each batch at BatchNorm's inputs where
+  they were, so that forgetting is not a shift against the running statistics. It stops once F is
+  forgotten that way and in plain eval mode, with the running statistics moved by as much as the
+  weights moved F's: what shifts a channel for F is taken to shift it for all images.
 
 Source: Panda, Sourav and Prathosh, AAAI 2025, arXiv:2403.16246.
 """
@@ -137,10 +139,10 @@ def pbu(
         epochs: Passes over F at most. Paper.
         min_steps: Go on past ``epochs`` up to this many steps, for small forget sets. Ours;
             paper: 0.
-        batch_norm: ``aligned`` normalises by the running statistics and keeps the mean and
-            variance of each batch where they were (ours); ``train`` lets the running statistics
-            drift towards F (paper); ``batch`` normalises by the batch and leaves them alone;
-            ``eval`` normalises by them.
+        batch_norm: ``aligned`` normalises by the running statistics, keeps the mean and variance
+            of each batch where they were, and at the end moves the statistics along (ours);
+            ``train`` lets the running statistics drift towards F (paper); ``batch`` normalises
+            by the batch and leaves them alone; ``eval`` normalises by them.
         stop_accuracy: Stop once accuracy on F, in eval mode, is at most this; null never stops
             early (paper). Ours: 0.01.
         stop_every: Adam steps between looks at that; trust looks after every step. Ours.
