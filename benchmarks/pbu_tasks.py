@@ -78,6 +78,9 @@ TASKS = {
     "lenet-cifar10-10k": Task("cifar10", _LENET, (3,), _CIFAR, 0.8),
     "lenet-mnist": Task("mnist", _LENET, (8,), _MNIST),
     "lenet-cifar10": Task("cifar10", _LENET, (3,), _CIFAR),
+    "resnet18-mnist-3k": Task(
+        "mnist", _RESNET18, (2, 6, 8), Recipe(epochs=3, batch_size=96, lr=1e-3), 0.95
+    ),
     "resnet18-mnist-12k": Task("mnist", _RESNET18, (2, 6, 8), _MNIST, 0.8),
     "resnet18-mnist": Task("mnist", _RESNET18, (2, 6, 8), _MNIST),
 }
