@@ -46,7 +46,7 @@ EIGHT = """\
 datasets: mnist
 models: lenet
 scenarios: class:8
-methods: {name: pbu, params: {gamma: 3.0, lr: 1.0e-4}}
+methods: pbu
 threads: 1
 validation: 0.8
 relearn_steps: 10

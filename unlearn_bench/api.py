@@ -35,6 +35,7 @@ from unlearn_bench.plugins.method import Check, Probe
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.plugins.registry import method
 from unlearn_bench.results.records import Record
+from unlearn_bench.toolkit.alignment import aligned, realign, restore_statistics
 from unlearn_bench.toolkit.anatomy import (
     TailUnit,
     Targets,
@@ -61,6 +62,7 @@ from unlearn_bench.toolkit.masks import MaskedOptimizer, largest
 from unlearn_bench.toolkit.modes import (
     BatchNormMode,
     accuracy,
+    accuracy_exceeds,
     check_finite,
     evaluating,
     training,
@@ -109,7 +111,9 @@ __all__ = [
     "Targets",
     "TrainingLog",
     "accuracy",
+    "accuracy_exceeds",
     "add_noise",
+    "aligned",
     "blocks",
     "by_parameter",
     "check_finite",
@@ -130,8 +134,10 @@ __all__ = [
     "method",
     "mixed",
     "norms",
+    "realign",
     "relabelled_pass",
     "renew",
+    "restore_statistics",
     "shuffled",
     "stem",
     "summed_cross_entropy",

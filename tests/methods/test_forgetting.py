@@ -40,7 +40,7 @@ AMUN = {"iterations": 5, "radius": 0.16, "epochs": 3, "lr": 2e-2, "batch_size": 
 # 0.97-1.00. Behind them what was seen of either.
 CASES = {
     "retrain": ({}, 0.0, 0.75),  # 0.00, 0.85-0.99
-    "pbu": ({"lr": 5e-4, "gamma": 1.0}, 0.1, 0.8),  # 0.00, 0.90-0.91
+    "pbu": ({}, 0.1, 0.9),
     "gradient_ascent": ({"lr": 5e-3}, 0.1, 0.9),  # 0.00, 0.98
     "neg_grad_plus": (NEG_GRAD, 0.1, 0.9),  # 0.00, 0.99-1.00
     "random_label": ({"epochs": 20, "lr": 1e-3}, 0.1, 0.95),  # 0.00, 1.00

@@ -1,4 +1,4 @@
-"""PBU against an independent transcription of the paper's loss in plain torch."""
+"""PBU: the published steps against an independent transcription, and what trust steps promise."""
 
 import copy
 
@@ -8,9 +8,19 @@ import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlearn_bench.core.errors import MethodError
+from unlearn_bench.data.datasets import load
+from unlearn_bench.measure.clock import Passes
+from unlearn_bench.measure.probes.batch_norm import reestimated
 from unlearn_bench.plugins import registry
+from unlearn_bench.suite.spec import Recipe
+
+from .conftest import accuracies
+
+CONVERGED = Recipe(epochs=30, batch_size=32, lr=4e-3, augment="none")
 
 OFFICIAL = {
+    "step": "adam",
+    "fisher_examples": None,
     "batch_norm": "train",
     "stop_accuracy": None,
     "min_steps": 0,
@@ -81,17 +91,22 @@ def test_official_setting_agrees_with_the_transcription_for_20_steps(class_world
     assert all(abs(value) > 0 for value in slow[19])
 
 
+ADAM = {"step": "adam", "batch_norm": "batch"}
+LONG = {"stop_accuracy": None, "epochs": 3, "min_steps": 0, "batch_size": 8}
+
+
 def parameters(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def test_only_the_ratios_of_the_weights_matter(class_world):
-    short = {"epochs": 2, "min_steps": 0, "stop_accuracy": None}
+@pytest.mark.parametrize("params", [ADAM, {}])
+def test_only_the_ratios_of_the_weights_matter(class_world, params):
+    short = {"epochs": 2, "min_steps": 0, "stop_accuracy": None, **params}
     one = class_world.unlearn("pbu", alpha=1, beta=0.125, gamma=5.0, **short)
     large = class_world.unlearn("pbu", alpha=800, beta=100, gamma=4000.0, **short)
     start = parameters(class_world.original)
     moved = (parameters(one) - start).norm()
-    # Adam's eps is all that knows the scale.
+    # Adam's eps is all that knows the scale; trust steps know none.
     assert (parameters(one) - parameters(large)).norm() < 0.1 * moved
 
 
@@ -100,30 +115,157 @@ def running_statistics(model):
     return torch.cat([t for m in norms for t in (m.running_mean, m.running_var)])
 
 
-@pytest.mark.parametrize(("mode", "moves"), [("train", True), ("batch", False), ("eval", False)])
-def test_batch_norm_statistics_move_only_in_train_mode(class_world, mode, moves):
-    params = {"epochs": 1, "min_steps": 0, "stop_accuracy": None, "batch_norm": mode}
+@pytest.mark.parametrize("step", ["trust", "adam"])
+@pytest.mark.parametrize(
+    ("mode", "moves"), [("train", True), ("batch", False), ("eval", False), ("aligned", True)]
+)
+def test_batch_norm_statistics_move_only_in_train_and_aligned_mode(class_world, step, mode, moves):
+    params = {"epochs": 1, "min_steps": 0, "stop_accuracy": None, "batch_norm": mode, "step": step}
     model = class_world.unlearn("pbu", **params)
     before, after = running_statistics(class_world.original), running_statistics(model)
     assert torch.equal(before, after) is not moves
 
 
-def test_batch_and_eval_mode_differ(class_world):
+def test_batch_norm_modes_differ(class_world):
     short = {"epochs": 1, "min_steps": 0, "stop_accuracy": None}
-    batch = class_world.unlearn("pbu", batch_norm="batch", **short)
-    running = class_world.unlearn("pbu", batch_norm="eval", **short)
-    assert not torch.equal(next(batch.parameters()), next(running.parameters()))
+    moved = [
+        next(class_world.unlearn("pbu", batch_norm=mode, **short).parameters())
+        for mode in ("batch", "eval", "aligned")
+    ]
+    assert not any(torch.equal(moved[i], moved[i - 1]) for i in range(3))
+
+
+class Diary:
+    """What PBU did to a copy of a world's original: the weights before and after every step."""
+
+    def __init__(self, world, **params):
+        method = registry.get("pbu")
+        self.model = copy.deepcopy(world.original)
+        context = world.context(method)
+        self.weights = [copy.deepcopy(world.original)]
+        self.entries = []
+        self.batches = []
+
+        def log(**entry):
+            self.entries.append(entry)
+            self.weights.append(copy.deepcopy(self.model))
+
+        def epochs(*args, **kwargs):
+            for x, y in every_epoch(*args, **kwargs):
+                self.batches.append((x, y))
+                yield x, y
+
+        every_epoch = context.forget.epochs
+        context.forget.epochs = epochs
+        context.log = log
+        self.passes = Passes()
+        self.passes.watch(self.model)
+        method.function(self.model, context, **method.resolve(params))
+        self.passes.stop()
+
+
+@pytest.fixture(scope="module")
+def lenet_world(worlds):
+    """A net without BatchNorm that has converged: cross-entropy on F is nearly 0."""
+    digits = load("digits", image_size=16)
+    return worlds("class:8", data=digits, architecture="lenet", recipe=CONVERGED, logged=False)
+
+
+@pytest.mark.parametrize("ascent", ["odds", "cross_entropy"])
+@pytest.mark.parametrize("delta", [0.1, 0.5])
+def test_no_step_raises_its_batch_s_loss_by_more_than_delta(lenet_world, ascent, delta):
+    diary = Diary(lenet_world, delta=delta, ascent=ascent, **LONG)
+    losses = [
+        [float(F.cross_entropy(model(x), y).detach()) for model in diary.weights[i : i + 2]]
+        for i, (x, y) in enumerate(diary.batches)
+    ]
+    rises = [after - before for before, after in losses]
+    assert max(rises) <= delta * 1.001
+    assert max(rises) > delta / 4  # and they do not dawdle
+
+
+def test_a_trust_step_goes_along_the_gradient_and_back_towards_the_start(
+    lenet_world,
+):
+    diary = Diary(lenet_world, ascent="cross_entropy", beta=0, gamma=2, alpha=3, **LONG)
+    start = parameters(lenet_world.original)
+    for step in range(4):
+        before, (x, y) = diary.weights[step], diary.batches[step]
+        before.zero_grad()
+        F.cross_entropy(before(x), y).backward()
+        gradient = torch.cat([p.grad.flatten() for p in before.parameters()])
+        origin, length = parameters(before), float(diary.entries[step]["length"])
+        share = min(1, 2 * length * 2)
+        expected = origin + length * 3 * gradient - share * (origin - start)
+        assert torch.allclose(parameters(diary.weights[step + 1]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("world", ["lenet_world", "class_world"])
+def test_only_the_last_trust_step_is_past_the_threshold(world, request):
+    world = request.getfixturevalue(world)
+    diary = Diary(world, batch_size=8, stop_accuracy=0.05, batch_norm="eval")
+    x, y = next(world.split("forget").batches(1000))  # fewer than the stop rule looks at
+
+    def right(model):
+        with torch.no_grad():
+            return float((model.eval()(x).argmax(1) == y).float().mean())
+
+    seen = [right(model) for model in diary.weights]
+    assert len(seen) > 3
+    assert seen[-1] <= 0.05 < min(seen[:-1])
+
+
+def test_a_converged_net_forgets_and_keeps_the_rest_where_adam_wrecks_it(lenet_world):
+    old = ADAM | {"gamma": 15.0, "min_steps": 400}
+    forget, retain = accuracies(lenet_world, lenet_world.unlearn("pbu"))
+    assert forget <= 0.02 and retain >= 0.97
+    forget, retain = accuracies(lenet_world, lenet_world.unlearn("pbu", **old))
+    assert forget > 0.02 or retain < 0.97
+
+
+def test_what_is_forgotten_does_not_come_back_with_batch_norm_s_statistics(class_world):
+    def recovered(**params):
+        model = class_world.unlearn("pbu", **params)
+        retained = class_world.indices.retain
+        renewed = reestimated(model, class_world.data, retained, torch.device("cpu"))
+        return accuracies(class_world, renewed)[0]
+
+    assert recovered() <= 0.2
+    assert recovered(batch_norm="eval") > 0.5
+
+
+@pytest.mark.parametrize("step", ["trust", "adam"])
+def test_the_fisher_information_is_that_of_so_many_examples(class_world, step):
+    touched = {}
+    for examples in (5, None, 512):
+        class_world.unlearn("pbu", fisher_examples=examples, step=step, **LONG)
+        touched[examples] = class_world.ledger["forget"]
+    size = len(class_world.indices.forget)
+    assert touched[None] - touched[5] == size - 5
+    assert touched[512] == touched[None]
+
+
+@pytest.mark.parametrize(("world", "passes"), [("lenet_world", 2), ("class_world", 3)])
+def test_every_pass_of_a_trust_step_is_counted(world, passes, request):
+    """Gradient and rise, and the original's pass where BatchNorm is aligned."""
+    world = request.getfixturevalue(world)
+    some = Diary(world, fisher_examples=5, **LONG | {"epochs": 1})
+    more = Diary(world, fisher_examples=5, **LONG | {"epochs": 2})
+    stepped = sum(len(x) for x, _ in more.batches) - sum(len(x) for x, _ in some.batches)
+    counted = {
+        way: more.passes.examples[way] - some.passes.examples[way]
+        for way in ("forward", "backward")
+    }
+    assert counted["backward"] == stepped
+    assert counted["forward"] >= passes * stepped
 
 
 def steps_taken(world, **params):
-    method = registry.get("pbu")
-    context = world.context(method)
-    method.function(copy.deepcopy(world.original), context, **method.resolve(params))
-    return len(context.log_entries)
+    return len(Diary(world, **params).entries)
 
 
-def test_it_stops_once_the_forget_set_is_forgotten(class_world):
-    params = {"lr": 2e-3, "gamma": 0.1, "min_steps": 200, "batch_size": 8}
+def test_adam_stops_once_the_forget_set_is_forgotten(class_world):
+    params = {"lr": 2e-3, "gamma": 0.1, "min_steps": 200, "batch_size": 8, **ADAM}
     stopped = steps_taken(class_world, stop_accuracy=0.01, **params)
     assert stopped < steps_taken(class_world, stop_accuracy=None, **params)
     assert stopped % 8 == 0
@@ -137,7 +279,6 @@ def test_small_forget_sets_get_the_minimum_of_steps(class_world):
 
 
 def test_divergence_is_an_error_and_not_a_result(class_world):
+    diverging = {"lr": 1e12, "gamma": 0, "beta": 0, "stop_accuracy": None, "min_steps": 60}
     with pytest.raises(MethodError, match=r"raise pbu\.gamma"):
-        class_world.unlearn(
-            "pbu", lr=1e12, gamma=0, beta=0, batch_norm="eval", stop_accuracy=None, min_steps=60
-        )
+        class_world.unlearn("pbu", step="adam", batch_norm="eval", **diverging)

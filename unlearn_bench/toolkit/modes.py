@@ -1,7 +1,7 @@
 """Train and eval mode for a block, given back as they were; accuracy and finiteness in passing."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -81,6 +81,34 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
             right += int((model(x).argmax(1) == y).sum())
             total += len(y)
     return right / total
+
+
+def accuracy_exceeds(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    limit: float,
+    total: int,
+    within: Callable[[Tensor], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> bool:
+    """Whether the share of examples classified as labelled, in eval mode, is above ``limit``.
+
+    Looks at no more batches than the answer takes.
+
+    Args:
+        model: Any model.
+        batches: Of ``total`` examples together.
+        limit: In [0, 1].
+        total: Examples.
+        within: Gives for each batch [N, ...] the block in which the model sees it.
+    """
+    right = 0
+    with evaluating(model):
+        for x, y in batches:
+            with within(x):
+                right += int((model(x).argmax(1) == y).sum())
+            if right / total > limit:
+                return True
+    return False
 
 
 def check_finite(loss: Tensor, advice: str) -> None:
