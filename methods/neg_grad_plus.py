@@ -11,8 +11,8 @@ The authors have two settings. The default is that of their large experiments: a
 anchor, BatchNorm in train mode. Its ascent weighs a ten-thousandth and needs thousands of steps;
 on a few hundred it is fine-tuning. That of their small experiments is alpha 0.95, anchor 0.1, 10
 epochs and BatchNorm in eval mode (``batch_norm`` and ``forget_batch_norm``); its ascent weighs 500
-times more, which wrecks a network that is not small. For a few hundred steps take alpha 0.98 or so
-with BatchNorm in train mode; suites set it where they are made for so few.
+times more, which wrecks a network that is not small. On the few dozen steps of the suite digits,
+alpha 0.9 with lr 0.04 and BatchNorm in train mode forgets: 0.5 % of F is left and 99.8 % of R.
 
 Both terms should see BatchNorm in one mode. With R normalised by its batches and F by the running
 statistics, the ascent spoils what the model answers in eval mode and the retain loss does not
