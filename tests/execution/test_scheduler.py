@@ -525,3 +525,38 @@ def test_curves_and_facts_of_the_methods_are_written_for_the_report(out: Path) -
     facts = read_suite(out)["methods"]["finetune"]
     assert facts["family"] == "fine-tuning" and facts["access"] == "retain"
     assert set(facts) == {"name", "access", "family", "year", "source"}
+
+
+@pytest.mark.parametrize("name", ["report.tex", "figures/mine.pdf", "notes.txt", ".bashrc"])
+def test_a_folder_with_files_of_somebody_elses_is_refused_and_left_alone(
+    name: str, out: Path
+) -> None:
+    theirs = out / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    with pytest.raises(OutputError, match="no suite of unlearn-bench wrote"):
+        go(Straw(), out)
+    left = [path for path in out.rglob("*") if path.is_file()]
+    assert left == [theirs] and theirs.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["runs", "figures", "plugins"])
+def test_nothing_is_written_through_a_link_in_the_folder(
+    name: str, out: Path, tmp_path: Path
+) -> None:
+    go(Straw(), out)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if (out / name).exists():
+        (out / name).rename(out / f"{name}-before")
+    (out / name).symlink_to(elsewhere)
+    with pytest.raises(OutputError, match="symbolic link"):
+        go(Straw(), out)
+    assert not list(elsewhere.iterdir())
+
+
+def test_what_a_run_ended_early_left_bars_the_folder_to_nobody(out: Path) -> None:
+    (out / "runs").mkdir(parents=True)
+    (out / ".lock").touch()
+    (out / ".suite.json.0.tmp").touch()
+    assert len(go(Straw(), out)) == len(ALL)

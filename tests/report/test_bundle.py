@@ -297,3 +297,22 @@ def test_the_command_line_writes_and_verifies(finished, cli, tmp_path):
     assert all(line.startswith("problem: ") for line in ended.out.splitlines())
     missing = cli("verify", tmp_path / "none.zip")
     assert missing.code == 2 and "none.zip does not exist; give a bundle's zip" in missing.error
+
+
+@pytest.mark.parametrize("name", ["suite.yaml", "plugins/readme.txt", "figures", "runs"])
+def test_a_link_is_neither_packed_nor_followed(name, finished, tmp_path):
+    """A folder from a stranger may point at a private key."""
+    folder, secret = tmp_path / "out", tmp_path / "secret"
+    shutil.copytree(finished.out, folder)
+    secret.mkdir()
+    (secret / "id_rsa").write_text("PRIVATE")
+    link = folder / name
+    link.parent.mkdir(exist_ok=True)
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(secret if name in ("figures", "runs") else secret / "id_rsa")
+    with pytest.raises(OutputError, match="symbolic link"):
+        write_bundle(folder, tmp_path / "bundle.zip")
+    assert not (tmp_path / "bundle.zip").exists()
+    assert [path.name for path in secret.iterdir()] == ["id_rsa"]

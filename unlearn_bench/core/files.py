@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from unlearn_bench.core.errors import OutputError
@@ -93,3 +93,21 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Make sure that nothing of a folder is read or written through a symbolic link.
+
+    Args:
+        folder: It may itself be reached through a link, which the user named.
+        names: Of files and folders in it.
+
+    Raises:
+        OutputError: If one of them is a link.
+    """
+    for name in names:
+        if (folder / name).is_symlink():
+            raise OutputError(
+                f"{folder / name} is a symbolic link, and nothing is read or written through one "
+                "in a results folder; put the real file or folder in its place"
+            )

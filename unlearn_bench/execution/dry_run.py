@@ -16,7 +16,7 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.durations import Durations, variants
-from unlearn_bench.execution.folder import refuse_another_suite
+from unlearn_bench.execution.folder import refuse_another_suite, refuse_foreign
 from unlearn_bench.execution.models import RETRAIN, reference, wants_log
 from unlearn_bench.execution.order import awaited
 from unlearn_bench.execution.run import Runner
@@ -95,6 +95,7 @@ def forecast(plan: Plan, runner: Runner, home: Path, out: Path, at_a_time: int =
         UserError: What would make the suite impossible.
     """
     keys = check_plan(plan, runner)
+    refuse_foreign(out)
     refuse_another_suite(plan, out)
     layout.check_layout(home)
     results = [_finished(out, key) for key in keys]

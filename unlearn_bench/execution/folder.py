@@ -9,8 +9,9 @@ from typing import Any
 
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.core.files import readable_os_errors, write_atomically
+from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
 from unlearn_bench.core.keys import canonical_json
+from unlearn_bench.execution.heartbeat import NAME as PROGRESS
 from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
@@ -28,6 +29,7 @@ PATIENCE = 5
 @contextlib.contextmanager
 def owned(out: Path, observer: Observer) -> Iterator[None]:
     """Hold the folder for this process; the system lets go of it when the process dies."""
+    refuse_foreign(out)
     with readable_os_errors("write into", out):
         (out / "runs").mkdir(parents=True, exist_ok=True)
         for attempt in range(PATIENCE):  # `status` may be looking at the lock in this moment
@@ -50,6 +52,28 @@ def owned(out: Path, observer: Observer) -> Iterator[None]:
             )
     with held:
         yield
+
+
+def refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds files and was not made by a suite: they might be overwritten.
+
+    Raises:
+        OutputError: With one of the files, or if a part of the folder is a symbolic link.
+    """
+    refuse_links(out, (*FOLDERS, "suite.json"))
+    with readable_os_errors("read", out):
+        there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    # A run that was ended before it wrote suite.json left no more than these.
+    foreign = sorted(there - {"runs", ".lock", PROGRESS})
+    if foreign and "suite.json" not in there and not all(map(_is_temporary, foreign)):
+        raise OutputError(
+            f"{out} holds files that no suite of unlearn-bench wrote ({foreign[0]} for one), which "
+            "results might overwrite; choose another --out, or an empty folder"
+        )
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:

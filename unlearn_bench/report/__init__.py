@@ -44,13 +44,14 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
         OutputError: If the folder holds no results, or cannot be written.
     """
     from unlearn_bench.analysis.verdict import as_csv
-    from unlearn_bench.core.files import write_atomically
+    from unlearn_bench.core.files import refuse_links, write_atomically
     from unlearn_bench.report import figures, html, latex, markdown
     from unlearn_bench.report.content import read_content
     from unlearn_bench.report.freshness import page_key
     from unlearn_bench.report.provenance import WEIGHTS, weights_csv
     from unlearn_bench.results.records import as_parquet
 
+    refuse_links(folder, ("figures", "plugins", "runs", "suite.json", "records.csv"))
     # Before anything is read: what changes meanwhile makes the page stale.
     key = page_key(folder)
     content = content or read_content(folder)

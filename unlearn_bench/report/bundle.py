@@ -27,7 +27,7 @@ import pandas as pd
 from unlearn_bench.analysis.table import sections
 from unlearn_bench.analysis.verdict import as_csv as verdicts_csv
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.core.files import readable_os_errors, write_atomically
+from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
 from unlearn_bench.report.provenance import WEIGHTS, made, weights_csv
 from unlearn_bench.results import curves
 from unlearn_bench.results.facts import facts_of
@@ -123,13 +123,19 @@ def verify(bundle: Path) -> Verified:
 
 
 def _chosen(folder: Path) -> Iterator[str]:
-    """Name the files of a results folder that belong into its bundle, in order."""
+    """Name the files of a results folder that belong into its bundle, in order.
+
+    Raises:
+        OutputError: If one of them is a link: it would pack what lies elsewhere.
+    """
     planned = {f"{key}.json" for key in read_suite(folder).get("plan") or ()}
+    refuse_links(folder, (*_FILES, *_FOLDERS))
     for name in _FILES:
         if (folder / name).is_file():
             yield name
     for place in _FOLDERS:
         for path in sorted((folder / place).rglob("*")):
+            refuse_links(path.parent, (path.name,))
             of_other_plan = place == "runs" and path.name not in planned
             if path.is_file() and not path.name.startswith(".") and not of_other_plan:
                 yield path.relative_to(folder).as_posix()
