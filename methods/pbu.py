@@ -168,7 +168,9 @@ def pbu(
         take = _adam(model, hold, alpha, lr)
     every = stop_every if step == "adam" else 1
     align = batch_norm in ("aligned", "realigned")
-    mode: BatchNormMode = "eval" if batch_norm in ("aligned", "realigned") else batch_norm
+    mode: BatchNormMode = (
+        "eval" if batch_norm == "aligned" or batch_norm == "realigned" else batch_norm
+    )
 
     def seen(x: Tensor) -> AbstractContextManager[object]:
         return aligned(model, original, x) if align else nullcontext()
