@@ -117,9 +117,12 @@ def running_statistics(model):
 
 @pytest.mark.parametrize("step", ["trust", "adam"])
 @pytest.mark.parametrize(
-    ("mode", "moves"), [("train", True), ("batch", False), ("eval", False), ("aligned", True)]
+    ("mode", "moves"),
+    [("train", True), ("batch", False), ("eval", False), ("aligned", False), ("realigned", True)],
 )
-def test_batch_norm_statistics_move_only_in_train_and_aligned_mode(class_world, step, mode, moves):
+def test_batch_norm_statistics_move_only_in_train_and_realigned_mode(
+    class_world, step, mode, moves
+):
     params = {"epochs": 1, "min_steps": 0, "stop_accuracy": None, "batch_norm": mode, "step": step}
     model = class_world.unlearn("pbu", **params)
     before, after = running_statistics(class_world.original), running_statistics(model)
@@ -231,6 +234,7 @@ def test_what_is_forgotten_does_not_come_back_with_batch_norm_s_statistics(class
         return accuracies(class_world, renewed)[0]
 
     assert recovered() <= 0.2
+    assert recovered(batch_norm="realigned") <= 0.2
     assert recovered(batch_norm="eval") > 0.5
 
 
