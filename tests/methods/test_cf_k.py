@@ -1,12 +1,13 @@
 """CF-k and EU-k: what is trained, what stays to the bit, and when EU-k is retraining."""
 
-import copy
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from torch import nn
 
 from unlearn_bench.api import heads, last_layers, tail
+from unlearn_bench.execution.task import Task
 from unlearn_bench.plugins import registry
 
 SHORT = {"epochs": 1, "lr": 0.01}
@@ -52,18 +53,17 @@ def test_eu_k_renews_batch_norm_statistics_which_hold_the_forget_set(class_world
 def test_dropout_of_the_freed_part_is_at_work_and_that_of_the_frozen_part_is_not(
     class_world, name, monkeypatch
 ):
-    world = copy.copy(class_world)
+    class Dropping(Task):
+        def build(self, seed, pretrained=True):
+            model = super().build(seed, pretrained)
+            for part in (model.layer1, model.layer4, model.global_pool):
+                part.add_module("dropped", nn.Dropout(0.1))
+            return model
 
-    def build(seed):
-        model = class_world.build(seed)
-        model.layer1.add_module("dropped", nn.Dropout(0.1))
-        model.layer4.add_module("dropped", nn.Dropout(0.1))
-        model.global_pool.add_module("dropped", nn.Dropout(0.1))
-        return model
-
-    monkeypatch.setattr(world, "build", build, raising=False)
-    world.original = build(0)
-    world.original.load_state_dict(class_world.original.state_dict())
+    task = Dropping(**{f.name: getattr(class_world.task, f.name) for f in fields(Task)})
+    original = task.build(0)
+    original.load_state_dict(class_world.original.state_dict())
+    world = replace(class_world, task=task, original=original)
     seen = []
 
     def look(module, inputs):
