@@ -79,6 +79,7 @@ Step = Callable[[Tensor, Tensor], tuple[Tensor, Log]]
 View = Callable[[Tensor], AbstractContextManager[object]]
 Climb = Callable[[Tensor, Tensor], Tensor]
 FIRST_LENGTH = 1e-3  # of |theta| / |gradient|
+HALVINGS = 400
 ADAM = {"step": "adam", "batch_norm": "batch"}
 
 
@@ -280,13 +281,17 @@ class _TrustRegion:
         }
         origin = {name: p.detach().clone() for name, p in moving.items()}
         before = cross_entropy(logits.detach(), y)
+        slope = global_norm(gradient.values())
+        check_finite(before + slope, "the original answers F with NaN or infinity")
+        if not slope:  # nothing leads up from here: rounding has left no slope
+            return before, {"cross_entropy": before, "rise": before - before, "length": 0.0}
         if self._length is None:
-            size = float(global_norm(origin.values()) / global_norm(gradient.values()))
-            length = FIRST_LENGTH * size
+            length = FIRST_LENGTH * float(global_norm(origin.values()) / slope)
         else:
             length = 2 * self._length
         with torch.no_grad():
-            while True:
+            # A step of length 0 raises nothing, and so many halvings reach it.
+            for _ in range(HALVINGS):
                 for name, p in moving.items():
                     pulled = self._hold.pulled(name, origin[name], length)
                     p.copy_(origin[name] - length * gradient[name] - pulled)

@@ -1,6 +1,7 @@
 """PBU: the published steps against an independent transcription, and what trust steps promise."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from unlearn_bench.suite.spec import Recipe
 
 from .conftest import accuracies
 
+METHOD = registry.get("pbu")
 CONVERGED = Recipe(epochs=30, batch_size=32, lr=4e-3, augment="none")
 
 OFFICIAL = {
@@ -221,9 +223,9 @@ def test_only_the_last_trust_step_is_past_the_threshold(world, request):
 def test_a_converged_net_forgets_and_keeps_the_rest_where_adam_wrecks_it(lenet_world):
     old = ADAM | {"gamma": 15.0, "min_steps": 400}
     forget, retain = accuracies(lenet_world, lenet_world.unlearn("pbu"))
-    assert forget <= 0.02 and retain >= 0.97
+    assert forget <= 0.02 and retain >= 0.99
     forget, retain = accuracies(lenet_world, lenet_world.unlearn("pbu", **old))
-    assert forget > 0.02 or retain < 0.97
+    assert forget > 0.02 or retain < 0.985
 
 
 def test_what_is_forgotten_does_not_come_back_with_batch_norm_s_statistics(class_world):
@@ -286,3 +288,22 @@ def test_divergence_is_an_error_and_not_a_result(class_world):
     diverging = {"lr": 1e12, "gamma": 0, "beta": 0, "stop_accuracy": None, "min_steps": 60}
     with pytest.raises(MethodError, match=r"raise pbu\.gamma"):
         class_world.unlearn("pbu", step="adam", batch_norm="eval", **diverging)
+
+
+@pytest.mark.parametrize("fault", ["flat", "nan"])
+def test_a_net_that_nothing_leads_up_from_ends_and_does_not_search_for_ever(lenet_world, fault):
+    model = copy.deepcopy(lenet_world.original)
+    head = list(model.parameters())[-1]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        # So sure of another class that the true one's probability is 0 in float32.
+        head[3] = 1e4 if fault == "flat" else math.nan
+    context = lenet_world.context(METHOD)
+    params = METHOD.resolve({"batch_norm": "eval", "min_steps": 3, "stop_accuracy": None})
+    if fault == "nan":
+        with pytest.raises(MethodError, match="NaN"):
+            METHOD.function(model, context, **params)
+    else:
+        METHOD.function(model, context, **params)
+        assert all(p.isfinite().all() for p in model.parameters())
