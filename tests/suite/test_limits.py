@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from unlearn_bench.core.errors import ConfigError, UserError
-from unlearn_bench.suite import config
+from unlearn_bench.suite import given
 from unlearn_bench.suite.config import Overrides, expand, load_suite, resolve_suite
 from unlearn_bench.suite.spec import Forget, ModelSpec, Suite
 
@@ -139,7 +139,7 @@ def test_weights_are_looked_at_before_they_are_digested(tmp_path, monkeypatch):
         raise AssertionError("digested")
 
     suite = Suite.model_validate(BASE | {"methods": "finetune"})
-    monkeypatch.setattr(config, "file_hash", never)
+    monkeypatch.setattr(given, "file_hash", never)
     os.mkfifo(tmp_path / "pipe")
     with (tmp_path / "sparse.safetensors").open("wb") as stream:
         stream.write((2).to_bytes(8, "little") + b"{}")

@@ -3,17 +3,19 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unlearn_bench.cli.app import Plugins, app, folder_or_file, new_console, print_table, say
+from unlearn_bench.cli import options
+from unlearn_bench.cli.app import Plugins, app, new_console, print_table, say
 from unlearn_bench.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,220 +25,181 @@ if TYPE_CHECKING:
 
     from unlearn_bench.execution.backend import Backend, Setup
     from unlearn_bench.execution.run import Runner
-    from unlearn_bench.suite.config import Plan
+    from unlearn_bench.suite.config import Overrides, Plan
 
 
 @app.command()
 def run(
-    suite: Annotated[
-        str | None,
-        typer.Argument(help="A suite's name, or a YAML file. Default: digits.", show_default=False),
-    ] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Comma-separated names, or `all`.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Any timm architecture, lenet or allcnn.", show_default=False)
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="A named dataset, parquet:PATH or imagefolder:PATH.", show_default=False),
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the datasets. Default: data.", show_default=False)
-    ] = None,
-    forget: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="class:8, classes:1,2, random:0.1 or indices:FILE; repeatable.", show_default=False
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds.", show_default=False)
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Epochs of the original's training.", show_default=False),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Results folder. Default: runs/SUITE.",
-            show_default=False,
-            parser=folder_or_file,
-            metavar="PATH",
-        ),
-    ] = None,
+    suite: options.Suite = None,
+    methods: options.Methods = None,
+    model: options.Model = None,
+    dataset: options.Dataset = None,
+    data_root: options.DataRoot = None,
+    forget: options.Forget = None,
+    seeds: options.Seeds = None,
+    epochs: options.Epochs = None,
+    device: options.Device = "auto",
+    out: options.Out = None,
     plugin: Plugins = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="METHOD.PARAMETER=VALUE; repeatable.",
-            show_default=False,
-            metavar="SETTING",
-        ),
-    ] = None,
-    original: Annotated[
-        Path | None,
-        typer.Option(
-            help="Start from these weights (.safetensors, .pth) instead of training.",
-            show_default=False,
-        ),
-    ] = None,
-    unlearned: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Judge this model (.safetensors, .pth), unlearned elsewhere; with --original, "
-            "from which it came; repeatable. Without --methods no method is run.",
-            show_default=False,
-        ),
-    ] = None,
-    stem: Annotated[
-        str | None,
-        typer.Option(help="auto, small or standard first layers.", show_default=False),
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Resize images to this side.", show_default=False)
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="Normalise inputs by this mean, one value or one per channel; with --std.",
-            show_default=False,
-            metavar="NUMBERS",
-        ),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(help="And by this standard deviation.", show_default=False, metavar="NUMBERS"),
-    ] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Begin with timm's pre-trained weights.")
-    ] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Download missing datasets.")
-    ] = False,
-    workers: Annotated[
-        str,
-        typer.Option(
-            help="Runs at a time, each in a process of its own: auto (what cores and memory hold, "
-            "one per GPU) or a number (several on a GPU as far as its memory holds them)."
-        ),
-    ] = "auto",
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only say what would be done, what is there, how long."),
-    ] = False,
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            help="Longest time for one run, such as 90s, 10m or 2h, the training of what it needs "
-            "first included; a run that takes longer fails, the others go on.",
-            show_default=False,
-        ),
-    ] = None,
-    backend: Annotated[
-        Literal["local", "ray"], typer.Option(help="Where runs go on: this machine or a cluster.")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(help="Of the Ray cluster: auto or ray://HOST:PORT.", show_default="auto"),
-    ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    set_: options.Settings = None,
+    original: options.Original = None,
+    unlearned: options.Unlearned = None,
+    stem: options.Stem = None,
+    image_size: options.ImageSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    pretrained: options.Pretrained = False,
+    download: options.Download = False,
+    workers: options.Workers = "auto",
+    dry_run: options.DryRun = False,
+    timeout: options.Timeout = None,
+    backend: options.Backend = "local",
+    address: options.Address = None,
+    debug: options.Debug = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""
     console = new_console()
     with console.status("loading torch and timm"):
-        from unlearn_bench.cli.progress import LiveProgress
-        from unlearn_bench.core.quantities import parse_timeout
-        from unlearn_bench.execution import backend as backends
-        from unlearn_bench.execution.interrupt import first_in_good_order
-        from unlearn_bench.execution.run import Runner
-        from unlearn_bench.execution.scheduler import execute
-        from unlearn_bench.plugins import registry
-        from unlearn_bench.report import summary, write_report
-        from unlearn_bench.report.content import read_content
-        from unlearn_bench.report.freshness import is_fresh
+        import_module("unlearn_bench.execution.scheduler")
+        from unlearn_bench.execution.backend import Setup
         from unlearn_bench.store.layout import default_home
-        from unlearn_bench.store.store import Store
         from unlearn_bench.suite import config
+
+    limit = _prepare(timeout, address, backend, plugin or ())
+    target = _device(device, on_ray=backend == "ray")
+    overrides = config.Overrides(
+        methods=methods,
+        model=model,
+        stem=stem,
+        pretrained=pretrained,
+        dataset=dataset,
+        image_size=image_size,
+        forget=tuple(forget or ()),
+        seeds=seeds,
+        epochs=epochs,
+        settings=tuple(set_ or ()),
+        mean=mean,
+        std=std,
+        unlearned=bool(unlearned),
+    )
+    plan = _plan(suite, overrides, target.type, original, unlearned or ())
+    setup = Setup(default_home(), str(target), data_root, download, tuple(plugin or ()))
+    folder = out or Path("runs") / plan.suite.name
+    asked = _Asked(plan, folder, setup, target, workers, limit, backend == "ray")
+    if dry_run:
+        _forecast(asked, console)
+    else:
+        _execute(asked, console, debug=debug)
+
+
+def _prepare(
+    timeout: str | None, address: str | None, backend: str, plugins: Iterable[Path]
+) -> float | None:
+    """Join the cluster, load the plug-ins, and return the seconds that a run may take."""
+    from unlearn_bench.core.quantities import parse_timeout
+    from unlearn_bench.plugins import registry
 
     limit = parse_timeout(timeout) if timeout else None
     if address and backend != "ray":
         raise ConfigError("--address: only --backend ray has one")
     if backend == "ray":
         _ray().connect(address or "auto")
-    for file in plugin or ():
+    for file in plugins:
         registry.load_plugin(file)
-    target = _device(device, on_ray=backend == "ray")
-    resolved = config.resolve_suite(
-        suite,
-        config.Overrides(
-            methods=methods,
-            model=model,
-            stem=stem,
-            pretrained=pretrained,
-            dataset=dataset,
-            image_size=image_size,
-            forget=tuple(forget or ()),
-            seeds=seeds,
-            epochs=epochs,
-            settings=tuple(set_ or ()),
-            mean=mean,
-            std=std,
-            unlearned=bool(unlearned),
-        ),
-    )
-    plan = config.expand(
-        resolved,
-        device=target.type,
+    return limit
+
+
+def _plan(
+    suite: str | None,
+    overrides: "Overrides",
+    device: str,
+    original: Path | None,
+    unlearned: Iterable[Path],
+) -> "Plan":
+    """Return the runs of a suite as the flags change it."""
+    from unlearn_bench.suite import config
+
+    return config.expand(
+        config.resolve_suite(suite, overrides),
+        device=device,
         original=original,
-        unlearned=tuple(unlearned or ()),
+        unlearned=tuple(unlearned),
         source=config.suite_file(suite or config.DEFAULT_SUITE),
     )
-    folder = out or Path("runs") / resolved.name
-    setup = backends.Setup(default_home(), str(target), data_root, download, tuple(plugin or ()))
 
-    def find_team(runner: Runner, notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
-        if backend == "ray":
-            return _on_ray(workers, setup, limit, plan, notify)
-        return _on_this_machine(workers, setup, limit, plan, runner)
 
-    if dry_run:
-        # Nothing is written: not even what --download would get.
-        runner = Runner(Store(default_home(), say), _visible(target), data_root=data_root)
-        try:
-            team, _ = find_team(runner, say)
-            count = team.at_a_time if team else 1
-            _print_forecast(console, resolved.name, plan, runner, folder, count)
-        except DataError as error:
-            hint = "; --dry-run downloads nothing" if download else ""
-            raise DataError(f"{error}{hint}") from error
-        return
+@dataclass(frozen=True)
+class _Asked:
+    """A suite that is to be run, where its results go, and what executes it.
+
+    Attributes:
+        setup: What workers build their runners from.
+        device: Of this process's runner.
+        workers: As ``--workers`` says it.
+        limit: Seconds for one run.
+    """
+
+    plan: "Plan"
+    folder: Path
+    setup: "Setup"
+    device: "torch.device"
+    workers: str
+    limit: float | None
+    on_ray: bool
+
+    def runner(self, notify: Callable[[str], None], *, download: bool) -> "Runner":
+        """Return the runner of this process."""
+        from unlearn_bench.execution.run import Runner
+        from unlearn_bench.store.store import Store
+
+        store, device = Store(self.setup.home, notify), _visible(self.device)
+        return Runner(store, device, data_root=self.setup.data_root, download=download)
+
+    def team(self, runner: "Runner", notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
+        """Return what executes the runs, None for this process, and how to call it."""
+        if self.on_ray:
+            return _on_ray(self.workers, self.setup, self.limit, self.plan, notify)
+        return _on_this_machine(self.workers, self.setup, self.limit, self.plan, runner)
+
+
+def _forecast(asked: _Asked, console: Console) -> None:
+    """Say what would be done; nothing is written, not even what --download would get."""
+    try:
+        runner = asked.runner(say, download=False)
+        team, _ = asked.team(runner, say)
+        count = team.at_a_time if team else 1
+        _print_forecast(console, asked.plan.suite.name, asked.plan, runner, asked.folder, count)
+    except DataError as error:
+        hint = "; --dry-run downloads nothing" if asked.setup.download else ""
+        raise DataError(f"{error}{hint}") from error
+
+
+def _execute(asked: _Asked, console: Console, *, debug: bool) -> None:
+    """Run the suite, write its report if it is not up to date, and print the tables."""
+    from unlearn_bench.cli.progress import LiveProgress
+    from unlearn_bench.execution.interrupt import first_in_good_order
+    from unlearn_bench.execution.scheduler import execute
+    from unlearn_bench.report import summary, write_report
+    from unlearn_bench.report.content import read_content
+    from unlearn_bench.report.freshness import is_fresh
+
+    plan, folder = asked.plan, asked.folder
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
-        runner = Runner(
-            Store(default_home(), progress.notice),
-            _visible(target),
-            data_root=data_root,
-            download=download,
-        )
-        team, place = find_team(runner, progress.notice)
+        runner = asked.runner(progress.notice, download=asked.setup.download)
+        team, place = asked.team(runner, progress.notice)
         console.print(
-            f"suite [bold]{resolved.name}[/bold]: {len(plan.runs)} runs on {place}, "
+            f"suite [bold]{plan.suite.name}[/bold]: {len(plan.runs)} runs on {place}, "
             f"results in {escape(str(folder))}"
         )
         command = shlex.join(["unlearn-bench", *sys.argv[1:]])
         with first_in_good_order(progress.notice):
             results = execute(plan, runner, folder, progress, command=command, workers=team)
-    page = folder / "report.html"
     content = read_content(folder)
     if not is_fresh(folder):
         write_report(folder, content)
     for table in summary(folder, content):
         print_table(console, table)
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]
     if failed:
         console.print(

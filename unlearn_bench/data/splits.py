@@ -108,17 +108,7 @@ def make(
         in_training |= is_forgotten
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
-    if not f.any():
-        count = int(is_forgotten.sum())
-        cause = (
-            f"its {count} training example(s) are all set aside for validation; it needs more"
-            if count
-            else "no training example is of it; choose other classes or more"
-        )
-        raise DataError(f"{forget.name}: the forget set is empty: {cause}")
-    if not r.any():
-        raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
-
+    _check_not_empty(forget, f, r, int(is_forgotten.sum()))
     if forgotten_classes:
         tf = torch.isin(test_labels, torch.tensor(forgotten_classes))
         test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
@@ -135,6 +125,19 @@ def make(
         test_retain=test_retain,
         forget_classes=forgotten_classes,
     )
+
+
+def _check_not_empty(forget: Forget, f: Tensor, r: Tensor, count: int) -> None:
+    """Refuse a scenario that forgets nothing or everything, with the cause."""
+    if not f.any():
+        cause = (
+            f"its {count} training example(s) are all set aside for validation; it needs more"
+            if count
+            else "no training example is of it; choose other classes or more"
+        )
+        raise DataError(f"{forget.name}: the forget set is empty: {cause}")
+    if not r.any():
+        raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
 
 
 def _places(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Tensor:

@@ -172,6 +172,22 @@ class Lab:
             notes["seconds"],
         )
 
+    def _relearned(
+        self, model: nn.Module, trained: Tensor, target: float, **options: Any
+    ) -> dict[str, Any]:
+        found = relearn.relearn(
+            model,
+            self.data,
+            trained,
+            self._examples.watched,
+            target=target,
+            seed=self.seed,
+            device=self.device,
+            cap=self.relearn_steps,
+            **options,
+        )
+        return asdict(found)
+
     def _probe(self, weights: Artifact, target: float) -> Built:
         """Run every probe on one model; it is as it was afterwards."""
         data, chosen, device = self.data, self._examples, self.device
@@ -187,19 +203,7 @@ class Lab:
             seconds[name] = time.process_time() - start
 
         def relearned(trained: Tensor, **options: Any) -> dict[str, Any]:
-            return asdict(
-                relearn.relearn(
-                    model,
-                    data,
-                    trained,
-                    chosen.watched,
-                    target=target,
-                    seed=self.seed,
-                    device=device,
-                    cap=self.relearn_steps,
-                    **options,
-                )
-            )
+            return self._relearned(model, trained, target, **options)
 
         with probes.untouched(model):
             with timed("relearn_time"):

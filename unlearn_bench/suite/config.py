@@ -2,7 +2,7 @@
 
 import importlib.resources
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,19 @@ from pydantic import ValidationError
 
 from unlearn_bench.core.errors import (
     ConfigError,
-    UserError,
-    one_line,
     suggestion,
     unknown_name,
 )
-from unlearn_bench.core.keys import file_hash
-from unlearn_bench.core.quantities import size_text
-from unlearn_bench.core.reading import expand_user, opened, safetensors_header
+from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.datasets import info
+from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.spec import (
-    MAX_NAME,
     Forget,
     MethodSpec,
     ModelSpec,
     Normalize,
-    OriginalFile,
     Recipe,
     RunSpec,
     Scenario,
@@ -42,7 +37,6 @@ _SUITES = "unlearn_bench_suites"
 
 # More are neither run nor reported in any bearable time.
 MAX_RUNS = 100_000
-WEIGHTS_BYTES = 1 << 38
 
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
@@ -292,48 +286,14 @@ def expand(
     Raises:
         UserError: For unknown methods, wrong parameters, or two entries that run the same.
     """
-    given = _unlearned_files(suite, unlearned, original)
+    given = unlearned_files(suite, unlearned, original)
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
-    labels = [spec.label or spec.name for spec in specs]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise ConfigError(f"methods: {label!r} is named twice; give one of them another label")
-    addressed = set(suite.params).union(*(s.params for s in suite.scenarios))
-    for name in sorted(addressed - set(labels) - {spec.name for spec in specs}):
-        raise ConfigError(
-            f"params: {name!r} is not among the methods of this suite"
-            f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
-        )
-    runs_asked = len(suite.datasets) * len(suite.models) * len(suite.scenarios) * suite.seeds
-    if runs_asked * len(specs) > MAX_RUNS:
-        raise ConfigError(
-            f"the suite asks for {runs_asked * len(specs):,} runs, at most {MAX_RUNS:,} are done: "
-            "divide it, or take fewer seeds or methods"
-        )
-    weights = _weights_file("--original", original) if original else None
-    notes: dict[str, None] = {}  # a set that keeps the order
-    if weights:
-        notes.setdefault(
-            "Retraining follows this suite's recipe, which may not be that of the given weights; "
-            "these have probably seen the examples held out for validation as well."
-        )
-    if given:
-        notes.setdefault(
-            f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
-            "the retrained models to compare with."
-        )
-    if weights and suite.seeds > 1:
-        notes.setdefault(
-            "All seeds start from the same given weights: seeds vary the methods and the "
-            "retrained models, not the original."
-        )
+    _check_methods(suite, specs)
+    weights = weights_file("--original", original) if original else None
+    notes = dict.fromkeys(_notes(suite, tuple(given), weights is not None))  # in order, each once
     runs = []
     for dataset in suite.datasets:
-        recipe = suite.recipe
-        if recipe.augment == "auto":
-            known = info(dataset)
-            augment = known.augment if known else "crop-flip"
-            recipe = Recipe.model_validate(recipe.model_dump() | {"augment": augment})
+        recipe = _recipe(suite.recipe, dataset)
         for model in suite.models:
             for seed in range(suite.seeds):
                 for scenario in suite.scenarios:
@@ -365,6 +325,54 @@ def expand(
     return Plan(suite, tuple(runs), tuple(notes), source)
 
 
+def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:
+    """Refuse labels that repeat, parameters of methods that take no part, and too many runs."""
+    labels = [spec.label or spec.name for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"methods: {label!r} is named twice; give one of them another label")
+    addressed = set(suite.params).union(*(s.params for s in suite.scenarios))
+    for name in sorted(addressed - set(labels) - {spec.name for spec in specs}):
+        raise ConfigError(
+            f"params: {name!r} is not among the methods of this suite"
+            f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
+        )
+    runs_asked = len(suite.datasets) * len(suite.models) * len(suite.scenarios) * suite.seeds
+    if runs_asked * len(specs) > MAX_RUNS:
+        raise ConfigError(
+            f"the suite asks for {runs_asked * len(specs):,} runs, at most {MAX_RUNS:,} are done: "
+            "divide it, or take fewer seeds or methods"
+        )
+
+
+def _notes(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[str]:
+    """Yield what a reader must know of models that were not trained here."""
+    if own_weights:
+        yield (
+            "Retraining follows this suite's recipe, which may not be that of the given weights; "
+            "these have probably seen the examples held out for validation as well."
+        )
+    if given:
+        yield (
+            f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
+            "the retrained models to compare with."
+        )
+    if own_weights and suite.seeds > 1:
+        yield (
+            "All seeds start from the same given weights: seeds vary the methods and the "
+            "retrained models, not the original."
+        )
+
+
+def _recipe(recipe: Recipe, dataset: str) -> Recipe:
+    """Return the recipe with the augmentation that the dataset is usually trained with."""
+    if recipe.augment != "auto":
+        return recipe
+    known = info(dataset)
+    augment = known.augment if known else "crop-flip"
+    return Recipe.model_validate(recipe.model_dump() | {"augment": augment})
+
+
 def _left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     """Say why a method takes no part in a scenario, or nothing if it does."""
     entry = registry.get(spec.name)
@@ -385,60 +393,6 @@ _SCOPE_NAMES: Mapping[str, str] = {
     "classes": "several classes",
     "random": "examples of any class",
 }
-
-
-def _weights_file(flag: str, path: Path) -> OriginalFile:
-    path = expand_user(path, flag).resolve()
-    if not path.exists():
-        raise UserError(f"{flag}: no file {path}; give a .safetensors file of trained weights")
-    try:
-        with opened(path) as stream:
-            size, start = path.stat().st_size, stream.read(9)
-        if start[8:] == b"{":
-            safetensors_header(path)  # before a file that lies about its size is digested
-        if size > WEIGHTS_BYTES:
-            raise UserError(f"{path} has {size_text(size)}; at most {size_text(WEIGHTS_BYTES)}")
-        return OriginalFile(path=path, sha256=file_hash(path))
-    except UserError as error:
-        raise UserError(f"{flag}: {error}") from error
-    except OSError as error:
-        raise UserError(f"{flag}: cannot read {path}: {error.strerror}") from error
-
-
-def _unlearned_files(
-    suite: Suite, paths: Sequence[Path], original: Path | None
-) -> dict[str, OriginalFile]:
-    """Return the files of ``--unlearned`` by the label that they get."""
-    if not paths:
-        return {}
-    if original is None:
-        raise ConfigError(
-            "--unlearned: give --original too, the weights before unlearning: what was forgotten "
-            "shows only against the model that knew it"
-        )
-    if max(len(suite.datasets), len(suite.models), len(suite.scenarios)) > 1:
-        raise ConfigError(
-            "--unlearned: a given model is of one architecture and forgot one thing; name one "
-            "--dataset, one --model and one --forget"
-        )
-    files: dict[str, OriginalFile] = {}
-    for path in paths:
-        file = _weights_file("--unlearned", path)
-        label = one_line(file.path.stem)[:MAX_NAME]
-        if any(other.stem == path.stem for other in paths if other is not path):
-            label = one_line(f"{file.path.parent.name}-{file.path.stem}")[:MAX_NAME]
-        if label in files or label in registry.methods():
-            taken = "another file's" if label in files else "a method's"
-            raise ConfigError(
-                f"--unlearned: {path.name} would be called {label!r} in the report, which is "
-                f"{taken} name; rename the file"
-            )
-        if twin := next((name for name, f in files.items() if f.sha256 == file.sha256), None):
-            raise ConfigError(
-                f"--unlearned: {path.name} holds the same as {twin}.safetensors; leave one out"
-            )
-        files[label] = file
-    return files
 
 
 def methods_in_force(plan: Plan) -> Mapping[str, Method]:

@@ -67,20 +67,8 @@ def relearn(
         student.reset_classifier(dataset.num_classes)  # type: ignore[operator]
         student.to(device)
 
-    def held(indices: Tensor) -> tuple[Tensor, Tensor]:
-        return next(
-            iterate(
-                dataset.test,
-                indices,
-                batch_size=len(indices),
-                device=device,
-                mean=dataset.mean,
-                std=dataset.std,
-            )
-        )
-
-    x_forget, y_forget = held(watched)
-    x_other = held(others)[0] if others is not None and forget_classes else None
+    x_forget, y_forget = _held(dataset, watched, device)
+    x_other = _held(dataset, others, device)[0] if others is not None and forget_classes else None
     forgotten = torch.tensor(forget_classes, device=device)
 
     @torch.no_grad()
@@ -107,6 +95,20 @@ def relearn(
             cross_entropy(student(x), y).backward()
         optimizer.step()
     return Relearned(cap, True)
+
+
+def _held(dataset: Dataset, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return test examples as one batch."""
+    return next(
+        iterate(
+            dataset.test,
+            indices,
+            batch_size=len(indices),
+            device=device,
+            mean=dataset.mean,
+            std=dataset.std,
+        )
+    )
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
