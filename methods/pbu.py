@@ -126,11 +126,11 @@ def pbu(
     """Minimise the PBU loss on F.
 
     Args:
-        step: ``trust`` bounds how far each step moves the loss (ours), ``adam`` takes Adam's
-            (paper).
+        step: ``trust`` bounds how far each step moves the loss, ``adam`` takes Adam's. Ours;
+            paper: adam.
         delta: Nats by which a trust step may raise the batch's cross-entropy. Ours.
-        ascent: What trust steps climb, ``odds`` (ours) or ``cross_entropy`` (paper); Adam climbs
-            cross-entropy.
+        ascent: What trust steps climb, ``odds`` or ``cross_entropy``; Adam climbs cross-entropy.
+            Ours; paper: cross_entropy.
         alpha: Weight of the ascent on F; the others count relative to it. Ours: 1, a scale.
         beta: Weight of the Fisher-Mahalanobis term. Paper, as a ratio: 90/721.
         gamma: Weight of the l2 term. Ours: 1; paper, as a ratio: 4001/721 = 5.55, by which
@@ -143,10 +143,11 @@ def pbu(
         min_steps: Go on past ``epochs`` up to this many steps, for small forget sets. Ours;
             paper: 0.
         batch_norm: ``aligned`` normalises by the running statistics and keeps the mean and
-            variance of each batch where they were (ours); ``realigned`` moves the statistics
-            along at the end as well (ours); ``train`` lets the running statistics drift towards F
-            (paper); ``batch`` normalises by the batch and leaves them alone; ``eval`` normalises
+            variance of each batch where they were; ``realigned`` moves the statistics
+            along at the end as well; ``train`` lets the running statistics drift towards F
+           ; ``batch`` normalises by the batch and leaves them alone; ``eval`` normalises
             by them.
+            Ours; paper: train.
         stop_accuracy: Stop once accuracy on F, in eval mode, is at most this; null never stops
             early (paper). Ours: 0.01.
         stop_every: Adam steps between looks at that; trust looks after every step. Ours.

@@ -106,14 +106,10 @@ def test_every_method_says_what_it_is_and_what_its_parameters_mean(name: str) ->
     assert all(meaning and kind for _, kind, _, _, meaning in table.rows)
 
 
-UNTAGGED = {("pbu", "batch_norm")}
-
-
 @pytest.mark.parametrize("name", registry.methods())
 def test_every_default_has_exactly_one_origin(name: str) -> None:
     for parameter in registry.get(name).parameters():
-        expected = 0 if (name, parameter.name) in UNTAGGED else 1
-        assert len(parameter.origins) == expected, f"{parameter.name}: {parameter.meaning}"
+        assert len(parameter.origins) == 1, f"{parameter.name}: {parameter.meaning}"
 
 
 @pytest.mark.parametrize(

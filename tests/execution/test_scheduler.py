@@ -524,7 +524,7 @@ def test_curves_and_facts_of_the_methods_are_written_for_the_report(out: Path) -
     assert read_curves(out) is not None
     facts = read_suite(out)["methods"]["finetune"]
     assert facts["family"] == "fine-tuning" and facts["access"] == "retain"
-    assert set(facts) == {"name", "access", "family", "year", "source"}
+    assert set(facts) == {"name", "access", "family", "year", "source", "fake"}
 
 
 @pytest.mark.parametrize("name", ["report.tex", "figures/mine.pdf", "notes.txt", ".bashrc"])

@@ -299,8 +299,7 @@ def test_15_a_probe_that_changes_the_model_is_caught(home, monkeypatch):
 
     store = Store(home)
     weights = store.get_or_build("test", {}, lambda: (Net().state_dict(), {}))
-    place = lab(store, indices, data, lambda seed: Net())
-    monkeypatch.setattr(relearn, "CAP", 1)
+    place = replace(lab(store, indices, data, lambda seed: Net()), relearn_steps=1)
     monkeypatch.setattr(relearn, "WITHIN", 0.0)
     honest = place._probe(weights, 0.0)[1]
     assert honest["relearn_time"] == {"steps": 0, "censored": False}

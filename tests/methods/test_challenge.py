@@ -3,6 +3,7 @@
 import copy
 import importlib
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,9 +124,8 @@ def test_msg_draws_exactly_its_share_of_each_tensor_anew(class_world, targets):
 
 
 def test_msg_draws_from_the_initialisation_of_the_architecture(class_world):
-    depthwise = copy.copy(class_world)
-    depthwise.architecture = ModelSpec(name="mobilenetv3_small_050")
-    depthwise.original = depthwise.build(1)
+    task = replace(class_world.task, model=ModelSpec(name="mobilenetv3_small_050"))
+    depthwise = replace(class_world, task=task, original=task.build(1).eval())
     model = depthwise.unlearn("msg", epochs=1, **STILL)
     fresh = matrices(depthwise.context(registry.get("msg")).new_model(), "conv")
     before = matrices(depthwise.original, "conv")

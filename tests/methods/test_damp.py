@@ -1,6 +1,7 @@
 """DAMP: what the projection removes, what it leaves, and what a convolution's mean patch is."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -101,9 +102,8 @@ def test_a_layer_whose_rows_are_no_examples_is_refused_by_name():
 
 
 def test_weights_that_a_layer_standardises_are_refused(class_world):
-    world = copy.copy(class_world)
-    world.architecture = ModelSpec(name="test_nfnet")
-    world.original = world.build(0)
+    task = replace(class_world.task, model=ModelSpec(name="test_nfnet"))
+    world = replace(class_world, task=task, original=task.build(0).eval())
     with pytest.raises(MethodError, match="is a ScaledStdConv2d.*standardises"):
         world.unlearn("damp")
 

@@ -46,7 +46,7 @@ CASES = {
     "random_label": ({"epochs": 20, "lr": 1e-3}, 0.1, 0.95),  # 0.00, 1.00
     # On F alone with nothing that protects R: what is left of it differs widely by original.
     "boundary_shrink": ({"lr": 1e-4}, 0.4, 0.3),  # 0.00-0.28, 0.37-0.96
-    "boundary_expand": ({"lr": 1e-4}, 0.2, 0.6),  # 0.00-0.12, 0.70-0.94
+    "boundary_expand": ({"lr": 2e-4}, 0.2, 0.5),  # 0.00-1.00, 0.27-0.86: it depends on the original
     "delete": ({}, 0.12, 0.85),  # 0.00-0.04, 0.90-0.97
     "bad_teacher": ({"epochs": 20, "lr": 2e-3, "batch_size": 32}, 0.12, 0.85),  # 0.00, 0.93-0.98
     "scrub": (SCRUB, 0.12, 0.95),  # 0.00-0.04, 0.99-1.00
@@ -67,7 +67,8 @@ CASES = {
     "l1_sparse": ({"l1": 5e-4, "lr": 0.05, "batch_size": 32}, 0.1, 0.95),  # 0.00, 0.98-1.00
     "cf_k": (CF_K, 0.1, 0.95),  # 0.00, 1.00
     "eu_k": ({}, 0.1, 0.95),  # 0.00, 0.99-1.00
-    "uam": ({"rho": 5, "lr": 4e-2, "batch_size": 32}, 0.1, 0.9),
+    # So does fine-tuning at this rate, without a radius; see its file.
+    "uam": ({"rho": 5, "lr": 4e-2, "epochs": 10, "batch_size": 32}, 0.1, 0.95),  # 0.00, 1.00
     # Without retained examples these two forget at the price of other classes.
     "jit": ({"lr": 6e-4, "batch_size": 16}, 0.75, 0.7),  # 0.48-0.60, 0.84-0.85
     "mu_mis": ({"lr": 3e-3, "epochs": 8, "delta": None}, 0.85, 0.85),  # 0.52-0.72, 0.95-0.98
@@ -98,13 +99,6 @@ def test_the_original_knows_what_is_to_be_forgotten(class_world):
 def test_finetuning_perfects_the_rest_and_forgets_nothing_so_soon(class_world):
     forget, retain = accuracies(class_world, class_world.unlearn("finetune"))
     assert forget >= 0.9 and retain >= 0.98
-
-
-def test_without_a_radius_uam_forgets_less(class_world):
-    params, _, _ = CASES["uam"]
-    moved, _ = accuracies(class_world, class_world.unlearn("uam", **params))
-    plain, _ = accuracies(class_world, class_world.unlearn("uam", **(params | {"rho": 0})))
-    assert plain > moved + 0.5  # seen: 0.88 and 0.00
 
 
 def test_fisher_noise_alone_forgets_nothing_before_it_destroys_everything(class_world):
