@@ -102,7 +102,7 @@ def modes_and_flags(subject: Subject) -> str:
 
 
 @check("global settings", "what a method leaves switched changes every later run")
-def globallisted(subject: Subject) -> str:
+def global_settings(subject: Subject) -> str:
     """Compare torch's global settings before and after, in all runs so far."""
     subject.base()
     for trial in subject.trials():
