@@ -162,8 +162,8 @@ def test_a_file_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_resembles_a_bomb_but_is_small_is_read(write: Write) -> None:
-    text = "a: &a {k: 1}\nb: {<<: [*a, *a], l: 2}\nc: " + "[" * 20 + "]" * 20
-    assert YamlSource(write("s.yaml", text)).value["b"] == {"k": 1, "l": 2}
+    text = "a: &a {k: 1}\nd: &d {m: 3}\nb: {<<: [*a, *d], l: 2}\nc: " + "[" * 20 + "]" * 20
+    assert YamlSource(write("s.yaml", text)).value["b"] == {"k": 1, "m": 3, "l": 2}
 
 
 def test_a_wrong_value_is_repeated_in_part_only(write: Write) -> None:

@@ -238,3 +238,20 @@ def test_no_header_leads_to_anything_but_one_line(header, rest, tmp_path):
         safetensors_header(path)
     except RefusedError as error:
         assert "\n" not in str(error)
+
+
+def test_a_header_whose_length_begins_like_a_pickle_is_read_as_what_it_is(theirs, tmp_path):
+    """The length stands first: one of 128 modulo 256 begins with a pickle's first byte."""
+    path = tmp_path / "w.safetensors"
+    save_file(theirs, path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    padded = length + (128 - length) % 256
+    path.write_bytes(
+        padded.to_bytes(8, "little")
+        + data[8 : 8 + length]
+        + b" " * (padded - length)
+        + data[8 + length :]
+    )
+    assert path.read_bytes()[:1] == b"\x80"
+    assert same(load(path)[0], theirs)

@@ -49,8 +49,9 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     expected = model.state_dict()
     try:
         with opened(path) as stream:
-            start = stream.read(4)
-        if start.startswith((ZIP_START, PICKLE_START)):
+            start = stream.read(9)
+        # A safetensors header of such a length begins with the byte that a pickle begins with.
+        if start[8:9] != b"{" and start.startswith((ZIP_START, PICKLE_START)):
             given, notes = _from_torch(path)
         else:
             given, notes = _from_safetensors(path, expected), []
