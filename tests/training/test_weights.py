@@ -256,6 +256,6 @@ def test_a_header_whose_length_begins_like_a_pickle_is_read_as_what_it_is(
         + data[8 + length :]
     )
     assert path.read_bytes()[:1] == b"\x80"
-    # Newer versions of torch.load read safetensors too, and older ones refuse: it must not be asked.
+    # Newer versions of torch.load read safetensors too, older ones refuse: it must not be asked.
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("taken for a pickle"))
     assert same(load(path)[0], theirs)
