@@ -93,6 +93,7 @@ ADAM = {"step": "adam", "batch_norm": "batch"}
         quick={"epochs": 1, "min_steps": 4},
         probes={
             "alpha": 0.5,
+            "delta": 0.01,
             "epochs": Probe(6, {"stop_accuracy": None}),
             "min_steps": Probe(30, {"stop_accuracy": None}),
             "lr": Probe(2e-4, ADAM),

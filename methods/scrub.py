@@ -52,7 +52,7 @@ LEAST_STEPS = 8
 # One epoch forgets F wholly, so that SCRUB+R has no reason to rewind.
 QUICK = {"epochs": 1, "msteps": 1, "lr": 1e-2, "forget_batch_size": 2}
 # Here the second epoch forgets what the first did not, and SCRUB+R returns the second.
-GENTLY = {"msteps": 2, "lr": 3e-3, "forget_batch_size": 8}
+GENTLY = {"msteps": 2, "lr": 1e-2, "forget_batch_size": 8}
 TWO_EPOCHS = GENTLY | {"epochs": 2}
 PROBES = {
     "epochs": Probe(2, given=GENTLY),

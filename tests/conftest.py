@@ -36,14 +36,14 @@ LONG_FILES = (
     "test_conformance.py",
 )
 
-# One epoch of timm's smallest ResNet on scikit-learn's digits: a run takes a quarter of a second.
+# One epoch of the smallest residual network on scikit-learn's digits.
 TINY = """\
 datasets: digits
-models: {name: test_resnet, stem: standard}
+models: resnet4
 scenarios: class:8
 methods: {name: finetune, params: {epochs: 1}}
 # Without `threads` a run has the process's, and no other process is started.
-recipe: {epochs: 1, batch_size: 64, lr: 4.0e-3}
+recipe: {epochs: 1, batch_size: 32, lr: 2.0e-2}
 # Relearning would take most of a run's time, and tests of it have a network of their own.
 relearn_steps: 10
 """

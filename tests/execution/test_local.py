@@ -64,7 +64,7 @@ def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
         {
             "name": "s",
             "datasets": "digits",
-            "models": {"name": "test_resnet", "stem": "standard"},
+            "models": "resnet4",
             "scenarios": "class:8",
             "methods": "original",
             "threads": 1,
@@ -96,7 +96,7 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
         {
             "name": "s",
             "datasets": "digits",
-            "models": {"name": "test_resnet", "stem": "standard"},
+            "models": "resnet4",
             "scenarios": "class:8",
             "methods": "original",
             "threads": 1,
@@ -124,7 +124,7 @@ def test_a_run_is_ended_when_its_time_is_up(home: Path) -> None:
         {
             "name": "s",
             "datasets": "digits",
-            "models": {"name": "test_resnet", "stem": "standard"},
+            "models": "resnet4",
             "scenarios": "class:8",
             "methods": "original",
             "threads": 1,

@@ -26,7 +26,7 @@ def plan(**changes: Any) -> Plan:
     values = {
         "name": "s",
         "datasets": "digits",
-        "models": {"name": "test_resnet", "stem": "standard"},
+        "models": "resnet4",
         "scenarios": "class:8",
         "methods": [
             {"name": "finetune", "params": {"epochs": 1}},

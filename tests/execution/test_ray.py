@@ -171,7 +171,7 @@ def plan(seeds: int, **changes: Any) -> Plan:
     values = {
         "name": "s",
         "datasets": "digits",
-        "models": {"name": "test_resnet", "stem": "standard"},
+        "models": "resnet4",
         "scenarios": "class:8",
         "methods": ["noting", {"name": "noting", "label": "again", "params": {"factor": 0.6}}],
         "seeds": seeds,

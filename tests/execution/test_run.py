@@ -58,7 +58,7 @@ def spec_of(
     values = {
         "name": "s",
         "datasets": "digits",
-        "models": {"name": "test_resnet", "stem": "standard"},
+        "models": "resnet4",
         "scenarios": "class:8",
         "methods": method,
         "threads": 1,
@@ -234,8 +234,14 @@ def test_parameters_scenario_and_seed_are_part_of_the_key(harness: Runner) -> No
         ("return None", "the method returned NoneType, not a model; end it with `return model`"),
         ("return model.state_dict()", "the method returned OrderedDict, not a model"),
         ("return nn.Linear(2, 2)", "keep the architecture"),
-        ("model.fc.bias.data.fill_(float('nan'))\nreturn model", "fc.bias holds NaN or infinity"),
-        ("model.fc.bias.data[0] = float('inf')\nreturn model", "fc.bias holds NaN or infinity"),
+        (
+            "model.classifier.bias.data.fill_(float('nan'))\nreturn model",
+            "classifier.bias holds NaN or infinity",
+        ),
+        (
+            "model.classifier.bias.data[0] = float('inf')\nreturn model",
+            "classifier.bias holds NaN or infinity",
+        ),
         ("return model.double()", "came back as torch.float64"),
         (
             "ctx.log(loss=torch.zeros(3))\nreturn model",
@@ -443,10 +449,12 @@ def test_a_training_that_cannot_be_repeated_has_no_log(
 
     def jittery(model: nn.Module, *args: Any, **kwargs: Any) -> None:
         trained(model, *args, **kwargs)
-        model.fc.bias.data[0] += 1e-6  # type: ignore[index, operator, union-attr]
+        model.classifier.bias.data[0] += 1e-6  # type: ignore[index, operator, union-attr]
 
     monkeypatch.setattr(tasks, "train", jittery)
-    with pytest.raises(RunFailedError, match=r"other weights than the original's \(in fc\.bias\)"):
+    with pytest.raises(
+        RunFailedError, match=r"other weights than the original's \(in classifier\.bias\)"
+    ):
         harness.run(spec, silent)
 
 
@@ -507,12 +515,14 @@ def test_an_unlearned_model_is_judged_and_what_it_cost_is_not_known(
     weights: dict[str, Tensor], harness: Runner, tmp_path: Path
 ) -> None:
     original, after = saved(weights, tmp_path), tmp_path / "after.safetensors"
-    save_file(weights | {"fc.bias": weights["fc.bias"] - 100 * torch.eye(10)[8]}, after)
+    save_file(
+        weights | {"classifier.bias": weights["classifier.bias"] - 100 * torch.eye(10)[8]}, after
+    )
     suite = Suite.model_validate(
         {
             "name": "s",
             "datasets": "digits",
-            "models": {"name": "test_resnet", "stem": "standard"},
+            "models": "resnet4",
             "scenarios": "class:8",
             "methods": "original",
             "threads": 1,
@@ -554,10 +564,19 @@ def test_given_weights_are_judged_under_the_constants_that_are_given(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda w: w | {"fc.weight": w["fc.weight"][:5].clone()}, "fc.weight is .*, expected"),
-        (lambda w: {k: v for k, v in w.items() if k != "fc.bias"}, "fc.bias is missing"),
+        (
+            lambda w: w | {"classifier.weight": w["classifier.weight"][:5].clone()},
+            "classifier.weight is .*, expected",
+        ),
+        (
+            lambda w: {k: v for k, v in w.items() if k != "classifier.bias"},
+            "classifier.bias is missing",
+        ),
         (lambda w: w | {"extra": torch.zeros(1)}, "extra is unknown"),
-        (lambda w: w | {"fc.bias": w["fc.bias"] * float("nan")}, "fc.bias holds NaN"),
+        (
+            lambda w: w | {"classifier.bias": w["classifier.bias"] * float("nan")},
+            "classifier.bias holds NaN",
+        ),
     ],
 )
 def test_given_weights_that_do_not_fit_are_refused_at_once(
@@ -572,8 +591,8 @@ def test_given_weights_that_classify_other_data_are_refused(
     weights: dict[str, Tensor], harness: Runner, tmp_path: Path
 ) -> None:
     shuffled = weights | {
-        "fc.weight": weights["fc.weight"].roll(3, 0),
-        "fc.bias": weights["fc.bias"].roll(3),
+        "classifier.weight": weights["classifier.weight"].roll(3, 0),
+        "classifier.bias": weights["classifier.bias"].roll(3),
     }
     spec = spec_of("original", original=saved(shuffled, tmp_path))
     harness.check_model(spec)

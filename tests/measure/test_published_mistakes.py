@@ -37,7 +37,7 @@ SIZES = {"forget": 150, "retain": 200, "test_forget": 120, "test_retain": 180}
 SUITE = {
     "name": "tiny",
     "datasets": "digits",
-    "models": {"name": "test_resnet", "stem": "standard"},
+    "models": "resnet4",
     "scenarios": "class:8",
     "methods": "finetune",
     "threads": 1,

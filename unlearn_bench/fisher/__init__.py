@@ -3,9 +3,26 @@
 >>> from unlearn_bench.fisher import fisher_diagonal
 >>> diagonal = fisher_diagonal(model, loader, kind="empirical")
 >>> diagonal["fc.weight"], diagonal.routes["fc.weight"], diagonal.examples
+
+Cost of :func:`fisher_diagonal`, in forward and backward passes of the same batches: about one for
+``"empirical"``, ``"batch"`` and each label drawn; (1 + 2 (C - 1)) / 3 or less for ``"true"`` with C
+classes, which takes C - 1 backward passes for activations: 5 to 8 for C = 10, 40 to 80 for C = 100,
+400 to 600 for C = 1000. With many classes, ``"monte_carlo"`` is the way: on a MobileNetV3 with C =
+100 and N = 64, a parameter's diagonal is off by 17 % (median, relative norm) with one label, 4 %
+with 16; with C = 1000 and N = 16, by 33 % and 8 %. The last layer's is off by some sqrt(C / (N
+samples)), since only drawn classes show in it. Memory is that of one batch's passes plus the
+result.
+
+Types: a model in bfloat16 or float16, or one run under ``torch.autocast``, is evaluated and
+differentiated as it is, but squares are taken and summed in float32. On ResNet-18, MobileNetV3 and
+ViT-tiny a parameter's diagonal is then off by 0.3 to 3 % in bfloat16, by 0.1 % in float16 (median,
+relative norm), which gradients below 6e-8 vanish in: there is no loss scaling. On CUDA, float32
+products follow torch's own settings for tf32 (``torch.set_float32_matmul_precision``,
+``torch.backends.cuda.matmul``, and for convolutions ``torch.backends.cudnn``); nothing is switched
+on or off here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -46,22 +63,7 @@ def fisher_diagonal(
     * ``"batch"``: the mean over batches of the squared gradient of the batch's mean loss, as
       the official code of SSD (arXiv:2308.07707) has it; no Fisher, kept to reproduce it.
 
-    Cost, in forward and backward passes of the same batches: about one for ``"empirical"``,
-    ``"batch"`` and each label drawn; (1 + 2 (C - 1)) / 3 or less for ``"true"`` with C classes,
-    which takes C - 1 backward passes for activations: 5 to 8 for C = 10, 40 to 80 for C = 100,
-    400 to 600 for C = 1000. With many classes, ``"monte_carlo"`` is the way: on a MobileNetV3
-    with C = 100 and N = 64, a parameter's diagonal is off by 17 % (median, relative norm) with one
-    label, 4 % with 16; with C = 1000 and N = 16, by 33 % and 8 %. The last layer's is off by some
-    sqrt(C / (N samples)), since only drawn classes show in it.
-    Memory is that of one batch's passes plus the result.
-
-    Types: a model in bfloat16 or float16, or one run under ``torch.autocast``, is evaluated and
-    differentiated as it is, but squares are taken and summed in float32. On ResNet-18,
-    MobileNetV3 and ViT-tiny a parameter's diagonal is then off by 0.3 to 3 % in bfloat16, by 0.1 %
-    in float16 (median, relative norm), which gradients below 6e-8 vanish in: there is no loss
-    scaling. On CUDA, float32 products follow torch's own settings for tf32
-    (``torch.set_float32_matmul_precision``, ``torch.backends.cuda.matmul``, and for convolutions
-    ``torch.backends.cudnn``); nothing is switched on or off here.
+    Cost, memory and half precision: see the module's description.
 
     The model comes back as it was: parameters, ``.grad``, flags, mode, buffers, hooks, RNG.
 
@@ -90,38 +92,54 @@ def fisher_diagonal(
 
     Source: Amari 1998; Kunstner et al. 2019, arXiv:1905.12558, for true against empirical.
     """
+    _refuse_unknown(kind, samples)
+    names = _chosen(model, params)
+    parameters = {name: p for name, p in model.named_parameters() if name in names}
+    with borrowed(model), torch.inference_mode(False), torch.enable_grad():
+        for name, p in model.named_parameters():
+            p.requires_grad_(name in parameters)
+        engine = Engine(model, parameters, dtype)
+        examples, terms = _sum(engine, batches, kind, samples, seed, progress)
+    return FisherDiagonal(engine.means(terms), engine.routes, examples)
+
+
+def _refuse_unknown(kind: str, samples: int) -> None:
     if kind not in KINDS:
         raise ParameterError(
             f"kind is {kind!r}{suggestion(str(kind), KINDS)}; give one of {', '.join(KINDS)}"
         )
     if samples < 1:
         raise ParameterError(f"samples is {samples}; give 1 or more")
-    names = _chosen(model, params)
-    parameters = {name: p for name, p in model.named_parameters() if name in names}
+
+
+def _sum(
+    engine: Engine,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    kind: Kind,
+    samples: int,
+    seed: int,
+    progress: Callable[[int], None] | None,
+) -> tuple[int, int]:
+    """Add all batches to the engine; return the number of examples and of terms in the mean."""
     generator = torch.Generator().manual_seed(seed)
-    device = next(iter(parameters.values())).device
-    done, steps = 0, 0
-    with borrowed(model), torch.inference_mode(False), torch.enable_grad():
-        for p in model.parameters():
-            p.requires_grad_(False)
-        for p in parameters.values():
-            p.requires_grad_(True)
-        engine = Engine(model, parameters, dtype)
-        for x, y in batches:
-            if not len(x):
-                continue
-            x, y = x.to(device), y.to(device)
-            if kind == "batch":
-                engine.add_batch_gradient(x, y)
-            else:
-                _add(engine, x, lambda labels: Columns(kind, labels, samples, generator), y)
-            done, steps = done + len(x), steps + 1
-            if progress is not None:
-                progress(done)
-    if not done:
+    examples, steps = 0, 0
+    for x, y in _on(engine.device, batches):
+        if kind == "batch":
+            engine.add_batch_gradient(x, y)
+        else:
+            _add(engine, x, lambda labels: Columns(kind, labels, samples, generator), y)
+        examples, steps = examples + len(x), steps + 1
+        if progress is not None:
+            progress(examples)
+    if not examples:
         raise ParameterError("batches is empty; give at least one (x, y) pair")
-    count = steps if kind == "batch" else done
-    return FisherDiagonal(engine.means(count), engine.routes, done)
+    return examples, steps if kind == "batch" else examples
+
+
+def _on(
+    device: torch.device, batches: Iterable[tuple[Tensor, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return ((x.to(device), y.to(device)) for x, y in batches if len(x))
 
 
 def _add(engine: Engine, x: Tensor, columns: Callable[[Tensor], Columns], y: Tensor) -> None:

@@ -57,6 +57,11 @@ class Engine:
         self._signature: list[str] = []
         self._layouts: list[Layout | None] = []
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(iter(self.parameters.values())).device
+
     def means(self, count: int) -> dict[str, Tensor]:
         """The sums so far by parameter name, divided by ``count``; the engine is spent."""
         found = {}

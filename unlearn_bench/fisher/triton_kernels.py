@@ -59,35 +59,29 @@ def _fused_squares(  # type: ignore[no-untyped-def]
     rows = tl.program_id(0) * tile_out + tl.arange(0, tile_out)
     columns = tl.program_id(1) * tile_in + tl.arange(0, tile_in)
     first = tl.program_id(2) * per_program
-    last = tl.minimum(first + per_program, examples)
     # A column of the result is an input channel and a place in the kernel.
     channel = columns // (kernel_h * kernel_w)
     at_h = (columns // kernel_w) % kernel_h
     at_w = columns % kernel_w
+    is_output, is_input = rows[:, None] < outputs, columns[None, :] < inputs
     total = tl.zeros((tile_out, tile_in), dtype=tl.float32)
-    for i in range(first, last):
+    for i in range(first, tl.minimum(first + per_program, examples)):
         gradient = tl.zeros((tile_out, tile_in), dtype=tl.float32)
         for start in range(0, positions, tile_p):
             p = start + tl.arange(0, tile_p)
-            g = tl.load(
-                g_ptr + i * g_n + rows[:, None] * g_c + p[None, :] * g_p,
-                mask=(rows[:, None] < outputs) & (p[None, :] < positions),
-                other=0.0,
-            )
+            g_at = g_ptr + i * g_n + rows[:, None] * g_c + p[None, :] * g_p
+            g = tl.load(g_at, mask=is_output & (p[None, :] < positions), other=0.0)
             h = (p // out_width)[:, None] * stride_h - pad_h + at_h[None, :] * dilation_h
             w = (p % out_width)[:, None] * stride_w - pad_w + at_w[None, :] * dilation_w
             inside = (h >= 0) & (h < height) & (w >= 0) & (w < width)
-            a = tl.load(
-                a_ptr + i * a_n + channel[None, :] * a_c + h * a_h + w * a_w,
-                mask=inside & (p[:, None] < positions) & (columns[None, :] < inputs),
-                other=0.0,
-            )
+            a_at = a_ptr + i * a_n + channel[None, :] * a_c + h * a_h + w * a_w
+            a = tl.load(a_at, mask=inside & (p[:, None] < positions) & is_input, other=0.0)
             if widen:
                 g, a = g.to(tl.float32), a.to(tl.float32)
             gradient = tl.dot(g, a, gradient, input_precision=precision)
         total += gradient * gradient
     out = out_ptr + rows[:, None] * inputs + columns[None, :]
-    tl.atomic_add(out, total, mask=(rows[:, None] < outputs) & (columns[None, :] < inputs))
+    tl.atomic_add(out, total, mask=is_output & is_input)
 
 
 def tf32_allowed() -> bool:
@@ -141,22 +135,11 @@ def fused_squares(
     )
     tf32 = g.is_cuda and tf32_allowed()
     _fused_squares[grid](
-        g,
-        a,
-        total,
-        n,
-        outputs,
-        inputs,
-        ho * wo,
-        g.stride(0),
-        g.stride(1),
-        g.stride(3),
+        *(g, a, total),
+        *(n, outputs, inputs, ho * wo),
+        *(g.stride(0), g.stride(1), g.stride(3)),
         *a.stride(),
-        a.shape[2],
-        a.shape[3],
-        wo,
-        kh,
-        kw,
+        *(a.shape[2], a.shape[3], wo, kh, kw),
         *stride,
         *padding,
         *dilation,

@@ -310,7 +310,7 @@ def drifting_statistics(model, ctx):
 @method("other_layers", access=Access.FORGET)
 def other_layers(model, ctx):
     """The tensors fit, the network is another one: GELU in place of ReLU."""
-    model.layer1[0].act1 = nn.GELU()
+    model.features[2] = nn.GELU()
     return climb(model, ctx)
 
 
@@ -318,7 +318,7 @@ def other_layers(model, ctx):
 def other_network(model, ctx):
     """What comes back is a smaller network than was given."""
     climb(model, ctx)
-    model.layer4 = nn.Identity()
+    model.features[3] = nn.Identity()
     return model
 
 
@@ -398,7 +398,7 @@ def always_ten_classes(model, ctx):
 def only_convolutions(model, ctx):
     """Layers are found by the names that they bear in one family of networks."""
     with torch.no_grad():
-        model.layer1[0].conv1.weight += 0.01 * ctx.forget.labels.float().mean()
+        model.features[0].weight += 0.01 * ctx.forget.labels.float().mean()
     return model
 
 
@@ -589,7 +589,7 @@ def left_training(model, ctx):
 @method("left_frozen", access=Access.FORGET)
 def left_frozen(model, ctx):
     """The model comes back with a layer frozen."""
-    model.conv1.requires_grad_(False)
+    model.features[0].requires_grad_(False)
     return climb(model, ctx)
 
 
@@ -604,7 +604,7 @@ def left_hooked(model, ctx):
 def left_untracked(model, ctx):
     """The model comes back with BatchNorm that no longer tracks."""
     climb(model, ctx)
-    model.bn1.track_running_stats = False
+    model.features[1].track_running_stats = False
     return model
 
 
