@@ -31,7 +31,7 @@ TINY_METHODS = "methods: {name: finetune, params: {epochs: 1}}\n"
     [
         ("--methods finetun", "no method named 'finetun'; did you mean 'finetune'?"),
         ("--methods ,", "methods: "),
-        ("--model resnet8", "no model named 'resnet8'; did you mean 'resnet18'?"),
+        ("--model resnet8", "no model named 'resnet8'; did you mean 'resnet4'?"),
         ("--dataset cifar-10", "no dataset named 'cifar-10'; did you mean 'cifar10'?"),
         ("--stem smal", "should be 'auto', 'small' or 'standard' (given: 'smal')"),
         ("--set finetune.epoch=1", "finetune has no parameter 'epoch'; did you mean 'epochs'?"),
@@ -124,7 +124,7 @@ def test_a_mistake_in_a_suite_is_told_with_file_line_and_column(
 
 
 def test_an_infinite_learning_rate_is_refused(cli: Any, tiny: Path) -> None:
-    tiny.write_text(tiny.read_text().replace("4.0e-3", ".inf"))
+    tiny.write_text(tiny.read_text().replace("2.0e-2", ".inf"))
     assert "recipe.lr: input should be a finite number" in cli("run", tiny).error
 
 
