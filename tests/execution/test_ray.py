@@ -302,6 +302,47 @@ def test_with_a_worker_and_a_node_killed_the_records_are_those_of_a_serial_run(
     assert not list((home / "locks").glob(".seen*"))
 
 
+# What would end the process or the suite where it is called.
+ENDING = '''
+"""Methods that end their process."""
+
+import os
+
+from unlearn_bench.api import Access, method
+
+
+@method("exits", access=Access.NONE)
+def exits(model, ctx):
+    """End the process."""
+    os._exit(0)
+
+
+@method("interrupts", access=Access.NONE)
+def interrupts(model, ctx):
+    """Pretend a Ctrl-C."""
+    raise KeyboardInterrupt
+'''
+
+
+def test_a_method_that_ends_its_process_fails_alone(
+    cluster: Any, noting: Path, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "ending.py"
+    file.write_text(ENDING)
+    registry.load_plugin(file)
+    whole = plan(1, methods=["exits", "interrupts"])
+    chosen = [spec for spec in whole.runs if spec.method in ("exits", "interrupts", "retrain")]
+    watcher = Watcher()
+    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(file,)))
+    results = run(Plan(whole.suite, tuple(chosen)), home, tmp_path / "out", backend, watcher)
+    assert {result.method: result.error.partition(";")[0] for result in results} == {
+        "retrain": "",
+        "exits": "SystemExit: os._exit(0) was called",
+        "interrupts": "KeyboardInterrupt",
+    }
+    assert not watcher.notices
+
+
 def until(backend: Any, wanted: Any) -> Event:
     """Read events until one is ``wanted``."""
     deadline = time.monotonic() + 120
