@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from unlearn_bench.core.errors import ConfigError
+from unlearn_bench.core.errors import ConfigError, OutputError
 from unlearn_bench.execution.backend import Event, Setup, model_of
 from unlearn_bench.execution.capacity import GIB
 from unlearn_bench.execution.models import RECORDING, TRAINING
@@ -302,6 +303,47 @@ def test_with_a_worker_and_a_node_killed_the_records_are_those_of_a_serial_run(
     assert not list((home / "locks").glob(".seen*"))
 
 
+# What would end the process or the suite where it is called.
+ENDING = '''
+"""Methods that end their process."""
+
+import os
+
+from unlearn_bench.api import Access, method
+
+
+@method("exits", access=Access.NONE)
+def exits(model, ctx):
+    """End the process."""
+    os._exit(0)
+
+
+@method("interrupts", access=Access.NONE)
+def interrupts(model, ctx):
+    """Pretend a Ctrl-C."""
+    raise KeyboardInterrupt
+'''
+
+
+def test_a_method_that_ends_its_process_fails_alone(
+    cluster: Any, noting: Path, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "ending.py"
+    file.write_text(ENDING)
+    registry.load_plugin(file)
+    whole = plan(1, methods=["exits", "interrupts"])
+    chosen = [spec for spec in whole.runs if spec.method in ("exits", "interrupts", "retrain")]
+    watcher = Watcher()
+    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(file,)))
+    results = run(Plan(whole.suite, tuple(chosen)), home, tmp_path / "out", backend, watcher)
+    assert {result.method: result.error.partition(";")[0] for result in results} == {
+        "retrain": "",
+        "exits": "SystemExit: os._exit(0) was called",
+        "interrupts": "KeyboardInterrupt",
+    }
+    assert not watcher.notices
+
+
 def until(backend: Any, wanted: Any) -> Event:
     """Read events until one is ``wanted``."""
     deadline = time.monotonic() + 120
@@ -474,6 +516,87 @@ def test_no_cluster_is_one_line_that_says_how_to_start_one(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ConfigError, match=f"--address {address}: no Ray .*`ray start --head`"):
         ray_backend.connect(address)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_server_that_is_not_ray_is_refused_soon(
+    answer: bytes, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would wait for minutes"))
+    monkeypatch.setattr(ray_backend, "KNOCK", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            connection.sendall(answer)
+            connection.recv(1)
+            held.append(connection)
+
+        held: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers"):
+            ray_backend.connect(address)
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would wait for minutes"))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    with pytest.raises(ConfigError, match="--address auto: no Ray cluster answers .*refused"):
+        ray_backend.connect("auto")
+
+
+def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise ray.exceptions.AuthenticationError("Token authentication is enabled")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_backend, "_knock", lambda address: None)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConfigError, match="the cluster asks for a token .*RAY_AUTH_MODE=token"):
+        ray_backend.connect("127.0.0.1:6379")
+
+
+def test_a_head_that_does_not_answer_ends_the_suite_in_one_line(
+    cluster: Any, noting: Path, notes: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = next(s for s in plan(1).runs if s.method == "noting")
+    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(noting,)))
+    with backend:
+        assert backend.takes(spec)
+        monkeypatch.setattr(ray_backend, "GONE", 0.0)
+        backend._address, backend._next_look = "127.0.0.1:1", 0.0
+        assert not backend.takes(spec)
+        with pytest.raises(OutputError, match="the Ray cluster is gone .*repeat the same command"):
+            backend.wait(lambda event: None)
+    assert not list((home / "locks").glob(".seen*"))
+
+
+def test_what_ray_raises_is_one_line_but_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(OutputError, match="is gone .ActorDiedError: .*goes on from here"):
+        with ray_backend._cluster_needed():
+            raise ray.exceptions.ActorDiedError()
+    defect = ray.exceptions.RayTaskError("run", "Traceback", ValueError("bug"))
+    with pytest.raises(ray.exceptions.RayTaskError), ray_backend._cluster_needed():
+        raise defect
+
+
+def test_an_office_that_is_killed_is_begun_again(cluster: Any, noting: Path, home: Path) -> None:
+    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(noting,)))
+    with backend:
+        asked = {"kind": "original", "identity": {"seed": 1}}
+        assert ray.get(backend._office.lacks.remote(*asked.values()))
+        ray.kill(backend._office, no_restart=False)
+        assert ray.get(backend._office.lacks.remote(*asked.values()), timeout=60)
 
 
 def test_an_address_without_ray_is_refused(cli: Any, tiny: Path) -> None:

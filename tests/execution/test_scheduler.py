@@ -1,6 +1,7 @@
 """A results folder survives failure, interruption and company; a runner of straw does the work."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -223,6 +224,25 @@ def test_whatever_ends_a_suite_early_keeps_what_was_finished(
     again = Straw()
     go(again, out)
     assert again.ran == ALL[2:] and recorded(out) == ALL
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_results_folder_that_is_deleted_meanwhile_ends_the_suite_and_is_not_made_again(
+    last: bool, out: Path
+) -> None:
+    runner = Straw()
+
+    def delete(spec: RunSpec) -> None:
+        if f"{spec.label} {spec.seed}" == (ALL[-1] if last else "finetune 0"):
+            shutil.rmtree(out)
+
+    runner.hook = delete
+    with pytest.raises(OutputError, match="was deleted, moved or emptied while the suite ran; run"):
+        go(runner, out)
+    assert not (out / "records.csv").exists()
+    again = Straw()
+    go(again, out)
+    assert again.ran == ALL == recorded(out)
 
 
 def test_interrupting_a_resumed_suite_loses_no_record(out: Path) -> None:

@@ -27,6 +27,25 @@ def test_wrong_arguments_are_refused_in_one_line() -> None:
         describe("resnet18", rounds=0)
 
 
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("vit_tiny_patch16_224", "AssertionError: Input height"),  # made for 224 pixels
+        ("resnet18.no_such_weights", "Invalid pretrained tag"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_in_one_line(model: str, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason) as caught:
+        describe(model)
+    assert "\n" not in str(caught.value) and "choose another model" in str(caught.value)
+
+
+def test_a_process_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing.sys, "executable", "false")
+    with pytest.raises(ModelError, match="memory cannot be measured: it ended with code 1; choose"):
+        timing.peak_bytes("resnet18", "plain")
+
+
 def test_the_ratio_is_the_median_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     # Seconds as the clock would tell them: plain, Fisher, plain, Fisher, ...
     ticks = iter([1.0, 3.0, 2.0, 4.0, 1.0, 9.0])

@@ -3,14 +3,17 @@
 import html
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from unlearn_bench.core.keys import file_hash
+from unlearn_bench.execution import origin
 from unlearn_bench.execution.origin import reproduce
 from unlearn_bench.report import write_report
 from unlearn_bench.report.provenance import read_report
@@ -91,6 +94,25 @@ def test_the_reproduce_line_names_no_path_and_the_shell_says_what_is_not_set():
     assert "--data-root\n/my data\n" in ended.stdout
 
 
+def test_the_reproduce_line_tells_files_of_one_name_apart_by_their_folders(tmp_path):
+    paths = [tmp_path / name for name in ("a/model.safetensors", "b/model.safetensors", "c.pth")]
+    files = {path.parent.name: SimpleNamespace(path=path, sha256=str(path)) for path in paths}
+    plan = SimpleNamespace(
+        runs=[
+            SimpleNamespace(label=label, unlearned=file, original=None, device="cpu")
+            for label, file in files.items()
+        ]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(origin, "plugin_files", lambda plan: {})
+        line = reproduce(plan, data_root=None, download=False)
+    words = shlex.split(line.replace(":?set it to the folder of the unlearned weights", ""))
+    given = [word for word in words if word.startswith("${UNLEARNED}")]
+    assert given == [
+        f"${{UNLEARNED}}/{name}" for name in ("a/model.safetensors", "b/model.safetensors", "c.pth")
+    ]
+
+
 def test_runs_that_are_missing_are_named(folder, run):
     finished, missing = run("retrain", kind="reference", forget_accuracy=0.0), ("x", "y", "z")
     planned = {finished.key: ["digits", "resnet18", "class:8", "retrain", 0]}
@@ -157,7 +179,6 @@ def test_a_run_writes_down_where_its_results_come_from(finished):
 
 
 def test_the_reproduce_line_makes_the_same_records_again(finished, cli, tmp_path, monkeypatch):
-    import shlex
 
     there = tmp_path / "moved"
     shutil.copytree(finished.out, there)

@@ -208,3 +208,15 @@ def test_a_folder_without_a_suite_is_named(text: str | None, message: str, tmp_p
         (tmp_path / "suite.json").write_text(text)
     with pytest.raises(OutputError, match=message):
         read_suite(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["../../secret", "/etc/passwd", "", ".hidden", "a/b", "a\x1b[2Jb"])
+def test_a_key_that_is_no_plain_name_reaches_no_file(key: str, tmp_path: Path) -> None:
+    for use in (lambda: read_run(tmp_path, key), lambda: write_run(tmp_path, result(key=key))):
+        with pytest.raises(OutputError, match="is not the key of a run"):
+            use()
+    assert not list(tmp_path.iterdir())
+    write_records(tmp_path, [result(key=key)])
+    with pytest.raises(OutputError, match="is not the key of a run") as caught:
+        read_records(tmp_path)
+    assert str(caught.value).isprintable()

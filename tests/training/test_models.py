@@ -1,10 +1,13 @@
 """Any timm architecture, fitted to the data."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from unlearn_bench.core.errors import ModelError, UnknownNameError
+from unlearn_bench.fisher.timing import randomised
 from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.training.models import build, load_weights, names
 
@@ -195,3 +198,28 @@ def test_a_suite_may_pass_arguments_to_the_architecture():
             num_classes=10,
             seed=0,
         )
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "efficientvit_m0", "tiny_vit_5m_224"])
+def test_what_a_model_keeps_of_a_pass_neither_hides_nor_repeats_a_gradient(name: str) -> None:
+    model, x = randomised(make(name, 64)), torch.rand(2, 3, 64, 64)
+    biases = [p for n, p in model.named_parameters() if n.endswith("attention_biases")]
+    assert biases
+    with torch.no_grad():
+        before = model(x)
+    for _ in range(2):
+        gradients = torch.autograd.grad(model(x).logsumexp(1).sum(), biases)
+        assert any(gradient.abs().sum() > 0 for gradient in gradients)
+    with torch.no_grad():
+        for bias in biases:
+            bias.normal_()
+        assert not torch.equal(model(x), before)
+        copied = copy.deepcopy(model)
+        for bias in biases:
+            bias.normal_()
+        assert not torch.equal(model(x), copied(x))
+
+
+def test_a_model_that_keeps_nothing_of_its_weights_is_left_alone() -> None:
+    for name in ("resnet18", "convit_tiny"):  # convit keeps relative positions
+        assert not any(module._forward_hooks for module in make(name, 64).modules())

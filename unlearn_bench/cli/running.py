@@ -83,7 +83,10 @@ def run(
         unlearned=bool(unlearned),
     )
     plan = _plan(suite, overrides, target.type, original, unlearned or ())
-    setup = Setup(default_home(), str(target), data_root, download, tuple(plugin or ()))
+    # Absolute: a plug-in may change the working folder.
+    home, root = default_home().absolute(), data_root and data_root.absolute()
+    files = tuple(file.absolute() for file in plugin or ())
+    setup = Setup(home, str(target), root, download, files)
     folder = out or Path("runs") / plan.suite.name
     asked = _Asked(plan, folder, setup, target, workers, limit, backend == "ray")
     if dry_run:
@@ -183,13 +186,13 @@ def _execute(asked: _Asked, console: Console, *, debug: bool) -> None:
     from unlearn_bench.report.content import read_content
     from unlearn_bench.report.freshness import is_fresh
 
-    plan, folder = asked.plan, asked.folder
+    plan, folder = asked.plan, asked.folder.absolute()
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
         runner = asked.runner(progress.notice, download=asked.setup.download)
         team, place = asked.team(runner, progress.notice)
         console.print(
             f"suite [bold]{plan.suite.name}[/bold]: {len(plan.runs)} runs on {place}, "
-            f"results in {escape(str(folder))}"
+            f"results in {escape(str(asked.folder))}"
         )
         command = shlex.join(["unlearn-bench", *sys.argv[1:]])
         with first_in_good_order(progress.notice):
@@ -199,7 +202,7 @@ def _execute(asked: _Asked, console: Console, *, debug: bool) -> None:
         write_report(folder, content)
     for table in summary(folder, content):
         print_table(console, table)
-    console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
+    console.print(f"report: {asked.folder / 'report.html'}", markup=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]
     if failed:
         console.print(

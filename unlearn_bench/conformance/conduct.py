@@ -103,12 +103,12 @@ def modes_and_flags(subject: Subject) -> str:
 
 @check("global settings", "what a method leaves switched changes every later run")
 def global_settings(subject: Subject) -> str:
-    """Compare torch's global settings before and after, in all runs so far."""
+    """Compare what all runs share before and after, in all runs so far."""
     subject.base()
     for trial in subject.trials():
         if trial.settings:
             raise FailedError(f"{'; '.join(trial.settings)} ({listed(trial.params)})")
-    return "dtype, device, gradients, threads and determinism as they were"
+    return "torch, NumPy, streams, folder, limits and functions as they were"
 
 
 @check("the harness's own things", "the original and the data belong to all methods")
@@ -156,8 +156,8 @@ def declared_data_only(subject: Subject) -> str:
 def all_work_in_its_time(subject: Subject) -> str:
     """Look for work before and after the call: caches, threads, lazy weights."""
     base, again = subject.base(), _again(subject)
-    if base.threads:
-        raise FailedError(f"threads run on after it returned: {', '.join(base.threads)}")
+    if base.running:
+        raise FailedError("; ".join(base.running))
     if (base.touched, base.forwards) != (again.touched, again.forwards):
         raise FailedError(
             f"the second run did other work than the first: {_work(again)} against {_work(base)}; "

@@ -11,6 +11,7 @@ from torch import nn
 
 from unlearn_bench.conformance.trial import Trial, attempt
 from unlearn_bench.conformance.world import RECIPE, World, digits, make_world
+from unlearn_bench.core.errors import said
 from unlearn_bench.plugins.method import SCOPES, Method
 from unlearn_bench.suite.spec import ModelSpec
 
@@ -216,6 +217,6 @@ def told(trial: Trial) -> str:
     """Say in one line why a run gave no usable model."""
     if trial.error is None:
         return trial.misfit
-    reason = str(trial.error).strip().partition("\n")[0]
+    reason = said(trial.error)
     kind = type(trial.error).__name__
     return f"{kind}: {reason}" if reason else kind

@@ -3,9 +3,8 @@
 import contextlib
 import copy
 import random
-import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from unlearn_bench.conformance.world import UnreadableImages, World
 from unlearn_bench.core.errors import AccessError, MethodError
+from unlearn_bench.execution.interrupt import Interrupted, telling_apart
 from unlearn_bench.execution.models import check_model
 from unlearn_bench.execution.task import Unlearning
 from unlearn_bench.measure.clock import Seconds
@@ -75,7 +75,7 @@ class Trial:
         given: The state that the method was given.
         layers: How the returned model's layers differ from the original's, in words.
         flags: How its modes, hooks and gradient flags differ from those handed over, in words.
-        settings: Global settings that the method left changed, in words.
+        settings: What all runs share and the method left changed, in words.
         damaged: Things of the harness that it changed: the original, indices, images.
         read: Splits that were asked for, and ``log``.
         refused: Messages of refused reads, caught by the method or not.
@@ -88,11 +88,11 @@ class Trial:
         seconds: By phase.
         entries: What was logged.
         generators: The state of each global random generator at the return, hashed.
-        threads: Threads that run on after the return.
+        running: Threads and processes that ran on after the return, in words.
     """
 
     params: Mapping[str, Any]
-    error: Exception | None = None
+    error: BaseException | None = None
     misfit: str = ""
     model: nn.Module | None = None
     state: State = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Trial:
     seconds: dict[str, Seconds] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
     generators: dict[str, int] = field(default_factory=dict)
-    threads: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
 
     @property
     def usable(self) -> bool:
@@ -158,15 +158,7 @@ def attempt(
     """
     hidden = world.data.test.images
     assert isinstance(hidden, UnreadableImages)
-    left: dict[str, Any] = {}
-
-    def watched(model: nn.Module, context: Context, **given: Any) -> object:
-        try:
-            return method.function(model, context, **given)
-        finally:
-            left.update(_settings())  # at once: a run puts some of them right itself
-
-    unlearning = world.unlearning(replace(method, function=watched), seed, WatchedContext)
+    unlearning = world.unlearning(method, seed, WatchedContext)
     usual = torch.get_default_dtype()
     if world.exact:
         torch.set_default_dtype(torch.float64)  # what the method makes anew is float64 too
@@ -174,9 +166,7 @@ def attempt(
     trial = Trial(params, given=_copied(model))
     world.images.seen[:] = False
     earlier_attempts = hidden.attempts
-    settings = _settings()
     belongings = {name: tensor.clone() for name, tensor in _belongings(world).items()}
-    threads = set(threading.enumerate())
 
     for _ in range(repeat):
         random.random(), np.random.rand(), torch.rand(1)
@@ -186,9 +176,7 @@ def attempt(
         "numpy": hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),
         "torch": hash(torch.get_rng_state().numpy().tobytes()),
     }
-    trial.threads = [t.name for t in threading.enumerate() if t not in threads]
-    trial.settings = differences(settings, left)
-    _put_back(settings)
+    trial.settings, trial.running = unlearning.left.changed, unlearning.left.running
     torch.set_default_dtype(usual)
     now = _belongings(world)
     trial.damaged = [name for name in belongings if not torch.equal(belongings[name], now[name])]
@@ -207,12 +195,12 @@ def _call(
     """Let the method work, and note what it gave back and what it asked of its context."""
     layers, flags = _layers(model), _flags(model)
     try:
-        with _watching(trial, type(model), poisoned):
+        with telling_apart(), _watching(trial, type(model), poisoned):
             returned = unlearning.run(model, params)
-    except Exception as error:
+    except Interrupted:
+        raise
+    except BaseException as error:
         trial.error = error
-    except SystemExit:
-        trial.error = MethodError("it ends the process")
     else:
         try:
             check_model(returned, trial.given)
@@ -313,34 +301,6 @@ def _flags(model: nn.Module) -> dict[str, Any]:
     for name, parameter in model.named_parameters():
         facts[f"requires_grad of {name}"] = parameter.requires_grad
     return facts
-
-
-def _settings() -> dict[str, Any]:
-    """Read torch's global settings."""
-    return {
-        "default dtype": torch.get_default_dtype(),
-        "default device": str(torch.get_default_device()),
-        "gradients enabled": torch.is_grad_enabled(),
-        "inference mode": torch.is_inference_mode_enabled(),
-        "threads": torch.get_num_threads(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "cudnn.deterministic": torch.backends.cudnn.deterministic,
-        "matmul precision": torch.get_float32_matmul_precision(),
-        "anomaly detection": torch.is_anomaly_enabled(),
-    }
-
-
-def _put_back(settings: Mapping[str, Any]) -> None:
-    """Undo what would spoil the next run."""
-    torch.set_default_dtype(settings["default dtype"])
-    torch.set_grad_enabled(settings["gradients enabled"])
-    torch.set_num_threads(settings["threads"])
-    torch.use_deterministic_algorithms(settings["deterministic algorithms"])
-    torch.backends.cudnn.benchmark = settings["cudnn.benchmark"]
-    torch.backends.cudnn.deterministic = settings["cudnn.deterministic"]
-    torch.set_float32_matmul_precision(settings["matmul precision"])
-    torch.autograd.set_detect_anomaly(settings["anomaly detection"])
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -74,6 +74,19 @@ def one_line(text: str) -> str:
     return visible(text.strip().partition("\n")[0]).replace("\t", "\\t")
 
 
+def message(error: BaseException) -> str:
+    """Return an exception's message, whatever its ``__str__`` does."""
+    try:
+        return str(error)
+    except BaseException as another:  # of a plug-in, which may raise anything here too
+        return f"its message cannot be shown: {type(another).__name__}"
+
+
+def said(error: BaseException) -> str:
+    """Return the first line of an exception's :func:`message`, as :func:`one_line` shows it."""
+    return one_line(message(error))
+
+
 def suggestion(given: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for what of ``allowed`` is closest, or ``""``.
 

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from unlearn_bench.core.errors import message
+
 T = TypeVar("T")
 
 _WORDS = (
@@ -32,7 +34,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, of the machine or of a GPU, did not suffice."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+    return isinstance(error, RuntimeError) and any(word in message(error) for word in _WORDS)
 
 
 @contextlib.contextmanager

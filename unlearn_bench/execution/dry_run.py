@@ -14,6 +14,7 @@ from typing import Any
 
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.keys import canonical_json
+from unlearn_bench.core.reading import expand_user
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.durations import Durations, variants
 from unlearn_bench.execution.folder import refuse_another_suite, refuse_foreign
@@ -296,5 +297,5 @@ def _finished(out: Path, key: str) -> RunResult | None:
 
 def _existing(path: Path) -> Path:
     """Return the closest folder that is there already: it lies on the same disk."""
-    path = path.expanduser().absolute()
+    path = expand_user(path, "--out").absolute()
     return next(parent for parent in (path, *path.parents) if parent.is_dir())

@@ -10,9 +10,10 @@ from unlearn_bench.core.errors import (
     ModelError,
     OutputError,
     UserError,
-    one_line,
+    said,
 )
 from unlearn_bench.core.memory import is_out_of_memory, release
+from unlearn_bench.execution.interrupt import Interrupted, telling_apart
 
 T = TypeVar("T")
 
@@ -41,20 +42,23 @@ class Failures:
     def guard(self, call: Callable[[], T]) -> T:
         """Turn whatever a method raises into a failed run with a one-line reason.
 
-        Missing data, misfit weights and a full disk are no method's fault: they end the suite.
+        Missing data, misfit weights and a full disk are no method's fault: they end the suite, as
+        Ctrl-C does.
         """
         try:
-            return call()
-        except (RunFailedError, DataError, ModelError, OutputError):
+            with telling_apart():
+                return call()
+        except (RunFailedError, DataError, ModelError, OutputError, Interrupted):
             raise
         except UserError as error:
-            raise RunFailedError(one_line(str(error))) from error
-        except (Exception, SystemExit) as error:
-            reason = one_line(str(error))
+            raise RunFailedError(said(error)) from error
+        except BaseException as error:  # whatever a method raises: KeyboardInterrupt, SystemExit
+            reason = said(error)
             if is_out_of_memory(error):
                 release()
                 reason = self._memory_reason(error)
-            raise RunFailedError(f"{type(error).__name__}: {reason}") from error
+            kind = type(error).__name__
+            raise RunFailedError(f"{kind}: {reason}" if reason else kind) from error
 
     def guard_suite(self, look: Callable[[], T]) -> T:
         """Refuse the whole suite where memory does not even suffice for a look at what it needs."""
@@ -67,8 +71,8 @@ class Failures:
 
     def _memory_reason(self, error: BaseException) -> str:
         what = "the GPU's" if self._device.type == "cuda" else "the machine's"
-        said = one_line(str(error))[:200].rstrip(". ")
-        return f"{said}; " * bool(said) + (
+        reason = said(error)[:200].rstrip(". ")
+        return f"{reason}; " * bool(reason) + (
             f"{what} memory does not hold this run: use fewer --workers, a smaller "
             "recipe.batch_size, --set METHOD.batch_size=... where the method has one, or a "
             "smaller model or image_size"

@@ -109,6 +109,24 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
     return asked
 
 
+def is_there(out: Path) -> bool:
+    """Whether the folder that :func:`claim` wrote into is still there."""
+    return (out / "suite.json").is_file()
+
+
+def refuse_if_gone(out: Path) -> None:
+    """End a suite whose folder was deleted, moved or emptied: what it lacks cannot be known.
+
+    Raises:
+        OutputError: If it was.
+    """
+    if not is_there(out):
+        raise OutputError(
+            f"{out} was deleted, moved or emptied while the suite ran; run the same command again: "
+            "models that were made are kept in the store"
+        )
+
+
 def stands(result: RunResult | None) -> bool:
     """Whether a run need not be repeated."""
     return result is not None and result.status == "ok" and not result.error

@@ -1,6 +1,8 @@
 """Ctrl-C: the first ends a suite in good order, the second at once.
 
-A request to end, as batch systems and container hosts send it before they kill, is as good.
+A request to end, as batch systems and container hosts send it before they kill, is as good. A
+KeyboardInterrupt that a method raises by itself is no Ctrl-C: only signals raise
+:class:`Interrupted`.
 """
 
 import contextlib
@@ -8,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 MESSAGE = (
     "interrupted: finished runs are kept, the same command goes on from here; "
@@ -15,9 +18,33 @@ MESSAGE = (
 )
 
 
+class Interrupted(KeyboardInterrupt):  # noqa: N818
+    """A signal that asks this process to end."""
+
+
+def raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise :class:`Interrupted`; a signal handler."""
+    raise Interrupted
+
+
+@contextlib.contextmanager
+def telling_apart() -> Iterator[None]:
+    """Let Ctrl-C raise :class:`Interrupted` within the block where it has Python's own handler."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, raise_interrupted)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is raise_interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextlib.contextmanager
 def first_in_good_order(notify: Callable[[str], None]) -> Iterator[None]:
-    """Raise KeyboardInterrupt on the first Ctrl-C or SIGTERM within the block, and tell of it.
+    """Raise :class:`Interrupted` on the first Ctrl-C or SIGTERM within the block, and tell of it.
 
     The second one is left to the system, which ends the process wherever it is; workers end with
     their parent.
@@ -34,7 +61,7 @@ def first_in_good_order(notify: Callable[[str], None]) -> Iterator[None]:
             signal.signal(either, signal.SIG_DFL)
         with contextlib.suppress(RuntimeError):  # it came in the midst of printing
             notify(MESSAGE)
-        raise KeyboardInterrupt
+        raise Interrupted
 
     before = {either: signal.getsignal(either) for either in (signal.SIGINT, signal.SIGTERM)}
     for either in before:

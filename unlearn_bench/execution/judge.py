@@ -7,6 +7,7 @@ from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.failures import Failures
 from unlearn_bench.execution.models import Trio, with_halved
+from unlearn_bench.execution.surroundings import put_back
 from unlearn_bench.execution.task import Task
 from unlearn_bench.measure import metrics
 from unlearn_bench.measure.clock import Clock
@@ -15,6 +16,7 @@ from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.measure.metrics.mia import loss_roc
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.plugins import registry
+from unlearn_bench.results.records import Record
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.spec import RunSpec
 
@@ -40,7 +42,7 @@ class Judge:
         guard = self._failures.guard
         with noting_halved() as halved, clock.phase("evaluate"):
             evaluation = guard(lambda: self.observe(spec, task, models))
-            measured, metric_seconds = guard(lambda: metrics.compute(evaluation))
+            measured, metric_seconds = guard(lambda: self._measure(evaluation))
             probed = evaluation.unlearned.probed
             for name, spent in (probed.seconds if probed else {}).items():
                 metric_seconds[f"probe {name}"] = spent
@@ -59,6 +61,12 @@ class Judge:
             "hashes": models.hashes,
             "curves": (loss_roc(evaluation),),
         }
+
+    def _measure(self, evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
+        with put_back() as left:
+            found = metrics.compute(evaluation)
+        left.refuse("a metric")
+        return found
 
     def observe(self, spec: RunSpec, task: Task, models: Trio) -> Evaluation:
         """Look at U, O and G."""

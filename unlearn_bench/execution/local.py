@@ -26,6 +26,7 @@ import torch
 from unlearn_bench.core.errors import UserError
 from unlearn_bench.execution.backend import Event, Setup, build_runner, model_of, perform
 from unlearn_bench.execution.capacity import GpuShares
+from unlearn_bench.execution.interrupt import Interrupted, raise_interrupted
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.spec import RunSpec
@@ -259,9 +260,9 @@ def _work(pipe: Connection, setup: Setup) -> None:
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
     try:
         # Raises in the midst of things, so that the store takes back what it was writing.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, raise_interrupted)
         _answer(pipe, setup)
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+    except (Interrupted, EOFError, BrokenPipeError):
         pass
     sys.stdout.flush()
     sys.stderr.flush()

@@ -247,6 +247,7 @@ class Models:
         step(spec.label)
         with noting_halved() as halved:
             returned = unlearning.run(model, spec.params)
+        unlearning.left.refuse("the method")
         accepted = check_model(returned, expected)
         cost = unlearning.costs.notes()
         if method.kind == "given":  # reading the file is not what unlearning it has cost

@@ -8,6 +8,7 @@ of ``--plugin`` under ``plugins/``. The reproduce line runs from that folder, wh
 import importlib.metadata
 import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,13 @@ def reproduce(plan: Plan, *, data_root: Path | None, download: bool) -> str:
     first = plan.runs[0]
     if first.original is not None:
         words += ["--original", '"${ORIGINAL:?set it to the file of the original weights}"']
-    for file in unlearned_files(plan).values():
+    paths = [file.path for file in unlearned_files(plan).values()]
+    names = Counter(path.name for path in paths)
+    for path in paths:
         folder = '"${UNLEARNED:?set it to the folder of the unlearned weights}"'
-        words += ["--unlearned", f"{folder}/{shlex.quote(file.path.name)}"]
+        # As the label is made: the folder tells files of one name apart.
+        inner = path.name if names[path.name] == 1 else f"{path.parent.name}/{path.name}"
+        words += ["--unlearned", f"{folder}/{shlex.quote(inner)}"]
     words += ["--device", first.device, "--out", "reproduced"]
     return " ".join([*(f"{name}={value}" for name, value in _FRESH.items()), *words])
 

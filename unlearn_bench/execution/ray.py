@@ -19,7 +19,7 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from unlearn_bench.core.errors import ConfigError, UserError
+from unlearn_bench.core.errors import ConfigError, OutputError, UserError, message, said
 from unlearn_bench.core.files import write_atomically
 from unlearn_bench.execution.backend import Event, Setup, model_of
 from unlearn_bench.execution.capacity import GpuShares
@@ -34,8 +34,15 @@ AHEAD = 2
 # Seconds after which the driver looks around even if nobody told it anything.
 HEARTBEAT = 2.0
 STARVED = 30.0
+
+# Seconds for a cluster to answer at all, and without an answer until it counts as gone: before
+# Ray's own minute, after which it ends this process wherever it is.
+KNOCK = 10.0
+GONE = 20.0
 # For runs to end in good order when the suite is interrupted.
 PATIENCE = 5.0
+
+_client_address = ""  # of the ray:// server that was joined
 
 
 def connect(address: str) -> None:
@@ -48,25 +55,84 @@ def connect(address: str) -> None:
     Raises:
         ConfigError: If there is none.
     """
+    global _client_address
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        _knock(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
+        _knock(_of_this_machine() if address == "auto" else address)
+        _client_address = address
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # ray raises many kinds: connection, version, protocol
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(message(error).split())[:200]
+        if "authenticat" in f"{type(error).__name__} {reason}".lower():
+            raise ConfigError(
+                f"--address {address}: the cluster asks for a token ({reason}); set "
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, as on its nodes"
+            ) from error
         raise ConfigError(
             f"--address {address}: no Ray cluster answers ({reason}); start one by "
             "`ray start --head`, join it from other machines by `ray start --address=HOST:6379`"
         ) from error
 
 
+@contextlib.contextmanager
+def _cluster_needed() -> Iterator[None]:
+    """Turn the end of the cluster, or of what coordinates the suite on it, into one line.
+
+    Raises:
+        OutputError: If Ray cannot do within the block what it is asked for.
+    """
+    try:
+        yield
+    except ray.exceptions.RayTaskError:
+        raise  # a defect in a task
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise _lost(f"{type(error).__name__}: {said(error)[:200]}") from error
+
+
+def _lost(reason: str) -> OutputError:
+    return OutputError(
+        f"the Ray cluster is gone ({reason}); finished runs are kept: start it again and repeat "
+        "the same command, which goes on from here"
+    )
+
+
+def _of_this_machine() -> str:
+    """Return the address that ``auto`` stands for, perhaps of a cluster that is gone.
+
+    Raises:
+        ConnectionError: If there is none.
+    """
+    from ray._private import services
+
+    return str(services.get_ray_address_from_environment("auto", None))
+
+
+# The first bytes of HTTP/2, which Ray's servers speak, and an empty frame of settings.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS = 4
+
+
 def _knock(address: str) -> None:
-    """Raise OSError if nothing listens at ``HOST:PORT``: Ray itself would wait for minutes."""
+    """Raise OSError if nothing like Ray answers at ``HOST:PORT``; Ray itself waits for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+    if not (colon and port.isdigit()):
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+            return
+        connection.sendall(_GREETING)
+        answer = connection.recv(9, socket.MSG_WAITALL)
+    if len(answer) < 9 or answer[3] != _SETTINGS:
+        raise ConnectionError(f"what listens at {address} is not Ray")
+
+
+def _head() -> str:
+    """Return where the cluster that this process joined can be knocked at."""
+    if ray.util.client.ray.is_connected():
+        return _client_address
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def cluster_has_gpus() -> bool:
@@ -134,6 +200,9 @@ class RayWorkers:
         self._flights: dict[Any, _Flight] = {}
         self._queued: list[Event] = []
         self._starved: float | None = None
+        self._address = _head()
+        self._silent: float | None = None  # since when the head does not answer
+        self._next_look = 0.0
 
     def __enter__(self) -> Self:
         home = self._job.setup.home
@@ -143,7 +212,14 @@ class RayWorkers:
         place = NodeAffinitySchedulingStrategy(here, soft=False)
         self._office = (
             ray.remote(Office)
-            .options(num_cpus=0, scheduling_strategy=place, max_concurrency=1000)
+            .options(
+                num_cpus=0,
+                scheduling_strategy=place,
+                max_concurrency=1000,
+                # Begun again it has forgotten at most steps, which are only shown.
+                max_restarts=RETRIES,
+                max_task_retries=RETRIES,
+            )
             .remote(self._job)
         )
         # Once in the object store, not once per task: it may hold the weights of an original.
@@ -159,6 +235,10 @@ class RayWorkers:
     ) -> None:
         left = list(self._flights)
         self._flights.clear()
+        token = self._job.setup.home / self._job.token
+        if not self._answers():  # whatever is asked of it now would wait for minutes
+            token.unlink(missing_ok=True)
+            return
         with contextlib.suppress(ray.exceptions.RayError):
             for task in left:
                 ray.cancel(task)  # raises KeyboardInterrupt there: what is half-written goes
@@ -171,7 +251,7 @@ class RayWorkers:
             list(self._read_news(ray.get(self._news, timeout=PATIENCE)))
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(self._office)
-        (self._job.setup.home / self._job.token).unlink(missing_ok=True)
+        token.unlink(missing_ok=True)
 
     @property
     def at_a_time(self) -> int:
@@ -187,7 +267,10 @@ class RayWorkers:
 
     def takes(self, spec: RunSpec) -> bool:
         """Whether the cluster has room for this run, or will have as soon as another ends."""
-        room = self._room(spec)
+        if not self._answers():
+            return False
+        with _cluster_needed():
+            room = self._room(spec)
         if self._most is not None:
             return len(self._flights) < min(self._most, room + AHEAD)
         return len(self._flights) < room + AHEAD
@@ -214,20 +297,46 @@ class RayWorkers:
         attempt = uuid.uuid4().hex
         options = {**self.needs(spec), "max_retries": 0}
         run = self._task.options(**options)
-        task = run.remote(self._job_there, self._office, attempt, spec, key, dict(failed))
+        with _cluster_needed():
+            task = run.remote(self._job_there, self._office, attempt, spec, key, dict(failed))
         self._flights[task] = _Flight(position, attempt, model_of(spec))
         self._queued.append(Event(position, step="wait for a worker"))
 
     def wait(self, tell: Callable[[Event], None]) -> None:
-        """Tell what :meth:`events` yields."""
-        for event in self.events():
+        """Tell what :meth:`events` yields.
+
+        Raises:
+            OutputError: If the cluster is gone.
+        """
+        events = self.events()
+        while True:
+            with _cluster_needed():
+                event = next(events, None)
+            if event is None:
+                break
             tell(event)
+        if self._silent is not None and time.monotonic() - self._silent > GONE:
+            raise _lost("its head does not answer any more")
+
+    def _answers(self) -> bool:
+        """Whether the head can be reached; else only what was given out can be waited for."""
+        now = time.monotonic()
+        if now > self._next_look:
+            self._next_look = now + HEARTBEAT / 2
+            try:
+                _knock(self._address)
+            except OSError:
+                self._silent = self._silent or now
+            else:
+                self._silent = None
+        return self._silent is None
 
     def events(self) -> Iterator[Event]:
         """Wait until a worker told something or ended, at most for a heartbeat."""
         yield from self._queued
         self._queued.clear()
-        self._warn_if_starved()
+        if self._answers():
+            self._warn_if_starved()
         ready, _ = ray.wait([self._news, *self._flights], num_returns=1, timeout=self._patience())
         if self._news in ready:
             yield from self._read_news(ray.get(self._news))

@@ -14,7 +14,7 @@ from unlearn_bench.core.errors import ConfigError, OutputError
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.execution.backend import Backend, Event
 from unlearn_bench.execution.failures import RunFailedError
-from unlearn_bench.execution.folder import claim, owned, stands
+from unlearn_bench.execution.folder import claim, is_there, owned, refuse_if_gone, stands
 from unlearn_bench.execution.heartbeat import Heartbeat
 from unlearn_bench.execution.models import TRAINING
 from unlearn_bench.execution.observer import Observer
@@ -68,6 +68,7 @@ def execute(
         results: dict[str, RunResult] = {}
 
         def finish(position: int, result: RunResult) -> None:
+            refuse_if_gone(out)
             write_run(out, result)
             results[keys[position]] = result
             observer.run_finished(position, result, reused=False)
@@ -89,8 +90,10 @@ def execute(
                 if known is not None:
                     results[key] = known
             finished = [results[key] for key in keys if key in results]
-            _insistently(lambda: write_records(out, finished))
-            _insistently(lambda: write_curves(out, finished))
+            if is_there(out):
+                _insistently(lambda: write_records(out, finished))
+                _insistently(lambda: write_curves(out, finished))
+        refuse_if_gone(out)
     return [results[key] for key in keys]
 
 

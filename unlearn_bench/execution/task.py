@@ -16,6 +16,7 @@ from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
+from unlearn_bench.execution.surroundings import Left, put_back
 from unlearn_bench.measure.clock import Clock, Passes, PeakMemory
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
@@ -178,6 +179,7 @@ class Unlearning:
     Attributes:
         context: For the method.
         costs: Of its work so far.
+        left: What the method left behind of what other runs share.
     """
 
     def __init__(
@@ -193,6 +195,7 @@ class Unlearning:
         self._task, self._method, self._step = task, method, step
         self._seed = derive(task.seed, method.name, task.scenario)
         self.costs = Costs(Clock(task.device))
+        self.left = Left()
         self.context = context_type(
             method.name,
             method.access,
@@ -219,8 +222,7 @@ class Unlearning:
         costs = self.costs
         seed_everything(derive(self._seed, "method"))
         memory = PeakMemory(self._task.device)
-        # What a method leaves switched off must not fail the next one.
-        with costs.clock.phase("unlearn"), torch.enable_grad():
+        with torch.enable_grad(), put_back() as self.left, costs.clock.phase("unlearn"):
             costs.passes.watch(model)
             returned: object = self._method.function(model, self.context, **params)
             costs.passes.stop()

@@ -19,14 +19,15 @@ def describe(model: str, kind: Kind = "true", rounds: int = 5) -> str:
         Lines to print.
 
     Raises:
-        ModelError: If timm has no such model.
+        ModelError: If timm has no such model, or it cannot be timed.
         ParameterError: If ``rounds`` is below 1.
     """
     if rounds < 1:
         raise ParameterError(f"rounds is {rounds}; give 1 or more")
     workload = WORKLOADS.get(model, Workload(model))
-    timing = measure(*workload.build(), kind, rounds)
-    extra = (peak_bytes(model, kind) - peak_bytes(model, "plain")) / 2**20
+    with workload.fitting():
+        timing = measure(*workload.build(), kind, rounds)
+        extra = (peak_bytes(model, kind) - peak_bytes(model, "plain")) / 2**20
     routes = Counter(timing.routes.values()).most_common()
     size = f"{workload.batch} x {workload.channels} x {workload.size} x {workload.size}"
     return "\n".join(

@@ -5,11 +5,12 @@ are paired and interleaved in one process, so that noise meets both alike, and t
 the pairs' ratios is taken. CPU time is counted where there is no GPU to wait for.
 """
 
+import contextlib
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.core.errors import ModelError, suggestion
+from unlearn_bench.core.caches import forgetful
+from unlearn_bench.core.errors import ModelError, UserError, one_line, said, suggestion
 from unlearn_bench.fisher import Kind, fisher_diagonal
 
 
@@ -45,19 +47,37 @@ class Workload:
         """The model in eval mode with random parameters, inputs, and labels of 10 classes.
 
         Raises:
-            ModelError: If timm has no model of that name.
+            ModelError: If timm has no model of that name, or it does not take these images.
         """
         torch.manual_seed(0)
+        x = torch.randn(self.batch, self.channels, self.size, self.size)
         if self.model == "all_cnn":
             model = all_cnn(self.channels)
         elif timm.is_model(self.model):
             options = {"num_classes": 10, "in_chans": self.channels, **self.options}
-            model = timm.create_model(self.model, **options)
+            with self.fitting():
+                model = timm.create_model(self.model, **options)
         else:
             close = suggestion(self.model, timm.list_models())
             raise ModelError(f"timm has no model {self.model!r}{close}; see timm.list_models()")
-        x = torch.randn(self.batch, self.channels, self.size, self.size)
-        return randomised(model), x, torch.randint(0, 10, (self.batch,))
+        with self.fitting():
+            logits = forgetful(randomised(model), x[:2])
+        if not isinstance(logits, Tensor) or logits.shape != (2, 10):
+            raise ModelError(f"{self.model} does not return a row of logits; choose a classifier")
+        return model, x, torch.randint(0, 10, (self.batch,))
+
+    @contextlib.contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Say of whatever the model raises within the block that it does not fit."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # a model may raise anything
+            raise ModelError(
+                f"{self.model} cannot be timed on images of {self.size} x {self.size} pixels: "
+                f"{type(error).__name__}: {said(error)}; choose another model"
+            ) from error
 
 
 WORKLOADS = {
@@ -170,10 +190,17 @@ def peak_bytes(workload: str | Workload, kind: str) -> int:
     Args:
         workload: One, or a key of :data:`WORKLOADS`, or a timm model.
         kind: Of the diagonal, or ``"plain"`` for a plain pass.
+
+    Raises:
+        ModelError: If that process fails, for want of memory for one.
     """
     code = f"from {__name__} import Workload, peak_here; peak_here({workload!r}, {kind!r})"
     command = [sys.executable, "-c", code]
-    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
+        raise ModelError(f"its memory cannot be measured: {one_line(last)}; choose another model")
+    return int(done.stdout)
 
 
 def peak_here(workload: str | Workload, kind: str) -> None:

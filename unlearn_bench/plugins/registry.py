@@ -3,6 +3,7 @@
 A plug-in file may register metrics as well, or only them: see ``plugins/metric.py``.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -12,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unlearn_bench.core.errors import PluginError, unknown_name
+from unlearn_bench.core.errors import PluginError, said, unknown_name
+from unlearn_bench.core.exits import exits_raise
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import PLUGIN_MODULE
@@ -159,7 +161,8 @@ def load_plugin(path: Path) -> list[str]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before running: dataclasses and type hints look it up
     try:
-        spec.loader.exec_module(module)
+        with exits_raise(), contextlib.chdir("."):  # relative paths mean what the user meant
+            spec.loader.exec_module(module)
     except PluginError as error:
         if str(error).startswith(f"{path}:"):
             raise
@@ -167,9 +170,10 @@ def load_plugin(path: Path) -> list[str]:
     except SyntaxError as error:
         place = f"{error.filename or path}:{error.lineno or 1}"
         raise PluginError(f"{place}: {error.msg}") from error
-    except (Exception, SystemExit) as error:  # a script that ends itself is no plug-in either
+    except (Exception, SystemExit, GeneratorExit) as error:  # a script that ends is no plug-in
         raise PluginError(
-            f"{path}:{_line_in(error, path)}: {type(error).__name__}: {error}{_advice(error, path)}"
+            f"{path}:{_line_in(error, path)}: {type(error).__name__}: {said(error)}"
+            f"{_advice(error, path)}"
         ) from error
     added = [name for name, known in _METHODS.items() if known.file == path]
     if not added and path not in plugin_metric_files():

@@ -15,7 +15,7 @@ from unlearn_bench.analysis.table import Section, sections
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts, facts_of
-from unlearn_bench.results.records import COLUMNS, read_records, read_suite
+from unlearn_bench.results.records import COLUMNS, read_records, read_suite, run_file
 
 WEIGHTS = "weights.csv"
 # Hex digits of a SHA-256 that are shown; the files of the folder hold them in full.
@@ -195,7 +195,7 @@ def weights_csv(runs: Iterable[Made]) -> str:
 
 def _read_made(folder: Path, key: str) -> Made | None:
     try:
-        stored = json.loads((folder / "runs" / f"{key}.json").read_text())
+        stored = json.loads(run_file(folder, key).read_text())
         names = ("dataset", "model", "scenario", "method", "seed")
         place = {name: str(stored[name]) for name in names}
     except (OSError, ValueError, KeyError, TypeError):

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.errors import OutputError, one_line
 from unlearn_bench.core.files import readable_os_errors, write_atomically, write_if_changed
 from unlearn_bench.core.keys import content_key
 
@@ -170,6 +170,20 @@ class RunResult:
         return [{"error": record.pop("reason")} | head | record for record in measured]
 
 
+def run_file(folder: Path, key: str) -> Path:
+    """Return the file of a run's result.
+
+    Raises:
+        OutputError: If the key is no plain name: it might lead out of the folder.
+    """
+    if not _KEY.fullmatch(key):
+        raise OutputError(
+            f"{folder}: {one_line(key)!r} is not the key of a run; its records are "
+            "damaged or made up"
+        )
+    return folder / "runs" / f"{key}.json"
+
+
 def write_run(folder: Path, result: RunResult) -> None:
     """Store one run's result as ``runs/KEY.json``, atomically, with a checksum."""
     # Through JSON first: the checksum is of what a reader will find.
@@ -177,7 +191,7 @@ def write_run(folder: Path, result: RunResult) -> None:
     stored["check"] = content_key(stored)
     # In the order given, so that what is read is what was written: curves follow the log's order.
     text = json.dumps(stored, indent=1, allow_nan=False)
-    write_atomically(folder / "runs" / f"{result.key}.json", text + "\n")
+    write_atomically(run_file(folder, result.key), text + "\n")
 
 
 def read_run(folder: Path, key: str) -> RunResult | None:
@@ -187,7 +201,7 @@ def read_run(folder: Path, key: str) -> RunResult | None:
         DamagedResultError: If the file is there but is not that run's result.
         OutputError: If it cannot be read.
     """
-    path = folder / "runs" / f"{key}.json"
+    path = run_file(folder, key)
     try:
         stored = json.loads(path.read_bytes())
         # Results from before there were checksums have none.
@@ -218,7 +232,7 @@ def put_run_aside(folder: Path, key: str) -> Path:
     Raises:
         OutputError: If the file system refuses.
     """
-    path, number = folder / "runs" / f"{key}.json", 1
+    path, number = run_file(folder, key), 1
     while (place := folder / "damaged" / f"{key}-{number}.json").exists():
         number += 1
     with readable_os_errors("put aside the damaged", path):
@@ -293,8 +307,8 @@ def read_records(folder: Path) -> pd.DataFrame:
     """Read ``records.csv`` of a results folder, columns as in :data:`COLUMNS`.
 
     Raises:
-        OutputError: If the folder has none that can be read, it lacks a column, or a seed is no
-            whole number.
+        OutputError: If the folder has none that can be read, it lacks a column, or a seed or a
+            key is none.
     """
     path = folder / "records.csv"
     try:
@@ -320,6 +334,8 @@ def read_records(folder: Path) -> pd.DataFrame:
     for line, seed in enumerate(records["seed"].astype(str), 2):
         if re.fullmatch(r"-?\d{1,18}", seed) is None:
             raise OutputError(f"{path}:{line}: the seed is {seed!r}, and has to be a whole number")
+    for key in records["run_key"].astype(str).unique():
+        run_file(folder, key)
     return records
 
 
