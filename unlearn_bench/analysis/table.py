@@ -27,7 +27,6 @@ ORIGINAL = "original"
 
 # Points of retain accuracy below retraining from which a method counts as having damaged it.
 DAMAGE_POINTS = 10.0
-_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,6 @@ def sections(records: pd.DataFrame, facts: Facts = BUILT_IN_FACTS) -> tuple[Sect
         facts: What ``suite.json`` says of metrics and methods; by default what is built in.
     """
     records = records.astype({"seed": int, "value": float})
-    for column in ("method", "dataset", "model", "scenario", "metric", "split", "error"):
-        # Labels come from users' files: control characters are not legal in XML.
-        records[column] = records[column].astype(str).str.replace(_CONTROL, "\ufffd", regex=True)
     groups = records.groupby(["dataset", "model", "scenario"], sort=False)
     found = []
     for names, group in groups:

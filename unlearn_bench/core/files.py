@@ -41,7 +41,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         OutputError: If the file system refuses; ``path`` is then as it was, or, where only the
             last flush of its folder failed, already has the new content.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = _encoded(content)
     with readable_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -65,13 +65,18 @@ def write_if_changed(path: Path, content: bytes | str) -> None:
     Raises:
         OutputError: If the file system refuses.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = _encoded(content)
     try:
         if path.read_bytes() == data:
             return
     except OSError:
         pass  # it is not there, or writing will say what is wrong
     write_atomically(path, data)
+
+
+def _encoded(content: bytes | str) -> bytes:
+    # Bytes of a file's name that are not text come as surrogates, which UTF-8 has no form of.
+    return content.encode(errors="backslashreplace") if isinstance(content, str) else content
 
 
 def write_synced(path: Path, data: bytes) -> None:
