@@ -13,8 +13,6 @@ Simulated with seven independent normal metrics and 8 seeds, another retraining 
 under 1 % of cases, and found INDISTINGUISHABLE in 40 %: the rest stays undecided.
 """
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +29,7 @@ from unlearn_bench.analysis.statistics import (
     outside_in_every_seed,
 )
 from unlearn_bench.analysis.table import ORIGINAL, Section, seeds_of
+from unlearn_bench.core.text import csv_text
 
 INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED = "INDISTINGUISHABLE", "DISTINGUISHABLE", "UNDECIDED"
 DESCRIPTIVE, NONE = "descriptive only", "no verdict"
@@ -253,24 +252,30 @@ def distinguished(section: Section) -> frozenset[str]:
 
 def as_csv(sections: tuple[Section, ...]) -> str:
     """Return all verdicts as a CSV table, one line per method and section."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "model", "scenario", "method", "kind", "verdict", "apart", "missing", "seeds"]
+    head = [
+        "dataset",
+        "model",
+        "scenario",
+        "method",
+        "kind",
+        "verdict",
+        "apart",
+        "missing",
+        "seeds",
+    ]
+    rows = (
+        [
+            section.dataset,
+            section.model,
+            section.scenario,
+            v.method,
+            v.kind,
+            v.verdict,
+            "; ".join(v.apart),
+            "; ".join(v.missing),
+            v.seeds,
+        ]
+        for section in sections
+        for v in verdicts(section)
     )
-    for section in sections:
-        for v in verdicts(section):
-            writer.writerow(
-                [
-                    section.dataset,
-                    section.model,
-                    section.scenario,
-                    v.method,
-                    v.kind,
-                    v.verdict,
-                    "; ".join(v.apart),
-                    "; ".join(v.missing),
-                    v.seeds,
-                ]
-            )
-    return text.getvalue()
+    return csv_text([head, *rows])

@@ -1,7 +1,6 @@
 """What a results folder says of its own making: command, code, versions, hardware, gaps."""
 
 import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from unlearn_bench.analysis.table import Section, sections
 from unlearn_bench.core.errors import RefusedError
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.core.reading import MIB, read_json, read_text
-from unlearn_bench.core.text import readable
+from unlearn_bench.core.text import csv_text, from_cell, readable
 from unlearn_bench.results.checks import is_number
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts, facts_of
@@ -207,11 +206,7 @@ def made(folder: Path, records: pd.DataFrame) -> tuple[Made, ...]:
 
 def weights_csv(runs: Iterable[Made]) -> str:
     """Return the text of :data:`WEIGHTS`, one line per run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_MADE)
-    writer.writerows(astuple(run) for run in runs)
-    return text.getvalue()
+    return csv_text([_MADE, *(astuple(run) for run in runs)])
 
 
 def _read_made(folder: Path, key: str) -> Made | None:
@@ -232,7 +227,8 @@ def _kept(folder: Path) -> dict[str, Made]:
         text = read_text(folder / WEIGHTS, WEIGHTS_BYTES, links=False)
         lines = list(csv.DictReader(readable(text).splitlines()))
         return {
-            line["run_key"]: Made(**{name: line[name] or "" for name in _MADE}) for line in lines
+            line["run_key"]: Made(**{name: from_cell(line[name] or "") for name in _MADE})
+            for line in lines
         }
     except (OSError, RefusedError, KeyError, csv.Error):
         return {}

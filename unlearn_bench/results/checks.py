@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.core.text import readable
+from unlearn_bench.core.text import as_cell, from_cell, readable
 
 # The fourth power of a number, and sums of many, are finite.
 LARGEST = 1e60
@@ -88,6 +88,18 @@ def number(value: object, what: str) -> float | None:
     return value
 
 
+def as_cells(records: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts no spreadsheet takes for formulas, to be written as CSV."""
+    texts = (name for name in records.columns if records[name].dtype.kind not in "biuf")
+    changed = {}
+    for name in texts:
+        values = records[name].to_numpy(dtype=object)
+        cells = {value: as_cell(value) for value in set(values) if isinstance(value, str)}
+        if any(cell != text for text, cell in cells.items()):
+            changed[name] = [cells.get(value, value) for value in values]
+    return records.assign(**changed)
+
+
 def checked_records(records: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return a table of texts, as read from CSV, as records: numbers, names and known words.
 
@@ -147,7 +159,7 @@ def _texts(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "np.ndarray
                 f"{name}:{place + 2}: the {column} has {len(text):,} characters, and may have "
                 f"{most:,}"
             )
-        shown[text] = readable(text)
+        shown[text] = readable(from_cell(text))
     return np.array([shown[text] for text in texts], dtype=object)
 
 

@@ -32,6 +32,7 @@ from unlearn_bench.results.checks import (
     LARGEST,
     MAX_SEED_DIGITS,
     STATUSES,
+    as_cells,
     checked,
     checked_records,
     is_key,
@@ -329,7 +330,7 @@ def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
 
 def as_csv(results: Iterable[RunResult]) -> str:
     """Return the text of ``records.csv``: all rows of the planned runs, time ratios appended."""
-    return with_time_ratios(table(results)).to_csv(index=False)
+    return as_cells(with_time_ratios(table(results))).to_csv(index=False)
 
 
 def as_parquet(records: pd.DataFrame) -> bytes:
