@@ -22,13 +22,16 @@ _BATCH = 1 << 16
 _WORDS = {str: "text", int: "a whole number", float: "a number"}
 
 
-def read_columns(path: Path, types: Mapping[str, type], most: int) -> "pa.Table":
-    """Return columns of a Parquet file, no cell of which is empty.
+def read_columns(
+    path: Path, types: Mapping[str, type], most: int, *, empty: bool = False
+) -> "pa.Table":
+    """Return columns of a Parquet file.
 
     Args:
         path: A regular file, not a link.
         types: Of each column: ``str``, ``int`` or ``float``. Others are not read.
         most: Rows that may be read.
+        empty: Whether cells may be empty.
 
     Raises:
         RefusedError: If it is no such file, lacks a column, or is larger than is read.
@@ -52,8 +55,9 @@ def read_columns(path: Path, types: Mapping[str, type], most: int) -> "pa.Table"
                 batches.append(batch)
             table = pa.Table.from_batches(batches, file.schema_arrow if not batches else None)
             table = table.select([*types])
-            if empty := [name for name in types if table.column(name).null_count]:
-                raise RefusedError(f"column {empty[0]} has empty cells")
+            holes = [name for name in types if table.column(name).null_count]
+            if holes and not empty:
+                raise RefusedError(f"column {holes[0]} has empty cells")
             return table.cast(pa.schema({name: _arrow(kind) for name, kind in types.items()}))
     except RefusedError as error:
         raise RefusedError(f"{path} is not read: {error}") from None
