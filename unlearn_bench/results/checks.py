@@ -143,7 +143,7 @@ def _seeds(texts: "np.ndarray[Any, Any]", name: str) -> "np.ndarray[Any, Any]":
     return np.array([int(text) for text in texts], dtype=np.int64)
 
 
-def _texts(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "np.ndarray[Any, Any]":
+def _texts(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "pd.Series[str]":
     allowed = {"kind": KINDS, "status": STATUSES}.get(column)
     most = MAX_TEXT_LENGTH if column in _LONG else MAX_NAME_LENGTH
     shown: dict[str, str] = {}
@@ -160,7 +160,7 @@ def _texts(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "np.ndarray
                 f"{most:,}"
             )
         shown[text] = readable(from_cell(text))
-    return np.array([shown[text] for text in texts], dtype=object)
+    return pd.Series([shown[text] for text in texts], dtype=object)
 
 
 def _wrong(

@@ -370,7 +370,11 @@ def read_records(folder: Path) -> pd.DataFrame:
     try:
         # As texts: a method may be called "nan", and numbers are to be read exactly.
         records = pd.read_csv(
-            io.BytesIO(data), dtype=str, na_filter=False, encoding="utf-8-sig", nrows=MAX_ROWS + 1
+            io.BytesIO(data),
+            dtype=object,
+            na_filter=False,
+            encoding="utf-8-sig",
+            nrows=MAX_ROWS + 1,
         )
     except (ValueError, OverflowError) as error:
         raise OutputError(f"{path} is not a table of records: {one_line(str(error))}") from error
