@@ -1,5 +1,6 @@
 """Results folders as the harness writes them, with numbers chosen by each test."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ def make_run(
     label = f"{dataset}-{model}-{scenario}-{method}-{seed}"
     # A key names a file, as a label from a user's file may not.
     key = re.sub(r"[^\w:.-]", lambda found: f".{ord(found[0]):x}.", label)
+    if len(key) > 200:
+        key = hashlib.sha256(key.encode()).hexdigest()
     return RunResult(
         key=key,
         method=method,

@@ -15,6 +15,7 @@ import resource
 import runpy
 import sys
 import traceback
+from pathlib import Path
 
 PRELOADED = (
     "matplotlib.backends.backend_pdf",
@@ -44,6 +45,11 @@ def _run(request: dict) -> int:
     if request["file_limit"]:
         # Python ignores SIGXFSZ, so that a write past the limit fails like one on a full disk.
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+    if limit := request.get("memory_limit"):
+        # Beyond what the libraries have mapped already.
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        mapped = pages * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + limit,) * 2)
     sys.argv = ["unlearn-bench", *request["argv"]]
     try:
         runpy.run_module("unlearn_bench", run_name="__main__")

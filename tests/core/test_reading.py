@@ -99,7 +99,7 @@ def test_bytes_are_json_or_refused_in_one_line(data: bytes) -> None:
     st.recursive(
         st.none()
         | st.booleans()
-        | st.integers()
+        | st.integers(-(2**63) + 1, 2**63 - 1)
         | st.text()
         | st.floats(allow_nan=False, allow_infinity=False),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

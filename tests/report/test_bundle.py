@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -239,11 +240,103 @@ def test_a_file_that_is_there_twice_is_refused(bundle, tmp_path):
 
 
 def test_what_claims_to_be_enormous_is_not_read(bundle, unpacked, monkeypatch):
-    monkeypatch.setattr("unlearn_bench.report.bundle.MAX_BYTES", bundle.stat().st_size)
+    monkeypatch.setattr("unlearn_bench.report.archive.MAX_BYTES", bundle.stat().st_size)
     for place in (bundle, unpacked):
         assert "GiB: not read" in problems(place)
-    monkeypatch.setattr("unlearn_bench.report.bundle.MAX_BYTES", 1000)
+    monkeypatch.setattr("unlearn_bench.report.archive.MAX_BYTES", 1000)
     assert "not read" in problems(bundle)
+
+
+def changed_zip(bundle: Path, place: Path, change) -> Path:
+    """Write a bundle again, sealed, with what ``change(new, entry, content)`` puts for a member."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            change(new, entry, old.read(entry))
+    place.write_bytes(sealed(stream))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("lzma", "'suite.yaml' is compressed in a way that is not read"),
+        ("long", "is not a plain file below the bundle"),
+        ("encrypted", "'suite.yaml' is encrypted"),
+        ("enormous", "GiB: not read"),
+    ],
+)
+def test_members_that_are_no_plain_files_are_refused(how, said, bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("unlearn_bench.report.archive.MAX_BYTES", 32 << 20)
+
+    def change(new, entry, content):
+        if entry.filename != "suite.yaml":
+            new.writestr(entry.filename, content)
+        elif how == "lzma":
+            new.writestr(entry.filename, content, zipfile.ZIP_LZMA)
+        elif how == "long":
+            new.writestr("n" * 300, content)
+        elif how == "enormous":
+            with new.open(entry.filename, "w") as stream:
+                for _ in range(33):
+                    stream.write(bytes(1 << 20))
+        else:
+            new.writestr(entry.filename, content)
+
+    place = changed_zip(bundle, tmp_path / "x.zip", change)
+    if how == "encrypted":
+        data = bytearray(place.read_bytes())
+        at = data.index(b"suite.yaml", data.index(b"PK\x01\x02")) - 46
+        data[at + 8] |= 1
+        body = bytes(data[:-64])
+        place.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+    assert place.stat().st_size < 3 << 20
+    assert said in problems(place)
+
+
+@pytest.mark.parametrize("how", ["many", "zip64", "directory"])
+def test_a_list_of_files_without_end_is_not_read(how, bundle, tmp_path, monkeypatch):
+    data = bytearray(bundle.read_bytes())
+    end = len(data) - 64 - 22
+    if how == "many":
+        data[end + 10 : end + 12] = b"\xff\xff"
+    elif how == "directory":
+        data[end + 12 : end + 16] = (1 << 30).to_bytes(4, "little")
+    else:
+        data[end:end] = b"PK\6\7" + bytes(16)
+    body = bytes(data[:-64])
+    (tmp_path / "x.zip").write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    assert "holds more than 50,000 files: not read" in problems(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_what_is_no_file_of_an_unpacked_bundle_is_not_read(kind, unpacked):
+    (unpacked / "suite.json").unlink()
+    if kind == "fifo":
+        os.mkfifo(unpacked / "suite.json")
+    elif kind == "device":
+        (unpacked / "suite.json").symlink_to("/dev/zero")
+    else:
+        (unpacked / "suite.json").mkdir()
+    assert "suite.json: listed, but not there" in problems(unpacked)
+
+
+def test_long_cells_and_many_problems_are_told_shortly(unpacked):
+    text = (unpacked / "verdicts.csv").read_text()
+    (unpacked / "verdicts.csv").write_text(text + "x" * 140_000 + "\n")
+    relist(unpacked)
+    assert "verdicts.csv: is not CSV as it should be" in problems(unpacked)
+    for number in range(150):
+        (unpacked / f"{number}.txt").touch()
+    assert "problems more" in problems(unpacked) and len(problems(unpacked)) < 10_000
+
+
+def test_a_table_that_declares_too_much_is_not_read(unpacked):
+    bomb = pd.DataFrame({"method": [0] * 5_000_001}, dtype="int8")
+    bomb.to_parquet(unpacked / "records.parquet")
+    relist(unpacked)
+    assert "records.parquet: cannot be read: records.parquet is not read" in problems(unpacked)
 
 
 def test_tables_that_do_not_follow_from_the_runs_are_not_bundled(finished, tmp_path):

@@ -104,6 +104,10 @@ def test_labels_stand_for_themselves():
     assert escape("a_b & 50%") == r"a\_b \& 50\%"
     assert escape("\\x{y}") == r"\textbackslash{}x\{y\}"
     assert escape("é Ł 忘") == "é [U+0141] [U+5FD8]"
+    assert escape("e\u0301") == "é"
+    assert escape("\x01\x7f\x9b") == "{}[U+0001][U+007F][U+009B]"
+    assert escape("[x]") == "{}[x]" and escape("*") == "{}*" and escape("忘") == "{}[U+5FD8]"
+    assert escape("a--b,,c") == "a-{}-b,{},c"
     assert escape("1 ± 2 − 3 – 4") == r"1 $\pm$ 2 $-$ 3 -- 4"
 
 

@@ -12,6 +12,9 @@ def test_labels_stand_for_themselves():
     assert escape("<b>*x*</b>\n# y") == r"&lt;b&gt;\*x\*&lt;/b&gt; \# y"
     assert escape("random_label _x_") == r"random_label \_x\_"
     assert escape("[a](b)") == r"\[a\](b)"
+    assert escape("www.a.b a@b $x$") == "www\u200b.a.b a&#64;\u200bb \\$x\\$"
+    assert escape("- a") == r"\- a" and escape("1. a") == r"1\. a" and escape("---") == r"\---"
+    assert escape("-1.5") == "-1.5" and escape("1.5") == "1.5" and escape("+2.0") == "+2.0"
 
 
 def test_figures_are_linked_by_relative_paths_that_exist(folder, realistic):

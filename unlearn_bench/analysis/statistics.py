@@ -4,7 +4,6 @@ A replicate is a triple (original, unlearned, retrained) of one seed, and what i
 mean of U - G over seeds. Nothing here imports torch.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,8 +81,7 @@ def margin(retrained: Sequence[float], floor: float) -> float:
 
 def band(retrained: Sequence[float], floor: float) -> float:
     """Return the largest difference between two retrainings of different seeds, or the floor."""
-    pairs = itertools.combinations(retrained, 2)
-    return max([floor, *(abs(a - b) for a, b in pairs)])
+    return max(floor, max(retrained) - min(retrained)) if retrained else floor
 
 
 def outside_in_every_seed(differences: Sequence[float], width: float) -> bool:

@@ -8,10 +8,10 @@ with ``A`` the accuracies of :data:`ACCURACIES` that were measured, ``U_s`` the 
 ``G_s`` the retrained model of seed ``s``; then mean and interval over seeds.
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,15 @@ from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, holm
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts
 from unlearn_bench.results.metrics import DISTANCE, MIA_AUC
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 # What the distance is made of, and the first columns of every table, in this order.
 ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
 ORIGINAL = "original"
 
 # Points of retain accuracy below retraining from which a method counts as having damaged it.
 DAMAGE_POINTS = 10.0
-_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,21 @@ class Failure:
 
 
 @dataclass(frozen=True, eq=False)
+class Runs:
+    """The numbers of one method: a row per seed, ascending, and a column per quantity.
+
+    Attributes:
+        seeds: Of each row.
+        values: NaN where nothing was measured.
+        errors: Standard errors over examples, 0 where none is known.
+    """
+
+    seeds: "NDArray[np.int64]"
+    values: "NDArray[np.float64]"
+    errors: "NDArray[np.float64]"
+
+
+@dataclass(frozen=True, eq=False)
 class Section:
     """All that one dataset, model and scenario gave.
 
@@ -144,6 +161,28 @@ class Section:
         found = self._by_method.get(method)
         return seeds_of(self.values, method) if found is None else found
 
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Place of every column in :class:`Runs`."""
+        return {str(column): place for place, column in enumerate(self.values.columns)}
+
+    @cached_property
+    def _runs(self) -> Mapping[str, "Runs"]:
+        seeds = self.values.index.get_level_values("seed").to_numpy()
+        values, errors = self.values.to_numpy(), self.errors.to_numpy()
+        # Distances, which come last, have no error over examples.
+        more = values.shape[1] - errors.shape[1]
+        errors = np.pad(np.nan_to_num(errors), ((0, 0), (0, more)))
+        return {
+            method: Runs(seeds[rows], values[rows], errors[rows])
+            for method, rows in rows_of(self.values).items()
+        }
+
+    def runs(self, method: str | None) -> "Runs":
+        """Return the numbers of one method; of one without any result, none."""
+        none = np.empty((0, len(self.places)))
+        return self._runs.get(method or "", Runs(np.empty(0, dtype=int), none, none))
+
     @property
     def fakes(self) -> tuple[str, ...]:
         """Controls whose weights still hold what they hide, in the table's order."""
@@ -165,9 +204,6 @@ def sections(records: pd.DataFrame, facts: Facts = BUILT_IN_FACTS) -> tuple[Sect
         facts: What ``suite.json`` says of metrics and methods; by default what is built in.
     """
     records = records.astype({"seed": int, "value": float})
-    for column in ("method", "dataset", "model", "scenario", "metric", "split", "error"):
-        # Labels come from users' files: control characters are not legal in XML.
-        records[column] = records[column].astype(str).str.replace(_CONTROL, "\ufffd", regex=True)
     groups = records.groupby(["dataset", "model", "scenario"], sort=False)
     found = []
     for names, group in groups:
@@ -181,10 +217,22 @@ def seeds_of(values: pd.DataFrame, method: str) -> pd.DataFrame:
     return values[values.index.get_level_values("method") == method].droplevel("method")
 
 
+def rows_of(values: pd.DataFrame) -> dict[str, "NDArray[np.intp]"]:
+    """Return the places of every method's rows, in order of appearance."""
+    if values.empty:
+        return {}
+    groups = values.groupby(level="method", sort=False).indices
+    return {
+        str(m): np.asarray(groups[m])
+        for m in dict.fromkeys(values.index.get_level_values("method"))
+    }
+
+
 def _section(
     dataset: str, model: str, scenario: str, records: pd.DataFrame, facts: Facts
 ) -> Section:
-    kinds = dict(zip(records["method"], records["kind"], strict=True))
+    named = records[["method", "kind"]].drop_duplicates()
+    kinds = dict(zip(named["method"], named["kind"], strict=True))
     measured = records[(records["metric"] != "") & (records["status"] != "failed")]
     by_class = {metric: _by_class(measured, metric) for metric in facts.by_class()}
     measured = measured[~measured["metric"].isin(by_class)]
@@ -278,21 +326,17 @@ def _table(
     reference: str | None,
     failures: tuple[Failure, ...],
 ) -> Table:
-    cells = {}
-    for method in dict.fromkeys(values.index.get_level_values("method")):
-        of_method, its_gaps = seeds_of(values, method), seeds_of(gaps, method)
-        for column in of_method.columns:
-            value = estimate(of_method[column])
-            if value is None or (method == reference and column == DISTANCE):
-                continue
-            paired = method != reference and column in its_gaps
-            cells[method, column] = Cell(value, estimate(its_gaps[column]) if paired else None)
-
+    rows = rows_of(values)
+    cells = _cells(values, gaps, rows, reference)
     baseline = reference or ORIGINAL
+    seeds = values.index.get_level_values("seed").to_numpy()
+    failed_seeds: dict[str, set[int]] = {}
+    for failure in failures:
+        failed_seeds.setdefault(failure.method, set()).add(failure.seed)
 
     def row(method: str, kind: str) -> Row:
-        finished = seeds_of(values, method).index
-        failed = {failure.seed for failure in failures if failure.method == method}
+        finished = seeds[rows[method]].tolist() if method in rows else []
+        failed = failed_seeds.get(method, set())
         losses = [
             100 * (cells[baseline, column].value.mean - cells[method, column].value.mean)
             for column in ("retain_accuracy", "test_retain_accuracy")
@@ -316,8 +360,30 @@ def _table(
             row.method,
         )
 
-    rows = sorted((row(method, kind) for method, kind in kinds.items()), key=order)
-    return Table(tuple(rows), tuple(map(str, values.columns)), cells)
+    ordered = sorted((row(method, kind) for method, kind in kinds.items()), key=order)
+    return Table(tuple(ordered), tuple(map(str, values.columns)), cells)
+
+
+def _cells(
+    values: pd.DataFrame,
+    gaps: pd.DataFrame,
+    rows: Mapping[str, "NDArray[np.intp]"],
+    reference: str | None,
+) -> dict[tuple[str, str], Cell]:
+    cells = {}
+    numbers, names = values.to_numpy(), [str(column) for column in values.columns]
+    # In the order of the values; distances have no gaps.
+    away = gaps.reindex(columns=values.columns).to_numpy()
+    with_gap = set(gaps.columns)
+    for method, places in rows.items():
+        of_method, its_gaps = numbers[places].T.tolist(), away[places].T.tolist()
+        for column, own, apart in zip(names, of_method, its_gaps, strict=True):
+            value = estimate(own)
+            if value is None or (method == reference and column == DISTANCE):
+                continue
+            paired = method != reference and column in with_gap
+            cells[method, column] = Cell(value, estimate(apart) if paired else None)
+    return cells
 
 
 def _tied(table: Table, values: pd.DataFrame) -> tuple[str, ...]:
@@ -333,11 +399,10 @@ def _tied(table: Table, values: pd.DataFrame) -> tuple[str, ...]:
     if len(ranked) < 2:
         return ()
     leader, *others = ranked
-    nearest = seeds_of(values, leader)[DISTANCE]
+    distances, rows = values[DISTANCE].droplevel("method"), rows_of(values)
+    nearest = distances.iloc[rows[leader]]
     # Rounded to what is printed, so that noise of the last bit neither makes nor breaks a tie.
-    lags = {
-        other: (seeds_of(values, other)[DISTANCE] - nearest).dropna().round(1) for other in others
-    }
+    lags = {other: (distances.iloc[rows[other]] - nearest).dropna().round(1) for other in others}
     if len(nearest.dropna()) >= SEEDS_FOR_INFERENCE:
         p_values = holm([paired_p_value(lag) for lag in lags.values()])
         return tuple(other for other, p in zip(lags, p_values, strict=True) if p >= 0.05)
@@ -349,8 +414,13 @@ def _spread(values: pd.DataFrame, reference: str | None, compared: tuple[str, ..
     if reference is None or not compared:
         return None
     complete = seeds_of(values, reference)[list(compared)].dropna().to_numpy()
-    distances = [100 * np.abs(a - b).mean() for a, b in itertools.combinations(complete, 2)]
-    return float(np.mean(distances)) if distances else None
+    n = len(complete)
+    if n < 2:
+        return None
+    # The k-th smallest of n is subtracted in n - 1 - k pairs and subtracted from in k.
+    weights = 2 * np.arange(n) - n + 1
+    pairs = weights @ np.sort(complete, axis=0) / (n * (n - 1) / 2)
+    return float(100 * pairs.mean())
 
 
 def _power(table: Table) -> Estimate | None:

@@ -13,11 +13,10 @@ Simulated with seven independent normal metrics and 8 seeds, another retraining 
 under 1 % of cases, and found INDISTINGUISHABLE in 40 %: the rest stays undecided.
 """
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +29,11 @@ from unlearn_bench.analysis.statistics import (
     margin,
     outside_in_every_seed,
 )
-from unlearn_bench.analysis.table import ORIGINAL, Section, seeds_of
+from unlearn_bench.analysis.table import ORIGINAL, Section
+from unlearn_bench.core.text import csv_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED = "INDISTINGUISHABLE", "DISTINGUISHABLE", "UNDECIDED"
 DESCRIPTIVE, NONE = "descriptive only", "no verdict"
@@ -84,11 +87,22 @@ def _columns(section: Section) -> tuple[str, ...]:
 
 def differences(section: Section, method: str, column: str) -> list[float]:
     """Return U - G per seed, ascending; seeds that lack either are left out."""
-    if section.reference is None or column not in section.values:
+    if section.reference is None or column not in section.places:
         return []
-    u = section.of(method)[column]
-    g = section.of(section.reference)[column]
-    return [float(value) for value in (u - g).dropna().sort_index()]
+    found: list[float] = _pairs(section, method, column)[0].tolist()
+    return found
+
+
+def _pairs(
+    section: Section, method: str, column: str
+) -> tuple["NDArray[np.float64]", "NDArray[np.float64]"]:
+    """Return U - G of the seeds that have both, and the standard error of each over examples."""
+    u, g, place = section.runs(method), section.runs(section.reference), section.places[column]
+    _, of_u, of_g = np.intersect1d(u.seeds, g.seeds, assume_unique=True, return_indices=True)
+    found = u.values[of_u, place] - g.values[of_g, place]
+    both = ~np.isnan(found)
+    errors = np.hypot(u.errors[of_u, place], g.errors[of_g, place])
+    return found[both], errors[both]
 
 
 def retrain_band(section: Section, method: str, column: str, floor: float) -> float | None:
@@ -97,24 +111,24 @@ def retrain_band(section: Section, method: str, column: str, floor: float) -> fl
     None where fewer than two were measured.
     """
     rows = [section.reference, *([OTHER_RETRAIN] if method != OTHER_RETRAIN else [])]
-    if section.reference is None or column not in section.values:
+    if section.reference is None or column not in section.places:
         return None
-    retrained = [float(value) for row in rows if row for value in section.of(row)[column].dropna()]
+    place = section.places[column]
+    numbers = np.concatenate([section.runs(row).values[:, place] for row in rows])
+    retrained: list[float] = numbers[~np.isnan(numbers)].tolist()
     return band(retrained, floor) if len(retrained) > 1 else None
 
 
 def estimated_gap(section: Section, method: str, column: str, floor: float) -> Gap | None:
     """Return U - G with its error and D, or None with fewer than two seeds."""
-    found = differences(section, method, column)
-    if len(found) < 2 or section.reference is None:
+    if section.reference is None or column not in section.places:
         return None
-    u, g = section.of(method), section.of(section.reference)
-    seeds = sorted((u[column] - g[column]).dropna().index)
-    squares = sum(
-        np.square(seeds_of(section.errors, row)[column].reindex(seeds).fillna(0.0).to_numpy())
-        for row in (method, section.reference)
-    )
-    return gap(found, np.sqrt(squares).tolist(), margin(g[column].dropna().tolist(), floor))
+    found, errors = _pairs(section, method, column)
+    if len(found) < 2:
+        return None
+    retrained = section.runs(section.reference).values[:, section.places[column]]
+    spread = margin(retrained[~np.isnan(retrained)].tolist(), floor)
+    return gap(found.tolist(), errors.tolist(), spread)
 
 
 def is_apart(section: Section, method: str, column: str, floor: float) -> bool:
@@ -253,24 +267,30 @@ def distinguished(section: Section) -> frozenset[str]:
 
 def as_csv(sections: tuple[Section, ...]) -> str:
     """Return all verdicts as a CSV table, one line per method and section."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "model", "scenario", "method", "kind", "verdict", "apart", "missing", "seeds"]
+    head = [
+        "dataset",
+        "model",
+        "scenario",
+        "method",
+        "kind",
+        "verdict",
+        "apart",
+        "missing",
+        "seeds",
+    ]
+    rows = (
+        [
+            section.dataset,
+            section.model,
+            section.scenario,
+            v.method,
+            v.kind,
+            v.verdict,
+            "; ".join(v.apart),
+            "; ".join(v.missing),
+            v.seeds,
+        ]
+        for section in sections
+        for v in verdicts(section)
     )
-    for section in sections:
-        for v in verdicts(section):
-            writer.writerow(
-                [
-                    section.dataset,
-                    section.model,
-                    section.scenario,
-                    v.method,
-                    v.kind,
-                    v.verdict,
-                    "; ".join(v.apart),
-                    "; ".join(v.missing),
-                    v.seeds,
-                ]
-            )
-    return text.getvalue()
+    return csv_text([head, *rows])

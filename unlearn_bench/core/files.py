@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from unlearn_bench.core.errors import OutputError
 
@@ -41,15 +42,25 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         OutputError: If the file system refuses; ``path`` is then as it was, or, where only the
             last flush of its folder failed, already has the new content.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as stream:
+        stream.write(_encoded(content))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file to write and read, which takes the place of ``path`` if all goes well.
+
+    Raises:
+        OutputError: As :func:`write_atomically`.
+    """
     with readable_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         # Not tempfile, whose files only their owner may read: what others may is the umask's.
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
+            with os.fdopen(handle, "w+b") as stream:
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -65,13 +76,18 @@ def write_if_changed(path: Path, content: bytes | str) -> None:
     Raises:
         OutputError: If the file system refuses.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = _encoded(content)
     try:
         if path.read_bytes() == data:
             return
     except OSError:
         pass  # it is not there, or writing will say what is wrong
     write_atomically(path, data)
+
+
+def _encoded(content: bytes | str) -> bytes:
+    # Bytes of a file's name that are not text come as surrogates, which UTF-8 has no form of.
+    return content.encode(errors="backslashreplace") if isinstance(content, str) else content
 
 
 def write_synced(path: Path, data: bytes) -> None:

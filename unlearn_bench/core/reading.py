@@ -22,6 +22,7 @@ from unlearn_bench.core.quantities import size_text
 MIB = 1 << 20
 JSON_BYTES = 64 * MIB
 JSON_DEPTH = 64
+WHOLE = (1 << 63) - 1  # the largest whole number of a JSON file
 HEADER_BYTES = 16 * MIB  # of a safetensors file: names and shapes of its tensors
 CHUNK = MIB
 
@@ -156,8 +157,13 @@ def parse_json(data: bytes | str, name: str, *, depth: int = JSON_DEPTH) -> Any:
             raise ValueError(f"{number[:20]} is not a finite number")
         return value
 
+    def whole(number: str) -> int:
+        if len(number) > 20 or abs(int(number)) > WHOLE:
+            raise ValueError(f"{number[:20]}... is larger than 64 bits hold")
+        return int(number)
+
     try:
-        return json.loads(text, parse_float=finite, parse_constant=finite)
+        return json.loads(text, parse_float=finite, parse_constant=finite, parse_int=whole)
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"{name} is not JSON as it should be: {error}") from None
 

@@ -22,13 +22,12 @@ from torch import Tensor
 from unlearn_bench.core.errors import DataError, RefusedError, one_line
 from unlearn_bench.core.reading import MIB, read_bytes
 from unlearn_bench.data.images import Decode, Shape
+from unlearn_bench.data.png import PNG_COLOUR, PNG_DEPTH, PNG_START, has_alpha, is_sound, png_byte
 
 if TYPE_CHECKING:
     from PIL import Image
 
-JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-PNG_DEPTH, PNG_COLOUR = 24, 25  # places of these bytes in a PNG file
-PNG_WITH_ALPHA = (4, 6)
+JPEG_START = b"\xff\xd8\xff"
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "F"}
 DEEP_MODES = {"I", "I;16", "I;16B", "F"}  # with more than 8 bits a pixel
 SAMPLED_HEADERS = 64
@@ -207,7 +206,8 @@ def _deep_pixels(encoded: Encoded, index: int) -> np.ndarray | None:
     """Return the values of an image with more than 8 bits, None for others."""
     content = encoded.read(index)
     try:
-        if _png_byte(content, PNG_DEPTH) == 16 and _png_byte(content, PNG_COLOUR) == 2:
+        deep = png_byte(content, PNG_DEPTH) == 16 and png_byte(content, PNG_COLOUR) == 2
+        if deep and is_sound(content):
             fast = _fast_decoders().get(PNG_START)
             _check_declared(content)
             return None if fast is None else fast(_as_tensor(content), 3).numpy()
@@ -306,10 +306,10 @@ def decode_image(content: bytes, channels: int, pixels: PixelRange = EIGHT_BITS)
         RefusedError: If it declares more than :data:`MAX_PIXELS`.
     """
     _check_declared(content)
-    grey16 = _png_byte(content, PNG_DEPTH) == 16 and _png_byte(content, PNG_COLOUR) == 0
-    if not grey16 and _png_byte(content, PNG_COLOUR) not in PNG_WITH_ALPHA:
+    grey16 = png_byte(content, PNG_DEPTH) == 16 and png_byte(content, PNG_COLOUR) == 0
+    if not grey16 and not has_alpha(content):
         for start, decode in _fast_decoders().items():
-            if content.startswith(start):
+            if content.startswith(start) and (start != PNG_START or is_sound(content)):
                 image = decode(_as_tensor(content), channels)
                 if image.dtype == torch.uint8:
                     return image
@@ -375,11 +375,6 @@ def _check_declared(content: bytes) -> None:
         _check_pixels(*declared)
 
 
-def _png_byte(content: bytes, place: int) -> int:
-    """Return a byte of a PNG file's header, -1 for other files."""
-    return content[place] if content.startswith(PNG_START) and len(content) > place else -1
-
-
 def _declared_size(content: bytes) -> tuple[int, int] | None:
     """Return the height and width that a PNG or JPEG file declares, None for others.
 
@@ -428,7 +423,7 @@ def _header(encoded: Encoded, index: int) -> Header:
     content = encoded.read(index)
     try:
         with _opened(content) as picture:
-            bits = 16 if _png_byte(content, PNG_DEPTH) == 16 else 8
+            bits = 16 if png_byte(content, PNG_DEPTH) == 16 else 8
             # Of others Pillow would decode the pixels to get at it.
             jpeg = content.startswith(JPEG_START)
             turned = jpeg and picture.getexif().get(ORIENTATION, 1) not in (0, 1)

@@ -268,6 +268,8 @@ def _labels(path: Path) -> Tensor:
 
 def _column(names: Sequence[str], wanted: Sequence[str], kind: str, path: Path) -> str:
     for name in wanted:
+        if names.count(name) > 1:
+            raise DataError(f"{path} has several columns named {name!r}; keep one")
         if name in names:
             return name
     raise DataError(

@@ -21,6 +21,7 @@ from unlearn_bench.execution.task import Step, Task, Unlearning
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
+from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RunSpec
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
@@ -365,6 +366,7 @@ def stored_log(entries: list[dict[str, Tensor | float]]) -> list[dict[str, float
     for position in sorted(kept):
         entry = entries[position].items()
         values = {one_line(name): _number(name, value) for name, value in entry}
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        # Not finite, or beyond what results hold: JSON and averages have no number for it.
+        finite = {name: v if abs(v) <= LARGEST else None for name, v in values.items()}
         log.append({"step": float(position), **finite})
     return log

@@ -6,6 +6,7 @@ Free of torch, so that a report can be made where nothing is measured.
 import inspect
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -154,10 +155,18 @@ def stored_metrics() -> dict[str, dict[str, Any]]:
     return {name: asdict(known.info) for name, known in sorted(REGISTERED.items())}
 
 
+# What a field may be in JSON, by the type of its default; those without one are texts.
+_TYPES: Mapping[type, type | tuple[type, ...]] = defaultdict(
+    lambda: str, {str: str, bool: bool, float: (float, int), tuple: list}
+)
+
+
 def read_metric(name: str, stored: Mapping[str, Any]) -> MetricInfo | None:
     """Return a stored declaration; None where it is none, for the file may be of any version."""
-    known = {field.name for field in fields(MetricInfo)} - {"name"}
-    given = {field: value for field, value in stored.items() if field in known}
+    known = {field.name: _TYPES[type(field.default)] for field in fields(MetricInfo)}
+    given = {field: value for field, value in stored.items() if field in known and field != "name"}
+    if not all(isinstance(value, known[field]) for field, value in given.items()):
+        return None
     try:
         splits = tuple(map(str, given.pop("splits", ("",))))
         return MetricInfo(name, **{"definition": "", **given}, splits=splits)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from unlearn_bench.core.errors import RefusedError
+from unlearn_bench.core.reading import parse_json
 from unlearn_bench.report.provenance import commit_text, mapping, versions_of
 from unlearn_bench.report.text import NONE
 
@@ -114,8 +116,8 @@ def _parameters(records: pd.DataFrame) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for method, text in records[["method", "params"]].drop_duplicates().itertuples(index=False):
         try:
-            params = mapping(json.loads(str(text)))
-        except ValueError:
+            params = mapping(parse_json(str(text), "params"))
+        except RefusedError:
             continue
         for name, value in params.items():
             found.setdefault(f"{method}.{name}", {}).setdefault(json.dumps(value))

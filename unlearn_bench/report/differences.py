@@ -11,6 +11,7 @@ from unlearn_bench.analysis.statistics import LEVEL, holm
 from unlearn_bench.analysis.table import Section, seeds_of
 from unlearn_bench.analysis.verdict import primary
 from unlearn_bench.plugins.metric import MetricInfo
+from unlearn_bench.results.checks import as_cells
 from unlearn_bench.results.metrics import DISTANCE
 
 TIME = "wall_seconds"
@@ -180,4 +181,4 @@ def as_csv(differences: Sequence[Difference]) -> str:
         ]
         for d in differences
     ]
-    return pd.DataFrame(rows, columns=columns).to_csv(index=False)
+    return as_cells(pd.DataFrame(rows, columns=columns)).to_csv(index=False)

@@ -1,12 +1,12 @@
 """The table of all methods as numbers for another program: what the page prints, in its units."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.table import Row, Section
 from unlearn_bench.analysis.verdict import verdicts
+from unlearn_bench.core.text import csv_text
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.report.glance import verdict_text
 from unlearn_bench.report.provenance import Report
@@ -22,16 +22,14 @@ def methods_csv(report: Report, columns: Sequence[str]) -> str:
         columns: Quantities in the order of the page; each gives its mean, half-width, n and,
             where it is compared, the paired gap to retraining with its half-width.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     facts = ("Method", "Kind", "Access", "Family", "Model", "Dataset", "Scenario", "Verdict")
     numbers = [name for column in columns for name, _ in _parts(report.facts, column, None, None)]
-    writer.writerow([*facts, *numbers, "Seeds", "Failed seeds"])
+    rows: list[list[object]] = [[*facts, *numbers, "Seeds", "Failed seeds"]]
     for section in report.sections:
         judged = {verdict.method: verdict_text(section, verdict) for verdict in verdicts(section)}
         for row in section.table.rows:
             known = report.methods.get(row.method, {})
-            writer.writerow(
+            rows.append(
                 [
                     row.method,
                     row.kind,
@@ -46,14 +44,24 @@ def methods_csv(report: Report, columns: Sequence[str]) -> str:
                     len(row.failed),
                 ]
             )
-    return text.getvalue()
+    return csv_text(rows)
 
 
-def _numbers(section: Section, row: Row, columns: Sequence[str]) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Written:
+    """A number as it is to be written: a minus before it makes no formula of it."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _numbers(section: Section, row: Row, columns: Sequence[str]) -> Iterator[_Written]:
     for column in columns:
         value = section.table.value(row.method, column)
         gap = section.table.gap(row.method, column)
-        yield from (number for _, number in _parts(section.facts, column, value, gap))
+        yield from (_Written(number) for _, number in _parts(section.facts, column, value, gap))
 
 
 def _parts(

@@ -10,28 +10,33 @@ from functools import cache
 from pathlib import Path
 
 from unlearn_bench import __version__
+from unlearn_bench.core.errors import RefusedError
 from unlearn_bench.core.keys import content_key, file_hash
+from unlearn_bench.core.reading import is_regular, opened
 
 # Of a results folder, what a page is made from.
 _READ = ("suite.json", "records.csv", "curves.parquet")
 # Of the package, who reads and prints it; a checkout changes without a new version.
 _CODE = ("analysis", "report", "results")
+# Bytes of a page within which the key stands.
+_HEAD = 4096
 _KEY = re.compile(r'<meta name="unlearn-bench-key" content="([^"]*)">')
 
 
 def page_key(folder: Path) -> str:
     """Return the key of what the page of a folder would be made from now."""
-    files = {name: file_hash(folder / name) for name in _READ if (folder / name).is_file()}
+    files = {name: file_hash(folder / name) for name in _READ if is_regular(folder / name)}
     return content_key({"version": __version__, "code": _code(), "files": files})
 
 
 def is_fresh(folder: Path) -> bool:
     """Say whether ``report.html`` of a folder is what would be written now; if in doubt, no."""
     try:
-        page = (folder / "report.html").read_text()
-        found = _KEY.search(page)
+        with opened(folder / "report.html", links=False) as stream:
+            head = stream.read(_HEAD).decode(errors="replace")
+        found = _KEY.search(head)
         return found is not None and html.unescape(found[1]) == page_key(folder)
-    except (OSError, ValueError):
+    except (OSError, RefusedError):
         return False
 
 

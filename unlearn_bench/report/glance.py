@@ -245,7 +245,7 @@ def _evidence(section: Section) -> list[Note]:
     rate = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
     if rate is not None and rate.mean >= 1:
         text += f" Fewer than {_MIN_FALSE_POSITIVES} unseen examples: the attack resolves nothing."
-    elif rate is not None:
+    elif rate is not None and rate.mean > 1e-9:
         n = round(_MIN_FALSE_POSITIVES / rate.mean)
         text += (
             f" Attacks are judged on n = {n} unseen examples: false positive rates are resolved "

@@ -53,7 +53,9 @@ _HEAD = r"""% Tables of an unlearn-bench report, written by `unlearn-bench repor
 \fi
 """
 
+_NOTHING = "\u2060"
 _SPECIAL = {
+    _NOTHING: "{}",
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
@@ -104,7 +106,12 @@ def escape(text: str) -> str:
     Letters with accents keep them up to Latin-1 and lose them beyond; what has no Latin form is
     named by its number, such as ``[U+4E2D]``.
     """
-    return "".join(map(_character, re.sub(r"\s+", " ", text).strip()))
+    text = unicodedata.normalize("NFC", re.sub(r"\s+", " ", text).strip())
+    # Two of these in a row would become another character.
+    text = re.sub("(?<=-)(?=-)|(?<=,)(?=,)", _NOTHING, text)
+    set_ = "".join(map(_character, text))
+    # After a line's end these would be taken for the break's argument.
+    return "{}" + set_ if set_[:1] in ("[", "*") else set_
 
 
 def _character(character: str) -> str:
@@ -116,7 +123,7 @@ def _character(character: str) -> str:
     ):
         return character
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    if plain:
+    if plain and plain.isprintable():
         return "".join(map(_character, plain))
     return f"[U+{ord(character):04X}]"
 

@@ -30,8 +30,11 @@ def escape(text: str) -> str:
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # An underscore within a word is no markup, and most names have one.
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", re.sub(r"([\\`*\[\]|~#])", r"\\\1", text))
-    # A bare address would become a link.
-    return text.replace("://", ":\u200b//").replace("@", "&#64;")
+    # What begins a line like this would make it a list, a heading or a rule.
+    text = re.sub(r"^(\d{0,9})([-+=.)])(?=[\s=-]|$)", r"\1\\\2", text)
+    # A bare address would become a link, and a name after an @ would be called.
+    text = re.sub(r"(?i)(www)\.", "\\1\u200b.", text)
+    return text.replace("://", ":\u200b//").replace("@", "&#64;\u200b").replace("$", r"\$")
 
 
 def _section(of: SectionContent, figures: Sequence[Figure], stands_alone: bool) -> list[str]:

@@ -1,8 +1,7 @@
 """What a results folder says of its own making: command, code, versions, hardware, gaps."""
 
 import csv
-import io
-import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
@@ -12,12 +11,17 @@ from typing import Any
 import pandas as pd
 
 from unlearn_bench.analysis.table import Section, sections
+from unlearn_bench.core.errors import OutputError, RefusedError
 from unlearn_bench.core.quantities import in_order
+from unlearn_bench.core.reading import MIB, read_json, read_text
+from unlearn_bench.core.text import csv_text, from_cell, readable
+from unlearn_bench.results.checks import is_number
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts, facts_of
 from unlearn_bench.results.records import COLUMNS, read_records, read_suite, run_file
 
 WEIGHTS = "weights.csv"
+WEIGHTS_BYTES = 128 * MIB
 # Hex digits of a SHA-256 that are shown; the files of the folder hold them in full.
 _SHOWN = 12
 # What a reproduce line leaves to its reader.
@@ -125,13 +129,13 @@ def read_report(folder: Path) -> Report:
     Raises:
         OutputError: If the folder is not a results folder, or is damaged.
     """
-    has_suite = (folder / "suite.json").exists()
+    has_suite = os.path.lexists(folder / "suite.json")
     # Killed before its first run, a suite has a plan and no records: still worth a page.
-    if has_suite and not (folder / "records.csv").exists():
+    if has_suite and not os.path.lexists(folder / "records.csv"):
         records = pd.DataFrame(columns=list(COLUMNS))
     else:
         records = read_records(folder)
-    suite = read_suite(folder) if has_suite else {}
+    suite = mapping(_readable(read_suite(folder))) if has_suite else {}
     runs = made(folder, records)
     methods = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
     facts = facts_of(suite)
@@ -171,6 +175,22 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def listed(value: object) -> list[str]:
+    """Return the entries of a list as text; of anything else, none."""
+    return [str(entry) for entry in value] if isinstance(value, list) else []
+
+
+def _readable(value: Any) -> Any:
+    """Return a value of JSON, whose depth is bounded, with every text in it readable."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, list):
+        return [_readable(entry) for entry in value]
+    if isinstance(value, dict):
+        return {readable(name): _readable(entry) for name, entry in value.items()}
+    return value
+
+
 def made(folder: Path, records: pd.DataFrame) -> tuple[Made, ...]:
     """Return what is known of the making of each run in ``records``, in their order.
 
@@ -186,19 +206,15 @@ def made(folder: Path, records: pd.DataFrame) -> tuple[Made, ...]:
 
 def weights_csv(runs: Iterable[Made]) -> str:
     """Return the text of :data:`WEIGHTS`, one line per run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_MADE)
-    writer.writerows(astuple(run) for run in runs)
-    return text.getvalue()
+    return csv_text([_MADE, *(astuple(run) for run in runs)])
 
 
 def _read_made(folder: Path, key: str) -> Made | None:
     try:
-        stored = json.loads(run_file(folder, key).read_text())
+        stored = _readable(read_json(run_file(folder, key), links=False))
         names = ("dataset", "model", "scenario", "method", "seed")
         place = {name: str(stored[name]) for name in names}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, OutputError, RefusedError, KeyError, TypeError):
         return None
     stored_hashes = mapping(stored.get("hashes"))
     hashes = {n: str(stored_hashes.get(n, "")) for n in ("original", "unlearned", "retrained")}
@@ -208,11 +224,13 @@ def _read_made(folder: Path, key: str) -> Made | None:
 
 def _kept(folder: Path) -> dict[str, Made]:
     try:
-        lines = list(csv.DictReader((folder / WEIGHTS).read_text().splitlines()))
+        text = read_text(folder / WEIGHTS, WEIGHTS_BYTES, links=False)
+        lines = list(csv.DictReader(readable(text).splitlines()))
         return {
-            line["run_key"]: Made(**{name: line[name] or "" for name in _MADE}) for line in lines
+            line["run_key"]: Made(**{name: from_cell(line[name] or "") for name in _MADE})
+            for line in lines
         }
-    except (OSError, ValueError, KeyError, csv.Error):
+    except (OSError, RefusedError, KeyError, csv.Error):
         return {}
 
 
@@ -224,7 +242,7 @@ def _provenance(
     keys = records["run_key"].astype(str)
     failed = set(keys[records["status"] == "failed"])
     finished = set(keys) - failed
-    plan = {str(key) for key in stored.get("plan") or ()}
+    plan = set(listed(stored.get("plan")))
     planned = mapping(origin.get("planned"))
     machines = dict.fromkeys(filter(None, (run.hardware for run in runs)))
     hardware = "; ".join(machines) or hardware_text(mapping(stored.get("environment")))
@@ -239,7 +257,7 @@ def _provenance(
         planned=len(plan | finished | failed),
         finished=len(finished),
         failed=len(failed),
-        notes=tuple(str(note) for note in stored.get("notes") or ()),
+        notes=tuple(listed(stored.get("notes"))),
         recipe=recipe,
         original=_given(original),
         hardware=hardware,
@@ -265,15 +283,14 @@ def _facts(
     suite, origin = mapping(stored.get("suite")), mapping(stored.get("origin"))
     seeds = sorted(set(records["seed"]))
     file, original = mapping(origin.get("suite_file")), mapping(origin.get("original"))
-    not_asked = [str(name) for name in origin.get("not_asked") or ()]
     found = (
         ("Suite", str(suite.get("name", ""))),
-        ("Suite file", f"{file['name']}, SHA-256 {file['sha256']}" if file else ""),
+        ("Suite file", _named(file)),
         ("Code", commit_text(stored)),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions_of(stored).items())),
         ("Hardware", hardware),
         ("Began", str(stored.get("started") or "")),
-        ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else ""),
+        ("Seeds", f"{len(seeds)} ({in_order([*map(str, seeds)])})" if seeds else ""),
         ("Original", _given(original)),
         ("Retraining" if original else "Training", recipe),
         (
@@ -301,14 +318,18 @@ def _facts(
                 for run in runs
             ),
         ),
-        ("Methods not asked for", ", ".join(not_asked)),
+        ("Methods not asked for", ", ".join(listed(origin.get("not_asked")))),
     )
     return tuple((label, text) for label, text in found if text)
 
 
 def _given(file: Mapping[str, Any]) -> str:
     """Name a file of weights that came from outside."""
-    return f"given ({file['name']}, SHA-256 {file['sha256']})" if file else ""
+    return f"given ({_named(file)})" if file else ""
+
+
+def _named(file: Mapping[str, Any]) -> str:
+    return f"{file.get('name')}, SHA-256 {file.get('sha256')}" if file else ""
 
 
 def _inputs(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -317,7 +338,7 @@ def _inputs(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         known = mapping(stored)
         of = f" of {name}" if len(datasets) > 1 else ""
         yield f"Inputs{of}", str(known.get("normalization") or "")
-        yield f"Classes{of}, from 0", in_order([str(c) for c in known.get("classes") or ()])
+        yield f"Classes{of}, from 0", in_order(listed(known.get("classes")))
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:
@@ -326,8 +347,8 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
         return ""
     epochs, optimizer, lr, batch = (recipe[name] for name in names)
     return (
-        f"{epochs} epoch{'s' if epochs != 1 else ''} of {optimizer}, learning rate {lr:g}, "
-        f"batches of {batch}"
+        f"{epochs} epoch{'s' if epochs != 1 else ''} of {optimizer}, learning rate "
+        f"{f'{lr:g}' if is_number(lr) else lr}, batches of {batch}"
     )
 
 
@@ -353,6 +374,6 @@ def _not_run(planned: Mapping[str, Any], missing: set[str]) -> tuple[str, ...]:
             seeds.setdefault((method, dataset, model, scenario), []).append(seed)
     return tuple(
         f"{method} ({dataset} · {model} · {scenario}, seed{'s' if len(found) > 1 else ''} "
-        f"{', '.join(found)})"
+        f"{in_order(found)})"
         for (method, dataset, model, scenario), found in seeds.items()
     )

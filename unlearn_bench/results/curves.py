@@ -6,13 +6,17 @@ per attack, x the false, y the true positive rate). Reading it takes no torch.
 """
 
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.columns import read_columns
+from unlearn_bench.core.errors import OutputError, RefusedError
 from unlearn_bench.core.files import write_if_changed
+from unlearn_bench.core.text import readable
+from unlearn_bench.results.checks import LARGEST, MAX_NAME_LENGTH
 from unlearn_bench.results.records import Curve, RunResult
 
 FILE = "curves.parquet"
@@ -33,6 +37,10 @@ COLUMNS = (
 TRAINING, ROC = "training", "roc"
 # More points of one logged series than this do not show on any screen; runs/KEY.json has more.
 MOST_POINTS = 200
+# Of all curves of a folder together.
+MAX_POINTS = 5_000_000
+
+_NUMBERS: Mapping[str, type] = {"seed": int, "n": int, "x": float, "y": float}
 
 
 def logged(result: RunResult) -> list[Curve]:
@@ -58,15 +66,15 @@ def table(results: Iterable[RunResult]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {
-                "method": result.method,
-                "dataset": result.dataset,
-                "model": result.model,
-                "scenario": result.scenario,
+                "method": readable(result.method),
+                "dataset": readable(result.dataset),
+                "model": readable(result.model),
+                "scenario": readable(result.scenario),
                 "seed": result.seed,
                 "kind": result.kind,
                 "run_key": result.key,
                 "curve": curve.curve,
-                "series": curve.series,
+                "series": readable(curve.series),
                 "n": curve.n,
                 "x": curve.x,
                 "y": curve.y,
@@ -99,15 +107,28 @@ def read_curves(folder: Path) -> pd.DataFrame | None:
         OutputError: If the file is there but is no table of curves.
     """
     path = folder / FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    types = {column: _NUMBERS.get(column, str) for column in COLUMNS}
     try:
-        curves = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        curves: pd.DataFrame = read_columns(path, types, MAX_POINTS).to_pandas()
+        for column, kind in types.items():
+            if kind is str:
+                curves[column] = _names(curves[column], column)
+        for column in ("x", "y"):
+            if not (curves[column].abs() <= LARGEST).all():
+                raise ValueError(f"column {column} holds a number beyond {LARGEST:g}, or none")
+        if (curves["n"] < 0).any():
+            raise ValueError("column n holds a negative number")
+    except (RefusedError, OSError, ValueError) as error:
         raise OutputError(
             f"{path} is not a table of curves ({error}); continue the suite to write it again"
         ) from error
-    missing = [column for column in COLUMNS if column not in curves.columns]
-    if missing:
-        raise OutputError(f"{path} lacks the columns {', '.join(missing)}")
     return curves
+
+
+def _names(texts: "pd.Series[str]", column: str) -> "pd.Series[str]":
+    known = {text: readable(text) for text in texts.unique()}
+    if max(map(len, known), default=0) > MAX_NAME_LENGTH:
+        raise ValueError(f"column {column} holds a text longer than {MAX_NAME_LENGTH:,} characters")
+    return texts.map(known).astype(str)

@@ -114,6 +114,6 @@ def facts_of(suite: Mapping[str, Any]) -> Facts:
     if any("fake" in facts for facts in known.values()):
         fakes = frozenset(label for label, facts in known.items() if facts.get("fake"))
     else:
-        named = {label for label, facts in known.items() if facts.get("name") in OLD_FAKES}
+        named = {label for label, facts in known.items() if str(facts.get("name")) in OLD_FAKES}
         fakes = OLD_FAKES | named
     return Facts({**BUILT_IN, **{n: i for n, i in foreign.items() if n not in BUILT_IN}}, fakes)

@@ -14,18 +14,31 @@ file carries a checksum; one that is damaged is put aside as ``damaged/KEY-NUMBE
 
 import io
 import json
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from unlearn_bench.core.errors import OutputError, one_line
+from unlearn_bench.core.errors import OutputError, RefusedError, one_line
 from unlearn_bench.core.files import readable_os_errors, write_atomically, write_if_changed
 from unlearn_bench.core.keys import content_key
+from unlearn_bench.core.reading import JSON_BYTES, MIB, parse_json, read_bytes
+from unlearn_bench.core.text import readable
+from unlearn_bench.results.checks import (
+    KINDS,
+    LARGEST,
+    MAX_SEED_DIGITS,
+    STATUSES,
+    as_cells,
+    checked,
+    checked_records,
+    is_key,
+    is_number,
+    number,
+)
 
 COLUMNS = (
     "method",
@@ -55,7 +68,21 @@ EVALUATION = 3
 FORMAT = 1
 
 
-_KEY = re.compile(r"[A-Za-z0-9][\w:.-]*")
+# Of records.csv and of one line in it.
+RECORDS_BYTES, MAX_LINE, MAX_ROWS = 256 * MIB, 1 * MIB, 1_000_000
+
+_SUITE: Mapping[str, type] = {
+    **dict.fromkeys(("suite", "methods", "metrics", "environment", "origin"), Mapping),
+    **dict.fromkeys(("plan", "notes", "runs", "unlearned"), list),
+    **dict.fromkeys(("command", "started", "device", "original"), str),
+}
+_RUN: Mapping[str, type] = {
+    **dict.fromkeys(("key", "method", "kind", "dataset", "model", "scenario"), str),
+    **dict.fromkeys(("status", "error"), str),
+    **dict.fromkeys(("params", "metric_seconds", "environment", "hashes"), Mapping),
+    **dict.fromkeys(("records", "log", "curves"), list),
+    "seed": int,
+}
 
 
 class DamagedResultError(OutputError):
@@ -146,10 +173,10 @@ class RunResult:
     def rows(self) -> list[dict[str, Any]]:
         """Return the long-form rows; a failed run is one row that carries its reason."""
         head = {
-            "method": self.method,
-            "dataset": self.dataset,
-            "model": self.model,
-            "scenario": self.scenario,
+            "method": readable(self.method),
+            "dataset": readable(self.dataset),
+            "model": readable(self.model),
+            "scenario": readable(self.scenario),
             "seed": self.seed,
             "kind": self.kind,
             "params": json.dumps(dict(self.params), sort_keys=True),
@@ -163,11 +190,14 @@ class RunResult:
                     "split": "",
                     "value": None,
                     "status": self.status,
-                    "error": self.error,
+                    "error": readable(self.error),
                 }
             ]
-        measured = [dict(vars(record)) for record in self.records]  # asdict would copy in depth
-        return [{"error": record.pop("reason")} | head | record for record in measured]
+        # asdict would copy in depth.
+        measured = [
+            dict(vars(record)) | {"split": readable(record.split)} for record in self.records
+        ]
+        return [{"error": readable(record.pop("reason"))} | head | record for record in measured]
 
 
 def run_file(folder: Path, key: str) -> Path:
@@ -176,7 +206,7 @@ def run_file(folder: Path, key: str) -> Path:
     Raises:
         OutputError: If the key is no plain name: it might lead out of the folder.
     """
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise OutputError(
             f"{folder}: {one_line(key)!r} is not the key of a run; its records are "
             "damaged or made up"
@@ -203,27 +233,62 @@ def read_run(folder: Path, key: str) -> RunResult | None:
     """
     path = run_file(folder, key)
     try:
-        stored = json.loads(path.read_bytes())
+        stored = parse_json(read_bytes(path, JSON_BYTES, links=False), path.name)
+        if not isinstance(stored, dict):
+            raise ValueError("it is not a mapping")
         # Results from before there were checksums have none.
         if stored.pop("check", None) not in (None, content_key(stored)):
             raise ValueError("its checksum differs")
         if stored["key"] != key:
             raise ValueError(f"it is that of {stored['key']}")
-        stored["records"] = tuple(Record(**record) for record in stored["records"])
-        stored["log"] = tuple(stored["log"])
-        stored["curves"] = tuple(
-            Curve(**curve | {"x": tuple(curve["x"]), "y": tuple(curve["y"])})
-            for curve in stored.get("curves", ())
-        )
-        return RunResult(**stored)
+        return _run_of(stored)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RefusedError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedResultError(
             f"{path} is not a run's result ({error}); delete it and run the suite again"
         ) from error
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _run_of(stored: dict[str, Any]) -> RunResult:
+    """Return the result that a run's file holds.
+
+    Raises:
+        ValueError, KeyError, TypeError: If it holds something else.
+    """
+    checked(stored, _RUN)
+    if stored["kind"] not in KINDS or stored["status"] not in STATUSES:
+        raise ValueError(f"its kind is {stored['kind']!r}, its status {stored['status']!r}")
+    if isinstance(stored["seed"], bool) or abs(stored["seed"]) >= 10**MAX_SEED_DIGITS:
+        raise ValueError(f"its seed is {stored['seed']}")
+    stored["records"] = tuple(map(_record_of, stored["records"]))
+    stored["log"] = tuple(
+        {name: number(value, f"{name} in its log") for name, value in entry.items()}
+        for entry in stored["log"]
+    )
+    stored["curves"] = tuple(map(_curve_of, stored.get("curves", ())))
+    return RunResult(**stored)
+
+
+def _record_of(stored: dict[str, Any]) -> Record:
+    checked(stored, {"metric": str, "split": str, "status": str, "reason": str}, "a record's ")
+    record = Record(**stored)
+    for name in ("value", "low", "high"):
+        number(stored.get(name), f"the {name} of {record.metric}")
+    if record.status not in STATUSES:
+        raise ValueError(f"the status of {record.metric} is {record.status!r}")
+    return record
+
+
+def _curve_of(stored: dict[str, Any]) -> Curve:
+    checked(stored, {"curve": str, "series": str, "x": list, "y": list, "n": int}, "a curve's ")
+    if not all(is_number(value) for axis in ("x", "y") for value in stored[axis]):
+        raise ValueError(f"a point of {stored['series']} is not a pair of numbers")
+    if len(stored["x"]) != len(stored["y"]) or not 0 <= stored.get("n", 0) < 1 << 62:
+        raise ValueError(f"the points of {stored['series']} are not as many as they have to be")
+    return Curve(**stored | {"x": tuple(stored["x"]), "y": tuple(stored["y"])})
 
 
 def put_run_aside(folder: Path, key: str) -> Path:
@@ -265,19 +330,21 @@ def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
         return records
     both = both.assign(low=None, high=None)
     wall, retrain = both["value"].astype(float), both["value_reference"].astype(float)
-    ratio = both.assign(metric="time_ratio_to_retrain", value=wall / retrain)
+    # A clock that stood still gives no ratio.
+    ratio = both.assign(metric="time_ratio_to_retrain", value=wall / retrain.where(retrain > 0))
+    ratio = ratio[ratio["value"].abs() <= LARGEST]
     once = records[records["metric"] == "wall_seconds_precompute"].set_index("run_key")["value"]
     precompute = both["run_key"].map(once[~once.index.duplicated()]).astype(float)
     saved = retrain - (wall - precompute)
-    pays = both.assign(metric="break_even_requests", value=precompute / saved)[saved > 0]
-    pays = pays[pays["kind"] == "method"]
+    pays = both.assign(metric="break_even_requests", value=precompute / saved.where(saved > 0))
+    pays = pays[(pays["kind"] == "method") & (saved > 0) & ~(pays["value"].abs() > LARGEST)]
     added = [part[list(COLUMNS)].astype(object) for part in (ratio, pays) if len(part)]
     return pd.concat([records.astype(object), *added], ignore_index=True)
 
 
 def as_csv(results: Iterable[RunResult]) -> str:
     """Return the text of ``records.csv``: all rows of the planned runs, time ratios appended."""
-    return with_time_ratios(table(results)).to_csv(index=False)
+    return as_cells(with_time_ratios(table(results))).to_csv(index=False)
 
 
 def as_parquet(records: pd.DataFrame) -> bytes:
@@ -299,44 +366,38 @@ def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
     return path
 
 
-def _number_or_nan(text: str) -> float:
-    return float(text) if text else math.nan
-
-
 def read_records(folder: Path) -> pd.DataFrame:
     """Read ``records.csv`` of a results folder, columns as in :data:`COLUMNS`.
 
     Raises:
-        OutputError: If the folder has none that can be read, it lacks a column, or a seed or a
-            key is none.
+        OutputError: If the folder has none that can be read, or a cell is not what it has to be.
     """
     path = folder / "records.csv"
+    data = _read(folder, path.name, RECORDS_BYTES)
+    lines = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+    longest = max(np.diff(lines, prepend=-1, append=len(data)), default=0)
+    if longest > MAX_LINE:
+        raise OutputError(
+            f"{path} is not a table of records: a line has {longest:,} bytes, and may have "
+            f"{MAX_LINE:,}"
+        )
     try:
-        # Only numbers may be missing: a method may be called "nan". They are read exactly, which
-        # is not every parser's default, so that they compare equal to those of the runs.
-        numbers = dict.fromkeys(("value", "low", "high"), _number_or_nan)
-        records = pd.read_csv(path, keep_default_na=False, converters=numbers)
-    except FileNotFoundError:
-        raise OutputError(
-            f"{folder} holds no records.csv; give the folder that `unlearn-bench run` wrote"
-        ) from None
-    except NotADirectoryError:
-        raise OutputError(
-            f"{folder} is a file; give the folder that `unlearn-bench run` wrote"
-        ) from None
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise OutputError(f"{path} is not a table of records: {error}") from error
+        # As texts: a method may be called "nan", and numbers are to be read exactly.
+        records = pd.read_csv(
+            io.BytesIO(data),
+            dtype=object,
+            na_filter=False,
+            encoding="utf-8-sig",
+            nrows=MAX_ROWS + 1,
+        )
+    except (ValueError, OverflowError) as error:
+        raise OutputError(f"{path} is not a table of records: {one_line(str(error))}") from error
+    if len(records) > MAX_ROWS:
+        raise OutputError(f"{path} has more than {MAX_ROWS:,} rows, the most that are read")
     missing = [column for column in COLUMNS if column not in records.columns]
     if missing:
         raise OutputError(f"{path} lacks the columns {', '.join(missing)}")
-    for line, seed in enumerate(records["seed"].astype(str), 2):
-        if re.fullmatch(r"-?\d{1,18}", seed) is None:
-            raise OutputError(f"{path}:{line}: the seed is {seed!r}, and has to be a whole number")
-    for key in records["run_key"].astype(str).unique():
-        run_file(folder, key)
-    return records
+    return checked_records(records[list(COLUMNS)], str(path))
 
 
 def read_suite(folder: Path) -> dict[str, Any]:
@@ -347,28 +408,42 @@ def read_suite(folder: Path) -> dict[str, Any]:
     """
     path = folder / "suite.json"
     try:
-        stored = json.loads(path.read_text())
+        stored = parse_json(_read(folder, path.name, JSON_BYTES), str(path))
+        if not isinstance(stored, dict):
+            raise ValueError("it is not a mapping")
+        # Folders from before there were numbers are of the first format.
+        if (found := stored.get("format", FORMAT)) != FORMAT:
+            raise OutputError(
+                f"{path} is of format {found}, this version reads {FORMAT}: upgrade unlearn-bench, "
+                "or choose another --out"
+            )
+        checked(stored, _SUITE, null=True)
+        # The keys name files: one that led out of the folder would have others read.
+        for key in stored.get("plan") or ():
+            if not is_key(key):
+                raise ValueError(f"{str(key)[:60]!r} in its plan is not the key of a run")
+    except (RefusedError, ValueError) as error:
+        raise OutputError(f"{path} is damaged: {error}; choose another --out") from error
+    return stored
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    """Return the content of a file of a results folder.
+
+    Raises:
+        OutputError: If it is missing, too large or no regular file, or cannot be read.
+    """
+    try:
+        return read_bytes(folder / name, limit, links=False)
     except FileNotFoundError:
         raise OutputError(
-            f"{folder} holds no suite.json; give the folder that `unlearn-bench run` wrote"
+            f"{folder} holds no {name}; give the folder that `unlearn-bench run` wrote"
         ) from None
-    except ValueError as error:
-        raise OutputError(f"{path} is damaged: {error}; choose another --out") from error
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}") from error
-    if not isinstance(stored, dict):
-        raise OutputError(f"{path} is damaged: not a mapping; choose another --out")
-    # Folders from before there were numbers are of the first format.
-    if (found := stored.get("format", FORMAT)) != FORMAT:
+    except NotADirectoryError:
         raise OutputError(
-            f"{path} is of format {found}, this version reads {FORMAT}: upgrade unlearn-bench, or "
-            "choose another --out"
-        )
-    plan = stored.get("plan")
-    # The keys name files: one that led out of the folder would have others read.
-    for key in plan if isinstance(plan, list) else ():
-        if not _KEY.fullmatch(str(key)):
-            raise OutputError(
-                f"{path} is damaged: {key!r} is not the key of a run; choose another --out"
-            )
-    return stored
+            f"{folder} is a file; give the folder that `unlearn-bench run` wrote"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"cannot read {folder / name}: {error.strerror}") from error
+    except RefusedError as error:
+        raise OutputError(f"{error}; give the folder that `unlearn-bench run` wrote") from None

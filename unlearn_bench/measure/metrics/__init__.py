@@ -16,6 +16,7 @@ from pathlib import Path
 from unlearn_bench.core.errors import PluginError, unknown_name
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.plugins.metric import MetricInfo, register_metric
+from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.results.facts import known_metrics
 from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record
@@ -132,6 +133,7 @@ def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
             ]
         else:
             found = entry.compute(evaluation)
+        found = [_sound(record) for record in found]
         seconds[entry.name] = time.process_time() - start
         wrong = {record.metric for record in found} ^ {metric.name for metric in entry.metrics}
         if wrong:
@@ -140,3 +142,12 @@ def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
             )
         records += found
     return records, seconds
+
+
+def _sound(record: Record) -> Record:
+    """Return a record as it can be kept: a value that no mean can hold is unresolved."""
+    numbers = (record.value, record.low, record.high)
+    if all(number is None or abs(number) <= LARGEST for number in numbers):
+        return record
+    reason = f"the metric gave {record.value}, with an interval from {record.low} to {record.high}"
+    return Record(record.metric, record.split, None, status="unresolved", reason=reason)

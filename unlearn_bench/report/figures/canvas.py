@@ -12,6 +12,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from unlearn_bench.analysis.table import ORIGINAL, Section
+from unlearn_bench.core.text import shortened
+from unlearn_bench.results.checks import as_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +39,8 @@ LOSS, GAIN = PALETTE[3], PALETTE[0]
 SIZE = (5.0, 4.1)
 # Characters of a title that fit an inch of width.
 _TITLE_CHARACTERS = 9.6
+# Characters that are drawn of a title and of a name; tables and captions have all of them.
+_LONGEST_TITLE, _LONGEST_NAME = 240, 40
 _SEED_SIZE, _MEAN_SIZE, _STAR_SIZE = 12, 52, 170
 
 RC: dict[Any, Any] = {
@@ -126,6 +130,11 @@ def look_of(section: Section, look: Look, method: str) -> tuple[str, str]:
     return (INK, "*") if method == section.reference else look.get(method, (MUTED, "h"))
 
 
+def drawn_name(name: object) -> str:
+    """Return a name as it is drawn: no longer than a figure has room for."""
+    return shortened(str(name), _LONGEST_NAME)
+
+
 def new_canvas(size: tuple[float, float] = SIZE) -> tuple["Canvas", "Axes"]:
     """Return a drawing with one pair of axes; size in inches."""
     canvas = bare_canvas(size)
@@ -153,6 +162,7 @@ def settle(canvas: "Canvas", title: str) -> None:
     """Write the title, wrapped, and fix the layout: what is placed from now on stays put."""
     import textwrap
 
+    title = shortened(title, _LONGEST_TITLE)
     full = int(canvas.get_figwidth() * _TITLE_CHARACTERS)
     lines = len(textwrap.wrap(title, full))
     # The narrowest width with as many lines: no word is left alone on the last one.
@@ -195,7 +205,7 @@ def finish(
     text = svg.getvalue().replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
     for gid, name in (names or {}).items():
         text = text.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{escape(name)}</title>')
-    numbers = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    numbers = as_cells(data).to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return Figure(title, caption, text, pdf.getvalue(), numbers, wide)
 
 
@@ -263,7 +273,7 @@ def scatter(
             **common,
         )
         names[f"mark-{number}"] = row.method
-        labels.append(Label(row.method, x, y, bold=is_reference))
+        labels.append(Label(drawn_name(row.method), x, y, bold=is_reference))
     return labels, names
 
 

@@ -10,6 +10,7 @@ from unlearn_bench.report.figures.canvas import (
     LOSS,
     Figure,
     Look,
+    drawn_name,
     finish,
     new_canvas,
     seeds_reading,
@@ -131,16 +132,14 @@ def _heat_map(
         fmt="",
         annot_kws={"fontsize": 7.5, "color": INK},
     )
-    axes.set_xticks([j + 0.5 for j in range(columns)], list(values.columns), rotation=0)
-    axes.set_yticks(
-        [i + 0.5 for i in range(len(values))], list(values.index), fontsize=8.5, rotation=0
-    )
+    names = [drawn_name(name) for name in values.columns]
+    methods = [drawn_name(name) for name in values.index]
+    axes.set_xticks([j + 0.5 for j in range(columns)], names, rotation=0)
+    axes.set_yticks([i + 0.5 for i in range(len(values))], methods, fontsize=8.5, rotation=0)
     axes.tick_params(length=0)
-    crowded = sum(map(len, values.columns)) > 8 * size[0]
+    crowded = sum(map(len, names)) > 8 * size[0]
     if crowded:
-        axes.set_xticks(
-            axes.get_xticks(), list(values.columns), rotation=45, ha="right", rotation_mode="anchor"
-        )
+        axes.set_xticks(axes.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(False)

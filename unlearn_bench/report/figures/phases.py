@@ -11,6 +11,7 @@ from unlearn_bench.report.figures.canvas import (
     PALETTE,
     Figure,
     Look,
+    drawn_name,
     finish,
     new_canvas,
     seeds_reading,
@@ -48,7 +49,7 @@ def draw(section: Section, look: Look) -> Figure | None:
     axes.barh(
         places, total - once, left=once, color=PALETTE[0], height=0.66, label="for each request"
     )
-    axes.set_yticks(list(places), list(seconds.index), fontsize=8.5)
+    axes.set_yticks(list(places), [drawn_name(name) for name in seconds.index], fontsize=8.5)
     for tick, name in zip(axes.get_yticklabels(), seconds.index, strict=True):
         if name == section.reference:
             tick.set_fontweight("bold")

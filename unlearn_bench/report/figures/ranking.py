@@ -11,6 +11,7 @@ from unlearn_bench.report.figures.canvas import (
     PALETTE,
     Figure,
     Look,
+    drawn_name,
     finish,
     joined,
     new_canvas,
@@ -89,7 +90,7 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     for place, (name, rank) in enumerate(mean.items()):
         colour, marker = look.get(str(name), (PALETTE[0], "o"))
         axes.scatter([rank], [place], s=34, color=colour, marker=marker, zorder=3, clip_on=False)
-    axes.set_yticks(places, list(mean.index), fontsize=8.5)
+    axes.set_yticks(places, [drawn_name(name) for name in mean.index], fontsize=8.5)
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.get_yticklabels()[0].set_color(INK)
     axes.set_ylim(methods - 0.4, -0.6)

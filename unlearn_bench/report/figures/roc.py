@@ -10,6 +10,7 @@ from unlearn_bench.report.figures.canvas import (
     PALETTE,
     Figure,
     Look,
+    drawn_name,
     finish,
     look_of,
     name_axes,
@@ -41,7 +42,7 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     """Draw the mean true positive rate over seeds at each false positive rate."""
     import numpy as np
 
-    own = curves[(curves["curve"] == ROC) & (curves["series"] == ATTACK)]
+    own = curves[(curves["curve"] == ROC) & (curves["series"] == ATTACK) & (curves["n"] > 0)]
     rows = {row.method: row for row in section.table.rows if row.method in set(own["method"])}
     if not rows:
         return None
@@ -70,7 +71,8 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     handles, names = axes.get_legend_handles_labels()
     first = [section.reference, ORIGINAL, *stressed, "guessing"]
     order = sorted(range(len(names)), key=lambda i: first.index(names[i]))
-    axes.legend([handles[i] for i in order], [names[i] for i in order], loc="lower right")
+    shown = [drawn_name(names[i]) for i in order]
+    axes.legend([handles[i] for i in order], shown, loc="lower right")
     name_axes(axes, "False positive rate (log scale)", "True positive rate (log scale)")
     title = roc_title(section)
     words = (

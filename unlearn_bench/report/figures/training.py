@@ -9,6 +9,7 @@ from unlearn_bench.report.figures.canvas import (
     Figure,
     Look,
     bare_canvas,
+    drawn_name,
     finish,
     joined,
     seeds_reading,
@@ -108,7 +109,8 @@ def _mean(points: "pd.DataFrame") -> "pd.Series[float]":
 def _panel(axes: "Axes", method: str, series: "list[tuple[str, pd.Series[float]]]") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(method, loc="left", fontsize=9, fontweight="bold", pad=3 + 10 * len(series))
+    above = 3 + 10 * len(series)
+    axes.set_title(drawn_name(method), loc="left", fontsize=9, fontweight="bold", pad=above)
     for place, (name, points) in enumerate(series):
         colour = _COLOURS[place]
         first, last = float(points.iloc[0]), float(points.iloc[-1])
@@ -120,7 +122,7 @@ def _panel(axes: "Axes", method: str, series: "list[tuple[str, pd.Series[float]]
         axes.text(
             0,
             1.02 + 0.13 * (len(series) - 1 - place),
-            f"{name} {_short(first)} → {_short(last)}",
+            f"{drawn_name(name)} {_short(first)} → {_short(last)}",
             transform=axes.transAxes,
             fontsize=7.2,
             color=colour,
