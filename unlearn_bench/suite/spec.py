@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import ConfigError, RefusedError, visible
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import MIB, expand_user, read_text
@@ -363,6 +364,18 @@ class Suite(Spec):
         }
 
 
+class Surrogate(Spec):
+    """Which surrogate forget set stands in for the scenario's while a method is tuned.
+
+    Attributes:
+        number: From 0.
+        of: How many there are.
+    """
+
+    number: int
+    of: int
+
+
 class RunSpec(Spec):
     """One run: one method forgets one scenario from one model under one seed.
 
@@ -375,6 +388,8 @@ class RunSpec(Spec):
         normalize: Constants of the inputs, where the suite gives any.
         unlearned: The user's unlearned weights, where these are judged instead of a method.
         relearn_steps: After how many steps the relearning probes give up.
+        surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
+        limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
     """
 
     dataset: str
@@ -393,6 +408,19 @@ class RunSpec(Spec):
     normalize: Normalize | None = None
     unlearned: OriginalFile | None = None
     relearn_steps: int = RELEARN_STEPS
+    surrogate: Surrogate | None = None
+    limit: float | None = None
+
+    @property
+    def scenario(self) -> str:
+        """Who is forgotten, in words."""
+        if self.surrogate is None:
+            return self.forget.name
+        return f"{self.forget.name} surrogate {self.surrogate.number + 1}"
+
+    def surrogate_identity(self) -> dict[str, Any]:
+        """Return what tells a surrogate from the scenario; nothing where nothing is tuned."""
+        return {SURROGATE: self.surrogate.model_dump()} if self.surrogate else {}
 
     def evaluation_identity(self) -> dict[str, Any]:
         """Return what changes how models are judged; nothing where that is as it always was."""
@@ -433,4 +461,5 @@ class RunSpec(Spec):
             self.training_identity()
             | self.model_dump(mode="json", include={"forget", "method", "params"})
             | given
+            | self.surrogate_identity()
         )
