@@ -47,6 +47,7 @@ class Runner:
         models: Makes the models of runs.
         judge: Looks at them.
         trials: Does both while a method is tuned.
+        notify: Told in one line what the user should know.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Runner:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self.data_root, self.download = data_root, download
-        self._notify = store.notify
+        self.notify = store.notify
         self._inputs = Inputs(device, data_root, download, store.notify)
         self._identities = Identities(self._inputs.fingerprint)
         self._failures = Failures(device)
@@ -145,7 +146,7 @@ class Runner:
             for given in (spec.original, spec.unlearned):
                 if given is not None:
                     for note in load_weights(model, given.path):
-                        self._notify(note)
+                        self.notify(note)
             return model
 
         return self._failures.guard_suite(build)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlearn_bench.core.blindness import blind
 from unlearn_bench.core.memory import noting_halved
-from unlearn_bench.execution.failures import Failures
+from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.identity import Identities
 from unlearn_bench.execution.models import RETRAIN, Models, reference, with_halved
 from unlearn_bench.execution.task import Step, Task
@@ -61,17 +61,25 @@ class Trials:
             RunFailedError: If the method failed, or it or the objective read what must not be
                 read while tuning.
         """
-        return self._failures.guard(lambda: self._run(spec, task, step))
-
-    def _run(self, spec: RunSpec, task: Task, step: Step) -> dict[str, Any]:
         clock = Clock(task.device)
+        try:
+            return self._failures.guard(lambda: self._run(spec, task, step, clock))
+        except RunFailedError as failure:
+            # What failed has used up its share of the budget as well.
+            seconds = {name: asdict(spent) for name, spent in clock.phases.items()}
+            cost = {"seconds": seconds, "peak_bytes": None, "examples": {}}
+            failure.records = tuple(cost_records(cost))
+            raise
+
+    def _run(self, spec: RunSpec, task: Task, step: Step, clock: Clock) -> dict[str, Any]:
         with blind():
             original = self._models.original(spec, task, step)
             retrained = self._models.unlearned(reference(spec), task, original, step)
             if spec.method == RETRAIN:
                 weights, notes = retrained.tensors, retrained.notes
             else:
-                state, notes = self._models.unlearn(spec, task, original, step)
+                with clock.phase("unlearn"):
+                    state, notes = self._models.unlearn(spec, task, original, step)
                 weights = dict(state)
             step(MEASURING)
             with noting_halved() as halved, clock.phase("evaluate"):

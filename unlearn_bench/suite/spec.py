@@ -323,6 +323,8 @@ class Suite(Spec):
         relearn_steps: After how many steps the relearning probes give up. Fewer make evaluation
             cheaper, and models that relearn late look alike.
         params: Hyper-parameters by method, for every scenario.
+        params_from: File of tuned settings, as ``unlearn-bench tune`` writes it; ``params`` and
+            what stands beside a method or scenario go before it. Relative to the suite's file.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -341,6 +343,7 @@ class Suite(Spec):
     threads: Annotated[PositiveInt, Field(le=MAX_THREADS)] | None = None
     relearn_steps: PositiveInt = RELEARN_STEPS
     params: dict[str, dict[str, Any]] = {}
+    params_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod
@@ -356,7 +359,7 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        known_since = {"normalize": None, "relearn_steps": RELEARN_STEPS}
+        known_since = {"normalize": None, "relearn_steps": RELEARN_STEPS, "params_from": None}
         return {
             key: value
             for key, value in whole(self).items()
