@@ -149,6 +149,7 @@ def claim(
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
         "metrics": stored_metrics(),
+        "tuned_settings": plan.tuned.model_dump(mode="json") if plan.tuned else None,
         "rows": {
             place: {label: [row.text, row.tuned] for label, row in rows.items()}
             for place, rows in plan.rows.items()
