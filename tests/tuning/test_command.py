@@ -101,6 +101,10 @@ def test_status_knows_how_far_tuning_has_come(tuned: Tuned, cli: Any) -> None:
     assert ended.code == 0 and f"{count} of {count} done" in ended.out
 
 
+def test_a_folder_of_tuning_has_no_report(tuned: Tuned, cli: Any) -> None:
+    assert "nothing was compared with the true retraining" in cli("report", tuned.out).error
+
+
 def test_show_prints_what_was_tuned(tuned: Tuned, cli: Any, tmp_path: Path) -> None:
     for place in (tuned.out, tuned.file):
         ended = cli("tune", place, "--show")
@@ -170,7 +174,7 @@ def test_what_a_command_sets_goes_before_what_was_tuned(
 
 STALE = {
     "another scenario": (("--forget", "class:3"), "and not for digits · test_resnet"),
-    "another model": (("--model", "lenet"), "and not for digits · lenet"),
+    "another model": (("--stem", "small"), "and not for digits · test_resnet (small stem)"),
 }
 
 
@@ -190,8 +194,8 @@ def test_settings_of_another_version_or_of_other_data_are_refused(
     tuned: Tuned, cli: Any, tmp_path: Path, write: Callable[[str, str], Path]
 ) -> None:
     text = tuned.file.read_text()
-    old = write("old.yaml", re.sub(r"code: \w+", "code: 0123", text))
-    other = write("other.yaml", re.sub(r"data: \w+", "data: 0123", text))
+    old = write("old.yaml", re.sub(r"code: \w+", "code: other", text))
+    other = write("other.yaml", re.sub(r"data: \w+", "data: other", text))
     for file, said in (
         (old, "scale_weights was tuned in another version of its file"),
         (other, "tuned on other content of digits"),

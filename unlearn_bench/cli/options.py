@@ -121,7 +121,8 @@ Address = Annotated[
 Params = Annotated[
     Path | None,
     typer.Option(
-        help="Settings from a tuned.yaml of `unlearn-bench tune`, instead of the suite's.",
+        help="Settings from a tuned.yaml of `unlearn-bench tune`, instead of the suite's; `none` "
+        "for published defaults where the suite has tuned ones.",
         show_default=False,
     ),
 ]

@@ -38,6 +38,7 @@ MANIFEST = "MANIFEST.sha256"
 _FILES = (
     "suite.json",
     "suite.yaml",
+    "tuned.yaml",
     "records.csv",
     "records.parquet",
     "curves.parquet",

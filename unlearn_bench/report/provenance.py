@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from unlearn_bench.analysis.table import Section, sections
+from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts, facts_of
@@ -132,6 +133,11 @@ def read_report(folder: Path) -> Report:
     else:
         records = read_records(folder)
     suite = read_suite(folder) if has_suite else {}
+    if suite.get("tuning"):
+        raise OutputError(
+            f"settings were tuned in {folder}, and nothing was compared with the true retraining; "
+            f"see `unlearn-bench tune {folder} --show`"
+        )
     runs = made(folder, records)
     methods = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
     facts = facts_of(suite)
