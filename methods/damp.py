@@ -23,6 +23,7 @@ Forget-Specific Directions, arXiv:2604.15166.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import torch
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
@@ -37,6 +38,7 @@ from unlearn_bench.api import (
     MethodError,
     PositiveFloat,
     Split,
+    Tunable,
     evaluating,
     method,
 )
@@ -63,7 +65,7 @@ def damp(
     model: nn.Module,
     ctx: Context,
     *,
-    amount: Fraction | None = None,
+    amount: Annotated[Fraction | None, Tunable(0.0, 1.0)] = None,
     threshold: PositiveFloat = 0.01,
 ) -> nn.Module:
     """Project once, with all statistics taken from the original.

@@ -19,7 +19,7 @@ arXiv:2004.14340.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from unlearn_bench.api import (
     PositiveFloat,
     PositiveInt,
     Split,
+    Tunable,
     check_finite,
     method,
     summed_gradient,
@@ -64,7 +65,7 @@ def influence(
     solver: Literal["exact", "diagonal", "published"] = "exact",
     examples: PositiveInt = 1000,
     iterations: PositiveInt = 20,
-    tolerance: PositiveFloat = 1e-2,
+    tolerance: Annotated[PositiveFloat, Tunable(tune=False)] = 1e-2,
     batch_size: PositiveInt = 64,
 ) -> nn.Module:
     """Take the step.

@@ -26,6 +26,8 @@ Source: Foster et al., An Information Theoretic Approach to Machine Unlearning, 
 arXiv:2402.01401; particulars as the official code has them; the paper itself was not read.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -38,6 +40,7 @@ from unlearn_bench.api import (
     Context,
     PositiveFloat,
     PositiveInt,
+    Tunable,
     check_finite,
     method,
     training,
@@ -61,7 +64,7 @@ def jit(
     ctx: Context,
     *,
     sigma: PositiveFloat = 0.5,
-    lr: PositiveFloat | None = None,
+    lr: Annotated[PositiveFloat | None, Tunable(1e-6, 1e-2, log=True)] = None,
     perturbations: PositiveInt = 25,
     epochs: PositiveInt = 1,
     batch_size: PositiveInt = 128,

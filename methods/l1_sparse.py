@@ -14,6 +14,7 @@ Source: Jia et al., NeurIPS 2023, arXiv:2304.04934.
 """
 
 import math
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ from unlearn_bench.api import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tunable,
     check_finite,
     method,
     training,
@@ -51,7 +53,7 @@ def l1_sparse(
     model: nn.Module,
     ctx: Context,
     *,
-    l1: NonNegativeFloat | None = None,
+    l1: Annotated[NonNegativeFloat | None, Tunable(1e-6, 1e-2, log=True)] = None,
     epochs: PositiveInt = 10,
     free_epochs: NonNegativeInt = 0,
     lr: PositiveFloat = 0.01,

@@ -29,7 +29,7 @@ the paper itself was not read.
 """
 
 import warnings
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ from unlearn_bench.api import (
     PositiveFloat,
     PositiveInt,
     Probe,
+    Tunable,
     accuracy,
     check_finite,
     evaluating,
@@ -85,7 +86,7 @@ def l2ul(
     ctx: Context,
     *,
     adversarial: PositiveInt = 20,
-    most_adversarial: PositiveInt = 5120,
+    most_adversarial: Annotated[PositiveInt, Tunable(tune=False)] = 5120,
     radius: PositiveFloat = 4.0,
     step: PositiveFloat = 0.1,
     iterations: PositiveInt = 100,
@@ -98,9 +99,9 @@ def l2ul(
     batch_size: PositiveInt = 32,
     adversarial_batch_size: PositiveInt = 256,
     batch_norm: BatchNormMode = "eval",
-    stop_accuracy: Fraction | None = 0.0,
-    stop_every: PositiveInt = 1,
-    stop_examples: PositiveInt = 256,
+    stop_accuracy: Annotated[Fraction | None, Tunable(tune=False)] = 0.0,
+    stop_every: Annotated[PositiveInt, Tunable(tune=False)] = 1,
+    stop_examples: Annotated[PositiveInt, Tunable(tune=False)] = 256,
 ) -> nn.Module:
     """Climb the loss on F, tied by adversarial examples and by weights that F does not need.
 

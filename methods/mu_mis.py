@@ -24,6 +24,8 @@ hardly anything in a few dozen steps: there take ``lr`` 3e-3.
 Source: Cheng et al., ICLR 2026, arXiv:2402.15109.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -37,6 +39,7 @@ from unlearn_bench.api import (
     PositiveInt,
     Probe,
     Split,
+    Tunable,
     check_finite,
     method,
     training,
@@ -72,7 +75,7 @@ def mu_mis(
     momentum: Momentum = 0.9,
     batch_size: PositiveInt = 64,
     delta: PositiveFloat | None = 1.5,
-    watched: PositiveInt = 128,
+    watched: Annotated[PositiveInt, Tunable(tune=False)] = 128,
 ) -> nn.Module:
     """Minimise the difference of sensitivities on F.
 

@@ -22,6 +22,8 @@ follow R and F in equal parts, as in the official code.
 Source: Kurmanji et al., NeurIPS 2023, arXiv:2302.09880; settings as their code has them.
 """
 
+from typing import Annotated
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -37,6 +39,7 @@ from unlearn_bench.api import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Tunable,
     check_finite,
     method,
     training,
@@ -62,7 +65,7 @@ def neg_grad_plus(
     lr: PositiveFloat = 0.01,
     momentum: Momentum = 0.0,
     weight_decay: NonNegativeFloat = 0.0,
-    alpha: Fraction = 0.9999,
+    alpha: Annotated[Fraction, Tunable(0.8, 1.0)] = 0.9999,
     anchor: NonNegativeFloat = 0.0,
     batch_size: PositiveInt = 32,
     forget_batch_size: PositiveInt = 16,

@@ -43,7 +43,7 @@ Source: Panda, Sourav and Prathosh, AAAI 2025, arXiv:2403.16246.
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,7 @@ from unlearn_bench.api import (
     PositiveFloat,
     PositiveInt,
     Probe,
+    Tunable,
     accuracy_exceeds,
     aligned,
     check_finite,
@@ -120,9 +121,9 @@ def pbu(
     epochs: PositiveInt = 5,
     min_steps: NonNegativeInt = 100,
     batch_norm: BatchNorm = "aligned",
-    stop_accuracy: Fraction | None = 0.01,
-    stop_every: PositiveInt = 8,
-    stop_examples: PositiveInt = 300,
+    stop_accuracy: Annotated[Fraction | None, Tunable(tune=False)] = 0.01,
+    stop_every: Annotated[PositiveInt, Tunable(tune=False)] = 8,
+    stop_examples: Annotated[PositiveInt, Tunable(tune=False)] = 300,
 ) -> nn.Module:
     """Minimise the PBU loss on F.
 

@@ -22,6 +22,7 @@ Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:24
 
 import math
 from itertools import islice
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ from unlearn_bench.api import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Tunable,
     check_finite,
     fan_in,
     frozen_copy,
@@ -63,7 +65,7 @@ def prmq(
     class_power: NonNegativeFloat = 0.1,
     entropy_weight: NonNegativeFloat = 1.0,
     half: bool = True,
-    epochs: PositiveFloat = 3.2,
+    epochs: Annotated[PositiveFloat, Tunable(0.8, 12.8, log=True)] = 3.2,
     lr: PositiveFloat = 5e-4,
     momentum: Momentum = 0.9,
     weight_decay: NonNegativeFloat = 5e-4,

@@ -26,7 +26,7 @@ arXiv:2402.19308 (LFSSD); Schoepf, Foster and Brintrup 2024, arXiv:2402.10098 (A
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ from unlearn_bench.api import (
     PositiveInt,
     Probe,
     Split,
+    Tunable,
     method,
     summed_gradient,
 )
@@ -66,7 +67,7 @@ def ssd(
     model: nn.Module,
     ctx: Context,
     *,
-    alpha: PositiveFloat | None = None,
+    alpha: Annotated[PositiveFloat | None, Tunable(1.0, 100.0, log=True)] = None,
     dampening: PositiveFloat = 1.0,
     importance: Importance = "fisher",
     batch_size: PositiveInt = 64,
@@ -108,7 +109,7 @@ def lfssd(
     model: nn.Module,
     ctx: Context,
     *,
-    alpha: PositiveFloat | None = None,
+    alpha: Annotated[PositiveFloat | None, Tunable(1.0, 100.0, log=True)] = None,
     dampening: PositiveFloat = 1.0,
     batch_size: PositiveInt = 64,
 ) -> nn.Module:

@@ -13,8 +13,9 @@ PACKAGE = "unlearn_bench"
 
 # From the ground up: a package may import those named before it, and its own modules.
 ORDER = (
-    "core", "plugins", "suite", "results", "data", "fisher", "analysis", "store", "report",
-    "measure", "toolkit", "api", "training", "execution", "conformance", "cli", "__main__",
+    "core", "plugins", "suite", "results", "data", "fisher", "analysis", "store",
+    "report", "measure", "toolkit", "api", "training", "execution", "conformance", "tuning",
+    "cli", "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "safetensors"}
 

@@ -34,6 +34,7 @@ from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import Check, Probe
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.plugins.registry import method
+from unlearn_bench.plugins.tunable import Tunable
 from unlearn_bench.results.records import Record
 from unlearn_bench.toolkit.alignment import aligned, realign, restore_statistics
 from unlearn_bench.toolkit.anatomy import (
@@ -81,7 +82,8 @@ from unlearn_bench.toolkit.streams import mixed, shuffled
 from unlearn_bench.toolkit.teachers import frozen_copy, kl_divergence
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
+# Not searched: with the learning rate it makes the step, and one of the two is enough.
+Momentum = Annotated[float, Field(ge=0, lt=1), Tunable(tune=False)]
 
 __all__ = [
     "Access",
@@ -110,6 +112,7 @@ __all__ = [
     "TailUnit",
     "Targets",
     "TrainingLog",
+    "Tunable",
     "accuracy",
     "accuracy_exceeds",
     "add_noise",

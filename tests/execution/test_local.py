@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from unlearn_bench.cli import running
+from unlearn_bench.cli import asked
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.core.quantities import parse_timeout
 from unlearn_bench.execution import capacity
@@ -171,7 +171,7 @@ def test_auto_counts_the_data_that_every_worker_holds(
     suite = {"name": "s", "datasets": "digits", "models": "lenet", "scenarios": "class:8"}
     plan = expand(Suite.model_validate(suite | {"methods": "finetune", "threads": 1}), device="cpu")
     runner: Any = SimpleNamespace(data_bytes=lambda runs: data * capacity.GIB)
-    team, _ = running._on_this_machine("auto", Setup(home, "cpu"), None, plan, runner)
+    team, _ = asked.on_this_machine("auto", Setup(home, "cpu"), None, plan, runner)
     assert (team.at_a_time if team else 1) == count
 
 

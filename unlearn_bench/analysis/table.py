@@ -20,6 +20,7 @@ from unlearn_bench.analysis.estimate import Estimate, estimate, paired_p_value
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, holm
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts
 from unlearn_bench.results.metrics import DISTANCE, MIA_AUC
+from unlearn_bench.suite.tuned import TunedSetting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -189,11 +190,37 @@ class Section:
         return tuple(row.method for row in self.table.rows if row.method in self.facts.fakes)
 
     @property
+    def origins(self) -> Mapping[str, tuple[str, bool]]:
+        """How each method's setting came about, and whether it was tuned; perhaps empty."""
+        return self.facts.rows.get(f"{self.dataset} · {self.model} · {self.scenario}", {})
+
+    @property
+    def tuned(self) -> TunedSetting | None:
+        """What was tuned for this dataset, model and scenario, if anything was."""
+        name = f"{self.dataset} · {self.model} · {self.scenario}"
+        settings = self.facts.tuned.settings if self.facts.tuned else ()
+        return next((setting for setting in settings if setting.name == name), None)
+
+    @property
     def ranking(self) -> tuple[Row, ...]:
-        """Methods with a distance, nearest first."""
-        return tuple(
-            row for row in self.table.of_kind("method") if self.table.value(row.method, DISTANCE)
-        )
+        """Methods with a distance, nearest first; only such as had the same budget of tuning."""
+        return _same_budget(_measured(self.table), self.origins)
+
+    @property
+    def unranked(self) -> tuple[Row, ...]:
+        """Methods with a distance that had another budget than those of the ranking."""
+        return tuple(row for row in _measured(self.table) if row not in self.ranking)
+
+
+def _measured(table: Table) -> tuple[Row, ...]:
+    return tuple(row for row in table.of_kind("method") if table.value(row.method, DISTANCE))
+
+
+def _same_budget(rows: tuple[Row, ...], origins: Mapping[str, tuple[str, bool]]) -> tuple[Row, ...]:
+    """Return the tuned rows or the others, whichever are more; of equally many the tuned."""
+    tuned = tuple(row for row in rows if origins.get(row.method, ("", False))[1])
+    others = tuple(row for row in rows if row not in tuned)
+    return tuned if len(tuned) >= len(others) else others
 
 
 def sections(records: pd.DataFrame, facts: Facts = BUILT_IN_FACTS) -> tuple[Section, ...]:
@@ -260,7 +287,10 @@ def _section(
         not_applicable=frozenset(measured[measured["status"] == "not_applicable"]["column"]),
         reference=reference,
         compared=compared,
-        tied=_tied(table, values),
+        tied=_tied(
+            _same_budget(_measured(table), facts.rows.get(f"{dataset} · {model} · {scenario}", {})),
+            values,
+        ),
         spread=_spread(values, reference, compared),
         power=_power(table),
         failures=failures,
@@ -386,23 +416,21 @@ def _cells(
     return cells
 
 
-def _tied(table: Table, values: pd.DataFrame) -> tuple[str, ...]:
+def _tied(rows: tuple[Row, ...], values: pd.DataFrame) -> tuple[str, ...]:
     """Name the methods that the seeds do not tell apart from the nearest one.
 
     Below :data:`SEEDS_FOR_INFERENCE` a method is told apart if it is farther in every seed;
     from there on, if a paired t-test with Holm's adjustment says so at 5 %. Of a single seed
     only distances that print alike are ties.
     """
-    ranked = [
-        row.method for row in table.of_kind("method") if (row.method, DISTANCE) in table.cells
-    ]
+    ranked = [row.method for row in rows]
     if len(ranked) < 2:
         return ()
     leader, *others = ranked
-    distances, rows = values[DISTANCE].droplevel("method"), rows_of(values)
-    nearest = distances.iloc[rows[leader]]
+    distances, places = values[DISTANCE].droplevel("method"), rows_of(values)
+    nearest = distances.iloc[places[leader]]
     # Rounded to what is printed, so that noise of the last bit neither makes nor breaks a tie.
-    lags = {other: (distances.iloc[rows[other]] - nearest).dropna().round(1) for other in others}
+    lags = {other: (distances.iloc[places[other]] - nearest).dropna().round(1) for other in others}
     if len(nearest.dropna()) >= SEEDS_FOR_INFERENCE:
         p_values = holm([paired_p_value(lag) for lag in lags.values()])
         return tuple(other for other, p in zip(lags, p_values, strict=True) if p >= 0.05)

@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 
 # In the order of `--help`.
 from unlearn_bench.cli import running as running  # isort: skip
+from unlearn_bench.cli import tuning as tuning  # isort: skip
 from unlearn_bench.cli import reporting as reporting  # isort: skip
 from unlearn_bench.cli import listing as listing  # isort: skip
 from unlearn_bench.cli import checking as checking  # isort: skip

@@ -174,4 +174,7 @@ def _method(entry: Method) -> list[tuple[str, str | Listing]]:
     ]
     if rows:
         facts.append(("parameters", Listing(PARAMETER_COLUMNS, rows)))
+    if entry.space and entry.kind == "method":
+        searched = [(dimension.name, str(dimension)) for dimension in entry.space]
+        facts.append(("searched by `unlearn-bench tune`", Listing(("name", "values"), searched)))
     return facts

@@ -118,4 +118,46 @@ Address = Annotated[
     str | None,
     typer.Option(help="Of the Ray cluster: auto or ray://HOST:PORT.", show_default="auto"),
 ]
+Params = Annotated[
+    Path | None,
+    typer.Option(
+        help="Settings from a tuned.yaml of `unlearn-bench tune`, instead of the suite's; `none` "
+        "for published defaults where the suite has tuned ones.",
+        show_default=False,
+    ),
+]
+Tune = Annotated[
+    bool,
+    typer.Option(
+        "--tune",
+        help="Tune every method first, into OUT/tuning, with the default budget of `tune`.",
+    ),
+]
+AllowStale = Annotated[
+    bool,
+    typer.Option(
+        "--allow-stale",
+        help="Take settings that were tuned for other data, another model or another version.",
+    ),
+]
+Trials = Annotated[
+    int, typer.Option(min=1, max=10_000, help="Settings to try per method, the default included.")
+]
+BudgetTimes = Annotated[
+    float,
+    typer.Option(
+        "--budget",
+        help="Longest time of a method's trials together, in times of one retraining.",
+    ),
+]
+Surrogates = Annotated[
+    int, typer.Option(min=1, max=100, help="Forget sets of the same kind to tune on.")
+]
+TuningSeeds = Annotated[
+    int, typer.Option(min=1, max=1000, help="Seeds per trial, none of them of a report.")
+]
+Sampler = Annotated[
+    Literal["tpe", "random"],
+    typer.Option(help="What chooses settings after a random first half."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

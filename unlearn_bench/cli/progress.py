@@ -84,7 +84,7 @@ class LiveProgress:
     def run_started(self, position: int, spec: RunSpec) -> None:
         """Show the run at ``position``."""
         name = " · ".join(
-            (spec.dataset, spec.model.label, spec.forget.name, f"seed {spec.seed}", spec.label)
+            (spec.dataset, spec.model.label, spec.scenario, f"seed {spec.seed}", spec.label)
         )
         self._running[position] = _Row(name, time.perf_counter())
 
@@ -142,6 +142,9 @@ def _took(steps: list[tuple[str, float]], now: float) -> str:
 
 
 def _accuracies(result: RunResult) -> str:
+    gap = next((r.value for r in result.records if r.metric == "tuning_gap"), None)
+    if gap is not None:  # of tuning, whose first record is the mean
+        return f"gap {gap:.2f} points"
     values = {record.metric: record.value for record in result.records}
     shown = [(name, values.get(metric)) for name, metric in _SHOWN]
     return ", ".join(f"{name} {value:.1%}" for name, value in shown if value is not None)

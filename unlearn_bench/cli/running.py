@@ -3,8 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,16 +15,12 @@ from rich.table import Table
 
 from unlearn_bench.cli import options
 from unlearn_bench.cli.app import Plugins, app, new_console, print_table, say
+from unlearn_bench.cli.asked import Asked, device_of, plan_of, prepare, setup_of
 from unlearn_bench.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    import torch
-
-    from unlearn_bench.execution.backend import Backend, Setup
     from unlearn_bench.execution.run import Runner
-    from unlearn_bench.suite.config import Overrides, Plan
+    from unlearn_bench.suite.config import Plan
 
 
 @app.command()
@@ -55,18 +50,19 @@ def run(
     timeout: options.Timeout = None,
     backend: options.Backend = "local",
     address: options.Address = None,
+    params: options.Params = None,
+    tune: options.Tune = False,
+    allow_stale: options.AllowStale = False,
     debug: options.Debug = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""
     console = new_console()
     with console.status("loading torch and timm"):
         import_module("unlearn_bench.execution.scheduler")
-        from unlearn_bench.execution.backend import Setup
-        from unlearn_bench.store.layout import default_home
         from unlearn_bench.suite import config
 
-    limit = _prepare(timeout, address, backend, plugin or ())
-    target = _device(device, on_ray=backend == "ray")
+    limit = prepare(timeout, address, backend, plugin or ())
+    target = device_of(device, on_ray=backend == "ray")
     overrides = config.Overrides(
         methods=methods,
         model=model,
@@ -81,91 +77,46 @@ def run(
         mean=mean,
         std=std,
         unlearned=bool(unlearned),
+        params_from="" if tune or str(params) == "none" else params and str(params),
     )
-    plan = _plan(suite, overrides, target.type, original, unlearned or ())
-    # Absolute: a plug-in may change the working folder.
-    home, root = default_home().absolute(), data_root and data_root.absolute()
-    files = tuple(file.absolute() for file in plugin or ())
-    setup = Setup(home, str(target), root, download, files)
+    if tune and params is not None:
+        raise ConfigError("--tune makes settings, --params takes some that were made; give one")
+
+    def planned(overrides: config.Overrides) -> "Plan":
+        return plan_of(
+            suite, overrides, target.type, original, unlearned or (), allow_stale=allow_stale
+        )
+
+    plan = planned(overrides)
+    setup = setup_of(target, data_root, download, plugin or ())
     folder = out or Path("runs") / plan.suite.name
-    asked = _Asked(plan, folder, setup, target, workers, limit, backend == "ray")
+    asked = Asked(plan, folder, setup, target, workers, limit, backend == "ray")
+    if tune:
+        file = _tune_first(asked, console, debug=debug, dry_run=dry_run)
+        if not dry_run:
+            asked = replace(asked, plan=planned(replace(overrides, params_from=str(file))))
     if dry_run:
-        _forecast(asked, console)
+        forecast_runs(asked, console)
     else:
         _execute(asked, console, debug=debug)
 
 
-def _prepare(
-    timeout: str | None, address: str | None, backend: str, plugins: Iterable[Path]
-) -> float | None:
-    """Join the cluster, load the plug-ins, and return the seconds that a run may take."""
-    from unlearn_bench.core.quantities import parse_timeout
-    from unlearn_bench.plugins import registry
+def _tune_first(asked: Asked, console: Console, *, debug: bool, dry_run: bool) -> Path:
+    """Tune the methods of a suite, into a folder within its own; return the file of settings."""
+    from unlearn_bench.cli import tuning
+    from unlearn_bench.execution.folder import TUNING, refuse_foreign
+    from unlearn_bench.suite.tuned import FILE, Budget
 
-    limit = parse_timeout(timeout) if timeout else None
-    if address and backend != "ray":
-        raise ConfigError("--address: only --backend ray has one")
-    if backend == "ray":
-        _ray().connect(address or "auto")
-    for file in plugins:
-        registry.load_plugin(file)
-    return limit
+    inner = replace(asked, folder=asked.folder / TUNING)
+    if dry_run:
+        tuning.forecast_search(inner, Budget(), console)
+    else:
+        refuse_foreign(asked.folder)
+        tuning.search(inner, Budget(), console, debug=debug)
+    return inner.folder / FILE
 
 
-def _plan(
-    suite: str | None,
-    overrides: "Overrides",
-    device: str,
-    original: Path | None,
-    unlearned: Iterable[Path],
-) -> "Plan":
-    """Return the runs of a suite as the flags change it."""
-    from unlearn_bench.suite import config
-
-    return config.expand(
-        config.resolve_suite(suite, overrides),
-        device=device,
-        original=original,
-        unlearned=tuple(unlearned),
-        source=config.suite_file(suite or config.DEFAULT_SUITE),
-    )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A suite that is to be run, where its results go, and what executes it.
-
-    Attributes:
-        setup: What workers build their runners from.
-        device: Of this process's runner.
-        workers: As ``--workers`` says it.
-        limit: Seconds for one run.
-    """
-
-    plan: "Plan"
-    folder: Path
-    setup: "Setup"
-    device: "torch.device"
-    workers: str
-    limit: float | None
-    on_ray: bool
-
-    def runner(self, notify: Callable[[str], None], *, download: bool) -> "Runner":
-        """Return the runner of this process."""
-        from unlearn_bench.execution.run import Runner
-        from unlearn_bench.store.store import Store
-
-        store, device = Store(self.setup.home, notify), _visible(self.device)
-        return Runner(store, device, data_root=self.setup.data_root, download=download)
-
-    def team(self, runner: "Runner", notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
-        """Return what executes the runs, None for this process, and how to call it."""
-        if self.on_ray:
-            return _on_ray(self.workers, self.setup, self.limit, self.plan, notify)
-        return _on_this_machine(self.workers, self.setup, self.limit, self.plan, runner)
-
-
-def _forecast(asked: _Asked, console: Console) -> None:
+def forecast_runs(asked: Asked, console: Console) -> None:
     """Say what would be done; nothing is written, not even what --download would get."""
     try:
         runner = asked.runner(say, download=False)
@@ -177,7 +128,7 @@ def _forecast(asked: _Asked, console: Console) -> None:
         raise DataError(f"{error}{hint}") from error
 
 
-def _execute(asked: _Asked, console: Console, *, debug: bool) -> None:
+def _execute(asked: Asked, console: Console, *, debug: bool) -> None:
     """Run the suite, write its report if it is not up to date, and print the tables."""
     from unlearn_bench.cli.progress import LiveProgress
     from unlearn_bench.execution.interrupt import first_in_good_order
@@ -255,122 +206,6 @@ def _print_forecast(
     for place, free in found.free.items():
         short = ": NOT ENOUGH" if place in found.short else ""
         say(f"free: {size_text(free)} for {place}{short}")
-
-
-def _device(name: str, *, on_ray: bool = False) -> "torch.device":
-    import torch
-
-    if on_ray and (name == "cuda" or name == "auto" and _ray().cluster_has_gpus()):
-        return torch.device("cuda")
-    gpu = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if gpu else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and not gpu:
-        raise ConfigError(f"--device {name}: torch sees no CUDA device here; use auto or cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ConfigError(f"--device {name}: this machine has {count} GPU(s), counted from 0")
-    return device
-
-
-def _visible(device: "torch.device") -> "torch.device":
-    """Return the device, or the CPU where only the cluster has such a one."""
-    import torch
-
-    there = device.type == "cpu" or torch.cuda.is_available()
-    return device if there else torch.device("cpu")
-
-
-def _count(given: str) -> int | None:
-    """Return the number that ``--workers`` gives, None for ``auto``."""
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    if given != "auto":
-        raise ConfigError(f"--workers {given}: give auto or a number of processes, at least 1")
-    return None
-
-
-def _on_this_machine(
-    workers: str, setup: "Setup", timeout: float | None, plan: "Plan", runner: "Runner"
-) -> tuple["Backend | None", str]:
-    """Return the processes that execute the runs, None for this one, and where that is."""
-    import torch
-
-    from unlearn_bench.execution.capacity import WORKER_BYTES, cpu_runs
-    from unlearn_bench.execution.local import Workers
-
-    device = torch.device(setup.device)
-    gpus = [setup.device]
-    if device.type == "cuda" and device.index is None:
-        gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    # By default a GPU is not shared: times are to be compared.
-    count = _count(workers) or (len(gpus) if device.type == "cuda" else None)
-    if count is None:
-        count = cpu_runs(plan.suite.threads)
-        if count > 1:  # each process holds the data; what they are is only seen by reading them
-            run_bytes = WORKER_BYTES + runner.data_bytes(plan.runs)
-            count = cpu_runs(plan.suite.threads, run_bytes)
-    count = min(count, len(plan.runs))
-    place = _describe(device) + (f", {count} at a time" if count > 1 else "")
-    if count == 1 and timeout is None:
-        return None, place
-    # A run can be ended in the midst of things only in a process of its own.
-    return Workers(count, setup, devices=gpus, timeout=timeout), place
-
-
-def _ray() -> "ModuleType":
-    try:
-        from unlearn_bench.execution import ray
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise ConfigError(
-            "--backend ray: Ray is not installed; pip install 'unlearn-bench[ray]', here and on "
-            "every node"
-        ) from error
-    return ray
-
-
-def _on_ray(
-    workers: str,
-    setup: "Setup",
-    timeout: float | None,
-    plan: "Plan",
-    notify: Callable[[str], None],
-) -> tuple["Backend", str]:
-    """Return the tasks that execute the runs, and where that is."""
-    import torch
-
-    from unlearn_bench.execution.origin import unlearned_files
-
-    ray = _ray()
-    first = plan.runs[0]
-    # Results depend in their last digits on the threads: as many as a serial run here would have.
-    threads = plan.suite.threads or (torch.get_num_threads() if first.device == "cpu" else 1)
-    ray.check_fits(threads)
-    team = ray.RayWorkers(
-        replace(setup, device=first.device, threads=threads),
-        most=_count(workers),
-        timeout=timeout,
-        original=first.original,
-        notify=notify,
-        unlearned=tuple(unlearned_files(plan).values()),
-    )
-    return team, ray.describe_cluster()
-
-
-def _describe(device: "torch.device") -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"the CPU ({torch.get_num_threads()} threads)"
 
 
 @app.command()

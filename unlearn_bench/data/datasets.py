@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unlearn_bench.core.blindness import is_blind
 from unlearn_bench.core.errors import (
     DataError,
     ParameterError,
@@ -118,7 +119,7 @@ def load(
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     train, test, notes = _of_one_size([raw.train, raw.test], image_size)
     mean, std, constants = _constants(name, train, normalize)
-    return Dataset(
+    data = Dataset(
         name=name,
         train=Part(train, raw.train.labels, raw.train.numbers),
         test=Part(test, raw.test.labels, raw.test.numbers),
@@ -129,6 +130,7 @@ def load(
         constants=constants,
         notes=(*raw.notes, *notes),
     )
+    return data.sealed() if is_blind() else data
 
 
 def _shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:

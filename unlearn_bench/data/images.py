@@ -9,13 +9,14 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unlearn_bench.core.blindness import refusal
 from unlearn_bench.core.memory import available_memory
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -192,6 +193,18 @@ class Part:
     numbers: Tensor | None = None
 
 
+class SealedPart(Part):
+    """The test part while something is tuned: to read it is an error."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("images", "labels", "numbers"):
+            raise refusal("the test part")
+        return super().__getattribute__(name)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A training and a test part with what is needed to use them.
@@ -218,6 +231,10 @@ class Dataset:
     fingerprint: str
     constants: str = "measured"
     notes: tuple[str, ...] = ()
+
+    def sealed(self) -> "Dataset":
+        """Return the same dataset with a test part that nobody can read."""
+        return replace(self, test=SealedPart())
 
     @property
     def channels(self) -> int:

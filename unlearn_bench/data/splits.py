@@ -8,7 +8,7 @@ and TR is the whole test part, for every class is retained.
 """
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ class Indices:
         test_forget: TF, into the test part.
         test_retain: TR, into the test part.
         forget_classes: Classes that are forgotten whole; empty for sample scenarios.
+        hidden: Where F is a surrogate, who is forgotten in truth, into the training part: they
+            are retained here, and nothing is measured on them.
+        hidden_classes: Classes that are forgotten whole in truth.
     """
 
     forget: Tensor
@@ -37,11 +40,30 @@ class Indices:
     test_forget: Tensor
     test_retain: Tensor
     forget_classes: tuple[int, ...]
+    hidden: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    hidden_classes: tuple[int, ...] = ()
 
     @property
     def train(self) -> Tensor:
         """The original's training set, F and R together."""
         return torch.cat([self.forget, self.retain]).sort().values
+
+
+@dataclass(frozen=True)
+class Division:
+    """F, R and V of one scenario and seed, each sorted, into the training part.
+
+    Attributes:
+        forget: F.
+        retain: R.
+        validation: V.
+        forget_classes: Classes that are forgotten whole; empty for sample scenarios.
+    """
+
+    forget: Tensor
+    retain: Tensor
+    validation: Tensor
+    forget_classes: tuple[int, ...]
 
 
 def _generator(seed: int, purpose: str) -> torch.Generator:
@@ -90,6 +112,39 @@ def make(
     Raises:
         DataError: If a class or index does not exist, or a set would be empty.
     """
+    part = divide(forget, train_labels, classes, validation=validation, seed=seed, numbers=numbers)
+    if part.forget_classes:
+        tf = torch.isin(test_labels, torch.tensor(part.forget_classes))
+        test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
+    else:
+        test_forget = class_matched(train_labels[part.forget], test_labels, seed)
+        test_retain = torch.arange(len(test_labels))
+    if not len(test_forget) or not len(test_retain):
+        raise DataError(f"{forget.name}: the test part has no examples to measure it on")
+    return Indices(
+        forget=part.forget,
+        retain=part.retain,
+        validation=part.validation,
+        test_forget=test_forget,
+        test_retain=test_retain,
+        forget_classes=part.forget_classes,
+    )
+
+
+def divide(
+    forget: Forget,
+    train_labels: Tensor,
+    classes: tuple[str, ...],
+    *,
+    validation: float,
+    seed: int,
+    numbers: Tensor | None = None,
+) -> Division:
+    """Divide the training part for one scenario; the arguments are those of :func:`make`.
+
+    Raises:
+        DataError: If a class or index does not exist, or a set would be empty.
+    """
     held_out = hold_out(train_labels, validation, seed)
     in_training = torch.ones(len(train_labels), dtype=torch.bool)
     in_training[held_out] = False
@@ -109,20 +164,10 @@ def make(
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     _check_not_empty(forget, f, r, int(is_forgotten.sum()))
-    if forgotten_classes:
-        tf = torch.isin(test_labels, torch.tensor(forgotten_classes))
-        test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
-    else:
-        test_forget = _class_matched(train_labels[f], test_labels, seed)
-        test_retain = torch.arange(len(test_labels))
-    if not len(test_forget) or not len(test_retain):
-        raise DataError(f"{forget.name}: the test part has no examples to measure it on")
-    return Indices(
+    return Division(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
         validation=(~in_training).nonzero().squeeze(1),
-        test_forget=test_forget,
-        test_retain=test_retain,
         forget_classes=forgotten_classes,
     )
 
@@ -183,7 +228,7 @@ def _class_index(given: int | str, classes: tuple[str, ...]) -> int:
     )
 
 
-def _class_matched(forget_labels: Tensor, test_labels: Tensor, seed: int) -> Tensor:
+def class_matched(forget_labels: Tensor, test_labels: Tensor, seed: int) -> Tensor:
     """Draw as many test examples as possible with the class histogram of ``forget_labels``."""
     width = int(max(forget_labels.max(), test_labels.max())) + 1
     wanted = forget_labels.bincount(minlength=width).double()

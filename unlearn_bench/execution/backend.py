@@ -161,7 +161,7 @@ def perform(runner: Runner, spec: RunSpec, failed: Mapping[str, str], tell: Tell
     except RunFailedError as failure:
         cause = failure.__cause__
         trace = "".join(traceback.format_exception(cause)) if cause else ""
-        result = runner.result(spec, "failed", error=str(failure))
+        result = runner.result(spec, "failed", error=str(failure), records=failure.records)
         end = {"result": result, "trace": trace, "failed": dict(runner.failed)}
     except UserError as error:
         end = {"error": error}

@@ -129,7 +129,7 @@ def _groups(
     """Count what is planned, done and stored, by dataset, model and scenario."""
     groups: dict[str, Group] = {}
     for spec, result in zip(plan.runs, results, strict=True):
-        name = f"{spec.dataset} · {spec.model.label} · {spec.forget.name}"
+        name = f"{spec.dataset} · {spec.model.label} · {spec.scenario}"
         group = groups.setdefault(name, Group(name))
         original, unlearned = (
             layout.holds(home, kind, runner.identities(spec)[kind])

@@ -14,6 +14,7 @@ from unlearn_bench.core.errors import (
 )
 from unlearn_bench.core.memory import is_out_of_memory, release
 from unlearn_bench.execution.interrupt import Interrupted, telling_apart
+from unlearn_bench.results.records import Record
 
 T = TypeVar("T")
 
@@ -22,7 +23,14 @@ class RunFailedError(Exception):
     """A run that ended without a result, told in one line; the suite goes on.
 
     The exception that a method raised is its ``__cause__``.
+
+    Attributes:
+        records: What is known of the run all the same, such as its time.
     """
+
+    def __init__(self, message: str, records: tuple[Record, ...] = ()) -> None:
+        super().__init__(message)
+        self.records = records
 
 
 class Failures:

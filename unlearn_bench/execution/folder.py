@@ -12,6 +12,7 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.execution.heartbeat import NAME as PROGRESS
+from unlearn_bench.execution.models import RETRAIN
 from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
@@ -19,9 +20,12 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.metric import stored_metrics
 from unlearn_bench.results.records import FORMAT, RunResult, read_suite
 from unlearn_bench.suite.config import Plan
+from unlearn_bench.suite.spec import RunSpec
 
 # What lies in a results folder beside files.
 FOLDERS = ("runs", "plugins", "figures")
+# What `run --tune` puts into a results folder before its suite.
+TUNING = "tuning"
 # Attempts to get the folder's lock before it counts as taken.
 PATIENCE = 5
 
@@ -64,7 +68,7 @@ def refuse_foreign(out: Path) -> None:
     with readable_os_errors("read", out):
         there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     # A run that was ended before it wrote suite.json left no more than these.
-    foreign = sorted(there - {"runs", ".lock", PROGRESS})
+    foreign = sorted(there - {"runs", ".lock", PROGRESS, TUNING})
     if foreign and "suite.json" not in there and not all(map(_is_temporary, foreign)):
         raise OutputError(
             f"{out} holds files that no suite of unlearn-bench wrote ({foreign[0]} for one), which "
@@ -92,6 +96,8 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
         "device": first.device,
         "original": first.original.sha256 if first.original else None,
         "unlearned": sorted({s.unlearned.sha256 for s in plan.runs if s.unlearned}) or None,
+        "tuning": dict(plan.tuning) or None,
+        "tuned": plan.tuned.fingerprint if plan.tuned else None,
     }
     # Without a single run there is nothing to mix up: a first attempt that failed early, with
     # the wrong --original for one, does not bar the folder to the next.
@@ -127,9 +133,17 @@ def refuse_if_gone(out: Path) -> None:
         )
 
 
-def stands(result: RunResult | None) -> bool:
-    """Whether a run need not be repeated."""
-    return result is not None and result.status == "ok" and not result.error
+def stands(result: RunResult | None, spec: RunSpec | None = None) -> bool:
+    """Whether a run need not be repeated; of a failed trial of tuning, the failure is the result.
+
+    Args:
+        result: What is on disk.
+        spec: Which run it is of, where that matters.
+    """
+    if result is None:
+        return False
+    trial = spec is not None and spec.surrogate is not None and spec.method != RETRAIN
+    return trial or result.status == "ok" and not result.error
 
 
 def claim(
@@ -139,26 +153,25 @@ def claim(
     there: Mapping[str, RunResult],
     out: Path,
     command: str,
-) -> None:
-    """Write ``suite.json``, or refuse a folder that holds another suite's results."""
+) -> dict[str, Any]:
+    """Write ``suite.json``, or refuse a folder that holds another suite's results.
+
+    Returns:
+        What the file says, for :func:`record_growth`.
+    """
     asked = refuse_another_suite(plan, out)
     stored = asked | {
         "format": FORMAT,
         "plan": keys,
-        # By name, so that `status` can say what is left without loading methods or data.
-        "runs": [
-            {
-                "dataset": spec.dataset,
-                "model": spec.model.label,
-                "scenario": spec.forget.name,
-                "seed": spec.seed,
-                "method": spec.label,
-            }
-            for spec in plan.runs
-        ],
+        "runs": _cells(plan),
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
         "metrics": stored_metrics(),
+        "tuned_settings": plan.tuned.model_dump(mode="json") if plan.tuned else None,
+        "rows": {
+            place: {label: [row.text, row.tuned] for label, row in rows.items()}
+            for place, rows in plan.rows.items()
+        },
         "command": command,
         "environment": dict(runner.environment)
         | ({"threads": plan.suite.threads} if plan.suite.threads else {}),
@@ -166,9 +179,33 @@ def claim(
         "origin": origin(plan, keys, runner),
     }
     if all(stands(there.get(key)) for key in keys) and _is_of(out, stored):
-        return  # who only looks at results made none: the file keeps saying who did
+        return stored  # who only looks at results made none: the file keeps saying who did
     keep_sources(plan, out)
+    _write(out, stored)
+    return stored
+
+
+def record_growth(plan: Plan, keys: list[str], out: Path, stored: dict[str, Any]) -> None:
+    """Write into ``suite.json`` that a plan has got more runs, for `status` and for readers."""
+    _write(out, stored | {"plan": keys, "runs": _cells(plan)})
+
+
+def _write(out: Path, stored: Mapping[str, Any]) -> None:
     write_atomically(out / "suite.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+def _cells(plan: Plan) -> list[dict[str, Any]]:
+    """Name the runs, so that `status` can say what is left without loading methods or data."""
+    return [
+        {
+            "dataset": spec.dataset,
+            "model": spec.model.label,
+            "scenario": spec.scenario,
+            "seed": spec.seed,
+            "method": spec.label,
+        }
+        for spec in plan.runs
+    ]
 
 
 def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from unlearn_bench.core.keys import content_key
+from unlearn_bench.measure import gap
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.metric import metrics_key
 from unlearn_bench.results.records import EVALUATION
@@ -27,15 +28,22 @@ class Identities:
 
     def training_log(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the log of the original's training."""
-        return self.original(spec) | {"forget": spec.forget.model_dump(mode="json")}
+        forget = {"forget": spec.forget.model_dump(mode="json")}
+        return self.original(spec) | forget | spec.surrogate_identity()
 
     def unlearned(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the unlearned model: specification, data and method code."""
         code = registry.get(spec.method).code_key
         return spec.identity() | {"data": self._fingerprint(spec), "code": code}
 
+    def figures(self, reference: RunSpec) -> dict[str, Any]:
+        """Return what determines the figures of a model retrained without a surrogate."""
+        return self.unlearned(reference) | {"objective": gap.VERSION}
+
     def key(self, spec: RunSpec) -> str:
-        """Return the key of the run's result."""
+        """Return the key of the run's result; the objective is what judges runs of tuning."""
+        if spec.surrogate is not None:
+            return content_key(self.unlearned(spec) | {"schema": SCHEMA, "objective": gap.VERSION})
         version = {"schema": SCHEMA, "evaluation": EVALUATION} | metrics_key()
         return content_key(self.unlearned(spec) | spec.evaluation_identity() | version)
 

@@ -94,9 +94,9 @@ class Models:
             RunFailedError: If O or U cannot be made.
         """
         original = self.original(spec, task, step)
-        unlearned = self._unlearned(spec, task, original, step)
+        unlearned = self.unlearned(spec, task, original, step)
         try:
-            retrained = self._unlearned(reference(spec), task, original, step)
+            retrained = self.unlearned(reference(spec), task, original, step)
         except RunFailedError as failure:
             return Trio(original, unlearned, None, f"retraining failed: {failure}")
         return Trio(original, unlearned, retrained)
@@ -167,6 +167,8 @@ class Models:
         assert spec.original is not None
         model = task.build(seed=0)
         load_weights(model, spec.original.path)
+        if spec.surrogate is not None:  # the test part stays unread while tuning
+            return model.state_dict(), {}
         right = check_classifies(model.to(task.device), task.data, task.device)
         return model.state_dict(), {"test_accuracy": right}
 
@@ -222,16 +224,16 @@ class Models:
 
         return self._store.get_or_build("training_log", self._identities.training_log(spec), build)
 
-    def _unlearned(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Artifact:
+    def unlearned(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Artifact:
         """Return what the method of ``spec`` made of the original."""
         return self._made(
             "unlearned",
             self._identities.unlearned(spec),
             self._identities.key(spec),
-            lambda: self._unlearn(spec, task, original, step),
+            lambda: self.unlearn(spec, task, original, step),
         )
 
-    def _unlearn(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Built:
+    def unlearn(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Built:
         """Call the method on a private copy of the original, timed and watched."""
         method = registry.get(spec.method)
         model = task.load(original.tensors)
@@ -243,6 +245,7 @@ class Models:
             if wants_log(spec)
             else None,
             given=_given_weights(spec, task),
+            limit=spec.limit,
         )
         expected = copy.deepcopy(model.state_dict())
         step(spec.label)

@@ -22,11 +22,11 @@ def awaited(runs: Mapping[int, RunSpec]) -> dict[int, int | None]:
         runs: By their place in the plan.
     """
     originals: dict[str, int] = {}
-    cells: dict[tuple[str, str], int] = {}
+    cells: dict[tuple[str, str, str], int] = {}
     after: dict[int, int | None] = {}
     for position, spec in sorted(runs.items(), key=lambda item: not wants_log(item[1])):
         training = canonical_json(spec.training_identity())
-        cell = (training, spec.forget.model_dump_json())
+        cell = (training, spec.forget.model_dump_json(), spec.scenario)
         if training not in originals:
             after[position] = None
         elif cell not in cells:

@@ -22,6 +22,8 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.metric import plugin_metric_files
 from unlearn_bench.suite.config import Plan, methods_in_force
 from unlearn_bench.suite.spec import OriginalFile
+from unlearn_bench.suite.tuned import FILE as TUNED_FILE
+from unlearn_bench.suite.tuned import Budget, write_tuned
 
 SUITE_FILE, PLUGINS = "suite.yaml", "plugins"
 # Beside those that every run's environment names.
@@ -58,7 +60,7 @@ def origin(plan: Plan, keys: Sequence[str], runner: Runner) -> dict[str, Any]:
         "data": dict(runner.fingerprints),
         "inputs": dict(runner.inputs),
         "planned": {
-            key: [spec.dataset, spec.model.label, spec.forget.name, spec.label, spec.seed]
+            key: [spec.dataset, spec.model.label, spec.scenario, spec.label, spec.seed]
             for key, spec in zip(keys, plan.runs, strict=True)
         },
         "not_asked": [
@@ -75,6 +77,8 @@ def keep_sources(plan: Plan, out: Path) -> None:
     suite = yaml.safe_dump(plan.suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     head = "# The suite as it ran, flags included; the reproduce line of suite.json reads it.\n"
     write_atomically(out / SUITE_FILE, head + suite)
+    if plan.tuned is not None:
+        write_tuned(out / TUNED_FILE, plan.tuned)
     for name, file in plugin_files(plan).items():
         write_atomically(out / PLUGINS / name, file.read_bytes())
 
@@ -105,7 +109,7 @@ def reproduce(plan: Plan, *, data_root: Path | None, download: bool) -> str:
     What lies elsewhere, data and original weights, is left to shell variables: their paths are
     of this machine. The shell ends an unset one with the words given here.
     """
-    words = ["unlearn-bench", "run", SUITE_FILE]
+    words = ["unlearn-bench", "tune" if plan.tuning else "run", SUITE_FILE, *_budget(plan)]
     for name in plugin_files(plan):
         words += ["--plugin", shlex.quote(f"{PLUGINS}/{name}")]
     if data_root is not None:
@@ -124,6 +128,18 @@ def reproduce(plan: Plan, *, data_root: Path | None, download: bool) -> str:
         words += ["--unlearned", f"{folder}/{shlex.quote(inner)}"]
     words += ["--device", first.device, "--out", "reproduced"]
     return " ".join([*(f"{name}={value}" for name, value in _FRESH.items()), *words])
+
+
+def _budget(plan: Plan) -> list[str]:
+    """Return the flags that give the budget of tuning, if that is what the plan is about."""
+    if not plan.tuning:
+        return []
+    budget = Budget.model_validate(plan.tuning)
+    return [
+        *("--trials", str(budget.trials), "--budget", f"{budget.retrainings:g}"),
+        *("--surrogates", str(budget.surrogates), "--tuning-seeds", str(budget.tuning_seeds)),
+        *("--sampler", budget.sampler),
+    ]
 
 
 def commit(folder: Path) -> dict[str, Any] | None:

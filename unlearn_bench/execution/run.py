@@ -20,6 +20,7 @@ from unlearn_bench.execution.inputs import Inputs
 from unlearn_bench.execution.judge import Judge
 from unlearn_bench.execution.models import Models
 from unlearn_bench.execution.task import Step, Task
+from unlearn_bench.execution.trials import Trials
 from unlearn_bench.measure.clock import environment
 from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import RunResult
@@ -45,6 +46,8 @@ class Runner:
     Attributes:
         models: Makes the models of runs.
         judge: Looks at them.
+        trials: Does both while a method is tuned.
+        notify: Told in one line what the user should know.
     """
 
     def __init__(
@@ -63,12 +66,13 @@ class Runner:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self.data_root, self.download = data_root, download
-        self._notify = store.notify
+        self.notify = store.notify
         self._inputs = Inputs(device, data_root, download, store.notify)
         self._identities = Identities(self._inputs.fingerprint)
         self._failures = Failures(device)
         self.models = Models(store, self._identities, self._failures, self._environment_of)
         self.judge = Judge(store, self._failures)
+        self.trials = Trials(store, self._identities, self._failures, self.models)
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
@@ -142,7 +146,7 @@ class Runner:
             for given in (spec.original, spec.unlearned):
                 if given is not None:
                     for note in load_weights(model, given.path):
-                        self._notify(note)
+                        self.notify(note)
             return model
 
         return self._failures.guard_suite(build)
@@ -180,6 +184,8 @@ class Runner:
         # More threads than small tensors can feed only wait for each other.
         torch.set_num_threads(self._threads_of(spec))
         task = self._failures.guard(lambda: self.task(spec))
+        if spec.surrogate is not None:
+            return self.result(spec, "ok", **self.trials.run(spec, task, step))
         made = self.models.of(spec, task, step)
         step(EVALUATING)
         return self.result(spec, "ok", **self.judge.judge(spec, task, made))
@@ -215,7 +221,7 @@ class Runner:
             kind=kind,
             dataset=spec.dataset,
             model=spec.model.label,
-            scenario=spec.forget.name,
+            scenario=spec.scenario,
             seed=spec.seed,
             params=spec.params,
             status=status,

@@ -5,8 +5,9 @@ runs, this process, several or a cluster, the records are the same: what a run d
 specification alone.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from unlearn_bench.core.errors import ConfigError, OutputError
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.execution.backend import Backend, Event
 from unlearn_bench.execution.failures import RunFailedError
-from unlearn_bench.execution.folder import claim, is_there, owned, refuse_if_gone, stands
+from unlearn_bench.execution.folder import (
+    claim,
+    is_there,
+    owned,
+    record_growth,
+    refuse_if_gone,
+    stands,
+)
 from unlearn_bench.execution.heartbeat import Heartbeat
 from unlearn_bench.execution.models import TRAINING
 from unlearn_bench.execution.observer import Observer
@@ -30,8 +38,12 @@ from unlearn_bench.results.records import (
     write_records,
     write_run,
 )
+from unlearn_bench.suite.choices import ADVICE, stale_data
 from unlearn_bench.suite.config import Plan
 from unlearn_bench.suite.spec import RunSpec
+
+# Given a run and its result, returns the runs that follow from it.
+FollowUp = Callable[[RunSpec, RunResult], Sequence[RunSpec]]
 
 
 def execute(
@@ -42,6 +54,7 @@ def execute(
     *,
     command: str,
     workers: Backend | None = None,
+    follow_up: FollowUp | None = None,
 ) -> list[RunResult]:
     """Run every planned run that has no result in ``out`` yet; return the results of all.
 
@@ -54,6 +67,9 @@ def execute(
         observer: Told about progress.
         command: The command line, for the report.
         workers: What executes the runs, not yet started; None for this process.
+        follow_up: Where results decide what is to be run next, as in tuning: asked after every
+            result, those on disk included. It must depend on nothing else, for a suite that was
+            killed to go on as it would have.
 
     Raises:
         UserError: If the data, a model or the folder make the suite impossible; nothing has
@@ -63,38 +79,83 @@ def execute(
     team = workers or Serial(runner)
     with owned(out, observer), Heartbeat(out, observer, team.at_a_time) as observer:
         there = {key: found for key in keys if (found := _readable(out, key)) is not None}
-        claim(plan, runner, keys, there, out, command)
+        stored = claim(plan, runner, keys, there, out, command)
         _tell_of_given(plan, runner, observer)
-        results: dict[str, RunResult] = {}
-
-        def finish(position: int, result: RunResult) -> None:
-            refuse_if_gone(out)
-            write_run(out, result)
-            results[keys[position]] = result
-            observer.run_finished(position, result, reused=False)
-
+        agenda = _Agenda(plan, runner, out, observer, there, stored, follow_up)
         try:
-            todo = {}
-            for position, (spec, key) in enumerate(zip(plan.runs, keys, strict=True)):
-                old = _reused(position, spec, key, there, out, observer)
-                if old is None:
-                    todo[position] = spec
-                else:
-                    results[key] = old
+            todo = agenda.take(plan.runs, keys)
             if todo:
-                Dispatcher(todo, keys, runner, team, observer, finish).dispatch()
+                Dispatcher(todo, agenda.keys, runner, team, observer, agenda.finish).dispatch()
         finally:
             # An earlier process may have finished runs that this one did not come to.
-            for key in keys:
-                known = results.get(key) or _readable(out, key)
+            for key in agenda.keys:
+                known = agenda.results.get(key) or _readable(out, key)
                 if known is not None:
-                    results[key] = known
-            finished = [results[key] for key in keys if key in results]
+                    agenda.results[key] = known
+            finished = [agenda.results[key] for key in agenda.keys if key in agenda.results]
             if is_there(out):
                 _insistently(lambda: write_records(out, finished))
                 _insistently(lambda: write_curves(out, finished))
         refuse_if_gone(out)
-    return [results[key] for key in keys]
+    return [agenda.results[key] for key in agenda.keys]
+
+
+class _Agenda:
+    """The runs of a plan and those that follow from their results, with what became of them.
+
+    Attributes:
+        keys: Of the results of all runs that are planned by now, by their place.
+        results: By key.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner,
+        out: Path,
+        observer: Observer,
+        there: Mapping[str, RunResult],
+        stored: dict[str, Any],
+        follow_up: FollowUp | None,
+    ) -> None:
+        self._plan, self._runner, self._out = plan, runner, out
+        self._observer, self._there = observer, there
+        self._stored, self._follow_up = stored, follow_up
+        self._runs: list[RunSpec] = []
+        self.keys: list[str] = []
+        self.results: dict[str, RunResult] = {}
+
+    def take(self, specs: Iterable[RunSpec], keys: Iterable[str]) -> dict[int, RunSpec]:
+        """Plan runs and all that follows from results on disk; return those without a result."""
+        todo: dict[int, RunSpec] = {}
+        waiting = deque(zip(specs, keys, strict=True))
+        while waiting:
+            spec, key = waiting.popleft()
+            position = len(self.keys)
+            self._runs.append(spec)
+            self.keys.append(key)
+            old = _reused(position, spec, key, self._there, self._out, self._observer)
+            if old is None:
+                todo[position] = spec
+            else:
+                self.results[key] = old
+                waiting += [(more, self._runner.key(more)) for more in self._following(spec, old)]
+        if len(self._runs) > len(self._plan.runs):
+            grown = replace(self._plan, runs=tuple(self._runs))
+            record_growth(grown, self.keys, self._out, self._stored)
+        return todo
+
+    def finish(self, position: int, result: RunResult) -> dict[int, RunSpec]:
+        """Keep a result; return the runs that follow from it and have none."""
+        refuse_if_gone(self._out)
+        write_run(self._out, result)
+        self.results[self.keys[position]] = result
+        self._observer.run_finished(position, result, reused=False)
+        following = self._following(self._runs[position], result)
+        return self.take(following, map(self._runner.key, following)) if following else {}
+
+    def _following(self, spec: RunSpec, result: RunResult) -> Sequence[RunSpec]:
+        return self._follow_up(spec, result) if self._follow_up else ()
 
 
 def _insistently(write: Callable[[], object]) -> None:
@@ -130,7 +191,7 @@ def _reused(
             + f": kept as {put_run_aside(out, key)}, made again"
         )
         return None
-    if result is None or not stands(result):
+    if result is None or not stands(result, spec):
         return None
     observer.run_started(position, spec)
     observer.run_finished(position, result, reused=True)
@@ -146,7 +207,7 @@ class Dispatcher:
         runner: Makes the results of runs whose workers do not.
         workers: What executes the runs, not yet started.
         observer: Told about progress.
-        finish: Given each result as it comes.
+        finish: Given each result as it comes; returns what is to be run besides.
     """
 
     def __init__(
@@ -156,9 +217,9 @@ class Dispatcher:
         runner: Runner,
         workers: Backend,
         observer: Observer,
-        finish: Callable[[int, RunResult], None],
+        finish: Callable[[int, RunResult], Mapping[int, RunSpec]],
     ) -> None:
-        self._todo, self._keys = todo, keys
+        self._todo, self._keys = dict(todo), keys
         self._runner, self._workers = runner, workers
         self._observer, self._finish = observer, finish
         self._waiting = in_turn(todo, workers.at_a_time)
@@ -227,7 +288,9 @@ class Dispatcher:
         if result.status == "failed":
             self._observer.run_failed(event.trace)
         self._done.add(event.position)
-        self._finish(event.position, result)
+        more = self._finish(event.position, result)
+        self._todo |= more
+        self._waiting |= dict.fromkeys(more)  # what follows from results waits for no other run
 
 
 def _overdue(limit: float | None, step: str) -> str:
@@ -250,7 +313,7 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
     """
     seen: set[Any] = set()
     for spec in plan.runs:
-        split = ("split", spec.dataset, spec.forget.model_dump_json(), spec.seed)
+        split = ("split", spec.dataset, spec.forget.model_dump_json(), spec.scenario, spec.seed)
         given = spec.unlearned and spec.unlearned.sha256
         model = ("model", spec.dataset, spec.model.model_dump_json(), given)
         for what, check in ((split, runner.check_split), (model, runner.check_model)):
@@ -259,6 +322,11 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
                 check(spec)
     keys = [runner.key(spec) for spec in plan.runs]
     _refuse_repeats(plan, keys)
+    if plan.tuned is not None:
+        for stale in stale_data(plan.runs, plan.tuned, runner.fingerprints):
+            if not plan.allow_stale:
+                raise ConfigError(f"params_from: {stale}; {ADVICE}")
+            runner.notify(f"stale, and taken all the same (--allow-stale): {stale}")
     return keys
 
 
@@ -275,7 +343,8 @@ def _refuse_repeats(plan: Plan, keys: list[str]) -> None:
 
 def _tell_of_given(plan: Plan, runner: Runner, observer: Observer) -> None:
     """Say how well the user's own weights do here, who alone knows how well they should."""
-    firsts = {(spec.dataset, spec.model.label): spec for spec in reversed(plan.runs)}
+    runs = [spec for spec in plan.runs if spec.surrogate is None]  # tuning reads no test image
+    firsts = {(spec.dataset, spec.model.label): spec for spec in reversed(runs)}
     for spec in [spec for spec in firsts.values() if spec.original is not None]:
         try:
             right = runner.given_accuracy(spec)

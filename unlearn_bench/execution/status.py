@@ -76,6 +76,8 @@ def read_status(out: Path) -> Status:
         raise OutputError(f"{out / 'suite.json'} names no plan: it is no suite's; choose another")
     beat = heartbeat.read(out) or {}
     alive = _is_alive(out, beat)
+    # What fails while tuning is a result as well, and is not tried again.
+    tuning = bool(suite.get("tuning"))
     results: dict[int, RunResult] = {}
     for position, key in enumerate(keys):
         result = _result(out, key)
@@ -92,12 +94,13 @@ def read_status(out: Path) -> Status:
         # What failed before this process began is tried again.
         ended = set(beat.get("ended", ()))
         for position, result in list(results.items()):
-            again = result.status != "ok" or result.error
+            again = not tuning and (result.status != "ok" or result.error)
             if position in running or again and position not in ended:
                 del results[position]
     failed = {p: r for p, r in results.items() if r.status != "ok"}
     left = [p for p in range(len(keys)) if p not in results and p not in running]
-    state: State = "running" if alive else "stopped" if left else "failed" if failed else "finished"
+    ended: State = "failed" if failed and not tuning else "finished"
+    state: State = "running" if alive else "stopped" if left else ended
     seconds_left, basis = _left(cells, results, running, left, beat.get("workers", 1))
     return Status(
         state,

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlearn_bench.core.blindness import is_blind, refusal
 from unlearn_bench.core.seeds import derive, seed_everything
-from unlearn_bench.data import splits
+from unlearn_bench.data import splits, surrogates
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.surroundings import Left, put_back
@@ -63,17 +64,23 @@ class Task:
 
         Raises:
             DataError: If the forget set does not exist.
+            BlindnessError: If something is being tuned, and this is no surrogate.
         """
-        indices = splits.make(
-            spec.forget,
-            data.train.labels,
-            data.test.labels,
-            data.classes,
-            validation=spec.validation,
-            seed=spec.seed,
-            numbers=data.train.numbers,
-        )
-        return cls(data, indices, spec.model, spec.recipe, spec.forget.name, spec.seed, device)
+        common: Any = {
+            "validation": spec.validation,
+            "seed": spec.seed,
+            "numbers": data.train.numbers,
+        }
+        labels, classes = data.train.labels, data.classes
+        if spec.surrogate is not None:
+            number, of = spec.surrogate.number, spec.surrogate.of
+            data = data.sealed()
+            indices = surrogates.make(spec.forget, number, of, labels, classes, **common)
+        elif is_blind():
+            raise refusal(f"the true forget set of seed {spec.seed}")
+        else:
+            indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)
+        return cls(data, indices, spec.model, spec.recipe, spec.scenario, spec.seed, device)
 
     def build(self, seed: int, pretrained: bool = True) -> nn.Module:
         """Return a model with weights drawn from ``seed``, on the CPU.
@@ -175,6 +182,7 @@ class Unlearning:
         training_log: Of the original, for methods that declare it.
         given: Weights of the user's own, where these stand in for the method's work.
         context_type: What the method is handed; `check` watches what is read.
+        limit: Seconds after which the method is ended at its next pass through a model.
 
     Attributes:
         context: For the method.
@@ -191,10 +199,13 @@ class Unlearning:
         training_log: TrainingLog | None = None,
         given: Mapping[str, Tensor] | None = None,
         context_type: type[Context] = Context,
+        limit: float | None = None,
     ) -> None:
         self._task, self._method, self._step = task, method, step
         self._seed = derive(task.seed, method.name, task.scenario)
-        self.costs = Costs(Clock(task.device))
+        self.costs = Costs(
+            Clock(task.device), passes=Passes(limit, on_cpu=task.device.type == "cpu")
+        )
         self.left = Left()
         self.context = context_type(
             method.name,
@@ -223,6 +234,7 @@ class Unlearning:
         seed_everything(derive(self._seed, "method"))
         memory = PeakMemory(self._task.device)
         with torch.enable_grad(), put_back() as self.left, costs.clock.phase("unlearn"):
+            costs.passes.begin()
             costs.passes.watch(model)
             returned: object = self._method.function(model, self.context, **params)
             costs.passes.stop()

@@ -5,6 +5,7 @@ seconds are taken from events on its own time line.
 """
 
 import contextlib
+import math
 import os
 import platform
 import resource
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
+
+from unlearn_bench.core.errors import MethodError
 
 
 @dataclass
@@ -64,20 +67,37 @@ class Passes:
 
     Copies of a watched model are watched with it. Passes under torch.func count forwards only.
 
+    Args:
+        limit: Seconds from :meth:`begin` on, after which the next pass raises; None for no limit.
+        on_cpu: Whether they are seconds of the processor, which others' work does not lengthen.
+
     Attributes:
         examples: ``forward`` and ``backward``, a batch of n counting n.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float | None = None, *, on_cpu: bool = False) -> None:
         self.examples = {"forward": 0, "backward": 0}
         self._watched: list[RemovableHandle] = []
+        self._limit = limit
+        self._now = time.process_time if on_cpu else time.perf_counter
+        self._deadline = math.inf
+
+    def begin(self) -> None:
+        """Start the clock of the limit."""
+        if self._limit is not None:
+            self._deadline = self._now() + self._limit
+
+    def _check_time(self) -> None:
+        if self._now() > self._deadline:
+            raise MethodError(f"ended after {self._limit:.3g} s, all that was left to tune it")
 
     def watch(self, model: nn.Module) -> nn.Module:
         """Count this model's passes from now on, and return it."""
-        examples = self.examples
+        examples, check_time = self.examples, self._check_time
 
         # A plain function: deep copies of the model share it instead of copying the counts.
         def count(_module: nn.Module, _inputs: object, output: object) -> None:
+            check_time()
             if not isinstance(output, Tensor) or not output.dim():
                 return
             examples["forward"] += len(output)

@@ -19,6 +19,7 @@ from unlearn_bench.core.errors import ParameterError, PluginError, suggestion
 from unlearn_bench.core.keys import content_key, file_hash
 from unlearn_bench.plugins import PLUGIN_MODULE
 from unlearn_bench.plugins.access import Access
+from unlearn_bench.plugins.tunable import Dimension, derive_space
 
 # "given" is the stand-in for models that come unlearned: listed nowhere, run for a file only.
 Kind = Literal["method", "reference", "control", "given"]
@@ -196,6 +197,19 @@ class Method:
             for name, field in self.schema.model_fields.items()
         ]
 
+    @cached_property
+    def space(self) -> tuple[Dimension, ...]:
+        """What the hyper-parameters are searched over when the method is tuned.
+
+        Raises:
+            PluginError: If a declared range cannot be searched.
+        """
+        allowed = self.schema.model_json_schema()["properties"] if self.schema.model_fields else {}
+        try:
+            return derive_space(self.schema.model_fields, allowed, self.check.speed_only)
+        except PluginError as error:
+            raise PluginError(f"method {self.name!r}: {error}") from error
+
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Check hyper-parameters and fill in the defaults.
 
@@ -261,6 +275,7 @@ def checked(method: Method) -> Method:
     fake = method.fake or method.outputs is not None
     method = replace(method, fake=fake, check=replace(method.check, quick=quick))
     _check_probes(method)
+    _ = method.space  # a range that cannot be searched is found at once, not while tuning
     return method
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # A figure's file: where several settings are shown, with the number and name of its own.
 _FIGURE = re.compile(
     r"(\d{2,}-[a-z0-9-]*-)?"
-    r"(accuracy|classes|cost|damage|phases|ranking|roc|training)\.(svg|pdf)"
+    r"(accuracy|classes|cost|damage|phases|ranking|roc|training|tuning)\.(svg|pdf)"
 )
 
 __all__ = ["summary", "write_report"]

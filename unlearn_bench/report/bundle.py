@@ -62,6 +62,7 @@ MANIFEST = "MANIFEST.sha256"
 _FILES = (
     "suite.json",
     "suite.yaml",
+    "tuned.yaml",
     "records.csv",
     "records.parquet",
     "curves.parquet",

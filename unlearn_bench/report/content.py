@@ -34,6 +34,7 @@ from unlearn_bench.report.text import (
     text_table,
     verdict_table,
 )
+from unlearn_bench.report.tuning import table as tuning_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,7 @@ class Content:
         overview: Distances of every method in every section; None for a single one.
         intervals: What stands behind a ±.
         gaps: Which planned runs have no result, and why.
+        tuning: How the settings were tuned, a table for each dataset, model and scenario.
     """
 
     report: Report
@@ -89,6 +91,7 @@ class Content:
     intervals: str
     gaps: tuple[str, ...]
     sections: tuple[SectionContent, ...]
+    tuning: tuple[TextTable, ...] = ()
 
 
 def read_content(folder: Path) -> Content:
@@ -111,6 +114,7 @@ def content_of(report: Report) -> Content:
         intervals(sections) if sections else "",
         run_gaps(report.provenance),
         tuple(map(_section_content, sections)),
+        tuple(tuning_table(s.facts.tuned, s.tuned) for s in sections if s.facts.tuned and s.tuned),
     )
 
 
@@ -156,4 +160,4 @@ def terminal(content: Content) -> tuple[TextTable, ...]:
     tables: Sequence[TextTable] = [of.brief for of in content.sections]
     tables = tables or [TextTable("", content.finding, (), ())]
     gaps = [TextTable("", "", (), (), notes=content.gaps)] if content.gaps else []
-    return (*tables, *gaps)
+    return (*tables, *content.tuning, *gaps)

@@ -138,6 +138,7 @@ def render(content: Content, drawn: Mapping[int, Sequence[Figure]], key: str = "
         overview=content.overview,
         intervals=content.intervals,
         sections=views,
+        tuning=content.tuning,
         failed=failed if report.provenance.failed else "",
         main=_main(content),
         overall=_figures(overall) if several else (),
@@ -285,6 +286,8 @@ def _line(
     if row.method in section.tied:
         tags.append(("tied with the nearest", "even"))
         classes.append("tied")
+    if row.method in section.origins:
+        tags.append((section.origins[row.method][0], "even"))
     if row.damage is not None:
         tags.append((f"retain −{row.damage:.0f} points", "bad"))
         classes.append("damaged")

@@ -27,6 +27,7 @@ def notes(section: Section) -> tuple[Note, ...]:
     """Say what limits the section's numbers, the gravest first."""
     found = [
         *_weak_reference(section),
+        *_unequal_budgets(section),
         *_damage(section),
         *_idle(section),
         *_confidence(section),
@@ -44,6 +45,21 @@ def notes(section: Section) -> tuple[Note, ...]:
         smallest = f" (smallest resolvable FPR {100 * floor.mean:.2g} %)" if floor and few else ""
         found.append(Note("Unresolved", f"{reason} for {in_prose(rates)}{smallest}."))
     return tuple(found)
+
+
+def _unequal_budgets(section: Section) -> list[Note]:
+    """Say so where tuned and untuned methods stand side by side."""
+    if not section.unranked or not section.origins:
+        return []
+    first = section.origins.get(section.ranking[0].method, ("", False))[1]
+    which, other = ("tuned", "not") if first else ("untuned", "tuned")
+    names = in_prose([row.method for row in section.unranked], most=30)
+    text = (
+        f"{names} {'was' if len(section.unranked) == 1 else 'were'} {other} "
+        f"{'tuned' if first else 'before'}, and had another chance than the "
+        f"{len(section.ranking)} {which} methods: only these are ranked, and stressed."
+    )
+    return [Note("Unequal budgets", text)]
 
 
 def _weak_reference(section: Section) -> list[Note]:

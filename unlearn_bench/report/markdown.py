@@ -20,8 +20,18 @@ def render(content: Content, drawn: Mapping[int, Sequence[Figure]]) -> str:
         blocks += [f"## {content.overview.title}", render_table(content.overview)]
     for index, of in enumerate(content.sections):
         blocks += _section(of, drawn.get(index, ()), stands_alone=len(content.sections) == 1)
+    if content.tuning:
+        blocks.append("## Tuning")
+        for table in content.tuning:
+            blocks += _tuning(table, stands_alone=len(content.tuning) == 1)
     blocks += _provenance(origin)
     return "\n\n".join(blocks) + "\n"
+
+
+def _tuning(table: TextTable, stands_alone: bool) -> list[str]:
+    blocks = [] if stands_alone else [f"### {escape(table.title)}"]
+    blocks += [f"**{escape(table.finding)}.**", render_table(table)]
+    return [*blocks, "\n".join(f"- {escape(note)}" for note in table.notes)]
 
 
 def escape(text: str) -> str:

@@ -136,6 +136,11 @@ def read_report(folder: Path) -> Report:
     else:
         records = read_records(folder)
     suite = mapping(_readable(read_suite(folder))) if has_suite else {}
+    if suite.get("tuning"):
+        raise OutputError(
+            f"settings were tuned in {folder}, and nothing was compared with the true retraining; "
+            f"see `unlearn-bench tune {folder} --show`"
+        )
     runs = made(folder, records)
     methods = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
     facts = facts_of(suite)

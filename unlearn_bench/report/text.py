@@ -110,11 +110,25 @@ def brief_table(section: Section, finding: str) -> TextTable:
     for row, cells in zip(section.table.rows, table.rows, strict=True):
         name = f"{row.method} †" if row.damage is not None else cells[0]
         # The reference stands in a line of its own and needs no word to say so.
-        rows.append((name, *("0" if cell == _REFERENCE else cell for cell in cells[1:])))
+        shown = cells[1 : len(names)]
+        rows.append((name, *("0" if cell == _REFERENCE else cell for cell in shown)))
     damaged = any(row.damage is not None for row in section.table.rows)
     notes = [f"† lost {DAMAGE_POINTS:.0f} or more points of retain accuracy"] if damaged else []
-    notes += failure_texts(section)
+    notes += [*origin_texts(section), *failure_texts(section)]
     return replace(table, columns=names, rows=tuple(rows), notes=tuple(notes))
+
+
+def origin_texts(section: Section) -> tuple[str, ...]:
+    """Say in one line how the methods' settings came about, where some were tuned."""
+    named: dict[str, list[str]] = {}
+    for row in section.table.of_kind("method"):
+        if row.method in section.origins:
+            named.setdefault(section.origins[row.method][0], []).append(row.method)
+    if not named:
+        return ()
+    most = max(named, key=lambda text: len(named[text]))
+    parts = [f"{text}: {', '.join(names)}" for text, names in named.items() if text != most]
+    return (f"Settings: {'; '.join([*parts, f'all others {most}' if parts else most])}",)
 
 
 def _brief_heading(section: Section, column: str) -> str:
@@ -151,12 +165,18 @@ def text_table(section: Section, finding: str, columns: Sequence[str]) -> TextTa
     rows = []
     for row in section.table.rows:
         cells = (cell_text(section, row, column) for column in columns)
-        rows.append((_name_text(row), *cells, seeds_text(row)))
+        origin = (section.origins.get(row.method, (NONE, False))[0],) if section.origins else ()
+        rows.append((_name_text(row), *cells, seeds_text(row), *origin))
     nearest = [i for i, row in enumerate(section.table.rows) if row in section.ranking[:1]]
     return TextTable(
         section_title(section),
         finding,
-        ("Method", *map(section.facts.heading, columns), "Seeds"),
+        (
+            "Method",
+            *map(section.facts.heading, columns),
+            "Seeds",
+            *(("Setting",) if section.origins else ()),
+        ),
         tuple(rows),
         marked=frozenset((i, j) for i in nearest for j in (0, 1)),
     )

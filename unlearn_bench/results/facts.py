@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from unlearn_bench.plugins.metric import REGISTERED, MetricInfo, Role, read_metric
 from unlearn_bench.results.metrics import BUILT_IN, DERIVED
+from unlearn_bench.suite.tuned import Tuned
 
 # Results folders from before fakes were a fact of the control have none but these.
 OLD_FAKES = frozenset({"logit_mask", "uniform_on_forget"})
@@ -29,10 +32,15 @@ class Facts:
         metrics: Declarations by name: the package's own, and those of the plug-ins that the
             folder was made with.
         fakes: Labels of the controls that hide the forgotten behind untouched knowledge.
+        rows: How each method's setting came about, and whether it was tuned, by dataset, model
+            and scenario in words and then by label; empty where no suite said so.
+        tuned: The settings that were tuned, if any were.
     """
 
     metrics: Mapping[str, MetricInfo] = field(default_factory=lambda: BUILT_IN)
     fakes: frozenset[str] = OLD_FAKES
+    rows: Mapping[str, Mapping[str, tuple[str, bool]]] = field(default_factory=dict)
+    tuned: Tuned | None = None
 
     def of(self, column: str) -> MetricInfo:
         """Return the declaration behind a table's column; one that nobody declared has defaults."""
@@ -116,4 +124,32 @@ def facts_of(suite: Mapping[str, Any]) -> Facts:
     else:
         named = {label for label, facts in known.items() if str(facts.get("name")) in OLD_FAKES}
         fakes = OLD_FAKES | named
-    return Facts({**BUILT_IN, **{n: i for n, i in foreign.items() if n not in BUILT_IN}}, fakes)
+    return Facts(
+        {**BUILT_IN, **{n: i for n, i in foreign.items() if n not in BUILT_IN}},
+        fakes,
+        _rows(suite.get("rows")),
+        _tuned(suite.get("tuned_settings")),
+    )
+
+
+def _rows(stored: Any) -> dict[str, dict[str, tuple[str, bool]]]:
+    if not isinstance(stored, Mapping):
+        return {}
+    return {
+        str(place): {
+            str(label): (str(row[0]), bool(row[1]))
+            for label, row in rows.items()
+            if isinstance(row, list) and len(row) == 2
+        }
+        for place, rows in stored.items()
+        if isinstance(rows, Mapping)
+    }
+
+
+def _tuned(stored: Any) -> Tuned | None:
+    if not isinstance(stored, Mapping):
+        return None
+    try:
+        return Tuned.model_validate(stored)
+    except ValidationError:
+        return None

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from unlearn_bench.core.blindness import check_artifact
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors, sync_folder, write_synced
 from unlearn_bench.store import layout
@@ -103,7 +104,9 @@ class Store:
 
         Raises:
             OutputError: If the store cannot be read, or a later version wrote it.
+            BlindnessError: If something is being tuned, and this is part of a report.
         """
+        check_artifact(kind, identity)
         if not self._layout_checked:
             layout.check_layout(self.home)
             self._layout_checked = True

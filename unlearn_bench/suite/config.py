@@ -2,7 +2,7 @@
 
 import importlib.resources
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from unlearn_bench.core.errors import (
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
-from unlearn_bench.suite.datasets import info
+from unlearn_bench.suite.casting import left_out, notes_on, recipe_for
+from unlearn_bench.suite.choices import Choices, Row
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.spec import (
     Forget,
@@ -30,6 +31,8 @@ from unlearn_bench.suite.spec import (
     Scenario,
     Suite,
 )
+from unlearn_bench.suite.tuned import FILE as TUNED_FILE
+from unlearn_bench.suite.tuned import Tuned, read_tuned
 from unlearn_bench.suite.yaml_source import YamlSource, describe, parse
 
 DEFAULT_SUITE = "digits"
@@ -51,7 +54,11 @@ _KEYS: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line's flags change in a suite; None and empty mean unchanged."""
+    """What the command line's flags change in a suite; None and empty mean unchanged.
+
+    Attributes:
+        params_from: A file of tuned settings in place of the suite's; "" for none at all.
+    """
 
     methods: str | None = None
     model: str | None = None
@@ -67,6 +74,13 @@ class Overrides:
     mean: str | None = None
     std: str | None = None
     unlearned: bool = False
+    params_from: str | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they lead to other data, another model or another scenario."""
+        given = (self.dataset, self.model, self.stem, self.image_size, self.mean, self.std)
+        return any(flag is not None for flag in given) or self.pretrained or bool(self.forget)
 
 
 @dataclass(frozen=True)
@@ -76,12 +90,23 @@ class Plan:
     Attributes:
         notes: What was left out, and why.
         source: The suite's file, before flags changed anything.
+        tuned: Settings that were tuned, where the suite runs with such.
+        rows: How the setting of each method came about, where there are tuned ones: by dataset,
+            model and scenario in words, then by label.
+        allow_stale: Whether tuned settings may be of other data than these.
+        tuning: What every method gets, where settings are tuned and nothing is reported.
+        searched: Names of the methods that are tuned then: their runs follow from results.
     """
 
     suite: Suite
     runs: tuple[RunSpec, ...]
     notes: tuple[str, ...] = field(default=())
     source: Path | None = None
+    tuned: Tuned | None = None
+    rows: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)
+    allow_stale: bool = False
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    searched: tuple[str, ...] = ()
 
 
 def suite_files() -> dict[str, Path]:
@@ -116,9 +141,13 @@ def load_suite(name: str) -> Suite:
     if not isinstance(source.value, dict):
         raise ConfigError(f"{path}: a suite is a mapping of keys such as name, datasets, models")
     try:
-        return Suite.model_validate({"name": path.stem} | source.value)
+        suite = Suite.model_validate({"name": path.stem} | source.value)
     except ValidationError as error:
         raise ConfigError(describe(error, _KEYS, source)) from None
+    if suite.params_from is None:
+        return suite
+    beside = path.parent / expand_user(Path(suite.params_from), f"{path}: params_from")
+    return suite.model_copy(update={"params_from": str(beside.absolute())})
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -174,6 +203,8 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["image_size"] = flags.image_size
     if flags.mean is not None or flags.std is not None:
         changes["normalize"] = _normalize(flags.mean, flags.std)
+    if flags.params_from:
+        suite = _without_params_of(suite, read_tuned(Path(flags.params_from), "--params"))
     recipe = suite.recipe.model_dump()
     dataset, model = flags.dataset or suite.datasets[0], flags.model or suite.models[0].name
     if name is None and (dataset, model) != (suite.datasets[0], suite.models[0].name):
@@ -191,6 +222,8 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     for method, values in parse_settings(flags.settings).items():
         params.setdefault(method, {}).update(values)
     changes["params"] = params
+    if flags.params_from is not None:
+        changes["params_from"] = flags.params_from or None
     dumped = suite.model_dump(exclude=set(changes))
     try:
         return Suite.model_validate(dumped | changes)
@@ -235,6 +268,30 @@ def _only_params_of(suite: Suite, names: set[str]) -> Suite:
     return suite.model_copy(update={"params": kept(suite.params), "scenarios": tuple(scenarios)})
 
 
+def _without_params_of(suite: Suite, tuned: Tuned) -> Suite:
+    """Leave out what a suite sets for methods that a file of tuned settings is given for."""
+    names = {name for setting in tuned.settings for name in setting.methods}
+
+    def kept(params: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: values for name, values in params.items() if name not in names}
+
+    return suite.model_copy(
+        update={
+            "params": kept(suite.params),
+            "scenarios": tuple(
+                scenario.model_copy(update={"params": kept(scenario.params)})
+                for scenario in suite.scenarios
+            ),
+            "methods": tuple(
+                spec.model_copy(update={"params": {}})
+                if spec.name in names and not spec.label
+                else spec
+                for spec in suite.methods
+            ),
+        }
+    )
+
+
 def _method_specs(suite: Suite) -> list[MethodSpec]:
     """Return the suite's entries, ``all`` written out, reference and controls put first."""
     known = registry.methods()
@@ -255,9 +312,16 @@ def _method_specs(suite: Suite) -> list[MethodSpec]:
     return sorted(specs, key=lambda spec: order[known[spec.name].kind])
 
 
-def _resolve_params(suite: Suite, spec: MethodSpec, scenario: Scenario) -> dict[str, Any]:
-    """Merge defaults, suite, entry and scenario; the more specific wins."""
-    given = suite.params.get(spec.name, {}) | spec.params | scenario.params.get(spec.name, {})
+def _resolve_params(
+    suite: Suite, spec: MethodSpec, scenario: Scenario, tuned: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Merge defaults, tuned setting, suite, entry and scenario; the more specific wins."""
+    given = (
+        dict(tuned)
+        | suite.params.get(spec.name, {})
+        | spec.params
+        | scenario.params.get(spec.name, {})
+    )
     if spec.label:
         given |= suite.params.get(spec.label, {}) | scenario.params.get(spec.label, {})
     return registry.get(spec.name).resolve(given)
@@ -270,6 +334,8 @@ def expand(
     original: Path | None = None,
     source: Path | None = None,
     unlearned: Sequence[Path] = (),
+    tuned_elsewhere: bool = False,
+    allow_stale: bool = False,
 ) -> Plan:
     """Turn a suite into its runs, ordered so that references come before what needs them.
 
@@ -282,6 +348,9 @@ def expand(
         original: The user's own weights, to start from instead of training originals.
         source: The suite's file, for the report.
         unlearned: The user's unlearned models, to judge beside the methods.
+        tuned_elsewhere: Whether a suite's own tuned settings may be for other data, another model
+            or scenario, as flags can lead there: methods then run with their defaults.
+        allow_stale: Whether tuned settings are taken for what they were not tuned for.
 
     Raises:
         UserError: For unknown methods, wrong parameters, or two entries that run the same.
@@ -290,39 +359,50 @@ def expand(
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)
     weights = weights_file("--original", original) if original else None
-    notes = dict.fromkeys(_notes(suite, tuple(given), weights is not None))  # in order, each once
+    notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
+    choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)
     runs = []
     for dataset in suite.datasets:
-        recipe = _recipe(suite.recipe, dataset)
+        recipe = recipe_for(suite.recipe, dataset)
         for model in suite.models:
             for seed in range(suite.seeds):
                 for scenario in suite.scenarios:
                     for spec in specs:
-                        reason = _left_out(spec, scenario.forget, weights is not None)
+                        reason = left_out(spec, scenario.forget, weights is not None)
                         if reason:
                             notes.setdefault(reason)
                             continue
-                        runs.append(
-                            RunSpec(
-                                dataset=dataset,
-                                image_size=suite.image_size,
-                                model=model,
-                                forget=scenario.forget,
-                                recipe=recipe,
-                                validation=suite.validation,
-                                threads=suite.threads,
-                                seed=seed,
-                                method=spec.name,
-                                label=spec.label or spec.name,
-                                params=_resolve_params(suite, spec, scenario),
-                                device=device,
-                                original=weights,
-                                normalize=suite.normalize,
-                                unlearned=given.get(spec.label),
-                                relearn_steps=suite.relearn_steps,
-                            )
+                        run = RunSpec(
+                            dataset=dataset,
+                            image_size=suite.image_size,
+                            model=model,
+                            forget=scenario.forget,
+                            recipe=recipe,
+                            validation=suite.validation,
+                            threads=suite.threads,
+                            seed=seed,
+                            method=spec.name,
+                            label=spec.label or spec.name,
+                            params={},
+                            device=device,
+                            original=weights,
+                            normalize=suite.normalize,
+                            unlearned=given.get(spec.label),
+                            relearn_steps=suite.relearn_steps,
                         )
-    return Plan(suite, tuple(runs), tuple(notes), source)
+                        params = _resolve_params(suite, spec, scenario, choices.params_for(run))
+                        runs.append(run.model_copy(update={"params": params}))
+    if choices.tuned is not None:
+        suite = suite.model_copy(update={"params_from": TUNED_FILE})
+    return Plan(
+        suite,
+        tuple(runs),
+        (*notes, *choices.notes),
+        source,
+        tuned=choices.tuned,
+        rows=choices.rows(runs),
+        allow_stale=allow_stale,
+    )
 
 
 def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:
@@ -345,56 +425,7 @@ def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:
         )
 
 
-def _notes(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[str]:
-    """Yield what a reader must know of models that were not trained here."""
-    if own_weights:
-        yield (
-            "Retraining follows this suite's recipe, which may not be that of the given weights; "
-            "these have probably seen the examples held out for validation as well."
-        )
-    if given:
-        yield (
-            f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
-            "the retrained models to compare with."
-        )
-    if own_weights and suite.seeds > 1:
-        yield (
-            "All seeds start from the same given weights: seeds vary the methods and the "
-            "retrained models, not the original."
-        )
-
-
-def _recipe(recipe: Recipe, dataset: str) -> Recipe:
-    """Return the recipe with the augmentation that the dataset is usually trained with."""
-    if recipe.augment != "auto":
-        return recipe
-    known = info(dataset)
-    augment = known.augment if known else "crop-flip"
-    return Recipe.model_validate(recipe.model_dump() | {"augment": augment})
-
-
-def _left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
-    """Say why a method takes no part in a scenario, or nothing if it does."""
-    entry = registry.get(spec.name)
-    kind = "random" if not forget.classes else "class" if len(forget.classes) == 1 else "classes"
-    label = spec.label or spec.name
-    if kind not in entry.forgets:
-        made_for = " and ".join(_SCOPE_NAMES[scope] for scope in entry.forgets)
-        return f"{label} was left out of {forget.name}: it is made for {made_for} only."
-    if entry.outputs and kind == "random":
-        return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
-    if entry.access.log and given_weights:
-        return f"{label} was left out: the given weights come without a log of their training."
-    return ""
-
-
-_SCOPE_NAMES: Mapping[str, str] = {
-    "class": "one whole class",
-    "classes": "several classes",
-    "random": "examples of any class",
-}
-
-
 def methods_in_force(plan: Plan) -> Mapping[str, Method]:
     """Return the registered methods that the plan runs, by name."""
-    return {spec.method: registry.get(spec.method) for spec in plan.runs}
+    names = (*(spec.method for spec in plan.runs), *plan.searched)
+    return {name: registry.get(name) for name in names}

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import ConfigError, RefusedError, visible
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import MIB, expand_user, read_text
@@ -322,6 +323,8 @@ class Suite(Spec):
         relearn_steps: After how many steps the relearning probes give up. Fewer make evaluation
             cheaper, and models that relearn late look alike.
         params: Hyper-parameters by method, for every scenario.
+        params_from: File of tuned settings, as ``unlearn-bench tune`` writes it; ``params`` and
+            what stands beside a method or scenario go before it. Relative to the suite's file.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -340,6 +343,7 @@ class Suite(Spec):
     threads: Annotated[PositiveInt, Field(le=MAX_THREADS)] | None = None
     relearn_steps: PositiveInt = RELEARN_STEPS
     params: dict[str, dict[str, Any]] = {}
+    params_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod
@@ -355,12 +359,24 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        known_since = {"normalize": None, "relearn_steps": RELEARN_STEPS}
+        known_since = {"normalize": None, "relearn_steps": RELEARN_STEPS, "params_from": None}
         return {
             key: value
             for key, value in whole(self).items()
             if key not in known_since or value != known_since[key]
         }
+
+
+class Surrogate(Spec):
+    """Which surrogate forget set stands in for the scenario's while a method is tuned.
+
+    Attributes:
+        number: From 0.
+        of: How many there are.
+    """
+
+    number: int
+    of: int
 
 
 class RunSpec(Spec):
@@ -375,6 +391,8 @@ class RunSpec(Spec):
         normalize: Constants of the inputs, where the suite gives any.
         unlearned: The user's unlearned weights, where these are judged instead of a method.
         relearn_steps: After how many steps the relearning probes give up.
+        surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
+        limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
     """
 
     dataset: str
@@ -393,6 +411,19 @@ class RunSpec(Spec):
     normalize: Normalize | None = None
     unlearned: OriginalFile | None = None
     relearn_steps: int = RELEARN_STEPS
+    surrogate: Surrogate | None = None
+    limit: float | None = None
+
+    @property
+    def scenario(self) -> str:
+        """Who is forgotten, in words."""
+        if self.surrogate is None:
+            return self.forget.name
+        return f"{self.forget.name} surrogate {self.surrogate.number + 1}"
+
+    def surrogate_identity(self) -> dict[str, Any]:
+        """Return what tells a surrogate from the scenario; nothing where nothing is tuned."""
+        return {SURROGATE: self.surrogate.model_dump()} if self.surrogate else {}
 
     def evaluation_identity(self) -> dict[str, Any]:
         """Return what changes how models are judged; nothing where that is as it always was."""
@@ -433,4 +464,5 @@ class RunSpec(Spec):
             self.training_identity()
             | self.model_dump(mode="json", include={"forget", "method", "params"})
             | given
+            | self.surrogate_identity()
         )

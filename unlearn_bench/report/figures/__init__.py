@@ -18,6 +18,7 @@ from unlearn_bench.report.figures import (
     ranking,
     roc,
     training,
+    tuning,
 )
 from unlearn_bench.report.figures.canvas import RC, Figure, Look, inline, looks
 
@@ -34,6 +35,7 @@ _OF_RECORDS: tuple[tuple[str, Callable[[Section, Look], Figure | None]], ...] = 
     ("damage", classes.draw_damage),
     ("classes", classes.draw_destinations),
     ("phases", phases.draw),
+    ("tuning", tuning.draw),
 )
 
 
@@ -65,7 +67,7 @@ def draw(
             own = _curves_of(section, curves)
             if own is not None:
                 found.insert(2, ("roc", roc.draw(section, look, own)))
-                found.insert(-1, ("training", training.draw(section, look, own)))
+                found.insert(-2, ("training", training.draw(section, look, own)))
             drawn[index] = tuple(
                 figure.named(f"{prefix}{name}") for name, figure in found if figure is not None
             )

@@ -1,0 +1,227 @@
+"""What a suite's commands have in common: devices, plug-ins, and what executes the runs."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unlearn_bench.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import torch
+
+    from unlearn_bench.execution.backend import Backend, Setup
+    from unlearn_bench.execution.run import Runner
+    from unlearn_bench.suite.config import Overrides, Plan
+
+
+def prepare(
+    timeout: str | None, address: str | None, backend: str, plugins: Iterable[Path]
+) -> float | None:
+    """Join the cluster, load the plug-ins, and return the seconds that a run may take."""
+    from unlearn_bench.core.quantities import parse_timeout
+    from unlearn_bench.plugins import registry
+
+    limit = parse_timeout(timeout) if timeout else None
+    if address and backend != "ray":
+        raise ConfigError("--address: only --backend ray has one")
+    if backend == "ray":
+        _ray().connect(address or "auto")
+    for file in plugins:
+        registry.load_plugin(file)
+    return limit
+
+
+def plan_of(
+    suite: str | None,
+    overrides: "Overrides",
+    device: str,
+    original: Path | None,
+    unlearned: Iterable[Path],
+    *,
+    allow_stale: bool = False,
+) -> "Plan":
+    """Return the runs of a suite as the flags change it."""
+    from unlearn_bench.suite import config
+
+    source = config.suite_file(suite or config.DEFAULT_SUITE)
+    return config.expand(
+        config.resolve_suite(suite, overrides),
+        device=device,
+        original=original,
+        unlearned=tuple(unlearned),
+        source=source,
+        # Our own suites must run also after a method's file was edited.
+        tuned_elsewhere=overrides.params_from is None
+        and (overrides.elsewhere or source in config.suite_files().values()),
+        allow_stale=allow_stale,
+    )
+
+
+def setup_of(
+    device: "torch.device", data_root: Path | None, download: bool, plugins: Iterable[Path]
+) -> "Setup":
+    """Return what workers build their runners from; absolute, for a plug-in may change folders."""
+    from unlearn_bench.execution.backend import Setup
+    from unlearn_bench.store.layout import default_home
+
+    files = tuple(file.absolute() for file in plugins)
+    root = data_root and data_root.absolute()
+    return Setup(default_home().absolute(), str(device), root, download, files)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A suite that is to be run, where its results go, and what executes it.
+
+    Attributes:
+        setup: What workers build their runners from.
+        device: Of this process's runner.
+        workers: As ``--workers`` says it.
+        limit: Seconds for one run.
+    """
+
+    plan: "Plan"
+    folder: Path
+    setup: "Setup"
+    device: "torch.device"
+    workers: str
+    limit: float | None
+    on_ray: bool
+
+    def runner(self, notify: Callable[[str], None], *, download: bool) -> "Runner":
+        """Return the runner of this process."""
+        from unlearn_bench.execution.run import Runner
+        from unlearn_bench.store.store import Store
+
+        store, device = Store(self.setup.home, notify), _visible(self.device)
+        return Runner(store, device, data_root=self.setup.data_root, download=download)
+
+    def team(self, runner: "Runner", notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
+        """Return what executes the runs, None for this process, and how to call it."""
+        if self.on_ray:
+            return _on_ray(self.workers, self.setup, self.limit, self.plan, notify)
+        return on_this_machine(self.workers, self.setup, self.limit, self.plan, runner)
+
+
+def device_of(name: str, *, on_ray: bool = False) -> "torch.device":
+    """Return the device that ``--device`` names.
+
+    Raises:
+        ConfigError: If there is none of that name here.
+    """
+    import torch
+
+    if on_ray and (name == "cuda" or name == "auto" and _ray().cluster_has_gpus()):
+        return torch.device("cuda")
+    gpu = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if gpu else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not gpu:
+        raise ConfigError(f"--device {name}: torch sees no CUDA device here; use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"--device {name}: this machine has {count} GPU(s), counted from 0")
+    return device
+
+
+def _visible(device: "torch.device") -> "torch.device":
+    """Return the device, or the CPU where only the cluster has such a one."""
+    import torch
+
+    there = device.type == "cpu" or torch.cuda.is_available()
+    return device if there else torch.device("cpu")
+
+
+def _count(given: str) -> int | None:
+    """Return the number that ``--workers`` gives, None for ``auto``."""
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    if given != "auto":
+        raise ConfigError(f"--workers {given}: give auto or a number of processes, at least 1")
+    return None
+
+
+def on_this_machine(
+    workers: str, setup: "Setup", timeout: float | None, plan: "Plan", runner: "Runner"
+) -> tuple["Backend | None", str]:
+    """Return the processes that execute the runs, None for this one, and where that is."""
+    import torch
+
+    from unlearn_bench.execution.capacity import WORKER_BYTES, cpu_runs
+    from unlearn_bench.execution.local import Workers
+
+    device = torch.device(setup.device)
+    gpus = [setup.device]
+    if device.type == "cuda" and device.index is None:
+        gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    # By default a GPU is not shared: times are to be compared.
+    count = _count(workers) or (len(gpus) if device.type == "cuda" else None)
+    if count is None:
+        count = cpu_runs(plan.suite.threads)
+        if count > 1:  # each process holds the data; what they are is only seen by reading them
+            run_bytes = WORKER_BYTES + runner.data_bytes(plan.runs)
+            count = cpu_runs(plan.suite.threads, run_bytes)
+    count = min(count, len(plan.runs))
+    place = _describe(device) + (f", {count} at a time" if count > 1 else "")
+    if count == 1 and timeout is None:
+        return None, place
+    # A run can be ended in the midst of things only in a process of its own.
+    return Workers(count, setup, devices=gpus, timeout=timeout), place
+
+
+def _ray() -> "ModuleType":
+    try:
+        from unlearn_bench.execution import ray
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise ConfigError(
+            "--backend ray: Ray is not installed; pip install 'unlearn-bench[ray]', here and on "
+            "every node"
+        ) from error
+    return ray
+
+
+def _on_ray(
+    workers: str,
+    setup: "Setup",
+    timeout: float | None,
+    plan: "Plan",
+    notify: Callable[[str], None],
+) -> tuple["Backend", str]:
+    """Return the tasks that execute the runs, and where that is."""
+    import torch
+
+    from unlearn_bench.execution.origin import unlearned_files
+
+    ray = _ray()
+    first = plan.runs[0]
+    # Results depend in their last digits on the threads: as many as a serial run here would have.
+    threads = plan.suite.threads or (torch.get_num_threads() if first.device == "cpu" else 1)
+    ray.check_fits(threads)
+    team = ray.RayWorkers(
+        replace(setup, device=first.device, threads=threads),
+        most=_count(workers),
+        timeout=timeout,
+        original=first.original,
+        notify=notify,
+        unlearned=tuple(unlearned_files(plan).values()),
+    )
+    return team, ray.describe_cluster()
+
+
+def _describe(device: "torch.device") -> str:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"the CPU ({torch.get_num_threads()} threads)"
