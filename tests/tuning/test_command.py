@@ -173,8 +173,8 @@ def test_what_a_command_sets_goes_before_what_was_tuned(
 
 
 STALE = {
-    "another scenario": (("--forget", "class:3"), "and not for digits · test_resnet"),
-    "another model": (("--stem", "small"), "and not for digits · test_resnet (small stem)"),
+    "another scenario": (("--forget", "class:3"), "and not for digits · resnet4"),
+    "another model": (("--stem", "small"), "and not for digits · resnet4 (small stem)"),
 }
 
 

@@ -157,7 +157,7 @@ def stored_metrics() -> dict[str, dict[str, Any]]:
 
 # What a field may be in JSON, by the type of its default; those without one are texts.
 _TYPES: Mapping[type, type | tuple[type, ...]] = defaultdict(
-    lambda: str, {str: str, bool: bool, float: (float, int), tuple: list}
+    lambda: str, {str: str, bool: bool, float: (float, int), tuple: (list, tuple)}
 )
 
 
