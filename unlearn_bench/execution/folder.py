@@ -167,8 +167,9 @@ def claim(
     }
     if all(stands(there.get(key)) for key in keys) and _is_of(out, stored):
         return  # who only looks at results made none: the file keeps saying who did
-    keep_sources(plan, out)
+    # First: what tells that the folder is ours, whatever ends this in the next moment.
     write_atomically(out / "suite.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    keep_sources(plan, out)
 
 
 def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:
