@@ -1,7 +1,10 @@
 """A results folder survives failure, interruption and company; a runner of straw does the work."""
 
+import errno
 import json
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +20,7 @@ from unlearn_bench.execution.backend import Event
 from unlearn_bench.execution.failures import RunFailedError
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.results.curves import read_curves
-from unlearn_bench.results.records import Record, RunResult, read_records, read_suite
+from unlearn_bench.results.records import Record, RunResult, read_records, read_run, read_suite
 from unlearn_bench.suite.config import Plan, expand
 from unlearn_bench.suite.spec import RunSpec, Suite
 
@@ -224,6 +227,36 @@ def test_whatever_ends_a_suite_early_keeps_what_was_finished(
     again = Straw()
     go(again, out)
     assert again.ran == ALL[2:] and recorded(out) == ALL
+
+
+@pytest.mark.parametrize(
+    ("number", "at"), [(errno.EIO, at) for at in (1, 4, 9, 14, 19)] + [(errno.ENOSPC, 7)]
+)
+def test_a_disk_that_fails_at_any_write_loses_nothing_that_was_finished(
+    number: int, at: int, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, 0
+
+    def fail(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        # It stays full or broken: what is written at the end fails as well.
+        if calls >= at and threading.current_thread() is threading.main_thread():
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match=os.strerror(number)) as caught:
+        go(Straw(), out)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    finished = {path.stem for path in (out / "runs").glob("*.json")}
+    assert not list(out.rglob("*.tmp"))
+    runner = Straw()
+    results = go(runner, out)
+    assert recorded(out) == ALL
+    left = [f"{r.method} {r.seed}" for r in results if r.key not in finished]
+    assert runner.ran == left and all(read_run(out, key) for key in finished)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -180,8 +180,9 @@ def claim(
     }
     if all(stands(there.get(key)) for key in keys) and _is_of(out, stored):
         return stored  # who only looks at results made none: the file keeps saying who did
-    keep_sources(plan, out)
+    # First: what tells that the folder is ours, whatever ends this in the next moment.
     _write(out, stored)
+    keep_sources(plan, out)
     return stored
 
 
