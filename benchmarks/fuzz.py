@@ -136,8 +136,15 @@ class Server:
         self.process.wait()
 
 
-def make_material(server: Server, place: Path) -> None:
-    """Make what is mutated: results, bundle and store of a run, suites, weights, images."""
+def make_material(server: Server, place: Path, results: Path | None = None) -> None:
+    """Make what is mutated: results, bundle and store of a run, suites, weights, images.
+
+    Args:
+        server: Runs the command.
+        place: Where to.
+        results: A folder that has a run's results in ``out`` and their store in ``home``; without
+            one a suite is run.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -162,10 +169,15 @@ def make_material(server: Server, place: Path) -> None:
     for name, dataset in (("suite", "digits"), ("images", "imagefolder:images"), ("parquet", "")):
         text = SUITE.format(dataset=dataset or "parquet:parquet")
         (place / f"{name}.yaml").write_text(text)
-    made = server.run(["run", "suite.yaml", "--out", "out"], place, place, 300)
+    if results is None:
+        made = server.run(["run", "suite.yaml", "--out", "out"], place, place, 300)
+    else:
+        for name in ("out", "home"):
+            shutil.copytree(results / name, place / name)
+    bundling = ["report", "out", "--bundle", "--out", "bundle.zip"]
+    made = server.run(bundling, place, place, 300)
     if made.code != 0:
         raise SystemExit(f"the material cannot be made: {made.err}")
-    server.run(["report", "out", "--bundle", "--out", "bundle.zip"], place, place, 300)
     weights = min((place / "home").rglob("*.safetensors"))
     shutil.copy(weights, place / "weights.safetensors")
 
@@ -321,9 +333,14 @@ def try_case(server: Server, case: Case, place: Path) -> tuple[Ended, list[str]]
 
 
 def fuzz(
-    server: Server, seconds: float, seed: int, keep: Path, most: int = sys.maxsize
+    server: Server,
+    seconds: float,
+    seed: int,
+    keep: Path,
+    most: int = sys.maxsize,
+    results: Path | None = None,
 ) -> tuple[Counter[str], list[str]]:
-    """Try cases until the time is over.
+    """Try cases until the time is over, ``most`` at most, as :func:`make_material` makes them.
 
     Returns:
         How many cases of which kind, and a line for each that broke a promise.
@@ -332,7 +349,7 @@ def fuzz(
     findings: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         material = Path(temporary) / "material"
-        make_material(server, material)
+        make_material(server, material, results)
         number, end = 0, time.monotonic() + seconds
         while time.monotonic() < end and number < most:
             number += 1

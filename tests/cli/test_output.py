@@ -150,6 +150,33 @@ def test_a_reader_that_has_gone_ends_it_quietly() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+COMMANDS = [
+    "status A",
+    *(pytest.param(c, marks=pytest.mark.heavy) for c in ("report A", "report A B", "verify A")),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_about_results_end_in_order_whatever_becomes_of_their_output(
+    command, invented, write_folder, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("A", "B"):
+        (tmp_path / name).mkdir()
+        write_folder(tmp_path / name, invented(seeds=1), notes=["Löwe 猫"])
+    arguments = command.split()
+    plain = run_main(arguments, {"PYTHONIOENCODING": "ascii"}, stdout=subprocess.PIPE)
+    assert plain.stderr == b"" and plain.stdout.isascii() and plain.returncode in (0, 1, 4)
+    with Path("/dev/full").open("wb") as full:
+        done = run_main(arguments, {}, stdout=full)
+    assert done.returncode == 2 and done.stderr.startswith(b"error: cannot write the output")
+    read, write = os.pipe()
+    os.close(read)
+    done = run_main(arguments, {}, stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_an_error_of_a_file_is_no_error_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "some file")

@@ -153,16 +153,6 @@ class Section:
     facts: Facts
 
     @cached_property
-    def _by_method(self) -> Mapping[str, pd.DataFrame]:
-        groups = self.values.groupby(level="method", sort=False)
-        return {str(method): group.droplevel("method") for method, group in groups}
-
-    def of(self, method: str) -> pd.DataFrame:
-        """Return the values of one method, indexed by seed alone; empty if there are none."""
-        found = self._by_method.get(method)
-        return seeds_of(self.values, method) if found is None else found
-
-    @cached_property
     def places(self) -> Mapping[str, int]:
         """Place of every column in :class:`Runs`."""
         return {str(column): place for place, column in enumerate(self.values.columns)}

@@ -16,7 +16,7 @@ from unlearn_bench.report.findings import (
 )
 from unlearn_bench.report.glance import Glance, glance
 from unlearn_bench.report.legacy import legacy_table
-from unlearn_bench.report.limits import notes
+from unlearn_bench.report.limits import not_drawn, notes
 from unlearn_bench.report.provenance import Report, read_report
 from unlearn_bench.report.text import (
     NONE,
@@ -113,12 +113,15 @@ def content_of(report: Report) -> Content:
         overview_table(sections, finding) if len(sections) > 1 else None,
         intervals(sections) if sections else "",
         run_gaps(report.provenance),
-        tuple(map(_section_content, sections)),
+        tuple(
+            _section_content(section, not_drawn(place, len(sections)))
+            for place, section in enumerate(sections)
+        ),
         tuple(tuning_table(s.facts.tuned, s.tuned) for s in sections if s.facts.tuned and s.tuned),
     )
 
 
-def _section_content(section: Section) -> SectionContent:
+def _section_content(section: Section, more: tuple[Note, ...]) -> SectionContent:
     finding, columns = headline(section), main_columns(section)
     return SectionContent(
         section,
@@ -134,7 +137,7 @@ def _section_content(section: Section) -> SectionContent:
         best=distinguished(section),
         bands=band_table(section),
         band_reading=band_reading(section),
-        notes=notes(section),
+        notes=(*notes(section), *more),
         failures=failure_texts(section),
         glance=glance(section),
         everything=_everything(section),

@@ -235,8 +235,8 @@ def _evidence(section: Section) -> list[Note]:
     if not section.values.size:
         return []
     seeds = len(section.seeds)
-    originals = len(section.of(ORIGINAL))
-    retrained = len(section.of(section.reference)) if section.reference is not None else 0
+    originals = len(section.runs(ORIGINAL).seeds)
+    retrained = len(section.runs(section.reference).seeds)
     text = f"{seeds} seed{'s' if seeds > 1 else ''}, "
     if originals == retrained == seeds:
         text += "each with its own original and retrained model."

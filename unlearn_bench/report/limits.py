@@ -22,6 +22,17 @@ WORST_CLASS, WORST_NAMED = 0.02, 5
 
 UNTRAINED = "random_init"
 
+# Drawn of a suite: settings in their order, methods from the nearest on, seeds as small marks.
+MOST_SETTINGS, MOST_METHODS, MOST_SEEDS = 12, 40, 50
+
+
+def not_drawn(place: int, settings: int) -> tuple[Note, ...]:
+    """Say so where a setting, counted from 0, has no figures of its own."""
+    if place < MOST_SETTINGS:
+        return ()
+    text = f"figures are drawn of the first {MOST_SETTINGS} of {settings:,} settings."
+    return (Note("Not drawn", text),)
+
 
 def notes(section: Section) -> tuple[Note, ...]:
     """Say what limits the section's numbers, the gravest first."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.table import ACCURACIES, DAMAGE_POINTS, Row, Section
 from unlearn_bench.analysis.verdict import fooled, primary, retrain_band, verdicts
+from unlearn_bench.core.quantities import in_order
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.results.metrics import DISTANCE, TIME_RATIO
 
@@ -314,7 +315,7 @@ def failure_texts(section: Section) -> tuple[str, ...]:
         seeds.setdefault((failure.method, failure.reason), []).append(failure.seed)
     return tuple(
         f"Failed: {method}, seed{'s' if len(found) > 1 else ''} "
-        f"{', '.join(map(str, sorted(found)))}: {reason}"
+        f"{in_order([*map(str, sorted(found))])}: {reason}"
         for (method, reason), found in seeds.items()
     )
 

@@ -21,6 +21,8 @@ from unlearn_bench.report.figures import (
     tuning,
 )
 from unlearn_bench.report.figures.canvas import RC, Figure, Look, inline, looks
+from unlearn_bench.report.figures.drawable import drawable, explained
+from unlearn_bench.report.limits import MOST_SETTINGS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +63,8 @@ def draw(
         overall = ranking.draw(sections, look)
         if overall is not None:
             drawn[OVERALL] = (overall.named("ranking"),)
-        for index, section in enumerate(sections):
+        for index, whole in enumerate(sections[:MOST_SETTINGS]):
+            section = drawable(whole)
             prefix = "" if len(sections) == 1 else f"{index + 1:02d}-{_slug(section)}-"
             found = [(name, make(section, look)) for name, make in _OF_RECORDS]
             own = _curves_of(section, curves)
@@ -69,7 +72,9 @@ def draw(
                 found.insert(2, ("roc", roc.draw(section, look, own)))
                 found.insert(-2, ("training", training.draw(section, look, own)))
             drawn[index] = tuple(
-                figure.named(f"{prefix}{name}") for name, figure in found if figure is not None
+                explained(figure, whole).named(f"{prefix}{name}")
+                for name, figure in found
+                if figure is not None
             )
     return drawn
 

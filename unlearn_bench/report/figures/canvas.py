@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearn_bench.analysis.table import ORIGINAL, Section
 from unlearn_bench.core.text import shortened
+from unlearn_bench.report.limits import MOST_SEEDS
 from unlearn_bench.results.checks import as_cells
 
 if TYPE_CHECKING:
@@ -258,8 +259,9 @@ def scatter(
         x, y = float(of_row["x"].mean()), float(of_row["y"].mean())
         common: dict[str, Any] = {"color": colour, "marker": marker, "clip_on": False}
         if several:
+            seeds = of_row.iloc[:MOST_SEEDS]
             axes.scatter(
-                of_row["x"], of_row["y"], s=_SEED_SIZE, alpha=0.5, linewidth=0, zorder=3, **common
+                seeds["x"], seeds["y"], s=_SEED_SIZE, alpha=0.5, linewidth=0, zorder=3, **common
             )
         is_reference = row.method == section.reference
         axes.scatter(
@@ -281,7 +283,8 @@ def write_labels(axes: "Axes", labels: Sequence["Label"], points: "pd.DataFrame"
     """Place labels on a settled layout; return a sentence about those without room."""
     from unlearn_bench.report.figures.labels import place_labels
 
-    dots = points[["x", "y"]].itertuples(index=False, name=None)
+    drawn = points.groupby(level="method", sort=False).head(MOST_SEEDS)
+    dots = drawn[["x", "y"]].itertuples(index=False, name=None)
     left_out = place_labels(axes, labels, dots, INK, MUTED, PAPER)
     if not left_out:
         return ""
@@ -293,7 +296,8 @@ def reading(section: Section, drawn: Iterable[str]) -> str:
     n = len(section.seeds)
     if n == 1:
         return "One seed (n = 1)."
-    return f"Large marks are means, small ones the seeds ({_n_text(section, drawn)})."
+    seeds = f"the first {MOST_SEEDS} seeds" if n > MOST_SEEDS else "the seeds"
+    return f"Large marks are means, small ones {seeds} ({_n_text(section, drawn)})."
 
 
 def seeds_reading(section: Section, drawn: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from unlearn_bench.report.figures.canvas import (
     new_canvas,
     settle,
 )
+from unlearn_bench.report.limits import MOST_METHODS
 from unlearn_bench.results.metrics import DISTANCE
 
 if TYPE_CHECKING:
@@ -77,8 +78,12 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     width = critical_difference(methods, cells)
     p_value = friedman(found)
     within = [name for name in mean.index[1:] if mean[name] - mean.iloc[0] < width]
-    canvas, axes = new_canvas((5.0, 1.5 + 0.2 * methods))
-    places = list(range(methods))
+    title = _title(list(mean.index), len(within), p_value)
+    data = mean.rename("mean_rank").rename_axis("method").reset_index()
+    data["critical_difference"] = width
+    mean = mean.iloc[:MOST_METHODS]
+    canvas, axes = new_canvas((5.0, 1.5 + 0.2 * len(mean)))
+    places = list(range(len(mean)))
     axes.axvspan(mean.iloc[0], mean.iloc[0] + width, color=GRID, alpha=0.7, lw=0, zorder=0.4)
     axes.hlines(
         places,
@@ -93,11 +98,10 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     axes.set_yticks(places, [drawn_name(name) for name in mean.index], fontsize=8.5)
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.get_yticklabels()[0].set_color(INK)
-    axes.set_ylim(methods - 0.4, -0.6)
+    axes.set_ylim(len(mean) - 0.4, -0.6)
     axes.set_xlim(0.5, methods + 0.5)
     axes.grid(False, axis="y")
     axes.set_xlabel("Mean rank, 1 is nearest", loc="left")
-    title = _title(list(mean.index), len(within), p_value)
     of = "seeds" if len(sections) == 1 else "pairs of seed and scenario"
     p_text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
     words = (
@@ -105,7 +109,9 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
         f"critical difference of {width:.1f} ranks (Nemenyi, 5 %): methods whose bars do not "
         f"overlap differ; shaded is what lies that near to the first. Friedman test: {p_text}."
     )
-    ranked = set(mean.index)
+    if methods > MOST_METHODS:
+        words += f" Drawn are the first {MOST_METHODS} of {methods:,} methods."
+    ranked = set(data["method"])
     absent = [
         row.method
         for section in sections
@@ -117,8 +123,6 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
         names = joined(dict.fromkeys(absent), most=30)
         words += f" Left out, for want of a distance in every {everywhere}: {names}."
     settle(canvas, title)
-    data = mean.rename("mean_rank").rename_axis("method").reset_index()
-    data["critical_difference"] = width
     return finish(canvas, title, words, data)
 
 
@@ -142,13 +146,13 @@ def friedman(found: "pd.DataFrame") -> float:
 
     Source: Friedman 1937, Journal of the American Statistical Association 32.
     """
+    import numpy as np
     from scipy.special import chdtrc
 
     ranks = found.round(1).rank(axis="columns")
     n, k = ranks.shape
-    ties = sum(
-        (size**3 - size) for _, row in ranks.iterrows() for size in row.value_counts().to_numpy()
-    )
+    sizes = [np.unique(row, return_counts=True)[1] for row in ranks.to_numpy()]
+    ties = sum(int((size**3 - size).sum()) for size in sizes)
     spread = 1 - ties / (n * k * (k * k - 1))
     if spread == 0:
         return 1.0
