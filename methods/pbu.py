@@ -30,12 +30,12 @@ published loss, and reports/pbu has what each is worth:
   Either loss moves the log-odds of each example; cross-entropy weighs them by 1-p, which in a
   converged model leaves the direction to the few examples that were learned worst, and goes on
   for ever; ours weighs them by p, which ends with each example's forgetting.
-- ``batch_norm: aligned`` keeps the mean and variance of each batch at BatchNorm's inputs where
-  they were, so that forgetting is not a shift against the running statistics. It stops once F is
-  forgotten that way and in plain eval mode. ``realigned`` also moves the running statistics by as
-  much as the weights moved F's: what shifts a channel for F is taken to shift it for all images.
-  It keeps more of the rest, but moves buffers on forget data alone, which `check` rightly
-  distrusts; hence it is not the default.
+- ``batch_norm: realigned`` keeps the mean and variance of each batch at BatchNorm's inputs where
+  they were, so that forgetting is not a shift against the running statistics. At the end it moves
+  those by as much as the weights moved F's: a shift of a channel for F is taken to be one for all
+  images. Where the weights have not moved, neither do the statistics, so they do not drift towards
+  F. ``aligned`` leaves them and keeps less of the rest. Both stop once F is forgotten with aligned
+  batches and in plain eval mode.
 
 Source: Panda, Sourav and Prathosh, AAAI 2025, arXiv:2403.16246.
 """
@@ -118,7 +118,7 @@ def pbu(
     batch_size: PositiveInt = 64,
     epochs: PositiveInt = 5,
     min_steps: NonNegativeInt = 100,
-    batch_norm: BatchNorm = "aligned",
+    batch_norm: BatchNorm = "realigned",
     stop_accuracy: Fraction | None = 0.01,
     stop_every: PositiveInt = 8,
     stop_examples: PositiveInt = 300,
@@ -143,11 +143,9 @@ def pbu(
         min_steps: Go on past ``epochs`` up to this many steps, for small forget sets. Ours;
             paper: 0.
         batch_norm: ``aligned`` normalises by the running statistics and keeps the mean and
-            variance of each batch where they were; ``realigned`` moves the statistics
-            along at the end as well; ``train`` lets the running statistics drift towards F
-           ; ``batch`` normalises by the batch and leaves them alone; ``eval`` normalises
-            by them.
-            Ours; paper: train.
+            variance of each batch where they were; ``realigned`` also moves the statistics along
+            at the end; ``train`` lets the running statistics drift towards F; ``batch`` normalises
+            by the batch and leaves them alone; ``eval`` normalises by them. Ours; paper: train.
         stop_accuracy: Stop once accuracy on F, in eval mode, is at most this; null never stops
             early (paper). Ours: 0.01.
         stop_every: Adam steps between looks at that; trust looks after every step. Ours.

@@ -12,6 +12,7 @@ from torch import nn
 from unlearn_bench.conformance.trial import Trial, attempt
 from unlearn_bench.conformance.world import RECIPE, RESNET, World, digits, make_world
 from unlearn_bench.plugins.method import SCOPES, Method
+from unlearn_bench.toolkit.context import Split
 
 FORGOTTEN = {"class": (3,), "classes": (1, 5)}
 SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
@@ -204,6 +205,11 @@ class Subject:
     def original(self) -> nn.Module:
         """The original that the ordinary run started from."""
         return small_world(self.scopes[0], 10, self.method.access.log).original
+
+    @property
+    def forget(self) -> Split:
+        """The forget data of the ordinary run."""
+        return small_world(self.scopes[0], 10, self.method.access.log).split("forget")
 
     def trials(self) -> list[Trial]:
         """Return all runs so far."""
