@@ -59,14 +59,13 @@ def _recipe(**rest: Any) -> Recipe:
 # As torchvision's ResNet-18, which the paper starts from.
 _RESNET18 = ModelSpec(name="resnet18", stem="standard", args={"zero_init_last": False})
 _LENET = ModelSpec(name="lenet")
-_TEST_RESNET = ModelSpec(name="test_resnet")
-_DIGITS = ModelSpec(name="test_resnet", stem="standard")
+_TEST_RESNET = ModelSpec(name="test_resnet", stem="standard")
 _VIT = ModelSpec(name="test_vit")
 _CIFAR = _recipe(epochs=8, batch_size=128, lr=2e-3)
 _MNIST = _recipe(epochs=2, batch_size=96, lr=1e-3)
 TASKS = {
     "digits": Entry(
-        "digits", _DIGITS, (8,), _recipe(epochs=10, batch_size=64, lr=4e-3, warmup=0.2)
+        "digits", _TEST_RESNET, (8,), _recipe(epochs=10, batch_size=64, lr=4e-3, warmup=0.2)
     ),
     "digits-vit": Entry(
         "digits", _VIT, (8,), _recipe(epochs=40, batch_size=64, lr=2e-3, warmup=0.2)
