@@ -81,7 +81,9 @@ TASKS = {
         "mnist", _RESNET18, (2, 6, 8), _recipe(epochs=3, batch_size=96, lr=1e-3), 0.95
     ),
     "resnet18-mnist-12k": Entry("mnist", _RESNET18, (2, 6, 8), _MNIST, 0.8),
-    "resnet18-mnist": Entry("mnist", _RESNET18, (2, 6, 8), _MNIST),
+    "resnet18-mnist": Entry(
+        "mnist", _RESNET18, (2, 6, 8), _recipe(epochs=1, batch_size=96, lr=1e-3)
+    ),
 }
 
 
