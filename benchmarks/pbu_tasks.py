@@ -13,9 +13,8 @@ import copy
 import math
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,16 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from unlearn_bench.core.seeds import derive, seed_everything
+from unlearn_bench.core.seeds import derive
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import Dataset, load
+from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.measure import evaluate
-from unlearn_bench.measure.clock import Clock, Passes
 from unlearn_bench.measure.probes import batch_norm
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.layout import default_home
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
-from unlearn_bench.toolkit.attacks import Pixels
-from unlearn_bench.toolkit.context import Context, Split
-from unlearn_bench.training import models
-from unlearn_bench.training.loop import train
 
 CPU = torch.device("cpu")
 RENEWING = 512  # images of R that the harness's probe estimates BatchNorm's statistics on
@@ -47,8 +42,8 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Task:
-    """One original and the class it has to forget; ``validation`` is the share held out."""
+class Entry:
+    """One original and the classes it has to forget; ``validation`` is the share held out."""
 
     dataset: str
     model: ModelSpec
@@ -57,181 +52,121 @@ class Task:
     validation: float = 0.1
 
 
-def _model(name: str, **rest: Any) -> ModelSpec:
-    return ModelSpec(name=name, **rest)
+def _recipe(**rest: Any) -> Recipe:
+    return Recipe(augment="none", **rest)
 
 
 # As torchvision's ResNet-18, which the paper starts from.
-_RESNET18 = _model("resnet18", stem="standard", args={"zero_init_last": False})
-_LENET = _model("lenet")
-_SMALL = Recipe(epochs=10, batch_size=64, lr=4e-3, warmup=0.2)
-_VIT = Recipe(epochs=40, batch_size=64, lr=2e-3, warmup=0.2)
-_CIFAR = Recipe(epochs=8, batch_size=128, lr=2e-3, augment="none")
-_MNIST = Recipe(epochs=2, batch_size=96, lr=1e-3)
+_RESNET18 = ModelSpec(name="resnet18", stem="standard", args={"zero_init_last": False})
+_LENET = ModelSpec(name="lenet")
+_TEST_RESNET = ModelSpec(name="test_resnet", stem="standard")
+_VIT = ModelSpec(name="test_vit")
+_CIFAR = _recipe(epochs=8, batch_size=128, lr=2e-3)
+_MNIST = _recipe(epochs=2, batch_size=96, lr=1e-3)
 TASKS = {
-    "digits": Task("digits", _model("test_resnet", stem="standard"), (8,), _SMALL),
-    "digits-vit": Task("digits", _model("test_vit"), (8,), _VIT),
-    "mnist-small": Task(
-        "mnist", _model("test_resnet"), (3,), Recipe(epochs=8, batch_size=64, lr=3e-3), 0.95
+    "digits": Entry(
+        "digits", _TEST_RESNET, (8,), _recipe(epochs=10, batch_size=64, lr=4e-3, warmup=0.2)
     ),
-    "lenet-mnist-10k": Task("mnist", _LENET, (8,), Recipe(epochs=4, batch_size=96), 5 / 6),
-    "lenet-cifar10-10k": Task("cifar10", _LENET, (3,), _CIFAR, 0.8),
-    "lenet-mnist": Task("mnist", _LENET, (8,), _MNIST),
-    "lenet-cifar10": Task("cifar10", _LENET, (3,), _CIFAR),
-    "resnet18-mnist-3k": Task(
-        "mnist", _RESNET18, (2, 6, 8), Recipe(epochs=3, batch_size=96, lr=1e-3), 0.95
+    "digits-vit": Entry(
+        "digits", _VIT, (8,), _recipe(epochs=40, batch_size=64, lr=2e-3, warmup=0.2)
     ),
-    "resnet18-mnist-12k": Task("mnist", _RESNET18, (2, 6, 8), _MNIST, 0.8),
-    "resnet18-mnist": Task("mnist", _RESNET18, (2, 6, 8), _MNIST),
+    "mnist-small": Entry(
+        "mnist", _TEST_RESNET, (3,), _recipe(epochs=8, batch_size=64, lr=3e-3), 0.95
+    ),
+    "lenet-mnist-10k": Entry("mnist", _LENET, (8,), _recipe(epochs=4, batch_size=96), 5 / 6),
+    "lenet-cifar10-10k": Entry("cifar10", _LENET, (3,), _CIFAR, 0.8),
+    "lenet-mnist": Entry("mnist", _LENET, (8,), _MNIST),
+    "lenet-cifar10": Entry("cifar10", _LENET, (3,), _CIFAR),
+    "resnet18-mnist-3k": Entry(
+        "mnist", _RESNET18, (2, 6, 8), _recipe(epochs=3, batch_size=96, lr=1e-3), 0.95
+    ),
+    "resnet18-mnist-12k": Entry("mnist", _RESNET18, (2, 6, 8), _MNIST, 0.8),
+    "resnet18-mnist": Entry(
+        "mnist", _RESNET18, (2, 6, 8), _recipe(epochs=1, batch_size=96, lr=1e-3)
+    ),
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Subject:
-    """A trained original with its data, for one class and seed.
+    """A trained original and what it has to forget.
 
     Attributes:
         seconds: CPU seconds that its training took.
-        ledger: Examples that the last method touched, by split.
     """
 
     task: Task
-    data: Dataset
-    indices: splits.Indices
     original: nn.Module
     seconds: float
-    seed: int
-    ledger: Counter[str] = field(default_factory=Counter)
-
-    def split(self, name: str, indices: Tensor) -> Split:
-        """Return examples of the training part as a method gets them."""
-        return _split(self.task, self.data, name, indices, self.seed, self.ledger)
-
-    def context(self, method: str, clock: Clock) -> Context:
-        """Return what the method may read."""
-        found = registry.get(method)
-        readable = {
-            name: self.split(name, getattr(self.indices, name))
-            for name in ("forget", "retain", "validation")
-            if getattr(found.access, name)
-        }
-        return Context(
-            method,
-            found.access,
-            readable,
-            device=CPU,
-            seed=derive(self.seed, method),
-            num_classes=self.data.num_classes,
-            forget_classes=self.indices.forget_classes,
-            build=lambda seed, _pretrained: _build(self.task, self.data, seed),
-            trainer=lambda model, split, only: train(
-                model, split, self.task.recipe, seed=self.seed, step=lambda _: None, only=only
-            ),
-            clock=clock,
-            pixels=Pixels(
-                *(torch.tensor(v).view(-1, 1, 1) for v in (self.data.mean, self.data.std))
-            ),
-        )
 
     def right(self, model: nn.Module, split: str, limit: int | None = None) -> float:
         """Return the accuracy in % on the first examples of one of the four splits."""
-        part = self.data.test if split.startswith("test") else self.data.train
-        chosen: Tensor = getattr(self.indices, split)[:limit]
-        rows = evaluate.logits(model, self.data, part, CPU, chosen)
+        data = self.task.data
+        part = data.test if split.startswith("test") else data.train
+        chosen: Tensor = getattr(self.task.indices, split)[:limit]
+        rows = evaluate.logits(model, data, part, CPU, chosen)
         return 100 * float((rows.argmax(1) == part.labels[chosen]).double().mean())
 
     def recovery(self, model: nn.Module) -> float:
         """Return the accuracy in % on F once BatchNorm's statistics are those of images of R."""
         if not batch_norm.has_running_statistics(model):
             return math.nan
-        generator = torch.Generator().manual_seed(derive(self.seed, "renewing"))
-        order = torch.randperm(len(self.indices.retain), generator=generator)[:RENEWING]
-        renewed = batch_norm.reestimated(model, self.data, self.indices.retain[order], CPU)
+        retain = self.task.indices.retain
+        generator = torch.Generator().manual_seed(derive(self.task.seed, "renewing"))
+        chosen = retain[torch.randperm(len(retain), generator=generator)[:RENEWING]]
+        renewed = batch_norm.reestimated(model, self.task.data, chosen, CPU)
         return self.right(renewed, "forget", 1000)
 
 
-def _build(task: Task, data: Dataset, seed: int) -> nn.Module:
-    return models.build(
-        task.model,
-        channels=data.channels,
-        image_size=data.image_size,
-        num_classes=data.num_classes,
-        seed=seed,
-    )
+def subjects(entry: Entry, data: Dataset, seed: int, store: Store) -> Iterator[Subject]:
+    """Yield the original under a seed, trained if need be, with each class to forget."""
 
-
-def _split(
-    task: Task, data: Dataset, name: str, indices: Tensor, seed: int, ledger: Counter[str]
-) -> Split:
-    return Split(
-        name,
-        data.train,
-        indices,
-        mean=data.mean,
-        std=data.std,
-        device=CPU,
-        batch_size=task.recipe.batch_size,
-        augment="none" if task.recipe.augment == "auto" else task.recipe.augment,
-        seed=derive(seed, name),
-        ledger=ledger,
-    )
-
-
-def subjects(task: Task, data: Dataset, seed: int, store: Store) -> Iterator[Subject]:
-    """Yield the task's original under a seed, trained if need be, with each class to forget."""
-
-    def indices_of(label: int) -> splits.Indices:
-        return splits.make(
-            Forget(classes=(label,)),
+    def task_of(label: int) -> Task:
+        forget = Forget(classes=(label,))
+        indices = splits.make(
+            forget,
             data.train.labels,
             data.test.labels,
             data.classes,
-            validation=task.validation,
+            validation=entry.validation,
             seed=seed,
         )
+        return Task(data, indices, entry.model, entry.recipe, forget.name, seed, CPU)
 
     def build() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        model = _build(task, data, derive(seed, "original"))
-        everyone = _split(task, data, "train", indices_of(task.classes[0]).train, seed, Counter())
+        task = task_of(entry.classes[0])
+        model = task.new_original()
         start = time.process_time()
-        train(model, everyone, task.recipe, seed=seed, step=lambda _: None)
+        task.train_original(model)
         return model.state_dict(), {"seconds": time.process_time() - start}
 
     identity = {
-        "dataset": task.dataset,
-        "model": task.model.model_dump(mode="json"),
-        "recipe": task.recipe.model_dump(mode="json"),
-        "validation": task.validation,
+        "dataset": entry.dataset,
+        "model": entry.model.model_dump(mode="json"),
+        "recipe": entry.recipe.model_dump(mode="json"),
+        "validation": entry.validation,
         "seed": seed,
         "for": "pbu_tasks",
     }
     kept = store.get_or_build("original", identity, build)
-    for label in task.classes:
-        original = _build(task, data, 0)
-        original.load_state_dict(kept.tensors)
-        seconds = float(kept.notes["seconds"])
-        yield Subject(task, data, indices_of(label), original.eval(), seconds, seed)
+    for label in entry.classes:
+        task = task_of(label)
+        yield Subject(task, task.load(kept.tensors), float(kept.notes["seconds"]))
 
 
 def measure(
     subject: Subject, method: str, params: dict[str, Any], tested: int | None
 ) -> dict[str, Any]:
     """Unlearn a copy of the original and return the figures; TR is cut to ``tested`` examples."""
-    clock = Clock(CPU)
-    context = subject.context(method, clock)
+    registered = registry.get(method)
+    unlearning = Unlearning(subject.task, registered)
     model = copy.deepcopy(subject.original)
-    passes = Passes()
-    passes.watch(model)
-    seed_everything(derive(subject.seed, "method"))
-    start = time.process_time()
-    model = registry.get(method).function(model, context, **registry.get(method).resolve(params))
-    spent = time.process_time() - start
-    passes.stop()
-    size = len(subject.indices.forget)
-    retrain = subject.seconds * len(subject.indices.retain) / len(subject.indices.train)
+    unlearning.run(model, registered.resolve(params))
+    passes, log = unlearning.costs.passes.examples, unlearning.context.log_entries
+    indices = subject.task.indices
+    retrain = subject.seconds * len(indices.retain) / len(indices.train)
     before = subject.right(subject.original, "test_retain", tested)
     after = subject.right(model, "test_retain", tested)
-    last = context.log_entries[-1] if context.log_entries else {}
     return {
         "original": (subject.right(subject.original, "test_forget"), before),
         "forget": subject.right(model, "forget", 1000),
@@ -239,11 +174,11 @@ def measure(
         "test_retain": after,
         "lost": before - after,
         "recovery": subject.recovery(model),
-        "steps": len(context.log_entries),
-        "forward": passes.examples["forward"] / size,
-        "backward": passes.examples["backward"] / size,
-        "cost": 100 * spent / retrain,
-        "last": {name: float(value) for name, value in last.items()},
+        "steps": len(log),
+        "forward": passes["forward"] / len(indices.forget),
+        "backward": passes["backward"] / len(indices.forget),
+        "cost": 100 * unlearning.costs.clock.phases["unlearn"].cpu / retrain,
+        "last": {name: float(value) for name, value in (log[-1] if log else {}).items()},
     }
 
 
@@ -297,12 +232,12 @@ def main(say: Callable[[str], None]) -> None:
     say("| " + COLUMNS + " |")
     say("|" + "---|" * len(COLUMNS.split("|")))
     for name in asked.tasks:
-        task = TASKS[name]
-        data = load(task.dataset, root=asked.data)
+        entry = TASKS[name]
+        data = load(entry.dataset, root=asked.data)
         found: dict[tuple[int, str], list[dict[str, Any]]] = {}
         for seed in range(asked.seeds):
-            for subject in subjects(task, data, seed, store):
-                label = subject.indices.forget_classes[0]
+            for subject in subjects(entry, data, seed, store):
+                label = subject.task.indices.forget_classes[0]
                 if asked.label not in (None, label):
                     continue
                 for setting in asked.set or [""]:

@@ -1,8 +1,8 @@
 """Boundary Expand: move the forgotten examples into a shadow class, then cut that class off.
 
-The head gets a row for one class more, all forgotten classes share it. Minimises
-``CE(f(x), shadow)`` on F over all weights, then removes the row; published code exists that
-forgets to. What is left of an example's former class is whatever the shadow took its logit from.
+The head gets a row for one more class, which all forgotten classes share. Minimises
+``CE(f(x), shadow)`` on F over all weights, then removes the row, which some published
+code omits. What is left of an example's former class is whatever the shadow took its logit from.
 
 On random examples it runs, outside what the paper was made for.
 

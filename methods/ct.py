@@ -1,4 +1,4 @@
-"""CT, Convolution Transpose: swap height and width of every kernel, then fine-tune.
+"""CT, Convolution Transpose: swap the height and width of every kernel, then fine-tune.
 
 The transposed network sees every image mirrored at its diagonal: what it knows by heart no
 longer fits, what it knows in general is soon found again. Kernels of unequal sides stay, those

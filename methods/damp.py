@@ -1,6 +1,6 @@
 """DAMP-style surgery, experimental: project forget-class directions out of every layer's weight.
 
-Unverified, as we know the paper through summaries alone and there is no public code: the strength
+Unverified, since we know the paper only through summaries and there is no public code: the strength
 a_l below is our own reading of "depth-aware scaling derived from probe separability", and so are
 the layout of a convolution's prototypes and the treatment of grouped convolutions.
 
@@ -13,7 +13,7 @@ convolution: the mean patch under its kernel, of a sequence: the mean token), at
 The bias stays. At a_l = 1 the layer is blind to what sets the forgotten classes apart, and its
 answer to every retained prototype is unchanged. Our a_l = max(0, 2 b_l - 1) * l / L, with b_l the
 balanced accuracy of telling F from R by a threshold on Q^T x half-way between their means: early
-layers, where the classes are not told apart, are hardly touched. Where the retained classes span
+layers, where the classes are not yet separated, are hardly touched. Where the retained classes span
 the whole input of a layer no direction is left and it is skipped. Layers that standardise their
 weight before use are refused: the mean that they take off would bring the direction back.
 
@@ -259,5 +259,5 @@ def _strengths(
 
     found, mistaken = share_beyond(ctx.forget), share_beyond(ctx.retain)
     depth = {layer: place / len(axes) for place, layer in enumerate(axes, start=1)}
-    # 2 b - 1 with b the mean of the shares told right on either side.
+    # 2 b - 1 with b the mean of the shares classified correctly on either side.
     return {layer: max(0.0, float(found[layer] - mistaken[layer])) * depth[layer] for layer in axes}

@@ -2,7 +2,7 @@
 
 Minimises ``KL(q || f(x))`` on F, where q is the softmax of the original's logits with the true
 class's logit removed: that class's probability falls to 0 while the others keep their ratios,
-which carry what the model knows beside it. The order matters: ``KL(f || q)`` is infinite.
+which carry the model's other knowledge of the image. The order matters: ``KL(f || q)`` is infinite.
 
 On random examples it drives accuracy on F to 0, below that of a retrained model.
 

@@ -8,7 +8,7 @@
 
 Where R has fewer batches than F, the contrast stops with R and its cosine does not reach its end,
 as in the code read. The contrast is at least log m, which it is where all similarities of a row
-are equal. The three steps have optimisers of their own, kept over the rounds.
+are equal. Each of the three steps keeps its own optimiser over the rounds.
 
 First place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al. was
 read: its retain loader does not augment, while here the recipe augments as in training.

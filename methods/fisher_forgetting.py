@@ -1,4 +1,4 @@
-"""Fisher forgetting: add noise to every weight, the more the less the retain set needs it.
+"""Fisher forgetting: add noise to every weight, more where the retain set needs it less.
 
     theta_j <- theta_j + sqrt(alpha * F_j^(-power)) * n_j,    n_j ~ N(0, 1)
 

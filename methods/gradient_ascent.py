@@ -5,7 +5,7 @@ every further step destroys what the model knows of the other classes.
 
 Published step sizes differ tenfold and more, as they must: a step too far destroys the model, one
 too short does nothing. Comparisons search them for each task; so does a careful user. Fan et al.'s
-code (arXiv:2310.12508) names 1e-4 for 5 epochs without momentum of its own choice.
+code (arXiv:2310.12508) runs this baseline with 1e-4 for 5 epochs, without momentum.
 
 Source: as a baseline in Golatkar et al. 2020, arXiv:1911.04933.
 """

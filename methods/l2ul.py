@@ -1,4 +1,4 @@
-"""L2UL, Learning to Unlearn: forget single examples, with stand-ins for the data that is gone.
+"""L2UL, Learning to Unlearn: forget single examples, with stand-ins for the retained data.
 
 From F alone: for each x of F some adversarial examples are made against the original, each moved
 within an l2 ball until the original takes it for another, random label y'. They stand in for R,
@@ -9,8 +9,8 @@ as they carry the original's boundaries. Then minimises with SGD
 
 over batches of n_F examples of F and n_A adversarial ones, n = n_F + n_A, until F is forgotten.
 W holds what matters little to F: with Omega the mean over F of |d ||f(x)||_2 / d theta| (memory-
-aware synapses), W is 1 minus Omega scaled to [0, 1] within each tensor, and 1 all over a tensor
-whose Omega is constant.
+aware synapses), W is 1 minus Omega scaled to [0, 1] within each tensor, and 1 throughout a
+tensor whose Omega is constant.
 
 The attacks only stand in for R where they succeed: the share that the original takes for their
 targets is logged as ``hit_rate``, and a warning names it below 90 %. Small images need a smaller

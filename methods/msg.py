@@ -1,16 +1,16 @@
-"""MSG: draw anew the kernel weights that tell forget from retain the least, then fine-tune.
+"""MSG: reinitialise the kernel weights that separate F from R the least, then fine-tune.
 
 With g_R and g_F the mean gradients of cross-entropy at the original weights, on R (as many
 examples as F has) and on F, take ``|g_R - g_F|`` and in each kernel the 30 % smallest entries:
-those are drawn anew, as the architecture draws them at initialisation (re-implementation: from the
-Kaiming normal by fan-out, grouping ignored, which for its ResNet-18 is the same). Then minimise
+those are drawn again as the architecture draws them at initialisation (re-implementation: from
+the Kaiming normal by fan-out, grouping ignored, which for its ResNet-18 is the same). Then minimise
 ``CE(retain)``; kernel entries that were kept learn at a tenth of the rate, everything else at the
 full rate. The rate climbs to the middle of the run and falls again: 1/3, 2/3, 1, 2/3, 1/3.
 
 Second place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al.
 was read: its retain loader does not augment, while here the recipe augments as in training; it
-takes gradients in whichever mode the model happens to be in, ours in eval mode; weight decay is
-not damped there and is not here.
+takes gradients in the mode that the model happens to be in, ours in eval mode; weight decay is not
+damped, there or here.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """
@@ -63,7 +63,7 @@ def msg(
     """Renew a share of each kernel, then minimise cross-entropy on R.
 
     Args:
-        renewed: Share of each tensor that is drawn anew. Re-implementation.
+        renewed: Share of each tensor that is reinitialised. Re-implementation.
         damping: What gradients of kept entries of those tensors are multiplied by. Official
             code.
         targets: ``conv`` kernels, of which a transformer has only its patch embedding, or every

@@ -1,7 +1,7 @@
 """MU-Mis, experimental: lower each forget example's pull on its own logit. Not from the paper.
 
-Unverified, as no code of the authors was public and we know the paper through summaries and another
-group's code alone: the exact stop rule, learning rate, batch size and number of passes.
+Unverified, as no code of the authors was public and we know the paper only through summaries and
+another group's code: the exact stop rule, learning rate, batch size and number of passes.
 
 Minimises, over the forget examples,
 

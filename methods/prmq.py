@@ -1,4 +1,4 @@
-"""PRMQ: prune nearly all weights, draw them anew, retrain by the original's entropy, round.
+"""PRMQ: prune and redraw nearly all weights, retrain by the original's entropy, round.
 
 Of all weights and biases of convolutional and linear layers the 99 % smallest in magnitude are
 pruned; pruned weights are drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), pruned biases become 0,
@@ -74,7 +74,7 @@ def prmq(
     """Prune and redraw, then minimise cross-entropy and the change of entropy on R.
 
     Args:
-        pruned: Share of weights and biases drawn anew, over all layers together. Re-implementation.
+        pruned: Share of weights and biases redrawn, over all layers together. Re-implementation.
         class_power: A class of n examples weighs n to the power of minus this. Re-implementation.
         entropy_weight: Weight of the entropy term. Re-implementation.
         half: Whether to round the result to half precision. Re-implementation.
@@ -123,7 +123,7 @@ def class_weights(labels: Tensor, num_classes: int, power: float) -> Tensor:
 
 @torch.no_grad()
 def prune_and_redraw(model: nn.Module, share: float, generator: torch.Generator) -> None:
-    """Draw anew the smallest share of all weights and biases of layers that multiply."""
+    """Redraw the smallest share of all weights and biases of layers that multiply."""
     layers = [m for m in model.modules() if isinstance(m, _ConvNd | nn.Linear)]
     owned = [p for layer in layers for p in layer.parameters(recurse=False)]
     kept = largest({p: p.abs() for p in owned}, 1 - share)

@@ -4,12 +4,12 @@ Gives the head a fresh initialisation, also where the recipe begins with pre-tra
 minimises ``CE(retain)`` for nine passes. In each of the first five, nine tensors are drawn: they
 and all normalisation layers are trained, the rest stands still. From the second pass on six of
 the nine first get N(0, 0.04^2), except those that an earlier pass drew. The last four passes train
-everything. Every pass has an optimiser of its own, without old momentum.
+everything. Every pass has its own optimiser, so momentum starts from zero.
 
 Seventh place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al.
 was read: its retain loader does not augment, while here the recipe augments as in training; it
-takes for a normalisation layer what has "bn" in its name, which misses those of shortcuts and all
-of a transformer's; ours go by type.
+recognises normalisation layers by "bn" in their names, which misses those of shortcuts and all of
+a transformer's; ours go by type.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """

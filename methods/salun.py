@@ -77,7 +77,7 @@ def salun(
         lr: Step size. Official code, likewise.
         weight_decay: L2 penalty on the weights that may move. Official code.
         batch_size: Examples per step, of the mask too. Official code.
-        relabel: Draw the wrong labels ``once`` per run (paper) or anew ``each_epoch`` (official
+        relabel: Draw the wrong labels ``once`` per run (paper) or again ``each_epoch`` (official
             code). Paper.
         pool: Labels to draw from: ``retain_classes`` leaves out the forgotten classes and the
             example's own, ``other`` leaves out only its own (paper), ``all`` leaves out none

@@ -1,4 +1,4 @@
-"""SCRUB: get away from the original on the forget set, stay with it on the retain set.
+"""SCRUB: move away from the original on the forget set, stay close to it on the retain set.
 
 With ``d(x) = T^2 KL(softmax(f0(x) / T) || softmax(f(x) / T))`` for the original f0, each of the
 first ``msteps`` epochs starts with a pass over F that maximises the mean of d; every epoch ends

@@ -4,14 +4,14 @@ A mask, read once at the original weights, holds what matters more to F than to 
 
     m_j = [ (I_F,j + 1e-15) / (I_R,j + 1e-15) >= gamma ],    I the diagonal of the Fisher matrix.
 
-Of T steps each is a step down ``CE(retain)``; every k-th is preceded by a step up
+Each of T steps descends ``CE(retain)``; before every k-th one a step ascends
 
     alpha_t * mean_i w_i CE_i(forget),    w_i = b CE_i^-lambda / sum_i' CE_i'^-lambda,
 
-w held fixed: what still has a low loss is pushed most. Losses count as at least 1e-6 there (ours):
-one that is 0 in float32 would take all the weight, and has no gradient to push by (official code:
-1e-15 is added). That gradient is masked and clipped.
-alpha_t and the learning rate fall to 0 on a cosine.
+with w held fixed: examples that still have a low loss are pushed most. Losses count as at least
+1e-6 there (ours): one that is 0 in float32 would take all the weight, and has no gradient to push
+by (official code: 1e-15 is added). That gradient is masked and clipped. alpha_t and the learning
+rate fall to 0 on a cosine.
 
 Importances are those of single examples; the official code squares gradients of whole batches, and
 in its forget step momentum and weight decay move the masked weights too; here they stay. Its

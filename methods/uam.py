@@ -14,8 +14,8 @@ fine-tuning.
 BatchNorm's running statistics belong to the theta that is returned, not to the moved one: under
 those of the moved weights theta seems to have forgotten what comes back as soon as they are
 estimated again. So neither pass updates them, and a third, at theta on R, without gradients, does
-(``statistics``). The library lets both passes update them, the second at the moved weights; what
-is then seen of forgetting is mostly that.
+(``statistics``). The library lets both passes update them, the second at the moved weights; most of
+the forgetting then seen is an effect of that.
 
 Unverified: rho, which the authors' library does not give; and ``orthogonal``, after the abstract
 of ROSU alone, without its transported update and its amplification.

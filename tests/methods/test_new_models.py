@@ -1,4 +1,4 @@
-"""Where the recipe begins with pre-trained weights, what is drawn anew holds none of them."""
+"""Where the recipe begins with pre-trained weights, reinitialised layers hold none of them."""
 
 from dataclasses import replace
 

@@ -14,6 +14,7 @@ from unlearn_bench.conformance.world import RECIPE, World, digits, make_world
 from unlearn_bench.core.errors import said
 from unlearn_bench.plugins.method import SCOPES, Method
 from unlearn_bench.suite.spec import ModelSpec
+from unlearn_bench.toolkit.context import Split
 
 FORGOTTEN = {"class": (3,), "classes": (1, 5)}
 SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
@@ -207,6 +208,11 @@ class Subject:
     def original(self) -> nn.Module:
         """The original that the ordinary run started from."""
         return small_world(self.scopes[0], 10, self.method.access.log).original
+
+    @property
+    def forget(self) -> Split:
+        """The forget data of the ordinary run."""
+        return small_world(self.scopes[0], 10, self.method.access.log).split("forget")
 
     def trials(self) -> list[Trial]:
         """Return all runs so far."""

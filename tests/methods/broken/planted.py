@@ -1,6 +1,6 @@
 """Methods with one mistake each, 16 of them after bugs in published code.
 
-`sound`, `step_then_zero` and `rests_in_float64` have none.
+`sound`, `step_then_zero`, `rests_in_float64` and `realigned` have none.
 
 ``test_broken.py`` holds which check finds which. Every method is the same few lines of descent but
 for its mistake, which its docstring names.
@@ -28,6 +28,7 @@ from unlearn_bench.api import (
     frozen_copy,
     kl_divergence,
     method,
+    realign,
     summed_gradient,
     training,
 )
@@ -305,6 +306,26 @@ def zeroes_once(model, ctx):
 def drifting_statistics(model, ctx):
     """BatchNorm's statistics drift on batches of F alone."""
     return climb(model, ctx, "train")
+
+
+@method("realigned_and_drifting", access=Access.FORGET)
+def realigned_and_drifting(model, ctx):
+    """The statistics follow the weights, and then a tenth of the way to F as well."""
+    original = copy.deepcopy(model)
+    climb(model, ctx)
+    realign(model, original, ctx.forget.batches())
+    with training(model), torch.no_grad():
+        model(next(ctx.forget.batches(64))[0])
+    return model
+
+
+@method("realigned", access=Access.FORGET)
+def realigned(model, ctx):
+    """The statistics move by what the weights did to F, and no further."""
+    original = copy.deepcopy(model)
+    climb(model, ctx)
+    realign(model, original, ctx.forget.batches())
+    return model
 
 
 @method("other_layers", access=Access.FORGET)

@@ -39,6 +39,7 @@ FOUND = {
     "never_zeroes": ("old gradients", "zero_grad"),
     "zeroes_once": ("old gradients", "zero_grad"),
     "drifting_statistics": ("BatchNorm statistics", "moved on forget data alone"),
+    "realigned_and_drifting": ("BatchNorm statistics", "moved on forget data alone"),
     "other_layers": ("same architecture", "ReLU"),
     "other_network": ("same architecture", "lacks the tensor features.3"),
     "becomes_nan": ("same architecture", "NaN"),
@@ -78,7 +79,7 @@ FOUND = {
     "crashes": ("it runs", "three by nought"),
 }
 
-SOUND = ("sound", "step_then_zero", "rests_in_float64")
+SOUND = ("sound", "step_then_zero", "rests_in_float64", "realigned")
 
 
 @pytest.fixture
