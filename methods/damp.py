@@ -182,7 +182,7 @@ def _padded(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, list[int]]:
 
 
 @contextmanager
-def _watching(model: nn.Module, examples: int, watcher: Watcher) -> Iterator[None]:
+def watching(model: nn.Module, examples: int, watcher: Watcher) -> Iterator[None]:
     """Show the watcher the mean inputs of every linear layer and convolution as they come by."""
     layers = {m: name for name, m in model.named_modules() if isinstance(m, Layer)}
 
@@ -217,7 +217,7 @@ def _prototypes(model: nn.Module, ctx: Context) -> dict[Layer, list[Tensor]]:
                 means = torch.einsum("nc,ngi->gci", one_hot, seen)
                 sums[layer] = sums[layer] + means if layer in sums else means
 
-            with _watching(model, len(x), add):
+            with watching(model, len(x), add):
                 model(x)
     # Of a class without examples the mean is NaN.
     return {layer: list(total / counts[:, None]) for layer, total in sums.items()}
@@ -253,7 +253,7 @@ def _strengths(
             hits[layer] = hits[layer] + beyond if layer in hits else beyond
 
         for x, _ in split.batches():
-            with _watching(model, len(x), add):
+            with watching(model, len(x), add):
                 model(x)
         return {layer: count / len(split) for layer, count in hits.items()}
 

@@ -138,7 +138,7 @@ def neg_merge(
 
         def judge(tried: float) -> tuple[float, float]:
             _negate(model, start, agreed, tried)
-            return _accuracies(model, ctx)
+            return grid_accuracies(model, ctx)
 
         scale = best_scale(judge, keep)
     _negate(model, start, agreed, scale)
@@ -212,7 +212,7 @@ def _negate(
         parameter.copy_(start[name] - scale * change[name])
 
 
-def _accuracies(model: nn.Module, ctx: Context) -> tuple[float, float]:
+def grid_accuracies(model: nn.Module, ctx: Context) -> tuple[float, float]:
     """Accuracy on what is forgotten and on validation examples of all other classes."""
     gone = torch.tensor(ctx.forget_classes, device=ctx.device, dtype=torch.long)
     right, total = [0, 0], [0, 0]

@@ -89,8 +89,8 @@ def ssd(
     with ctx.precompute():
         forget, retain = _ordered(ctx, importance)
         ratio = _ratio(
-            _fisher(model, forget, importance, batch_size),
-            _fisher(model, retain + forget, importance, batch_size),
+            squared_gradients(model, forget, importance, batch_size),
+            squared_gradients(model, retain + forget, importance, batch_size),
         )
     dampen(model, ctx, ratio, chosen, dampening)
     return model
@@ -128,8 +128,8 @@ def lfssd(
     with ctx.precompute():
         forget, retain = _ordered(ctx, "batch")
         ratio = _ratio(
-            _sensitivity(model, forget.batches(batch_size)),
-            _sensitivity(model, (retain + forget).batches(batch_size)),
+            output_sensitivity(model, forget.batches(batch_size)),
+            output_sensitivity(model, (retain + forget).batches(batch_size)),
         )
     dampen(model, ctx, ratio, chosen, dampening)
     return model
@@ -173,8 +173,8 @@ def assd(
         forget, retain = _ordered(ctx, importance)
         other = retain + forget if denominator == "all" else retain
         ratio = _ratio(
-            _fisher(model, forget, importance, batch_size),
-            _fisher(model, other, importance, batch_size),
+            squared_gradients(model, forget, importance, batch_size),
+            squared_gradients(model, other, importance, batch_size),
         )
     alpha = adaptive_alpha(ratio.values(), len(forget) / (len(forget) + len(retain)))
     dampen(model, ctx, ratio, alpha, dampening)
@@ -244,21 +244,25 @@ def _ordered(ctx: Context, importance: Importance) -> tuple[Split, Split]:
     """Return F and R, class by class where batches matter and the official code has them so."""
     if importance == "fisher" or not ctx.forget_classes:
         return ctx.forget, ctx.retain
-    return _by_class(ctx.forget), _by_class(ctx.retain)
+    return batches_by_class(ctx.forget), batches_by_class(ctx.retain)
 
 
-def _by_class(split: Split) -> Split:
+def batches_by_class(split: Split) -> Split:
+    """Batches in which the examples stand sorted by class."""
     return split.at(split.labels.argsort(stable=True))
 
 
-def _fisher(
+def squared_gradients(
     model: nn.Module, split: Split, importance: Importance, batch_size: int
 ) -> Mapping[str, Tensor]:
+    """Squared gradients of single examples, or of batch means as the official code has it."""
     kind: Literal["empirical", "batch"] = "empirical" if importance == "fisher" else "batch"
     return fisher_diagonal(model, split.batches(batch_size), kind=kind)
 
 
-def _sensitivity(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+def output_sensitivity(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
+) -> dict[str, Tensor]:
     """Mean over batches of the absolute gradient of the mean squared norm of the logits."""
     total: dict[str, Tensor] = {}
     count = 0

@@ -135,7 +135,7 @@ def unsir(
     with training(model, batch_norm):
         optimizer = Adam(model.parameters(), lr=impair_lr)
         for _ in range(impair_epochs):
-            mixed = _noisy(some, x, y, rows, impair_batch_size or batch_size, ctx.rng)
+            mixed = noisy_batches(some, x, y, rows, impair_batch_size or batch_size, ctx.rng)
             _fit(model, ctx, optimizer, mixed, "impair")
         optimizer = Adam(model.parameters(), lr=repair_lr)
         for _ in range(repair_epochs):
@@ -199,7 +199,7 @@ def learned(
     return noise.detach()
 
 
-def _noisy(
+def noisy_batches(
     retain: Split, x: Tensor, y: Tensor, rows: Tensor, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield a pass over the images with rows of the noise spread over its batches.

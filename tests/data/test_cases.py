@@ -318,13 +318,13 @@ def test_indices_count_as_torchvision_does_before_anything_is_held_out(tmp_path)
 @pytest.mark.parametrize("there", ["NFC", "NFD"])
 def test_letters_with_marks_match_however_they_are_written(given, there):
     classes = (unicodedata.normalize(there, "Löwe"), "Tiger")
-    assert splits._class_index(unicodedata.normalize(given, "Löwe"), classes) == 0
+    assert splits.class_index(unicodedata.normalize(given, "Löwe"), classes) == 0
 
 
 def test_two_classes_of_one_name_are_told_apart_as_written_or_by_index():
     classes = tuple(unicodedata.normalize(form, "Löwe") for form in ("NFC", "NFD"))
-    assert splits._class_index(classes[1], classes) == 1
-    assert splits._class_index(1, classes) == 1
+    assert splits.class_index(classes[1], classes) == 1
+    assert splits.class_index(1, classes) == 1
 
 
 def test_class_names_of_any_bytes_and_length_can_be_shown(tmp_path):
@@ -338,7 +338,7 @@ def test_class_names_of_any_bytes_and_length_can_be_shown(tmp_path):
 
 
 def test_names_that_become_one_are_told_apart():
-    shown = datasets._shown_names(("a" * 5000 + "1", "a" * 5000 + "2", "", "x\0"))
+    shown = datasets.shown_names(("a" * 5000 + "1", "a" * 5000 + "2", "", "x\0"))
     assert shown[0] != shown[1] and shown[2:] == ("(2)", "x\\x00")
     assert all(len(name) < 100 for name in shown)
 

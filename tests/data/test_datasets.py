@@ -52,10 +52,13 @@ def test_constants_are_given_usual_or_measured():
 def test_one_constant_holds_for_all_channels():
     colour = TensorImages(torch.zeros(3, 3, 4, 4, dtype=torch.uint8))
     one_mean = Normalize(mean=0.5, std=(1, 2, 3))
-    assert datasets._constants("own", colour, one_mean) == ((0.5,) * 3, (1, 2, 3), "given")
-    assert datasets._constants("cifar10", colour, None) == (*DATASETS["cifar10"].constants, "usual")
+    assert datasets.constants_for("own", colour, one_mean) == ((0.5,) * 3, (1, 2, 3), "given")
+    assert datasets.constants_for("cifar10", colour, None) == (
+        *DATASETS["cifar10"].constants,
+        "usual",
+    )
     with pytest.raises(ParameterError, match=r"normalize.std has 2 values, .* have 3 channels"):
-        datasets._constants("own", colour, Normalize(mean=0.5, std=(1, 2)))
+        datasets.constants_for("own", colour, Normalize(mean=0.5, std=(1, 2)))
 
 
 def test_measuring_many_images_takes_an_even_sample(monkeypatch):

@@ -22,10 +22,10 @@ def pillow(content: bytes, channels: int) -> torch.Tensor:
 def library(request, monkeypatch):
     """Run a test with torchvision's decoders and as it would be without them."""
     if request.param == "Pillow":
-        monkeypatch.setattr(encoded, "_fast_decoders", dict)
+        monkeypatch.setattr(encoded, "fast_decoders", dict)
     else:
         pytest.importorskip("torchvision.io")
-        assert len(encoded._fast_decoders()) == 2
+        assert len(encoded.fast_decoders()) == 2
 
 
 def smooth(height: int = 21, width: int = 17) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_survey_finds_size_and_channels(encode, tmp_path):
 def test_one_colour_image_among_many_grey_ones_makes_the_set_colour(encode, tmp_path):
     contents = [encode(smooth()[..., 0])] * 200
     contents[101] = encode(smooth())  # between the sampled ones
-    assert 101 not in encoded._spread(200, encoded.SAMPLED_HEADERS)
+    assert 101 not in encoded.spread_evenly(200, encoded.SAMPLED_HEADERS)
     assert encoded.survey([write(tmp_path, *contents)], None).shape[0] == 3
 
 

@@ -96,7 +96,7 @@ def test_a_layer_whose_rows_are_no_examples_is_refused_by_name():
     model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 2))
     with (
         pytest.raises(MethodError, match=r"apart in 1: it takes 10 rows for a batch of 3"),
-        damp._watching(model, 3, lambda *_: None),
+        damp.watching(model, 3, lambda *_: None),
     ):
         model(torch.randn(2, 5, 4))
 

@@ -90,7 +90,7 @@ def test_forgetting_is_measured_on_validation_or_where_examples_go_on_themselves
 ):
     for world in (class_world, random_world):
         context = world.context(registry.get("neg_merge"))
-        found = neg_merge._accuracies(world.original, context)
+        found = neg_merge.grid_accuracies(world.original, context)
         gone = set(world.indices.forget_classes)
         x, y = next(iter(context.validation.batches(1000)))
         with torch.no_grad():

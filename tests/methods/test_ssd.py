@@ -131,7 +131,7 @@ def test_batches_go_class_by_class_where_whole_classes_are_forgotten(
         seen.append(torch.cat([y for _, y in read]).tolist())
         return ones
 
-    measure = {"ssd": "_fisher", "lfssd": "_sensitivity"}[name]
+    measure = {"ssd": "squared_gradients", "lfssd": "output_sensitivity"}[name]
     monkeypatch.setattr(ssd, measure, measured)
     classes_world.unlearn(name, **params)
     forget, everything = seen
@@ -146,7 +146,7 @@ def test_batches_go_class_by_class_where_whole_classes_are_forgotten(
 
 def test_the_order_by_class_keeps_the_stored_order_within_a_class(classes_world):
     split = classes_world.split("retain")
-    by_class = ssd._by_class(split)
+    by_class = ssd.batches_by_class(split)
     same = by_class.indices[by_class.labels == 3]
     assert torch.equal(same, split.indices[split.labels == 3])
 
@@ -176,12 +176,12 @@ def test_nothing_changes_where_the_forget_set_is_everything(class_world):
 
 def test_batches_of_one_give_the_per_example_importance(class_world):
     split = class_world.split("forget")
-    one = ssd._fisher(class_world.original, split, "batch", 1)
-    exact = ssd._fisher(class_world.original, split, "fisher", 64)
+    one = ssd.squared_gradients(class_world.original, split, "batch", 1)
+    exact = ssd.squared_gradients(class_world.original, split, "fisher", 64)
     total = torch.cat([exact[name].flatten() for name in exact]).norm()
     difference = torch.cat([(one[name] - exact[name]).flatten() for name in exact]).norm()
     assert difference < 1e-3 * total
-    mixed = ssd._fisher(class_world.original, split, "batch", 16)
+    mixed = ssd.squared_gradients(class_world.original, split, "batch", 16)
     assert any(not torch.allclose(mixed[n], exact[n], rtol=0.1) for n in exact)
 
 
@@ -206,15 +206,15 @@ def test_a_weight_that_no_example_reaches_stays(class_world):
 
 def test_labels_do_not_matter_without_labels(class_world):
     x, y = next(iter(class_world.split("forget").batches(16)))
-    one = ssd._sensitivity(class_world.original, [(x, y)])
-    other = ssd._sensitivity(class_world.original, [(x, (y + 1) % 10)])
+    one = ssd.output_sensitivity(class_world.original, [(x, y)])
+    other = ssd.output_sensitivity(class_world.original, [(x, (y + 1) % 10)])
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_sensitivity_is_the_absolute_gradient_of_the_squared_norm():
     model = torch.nn.Linear(2, 1, bias=False)
     x = torch.tensor([[1.0, -2.0]])
-    found = ssd._sensitivity(model, [(x, torch.zeros(1)), (2 * x, torch.zeros(1))])["weight"]
+    found = ssd.output_sensitivity(model, [(x, torch.zeros(1)), (2 * x, torch.zeros(1))])["weight"]
     # |d (w.x)^2 / dw| = 2 |w.x| |x|, and for 2x four times that.
     expected = 2 * model(x).abs() * x.abs() * (1 + 4) / 2
     assert torch.allclose(found, expected)

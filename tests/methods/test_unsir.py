@@ -58,7 +58,7 @@ def test_noise_keeps_its_label_and_is_spread_over_the_pass(classes_world):
     x = torch.stack([torch.full((1, 8, 8), 100.0 + label) for label in (1, 1, 1, 7, 7, 7)])
     y = torch.tensor([1, 1, 1, 7, 7, 7])
     retain = ctx.retain.subset(40, ctx.rng)
-    batches = list(unsir._noisy(retain, x, y, unsir.noise_rows(5, 3, 40, 2), 14, ctx.rng))
+    batches = list(unsir.noisy_batches(retain, x, y, unsir.noise_rows(5, 3, 40, 2), 14, ctx.rng))
     assert len(batches) == math.ceil(40 / 8)
     for images, labels in batches:
         noisy = images[:, 0, 0, 0] >= 100
@@ -101,7 +101,7 @@ def test_batches_stay_within_their_size_where_images_are_few(classes_world):
     x = torch.randn(6, *next(ctx.retain.batches(1))[0].shape[1:])
     few = ctx.retain.at(torch.arange(4))
     rows = unsir.noise_rows(20, 6, 4, 1)
-    batches = list(unsir._noisy(few, x, torch.ones(6, dtype=torch.long), rows, 8, ctx.rng))
+    batches = list(unsir.noisy_batches(few, x, torch.ones(6, dtype=torch.long), rows, 8, ctx.rng))
     assert max(len(labels) for _, labels in batches) == 9  # 124 examples in 16 batches
     assert sum(len(labels) for _, labels in batches) == 4 + 20 * 6
 

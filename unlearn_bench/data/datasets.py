@@ -118,12 +118,12 @@ def load(
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     train, test, notes = _of_one_size([raw.train, raw.test], image_size)
-    mean, std, constants = _constants(name, train, normalize)
+    mean, std, constants = constants_for(name, train, normalize)
     data = Dataset(
         name=name,
         train=Part(train, raw.train.labels, raw.train.numbers),
         test=Part(test, raw.test.labels, raw.test.numbers),
-        classes=_shown_names(raw.classes),
+        classes=shown_names(raw.classes),
         mean=mean,
         std=std,
         fingerprint=fingerprint,
@@ -133,7 +133,7 @@ def load(
     return data.sealed() if is_blind() else data
 
 
-def _shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+def shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     """Return class names that can be shown: escaped, short, and each its own."""
     shown: dict[str, None] = {}
     for label, name in enumerate(classes):
@@ -146,7 +146,7 @@ def _shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def _constants(
+def constants_for(
     name: str, train: Images, given: Normalize | None
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Return mean and standard deviation per channel, and where they come from."""

@@ -160,7 +160,9 @@ def survey(parts: Sequence[Encoded], image_size: int | None) -> Survey:
         DataError: If an image has no readable header, or sizes differ and no ``image_size``
             says what to make of them.
     """
-    headers = [_header(part, i) for part in parts for i in _spread(len(part), SAMPLED_HEADERS)]
+    headers = [
+        _header(part, i) for part in parts for i in spread_evenly(len(part), SAMPLED_HEADERS)
+    ]
     grey = all(header.mode in GREY_MODES for header in headers) and all(
         _header(part, i).mode in GREY_MODES for part in parts for i in range(len(part))
     )
@@ -184,7 +186,7 @@ def _pixel_range(parts: Sequence[Encoded]) -> PixelRange:
     """Find the range of deep pixels: whole bits for whole numbers, else what there is."""
     low, high, whole = math.inf, -math.inf, True
     for part in parts:
-        for index in _spread(len(part), SAMPLED_RANGES):
+        for index in spread_evenly(len(part), SAMPLED_RANGES):
             pixels = _deep_pixels(part, index)
             if pixels is None:
                 continue
@@ -208,7 +210,7 @@ def _deep_pixels(encoded: Encoded, index: int) -> np.ndarray | None:
     try:
         deep = png_byte(content, PNG_DEPTH) == 16 and png_byte(content, PNG_COLOUR) == 2
         if deep and is_sound(content):
-            fast = _fast_decoders().get(PNG_START)
+            fast = fast_decoders().get(PNG_START)
             _check_declared(content)
             return None if fast is None else fast(_as_tensor(content), 3).numpy()
         with _opened(content) as picture:
@@ -308,7 +310,7 @@ def decode_image(content: bytes, channels: int, pixels: PixelRange = EIGHT_BITS)
     _check_declared(content)
     grey16 = png_byte(content, PNG_DEPTH) == 16 and png_byte(content, PNG_COLOUR) == 0
     if not grey16 and not has_alpha(content):
-        for start, decode in _fast_decoders().items():
+        for start, decode in fast_decoders().items():
             if content.startswith(start) and (start != PNG_START or is_sound(content)):
                 image = decode(_as_tensor(content), channels)
                 if image.dtype == torch.uint8:
@@ -403,7 +405,7 @@ def _as_tensor(content: bytes) -> Tensor:
 
 
 @functools.cache
-def _fast_decoders() -> dict[bytes, Callable[[Tensor, int], Tensor]]:
+def fast_decoders() -> dict[bytes, Callable[[Tensor, int], Tensor]]:
     """Return torchvision's decoders, by the bytes with which their format starts."""
     try:
         from torchvision.io import ImageReadMode, decode_jpeg, decode_png
@@ -436,7 +438,7 @@ def _header(encoded: Encoded, index: int) -> Header:
         ) from error
 
 
-def _spread(length: int, count: int) -> range:
+def spread_evenly(length: int, count: int) -> range:
     """At most ``count`` evenly spaced indices below ``length``."""
     return range(0, length, max(1, -(-length // count)))
 

@@ -148,7 +148,7 @@ def divide(
     held_out = hold_out(train_labels, validation, seed)
     in_training = torch.ones(len(train_labels), dtype=torch.bool)
     in_training[held_out] = False
-    forgotten_classes = tuple(sorted({_class_index(c, classes) for c in forget.classes}))
+    forgotten_classes = tuple(sorted({class_index(c, classes) for c in forget.classes}))
 
     is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
     if forgotten_classes:
@@ -206,7 +206,7 @@ def _places(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Tenso
     return places
 
 
-def _class_index(given: int | str, classes: tuple[str, ...]) -> int:
+def class_index(given: int | str, classes: tuple[str, ...]) -> int:
     """Return the index of a class given by name or index; names win where they are numbers.
 
     Letters with marks may be written as one character or as two; file systems differ in it.

@@ -186,14 +186,14 @@ def test_stopping_early_never_changes_the_answer(share, chance):
         answers = torch.rand(count, generator=generator) < chance
         asked = []
         pieces = (asked.append(len(piece)) or piece for piece in answers.split(64))
-        assert relearn._reaches(pieces, count, share) == (answers.double().mean() >= share)
+        assert relearn.reaches(pieces, count, share) == (answers.double().mean() >= share)
     assert sum(asked) <= 256
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 35, 256])
 def test_pieces_are_all_there_is_in_order(count):
     x, y = torch.arange(2 * count).view(count, 2), torch.arange(count)
-    pieces = list(relearn._pieces(x, y))
+    pieces = list(relearn.pieces_of(x, y))
     assert torch.equal(torch.cat([piece for piece, _ in pieces]), x)
     assert torch.equal(torch.cat([piece for _, piece in pieces]), y)
     assert len(pieces[0][0]) == min(count, 16)

@@ -105,15 +105,15 @@ class _Recovery:
     def reached_by(self, model: nn.Module) -> bool:
         """Ask a model, which is left in eval mode."""
         model.eval()
-        right = (model(x).argmax(1) == y for x, y in _pieces(self._x, self._y))
-        if not _reaches(right, len(self._x), self._target):
+        right = (model(x).argmax(1) == y for x, y in pieces_of(self._x, self._y))
+        if not reaches(right, len(self._x), self._target):
             return False
         if self._others is None:
             return True
         spared = (
-            ~torch.isin(model(x).argmax(1), self._forgotten) for (x,) in _pieces(self._others)
+            ~torch.isin(model(x).argmax(1), self._forgotten) for (x,) in pieces_of(self._others)
         )
-        return _reaches(spared, len(self._others), 1 - WITHIN)
+        return reaches(spared, len(self._others), 1 - WITHIN)
 
 
 def _held(dataset: Dataset, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,7 @@ def _held(dataset: Dataset, indices: Tensor, device: torch.device) -> tuple[Tens
     )
 
 
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def pieces_of(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cut tensors into pieces of 16, 16, 32, 64, ...: the first few mostly tell already."""
     start, end = 0, FIRST_PIECE
     while start < len(tensors[0]):
@@ -138,7 +138,7 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         start, end = end, 2 * end
 
 
-def _reaches(pieces: Iterable[Tensor], count: int, share: float) -> bool:
+def reaches(pieces: Iterable[Tensor], count: int, share: float) -> bool:
     """Whether at least ``share`` of ``count`` answers are true; asks only until that is clear.
 
     This is asked before every step, and would cost more than the steps.
