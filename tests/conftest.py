@@ -229,7 +229,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
     registry.methods()  # loads those of installed packages
     metrics.load_built_in()
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
     monkeypatch.setattr(metric, "REGISTERED", dict(metric.REGISTERED))
     monkeypatch.setattr(metrics, "ENTRIES", dict(metrics.ENTRIES))
 

@@ -149,7 +149,7 @@ def noting(folder: Path) -> Iterator[Path]:
     file = folder / "noting.py"
     file.write_text(NOTING.format(folder=str(folder / "notes")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_METHODS", dict(registry._METHODS))
+        patch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
         registry.load_plugin(file)
         yield file
 

@@ -61,7 +61,7 @@ def test_retraining_that_fails_is_tried_once_and_leaves_comparisons_unresolved(
         raise MethodError("it diverged")
 
     good = registry.get("retrain")
-    registry._METHODS["retrain"] = replace(good, function=diverge)
+    registry.REGISTERED["retrain"] = replace(good, function=diverge)
     results = {r.method: r for r in execute(plan, runner, tmp_path / "out", Quiet(), command="")}
     assert results["retrain"].status == "failed"
     assert results["finetune"].status == results["original"].status == "ok"
@@ -69,7 +69,7 @@ def test_retraining_that_fails_is_tried_once_and_leaves_comparisons_unresolved(
     assert len(calls) == 1
 
     # The same command later: what was incomplete is evaluated again.
-    registry._METHODS["retrain"] = good
+    registry.REGISTERED["retrain"] = good
     fresh = Runner(Store(home), torch.device("cpu"))
     results = {r.method: r for r in execute(plan, fresh, tmp_path / "out", Quiet(), command="")}
     assert {r.status for r in results.values()} == {"ok"}
@@ -129,7 +129,7 @@ def test_an_output_filter_hides_from_metrics_but_not_from_probes(plan, runner):
 
 def test_a_filter_that_breaks_the_logits_fails_its_run(plan, runner, own_registry):
     good = registry.get("logit_mask")
-    registry._METHODS["logit_mask"] = replace(good, outputs=lambda z, classes: z[:, :-1])
+    registry.REGISTERED["logit_mask"] = replace(good, outputs=lambda z, classes: z[:, :-1])
     with pytest.raises(RunFailedError, match="keep the shape"):
         runner.run(by_method(plan)["logit_mask"], lambda text: None)
 

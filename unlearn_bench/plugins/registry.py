@@ -34,7 +34,8 @@ from unlearn_bench.plugins.metric import plugin_metric_files
 
 ENTRY_POINTS = "unlearn_bench.methods"
 
-_METHODS: dict[str, Method] = {}
+# By name; what tests and notebooks put here for a while is theirs to take away.
+REGISTERED: dict[str, Method] = {}
 _loaded_entry_points = False
 
 
@@ -47,12 +48,12 @@ def register(method: Method) -> None:
     Raises:
         PluginError: If another function already registered the name.
     """
-    known = _METHODS.get(method.name)
+    known = REGISTERED.get(method.name)
     if known is not None and known.place != method.place:
         raise PluginError(
             f"two methods are named {method.name!r}: {known.place} and {method.place}; rename one"
         )
-    _METHODS[method.name] = method
+    REGISTERED[method.name] = method
 
 
 def method(
@@ -109,7 +110,7 @@ def method(
 def methods() -> dict[str, Method]:
     """Return every registered method by name, controls and the reference included."""
     _load_entry_points()
-    return {n: method for n, method in sorted(_METHODS.items()) if method.kind != "given"}
+    return {n: method for n, method in sorted(REGISTERED.items()) if method.kind != "given"}
 
 
 def get(name: str) -> Method:
@@ -119,9 +120,9 @@ def get(name: str) -> Method:
         UnknownNameError: If there is none; names the closest match.
     """
     known = methods()
-    if name not in _METHODS:
+    if name not in REGISTERED:
         raise unknown_name("method", name, known, "unlearn-bench list methods")
-    return _METHODS[name]
+    return REGISTERED[name]
 
 
 def _load_entry_points() -> None:
@@ -175,7 +176,7 @@ def load_plugin(path: Path) -> list[str]:
             f"{path}:{_line_in(error, path)}: {type(error).__name__}: {said(error)}"
             f"{_advice(error, path)}"
         ) from error
-    added = [name for name, known in _METHODS.items() if known.file == path]
+    added = [name for name, known in REGISTERED.items() if known.file == path]
     if not added and path not in plugin_metric_files():
         raise PluginError(
             f"{path} registers no method and no metric; decorate a function with "
