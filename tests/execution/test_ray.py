@@ -1,8 +1,10 @@
 """A suite on a Ray cluster of two nodes: same records, whatever dies on the way."""
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -25,7 +28,7 @@ from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import RunResult, read_records
-from unlearn_bench.store import layout
+from unlearn_bench.store import cache, layout
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import Plan, expand
 from unlearn_bench.suite.spec import RunSpec, Suite
@@ -301,6 +304,56 @@ def test_with_a_worker_and_a_node_killed_the_records_are_those_of_a_serial_run(
     assert sorted(watcher.finished) == list(range(8 * seeds))
     pd.testing.assert_frame_equal(without_costs(tmp_path / "out"), without_costs(serial))
     assert not list((home / "locks").glob(".seen*"))
+
+
+def kill_now_and_then(cluster: Any, kills: int, told: list[str], stop: threading.Event) -> None:
+    """Kill workers at work, at random moments."""
+    chance = random.Random(kills)
+    while len(told) < kills and not stop.wait(chance.uniform(0.2, 4)):
+        daemons = [i for n in cluster.worker_nodes for i in n.all_processes["raylet"]]
+        found = [
+            worker
+            for daemon in daemons
+            for worker in psutil.Process(daemon.process.pid).children()
+            if "execute_run" in " ".join(worker.cmdline())
+        ]
+        if found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                struck = chance.choice(found)
+                struck.kill()
+                told.append(str(struck.pid))
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(3600)
+def test_random_kills_of_workers_lose_repeat_and_damage_nothing(
+    cluster: Any, noting: Path, serial: Path, home: Path, tmp_path: Path
+) -> None:
+    given, kills, trials = plan(1), 20, 0
+    told: list[str] = []
+    stop = threading.Event()
+    killer = threading.Thread(target=kill_now_and_then, args=(cluster, kills, told, stop))
+    killer.start()
+    try:
+        while len(told) < kills:
+            trials += 1
+            place, out = tmp_path / f"home {trials}", tmp_path / f"out {trials}"
+            for _ in range(9):  # a run that died four times in a row has failed
+                results = run(
+                    given,
+                    place,
+                    out,
+                    ray_backend.RayWorkers(Setup(place, "cpu", plugins=(noting,))),
+                )
+                if all(result.status == "ok" for result in results):
+                    break
+            pd.testing.assert_frame_equal(without_costs(out), without_costs(serial))
+            assert not [bad for _, bad in cache.verify(place) if bad]
+            assert not list(place.rglob("damaged/*")) and not list(out.rglob("damaged/*"))
+    finally:
+        stop.set()
+        killer.join()
+    print(f"\n{trials} trials, {len(told)} kills")  # noqa: T201
 
 
 # What would end the process or the suite where it is called.

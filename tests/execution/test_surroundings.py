@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.exits import exits_raise
+from unlearn_bench.execution.interrupt import Interrupted, first_in_good_order
 from unlearn_bench.execution.surroundings import Left, leftovers, put_back
 from unlearn_bench.execution.surroundings.shared import SHARED
 from unlearn_bench.measure import evaluate
@@ -222,6 +223,26 @@ def test_an_exit_raises_where_it_would_end_the_suite_and_only_there() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert os._exit is not real
     assert os._exit is real
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_after_ctrl_c_the_suite_ends_and_the_next_one_kills(deaf: bool) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(Interrupted), first_in_good_order(lambda text: None), put_back():
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(60)
+            except KeyboardInterrupt:
+                if not deaf:
+                    raise
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+    with put_back() as left:
+        pass
+    assert left == Left()
 
 
 # Each ends or disturbs whatever runs in the same process.

@@ -168,6 +168,8 @@ def test_two_methods_of_one_file_cannot_share_a_name(write: Write) -> None:
         ("def f():\n    1 / 0\n\nf()\n", r"plug.py:2: ZeroDivisionError"),
         ("import no_such_module\n", r"plug.py:1: ModuleNotFoundError: No module named"),
         ("import sys\nsys.exit('bye')\n", r"plug.py:2: SystemExit: bye"),
+        ("import os\nos._exit(0)\n", r"plug.py:2: SystemExit: os._exit\(0\) was called; return"),
+        ("raise GeneratorExit\n", r"plug.py:1: GeneratorExit"),
         ("x = 1\0\n", r"plug.py:1: source code string cannot contain null bytes"),
     ],
 )
@@ -176,6 +178,15 @@ def test_a_file_that_cannot_be_loaded_is_named_with_the_line(
 ) -> None:
     with pytest.raises(PluginError, match=message):
         registry.load_plugin(write("plug.py", text))
+
+
+def test_a_file_that_changes_the_working_folder_changes_it_for_itself_only(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PluginError, match="registers no method"):
+        registry.load_plugin(write("plug.py", "import os\nos.chdir('/')\n"))
+    assert Path.cwd() == tmp_path
 
 
 def test_a_plug_in_that_imports_what_lies_beside_it_is_told_to_be_one_file(write: Write) -> None:

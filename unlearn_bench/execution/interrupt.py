@@ -18,6 +18,14 @@ MESSAGE = (
 )
 
 
+_asked = False
+
+
+def asked_to_end() -> bool:
+    """Whether the first Ctrl-C came, also where a method took no notice of it."""
+    return _asked
+
+
 class Interrupted(KeyboardInterrupt):  # noqa: N818
     """A signal that asks this process to end."""
 
@@ -52,11 +60,14 @@ def first_in_good_order(notify: Callable[[str], None]) -> Iterator[None]:
     Args:
         notify: Told one line on the first Ctrl-C.
     """
+    global _asked
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may decide about signals
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        global _asked
+        _asked = True
         for either in before:
             signal.signal(either, signal.SIG_DFL)
         with contextlib.suppress(RuntimeError):  # it came in the midst of printing
@@ -69,6 +80,7 @@ def first_in_good_order(notify: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
+        _asked = False
         for either, handler in before.items():
             if signal.getsignal(either) is interrupt:
                 signal.signal(either, handler)

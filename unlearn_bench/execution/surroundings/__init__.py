@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.exits import exits_raise
+from unlearn_bench.execution.interrupt import Interrupted, asked_to_end
 from unlearn_bench.execution.surroundings import streams
 from unlearn_bench.execution.surroundings.leftovers import children, end_processes, running_on
 from unlearn_bench.execution.surroundings.patches import Functions
@@ -79,7 +80,11 @@ def put_back() -> Iterator[Left]:
     """Call a plug-in within the block; afterwards what is yielded names what it left.
 
     Meanwhile ``os._exit`` raises SystemExit. Filters of warnings, which libraries change when they
-    are imported, are put back without a word.
+    are imported, are put back without a word. After Ctrl-C nothing is put back: what it has set
+    for the next one must stay.
+
+    Raises:
+        Interrupted: If Ctrl-C came and the plug-in went on.
     """
     left, me = Left(), os.getpid()
     with warnings.catch_warnings(), exits_raise():
@@ -89,4 +94,7 @@ def put_back() -> Iterator[Left]:
         finally:
             if os.getpid() != me:  # a fork of the plug-in's, which must not go on with the suite
                 os.kill(os.getpid(), signal.SIGKILL)
-            surroundings.restore(left)
+            if not asked_to_end():
+                surroundings.restore(left)
+        if asked_to_end():  # and the plug-in took no notice
+            raise Interrupted
