@@ -28,7 +28,7 @@ UNTRAINED = "random_init"
 # Drawn of a suite: settings in their order, methods from the nearest on, seeds as small marks.
 MOST_SETTINGS, MOST_METHODS, MOST_SEEDS = 12, 40, 50
 # Of all settings drawn together; a line takes about a fifth of a second in all its figures.
-MOST_LINES = 180
+MOST_LINES = 135
 
 
 def settings_drawn(sections: Sequence[Section]) -> int:
