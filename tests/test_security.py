@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_bench.core import reading
+from unlearn_bench.core import columns, reading
 from unlearn_bench.data import encoded, folder, parquet
+from unlearn_bench.report import archive, limits
+from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
 from unlearn_bench.suite import config, given, spec, yaml_source
 from unlearn_bench.training import weights
@@ -23,16 +25,24 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ),
         ("seeds, image size, threads", [spec.MAX_SEEDS, spec.MAX_IMAGE_SIZE, spec.MAX_THREADS]),
         ("runs of a plan", [config.MAX_RUNS]),
-        ("characters of a name", [spec.MAX_NAME]),
+        ("characters of a name or", [spec.MAX_NAME]),
         ("a number among", [spec.MAX_ARGUMENT]),
         ("a file of indices", [spec.INDEX_BYTES, spec.MAX_INDICES]),
-        ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH]),
+        ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH, reading.WHOLE]),
         ("a file of weights", [given.WEIGHTS_BYTES, reading.HEADER_BYTES]),
         ("numbers in weights", [weights.MORE_NUMBERS]),
         ("an image |", [encoded.IMAGE_BYTES, encoded.MAX_PIXELS]),
         ("images of a folder", [folder.MAX_FILES]),
         ("a Parquet file", [parquet.MAX_ROWS, parquet.MAX_GROUP_ROWS, parquet.GROUP_BYTES]),
         ("a specification in the store", [layout.SPEC_BYTES]),
+        ("`records.csv`", [records.RECORDS_BYTES, records.MAX_ROWS, records.MAX_LINE]),
+        ("characters of a name in", [checks.MAX_NAME_LENGTH, checks.MAX_TEXT_LENGTH]),
+        ("`curves.", [columns.TABLE_BYTES, columns.UNPACKED_BYTES, curves.MAX_POINTS]),
+        ("a bundle", [archive.MAX_BYTES, archive.MAX_FILES]),
+        (
+            "what a report draws",
+            [limits.MOST_SETTINGS, limits.MOST_LINES, limits.MOST_METHODS, limits.MOST_SEEDS],
+        ),
     ],
 )
 def test_the_table_gives_the_limits_in_force(what: str, limits: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,34 @@ def test_curves_of_no_examples_are_left_out(folder, realistic):
     (place / "curves.parquet").write_bytes(b"PAR1")
     with pytest.raises(OutputError, match="is not a table of curves"):
         write_report(place)
+
+
+def test_a_large_suite_is_drawn_in_part_and_told_in_full(folder, run, monkeypatch):
+    monkeypatch.setattr("unlearn_bench.report.figures.drawable.MOST_METHODS", 3)
+    monkeypatch.setattr("unlearn_bench.report.figures.ranking.MOST_METHODS", 3)
+    monkeypatch.setattr("unlearn_bench.report.limits.MOST_LINES", 14)
+    names = [f"m{number}" for number in range(6)]
+    runs = [
+        run(
+            name,
+            seed,
+            kind="method" if name in names else "reference",
+            scenario=f"class:{scenario}",
+            forget_accuracy=0.1 * place + 0.01 * seed,
+            retain_accuracy=1.0,
+        )
+        for scenario in range(3)
+        for place, name in enumerate(("retrain", *names))
+        for seed in range(2)
+    ]
+    place = write_report(folder(runs)).parent
+    drawn = {path.name.partition("-")[0] for path in (place / "figures").glob("*-accuracy.svg")}
+    assert drawn == {"01", "02"}
+    text = (place / "report.md").read_text()
+    assert text.count("figures are drawn of the first 2 of 3 settings") == 1
+    assert "Drawn are the 3 nearest of 6 methods; the tables have all." in text
+    figure = (place / "figures" / "01-digits-resnet18-class-0-accuracy.svg").read_text()
+    assert ">m2<" in figure and ">m3<" not in figure
+    assert "| m5 |" in text
+    ranking = (place / "figures" / "ranking.svg").read_text()
+    assert len(re.findall(r">m\d<", ranking)) == 3

@@ -237,3 +237,12 @@ def test_curves_declare_no_more_than_is_read(
     assert (tmp_path / "curves.parquet").stat().st_size < 100_000
     with pytest.raises(OutputError, match="declares 6,000,000 rows; at most 5,000,000 are read"):
         curves.read_curves(tmp_path)
+
+
+def test_what_is_written_is_short_enough_to_be_read_again(tmp_path: Path) -> None:
+    long = "e" * 200_000
+    failed = replace(RUN, status="failed", error=long, records=())
+    records.write_records(tmp_path, [failed])
+    assert read_records(tmp_path)["error"][0].startswith("eee")
+    curves.write_curves(tmp_path, [replace(RUN, curves=(Curve("roc", long, (0.0,), (1.0,), 1),))])
+    assert curves.read_curves(tmp_path) is not None

@@ -114,7 +114,7 @@ def content_of(report: Report) -> Content:
         intervals(sections) if sections else "",
         run_gaps(report.provenance),
         tuple(
-            _section_content(section, not_drawn(place, len(sections)))
+            _section_content(section, not_drawn(place, sections))
             for place, section in enumerate(sections)
         ),
         tuple(tuning_table(s.facts.tuned, s.tuned) for s in sections if s.facts.tuned and s.tuned),

@@ -1,5 +1,8 @@
 """What limits a section's numbers, as notes: damage, few seeds, a weak reference, blind metrics."""
 
+import itertools
+from collections.abc import Sequence
+
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
 from unlearn_bench.analysis.table import ORIGINAL, Section
 from unlearn_bench.analysis.verdict import exposing, fooled, powerless, primary
@@ -24,13 +27,25 @@ UNTRAINED = "random_init"
 
 # Drawn of a suite: settings in their order, methods from the nearest on, seeds as small marks.
 MOST_SETTINGS, MOST_METHODS, MOST_SEEDS = 12, 40, 50
+# Of all settings drawn together; a line takes about a fifth of a second in all its figures.
+MOST_LINES = 135
 
 
-def not_drawn(place: int, settings: int) -> tuple[Note, ...]:
+def settings_drawn(sections: Sequence[Section]) -> int:
+    """Return how many settings have figures of their own: the first ones, and one at least."""
+    lines = itertools.accumulate(
+        min(len(section.table.rows), 2 * MOST_METHODS) for section in sections
+    )
+    fit = sum(total <= MOST_LINES for total in lines)
+    return min(MOST_SETTINGS, max(1, fit), len(sections))
+
+
+def not_drawn(place: int, sections: Sequence[Section]) -> tuple[Note, ...]:
     """Say so where a setting, counted from 0, has no figures of its own."""
-    if place < MOST_SETTINGS:
+    drawn = settings_drawn(sections)
+    if place < drawn:
         return ()
-    text = f"figures are drawn of the first {MOST_SETTINGS} of {settings:,} settings."
+    text = f"figures are drawn of the first {drawn} of {len(sections):,} settings."
     return (Note("Not drawn", text),)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.core.text import as_cell, from_cell, readable
+from unlearn_bench.core.text import as_cell, from_cell, readable, shortened
 
 # The fourth power of a number, and sums of many, are finite.
 LARGEST = 1e60
@@ -86,6 +86,11 @@ def number(value: object, what: str) -> float | None:
         raise ValueError(f"{what} is not a number of at most {LARGEST:g} in size")
     assert isinstance(value, int | float)
     return value
+
+
+def as_name(text: str) -> str:
+    """Return a name or a reason as tables hold it: readable, and no longer than is read again."""
+    return shortened(readable(text), MAX_NAME_LENGTH)
 
 
 def as_cells(records: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from unlearn_bench.core.columns import read_columns
 from unlearn_bench.core.errors import OutputError, RefusedError
 from unlearn_bench.core.files import write_if_changed
 from unlearn_bench.core.text import readable
-from unlearn_bench.results.checks import LARGEST, MAX_NAME_LENGTH
+from unlearn_bench.results.checks import LARGEST, MAX_NAME_LENGTH, as_name
 from unlearn_bench.results.records import Curve, RunResult
 
 FILE = "curves.parquet"
@@ -74,7 +74,7 @@ def table(results: Iterable[RunResult]) -> pd.DataFrame:
                 "kind": result.kind,
                 "run_key": result.key,
                 "curve": curve.curve,
-                "series": readable(curve.series),
+                "series": as_name(curve.series),
                 "n": curve.n,
                 "x": curve.x,
                 "y": curve.y,

@@ -26,13 +26,13 @@ from unlearn_bench.core.errors import OutputError, RefusedError, one_line
 from unlearn_bench.core.files import readable_os_errors, write_atomically, write_if_changed
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import JSON_BYTES, MIB, parse_json, read_bytes
-from unlearn_bench.core.text import readable
 from unlearn_bench.results.checks import (
     KINDS,
     LARGEST,
     MAX_SEED_DIGITS,
     STATUSES,
     as_cells,
+    as_name,
     checked,
     checked_records,
     is_key,
@@ -173,10 +173,10 @@ class RunResult:
     def rows(self) -> list[dict[str, Any]]:
         """Return the long-form rows; a failed run is one row that carries its reason."""
         head = {
-            "method": readable(self.method),
-            "dataset": readable(self.dataset),
-            "model": readable(self.model),
-            "scenario": readable(self.scenario),
+            "method": as_name(self.method),
+            "dataset": as_name(self.dataset),
+            "model": as_name(self.model),
+            "scenario": as_name(self.scenario),
             "seed": self.seed,
             "kind": self.kind,
             "params": json.dumps(dict(self.params), sort_keys=True),
@@ -190,14 +190,14 @@ class RunResult:
                     "split": "",
                     "value": None,
                     "status": self.status,
-                    "error": readable(self.error),
+                    "error": as_name(self.error),
                 }
             ]
         # asdict would copy in depth.
         measured = [
-            dict(vars(record)) | {"split": readable(record.split)} for record in self.records
+            dict(vars(record)) | {"split": as_name(record.split)} for record in self.records
         ]
-        return [{"error": readable(record.pop("reason"))} | head | record for record in measured]
+        return [{"error": as_name(record.pop("reason"))} | head | record for record in measured]
 
 
 def run_file(folder: Path, key: str) -> Path:

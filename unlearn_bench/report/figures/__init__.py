@@ -21,8 +21,8 @@ from unlearn_bench.report.figures import (
     tuning,
 )
 from unlearn_bench.report.figures.canvas import RC, Figure, Look, inline, looks
-from unlearn_bench.report.figures.drawable import drawable, explained
-from unlearn_bench.report.limits import MOST_SETTINGS
+from unlearn_bench.report.figures.drawable import explained, nearest_only
+from unlearn_bench.report.limits import settings_drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,8 +63,8 @@ def draw(
         overall = ranking.draw(sections, look)
         if overall is not None:
             drawn[OVERALL] = (overall.named("ranking"),)
-        for index, whole in enumerate(sections[:MOST_SETTINGS]):
-            section = drawable(whole)
+        for index, whole in enumerate(sections[: settings_drawn(sections)]):
+            section = nearest_only(whole)
             prefix = "" if len(sections) == 1 else f"{index + 1:02d}-{_slug(section)}-"
             found = [(name, make(section, look)) for name, make in _OF_RECORDS]
             own = _curves_of(section, curves)

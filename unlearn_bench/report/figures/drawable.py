@@ -7,7 +7,7 @@ from unlearn_bench.report.figures.canvas import Figure
 from unlearn_bench.report.limits import MOST_METHODS
 
 
-def drawable(section: Section) -> Section:
+def nearest_only(section: Section) -> Section:
     """Return the section with its references and controls, and the nearest of its methods."""
     if len(section.table.rows) <= MOST_METHODS:
         return section
