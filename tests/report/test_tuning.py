@@ -93,6 +93,15 @@ def test_the_table_sets_default_against_choice_and_names_what_mattered() -> None
     assert "gradient_ascent: no trial succeeded, and its default is kept: it broke." in notes
 
 
+def test_what_tuning_cost_stands_beside_what_a_request_costs() -> None:
+    made = tuned(METHODS)
+    found = table(made, made.settings[0], {"pbu": 0.31})
+    place = found.columns.index("One request")
+    assert found.columns[place + 1] == "Tuning"
+    rows = {row[0]: row[place : place + 2] for row in found.rows}
+    assert rows["pbu"] == ("0.31×", "8.0×") and rows["finetune"] == ("–", "8.0×")
+
+
 def test_the_best_so_far_never_rises() -> None:
     assert best_so_far([None, 3.0, None, 4.0, 2.0]) == [None, 3.0, 3.0, 3.0, 2.0]
 

@@ -77,7 +77,7 @@ def run(
         mean=mean,
         std=std,
         unlearned=bool(unlearned),
-        params_from="" if tune or str(params) == "none" else params and str(params),
+        params_from="" if tune or params == Path("none") else str(params) if params else None,
     )
     if tune and params is not None:
         raise ConfigError("--tune makes settings, --params takes some that were made; give one")

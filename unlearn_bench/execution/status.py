@@ -99,8 +99,8 @@ def read_status(out: Path) -> Status:
                 del results[position]
     failed = {p: r for p, r in results.items() if r.status != "ok"}
     left = [p for p in range(len(keys)) if p not in results and p not in running]
-    ended: State = "failed" if failed and not tuning else "finished"
-    state: State = "running" if alive else "stopped" if left else ended
+    over: State = "failed" if failed and not tuning else "finished"
+    state: State = "running" if alive else "stopped" if left else over
     seconds_left, basis = _left(cells, results, running, left, beat.get("workers", 1))
     return Status(
         state,

@@ -35,6 +35,7 @@ from unlearn_bench.report.text import (
     verdict_table,
 )
 from unlearn_bench.report.tuning import table as tuning_table
+from unlearn_bench.results.metrics import TIME_RATIO
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +118,18 @@ def content_of(report: Report) -> Content:
             _section_content(section, not_drawn(place, sections))
             for place, section in enumerate(sections)
         ),
-        tuple(tuning_table(s.facts.tuned, s.tuned) for s in sections if s.facts.tuned and s.tuned),
+        tuple(
+            tuning_table(section.facts.tuned, section.tuned, _requests(section))
+            for section in sections
+            if section.facts.tuned and section.tuned
+        ),
     )
+
+
+def _requests(section: Section) -> dict[str, float]:
+    """Return what one request costs by each method, in times of one retraining."""
+    found = {row.method: section.table.value(row.method, TIME_RATIO) for row in section.table.rows}
+    return {method: ratio.mean for method, ratio in found.items() if ratio is not None}
 
 
 def _section_content(section: Section, more: tuple[Note, ...]) -> SectionContent:
@@ -134,7 +145,8 @@ def _section_content(section: Section, more: tuple[Note, ...]) -> SectionContent
         distance=distance_definition(section) if section.compared else "",
         verdicts=verdict_table(section),
         caveat=caveat(section),
-        best=distinguished(section),
+        # Of unequal budgets nobody is set in bold beside the others.
+        best=distinguished(section) - {row.method for row in section.unranked},
         bands=band_table(section),
         band_reading=band_reading(section),
         notes=(*notes(section), *more),

@@ -9,9 +9,10 @@ READING = (
     "Gap to the surrogates' retraining in points, the mean over surrogates and tuning seeds; a "
     "surrogate is another forget set of the same kind, drawn from the retained data. Fresh: tuned "
     "minus default on a tuning seed that chose nothing, with its 95 % interval over surrogates; "
-    "below zero tuning helped. Tuning: time of all trials, in times of one retraining."
+    "below zero tuning helped. Tuning is the time of all trials, in times of one retraining."
 )
 COLUMNS = ("Method", "Default", "Chosen", "Trial", "Fresh", "Tuning", "What mattered")
+REQUEST = "One request"
 # Parameters that are named of those that mattered, and the share below which none is.
 NAMED, LEAST = 3, 0.05
 
@@ -21,14 +22,23 @@ def tables(tuned: Tuned) -> tuple[TextTable, ...]:
     return tuple(table(tuned, setting) for setting in tuned.settings)
 
 
-def table(tuned: Tuned, setting: TunedSetting) -> TextTable:
-    """Return default against chosen setting for every method that was tuned in one setting."""
+def table(
+    tuned: Tuned, setting: TunedSetting, requests: Mapping[str, float] | None = None
+) -> TextTable:
+    """Return default against chosen setting for every method that was tuned in one setting.
+
+    Args:
+        tuned: For its budget.
+        setting: A dataset, model and scenario.
+        requests: What one request costs by each method, in times of one retraining, where the
+            settings were run.
+    """
     order = sorted(setting.methods.items(), key=lambda m: (m[1].gap is None, m[1].gap or 0, m[0]))
     return TextTable(
         f"Tuning: {setting.name}",
         finding(setting.methods),
-        COLUMNS,
-        tuple(_row(name, method) for name, method in order),
+        (*COLUMNS[:5], REQUEST, *COLUMNS[5:]) if requests else COLUMNS,
+        tuple(_row(name, method, requests) for name, method in order),
         notes=(f"Budget: {tuned.budget}.", READING, *_remarks(setting.methods, tuned.budget)),
     )
 
@@ -45,7 +55,7 @@ def finding(methods: Mapping[str, TunedMethod]) -> str:
     return f"{sentence}; {kept} kept the default" if kept else sentence
 
 
-def _row(name: str, method: TunedMethod) -> tuple[str, ...]:
+def _row(name: str, method: TunedMethod, requests: Mapping[str, float] | None) -> tuple[str, ...]:
     default = method.history[0] if method.history else None
     return (
         name,
@@ -53,6 +63,7 @@ def _row(name: str, method: TunedMethod) -> tuple[str, ...]:
         _chosen(method),
         f"{method.chosen} of {method.trials}",
         fresh(method.check),
+        *((f"{requests[name]:.2g}×" if name in requests else NONE,) if requests else ()),
         f"{method.retrainings:.1f}×",
         mattered(method),
     )
