@@ -1,9 +1,9 @@
 """What a suite's commands have in common: devices, plug-ins, and what executes the runs."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unlearn_bench.core.errors import ConfigError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from unlearn_bench.execution.backend import Backend, Setup
     from unlearn_bench.execution.run import Runner
-    from unlearn_bench.suite.config import Overrides, Plan
+    from unlearn_bench.suite.config import Plan
 
 
 def prepare(
@@ -34,29 +34,55 @@ def prepare(
     return limit
 
 
-def plan_of(
-    suite: str | None,
-    overrides: "Overrides",
-    device: str,
-    original: Path | None,
-    unlearned: Iterable[Path],
-    *,
-    allow_stale: bool = False,
-) -> "Plan":
-    """Return the runs of a suite as the flags change it."""
+def ask(flags: Mapping[str, Any], params_from: str | None, folder: str = "{}") -> "Asked":
+    """Return what a command's flags ask for, once plug-ins are loaded and a cluster is joined.
+
+    Args:
+        flags: The command's parameters by name.
+        params_from: As of `plan_of`.
+        folder: Where results go by default, below ``runs/``; ``{}`` stands for the suite's name.
+    """
+    on_ray = flags["backend"] == "ray"
+    limit = prepare(flags["timeout"], flags["address"], flags["backend"], flags["plugin"] or ())
+    device = device_of(flags["device"], on_ray=on_ray)
+    plan = plan_of(flags, device.type, params_from)
+    setup = setup_of(device, flags["data_root"], flags["download"], flags["plugin"] or ())
+    out = flags["out"] or Path("runs") / folder.format(plan.suite.name)
+    return Asked(plan, out, setup, device, flags["workers"], limit, on_ray)
+
+
+def plan_of(flags: Mapping[str, Any], device: str, params_from: str | None) -> "Plan":
+    """Return the runs of a suite as a command's flags change it.
+
+    Args:
+        flags: The command's parameters by name; not every command has all.
+        device: Type of the device.
+        params_from: As of `Overrides`.
+    """
     from unlearn_bench.suite import config
 
+    suite = flags["suite"]
+    names = {field.name for field in fields(config.Overrides)} & flags.keys()
+    overrides = config.Overrides(
+        **{name: flags[name] for name in names}
+        | {
+            "forget": tuple(flags["forget"] or ()),
+            "settings": tuple(flags["set_"] or ()),
+            "unlearned": bool(flags.get("unlearned")),
+            "params_from": params_from,
+        }
+    )
     source = config.suite_file(suite or config.DEFAULT_SUITE)
     return config.expand(
         config.resolve_suite(suite, overrides),
         device=device,
-        original=original,
-        unlearned=tuple(unlearned),
+        original=flags["original"],
+        unlearned=tuple(flags.get("unlearned") or ()),
         source=source,
         # Our own suites must run also after a method's file was edited.
-        tuned_elsewhere=overrides.params_from is None
+        tuned_elsewhere=params_from is None
         and (overrides.elsewhere or source in config.suite_files().values()),
-        allow_stale=allow_stale,
+        allow_stale=flags.get("allow_stale", False),
     )
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from unlearn_bench.cli import options
 from unlearn_bench.cli.app import Plugins, app, new_console, print_table, say
-from unlearn_bench.cli.asked import Asked, device_of, plan_of, prepare, setup_of
+from unlearn_bench.cli.asked import Asked, ask, plan_of
 from unlearn_bench.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -56,45 +56,17 @@ def run(
     debug: options.Debug = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""
+    flags = dict(locals())
     console = new_console()
     with console.status("loading torch and timm"):
         import_module("unlearn_bench.execution.scheduler")
-        from unlearn_bench.suite import config
-
-    limit = prepare(timeout, address, backend, plugin or ())
-    target = device_of(device, on_ray=backend == "ray")
-    overrides = config.Overrides(
-        methods=methods,
-        model=model,
-        stem=stem,
-        pretrained=pretrained,
-        dataset=dataset,
-        image_size=image_size,
-        forget=tuple(forget or ()),
-        seeds=seeds,
-        epochs=epochs,
-        settings=tuple(set_ or ()),
-        mean=mean,
-        std=std,
-        unlearned=bool(unlearned),
-        params_from="" if tune or params == Path("none") else str(params) if params else None,
-    )
     if tune and params is not None:
         raise ConfigError("--tune makes settings, --params takes some that were made; give one")
-
-    def planned(overrides: config.Overrides) -> "Plan":
-        return plan_of(
-            suite, overrides, target.type, original, unlearned or (), allow_stale=allow_stale
-        )
-
-    plan = planned(overrides)
-    setup = setup_of(target, data_root, download, plugin or ())
-    folder = out or Path("runs") / plan.suite.name
-    asked = Asked(plan, folder, setup, target, workers, limit, backend == "ray")
+    asked = ask(flags, "" if tune or params == Path("none") else str(params) if params else None)
     if tune:
         file = _tune_first(asked, console, debug=debug, dry_run=dry_run)
         if not dry_run:
-            asked = replace(asked, plan=planned(replace(overrides, params_from=str(file))))
+            asked = replace(asked, plan=plan_of(flags, asked.device.type, str(file)))
     if dry_run:
         forecast_runs(asked, console)
     else:

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from unlearn_bench.cli import options
 from unlearn_bench.cli.app import Plugins, app, new_console, print_table, say
-from unlearn_bench.cli.asked import Asked, device_of, plan_of, prepare, setup_of
+from unlearn_bench.cli.asked import Asked, ask
 from unlearn_bench.core.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def tune(
     The true forget set, its retraining and the test part are never read. Writes `tuned.yaml`,
     for `run SUITE --params`; running it again continues where it ended.
     """
+    flags = dict(locals()) | {"seeds": 1}
     console = new_console()
     if show:
         _show(suite, console)
@@ -68,36 +69,14 @@ def tune(
     asked_budget = budget_of(trials, budget, surrogates, tuning_seeds, sampler)
     with console.status("loading torch and timm"):
         import_module("unlearn_bench.execution.scheduler")
-        from unlearn_bench.suite import config
-
-    limit = prepare(timeout, address, backend, plugin or ())
-    target = device_of(device, on_ray=backend == "ray")
-    overrides = config.Overrides(
-        methods=methods,
-        model=model,
-        stem=stem,
-        pretrained=pretrained,
-        dataset=dataset,
-        image_size=image_size,
-        forget=tuple(forget or ()),
-        seeds=1,
-        epochs=epochs,
-        settings=tuple(set_ or ()),
-        mean=mean,
-        std=std,
-        params_from="",
-    )
-    plan = plan_of(suite, overrides, target.type, original, ())
-    setup = setup_of(target, data_root, download, plugin or ())
-    folder = out or Path("runs") / f"{plan.suite.name}-tuning"
-    asked = Asked(plan, folder, setup, target, workers, limit, backend == "ray")
+    asked = ask(flags, "", folder="{}-tuning")
     if dry_run:
         forecast_search(asked, asked_budget, console)
         return
     tuned = search(asked, asked_budget, console, debug=debug)
     _print(tuned, console)
-    path = shlex.quote(str(folder / "tuned.yaml"))
-    say(f"use it: unlearn-bench run {suite or plan.suite.name} --params {path}")
+    path = shlex.quote(str(asked.folder / "tuned.yaml"))
+    say(f"use it: unlearn-bench run {suite or asked.plan.suite.name} --params {path}")
 
 
 def budget_of(

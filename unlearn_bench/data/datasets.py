@@ -103,12 +103,7 @@ def load(
         raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
     if separator and not path:
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
-    if image_size is not None and (
-        not isinstance(image_size, int) or not 1 <= image_size <= MAX_IMAGE_SIZE
-    ):
-        raise ParameterError(
-            f"image_size is {image_size!r}; it must be a whole number from 1 to {MAX_IMAGE_SIZE}"
-        )
+    _refuse_size(image_size)
     try:
         raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
         _check(raw, name)
@@ -120,10 +115,10 @@ def load(
     train, test, notes = _of_one_size([raw.train, raw.test], image_size)
     mean, std, constants = constants_for(name, train, normalize)
     data = Dataset(
-        name=name,
-        train=Part(train, raw.train.labels, raw.train.numbers),
-        test=Part(test, raw.test.labels, raw.test.numbers),
-        classes=shown_names(raw.classes),
+        name,
+        Part(train, raw.train.labels, raw.train.numbers),
+        Part(test, raw.test.labels, raw.test.numbers),
+        shown_names(raw.classes),
         mean=mean,
         std=std,
         fingerprint=fingerprint,
@@ -131,6 +126,15 @@ def load(
         notes=(*raw.notes, *notes),
     )
     return data.sealed() if is_blind() else data
+
+
+def _refuse_size(image_size: int | None) -> None:
+    if image_size is not None and (
+        not isinstance(image_size, int) or not 1 <= image_size <= MAX_IMAGE_SIZE
+    ):
+        raise ParameterError(
+            f"image_size is {image_size!r}; it must be a whole number from 1 to {MAX_IMAGE_SIZE}"
+        )
 
 
 def shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:

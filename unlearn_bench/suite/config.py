@@ -2,8 +2,9 @@
 
 import importlib.resources
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,6 @@ class Overrides:
     seeds: int | None = None
     epochs: int | None = None
     settings: Sequence[str] = ()
-    original: Path | None = None
     mean: str | None = None
     std: str | None = None
     unlearned: bool = False
@@ -362,36 +362,15 @@ def expand(
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)
     runs = []
-    for dataset in suite.datasets:
-        recipe = recipe_for(suite.recipe, dataset)
-        for model in suite.models:
-            for seed in range(suite.seeds):
-                for scenario in suite.scenarios:
-                    for spec in specs:
-                        reason = left_out(spec, scenario.forget, weights is not None)
-                        if reason:
-                            notes.setdefault(reason)
-                            continue
-                        run = RunSpec(
-                            dataset=dataset,
-                            image_size=suite.image_size,
-                            model=model,
-                            forget=scenario.forget,
-                            recipe=recipe,
-                            validation=suite.validation,
-                            threads=suite.threads,
-                            seed=seed,
-                            method=spec.name,
-                            label=spec.label or spec.name,
-                            params={},
-                            device=device,
-                            original=weights,
-                            normalize=suite.normalize,
-                            unlearned=given.get(spec.label),
-                            relearn_steps=suite.relearn_steps,
-                        )
-                        params = _resolve_params(suite, spec, scenario, choices.params_for(run))
-                        runs.append(run.model_copy(update={"params": params}))
+    for run, scenario, spec in _cells(suite, specs):
+        reason = left_out(spec, run.forget, weights is not None)
+        if reason:
+            notes.setdefault(reason)
+            continue
+        here = {"device": device, "original": weights, "unlearned": given.get(spec.label)}
+        run = run.model_copy(update=here)
+        params = _resolve_params(suite, spec, scenario, choices.params_for(run))
+        runs.append(run.model_copy(update={"params": params}))
     if choices.tuned is not None:
         suite = suite.model_copy(update={"params_from": TUNED_FILE})
     return Plan(
@@ -403,6 +382,31 @@ def expand(
         rows=choices.rows(runs),
         allow_stale=allow_stale,
     )
+
+
+def _cells(
+    suite: Suite, specs: Sequence[MethodSpec]
+) -> Iterator[tuple[RunSpec, Scenario, MethodSpec]]:
+    """Yield every run that a suite asks for, on no device yet and without parameters."""
+    places = product(suite.datasets, suite.models, range(suite.seeds), suite.scenarios, specs)
+    for dataset, model, seed, scenario, spec in places:
+        run = RunSpec(
+            dataset=dataset,
+            image_size=suite.image_size,
+            model=model,
+            forget=scenario.forget,
+            recipe=recipe_for(suite.recipe, dataset),
+            validation=suite.validation,
+            threads=suite.threads,
+            seed=seed,
+            method=spec.name,
+            label=spec.label or spec.name,
+            params={},
+            device="cpu",
+            normalize=suite.normalize,
+            relearn_steps=suite.relearn_steps,
+        )
+        yield run, scenario, spec
 
 
 def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:
