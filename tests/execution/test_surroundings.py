@@ -225,8 +225,8 @@ def test_an_exit_raises_where_it_would_end_the_suite_and_only_there() -> None:
     assert os._exit is real
 
 
-@pytest.mark.parametrize("deaf", [False, True])
-def test_after_ctrl_c_the_suite_ends_and_the_next_one_kills(deaf: bool) -> None:
+@pytest.mark.parametrize("answer", ["obeys", "is deaf", "fails"])
+def test_after_ctrl_c_the_suite_ends_and_the_next_one_kills(answer: str) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         with pytest.raises(Interrupted), first_in_good_order(lambda text: None), put_back():
@@ -234,8 +234,10 @@ def test_after_ctrl_c_the_suite_ends_and_the_next_one_kills(deaf: bool) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(60)
             except KeyboardInterrupt:
-                if not deaf:
+                if answer == "obeys":
                     raise
+                if answer == "fails":
+                    raise ValueError from None
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):

@@ -84,7 +84,7 @@ def put_back() -> Iterator[Left]:
     for the next one must stay.
 
     Raises:
-        Interrupted: If Ctrl-C came and the plug-in went on.
+        Interrupted: If Ctrl-C came, also where the plug-in took no notice.
     """
     left, me = Left(), os.getpid()
     with warnings.catch_warnings(), exits_raise():
@@ -94,7 +94,6 @@ def put_back() -> Iterator[Left]:
         finally:
             if os.getpid() != me:  # a fork of the plug-in's, which must not go on with the suite
                 os.kill(os.getpid(), signal.SIGKILL)
-            if not asked_to_end():
-                surroundings.restore(left)
-        if asked_to_end():  # and the plug-in took no notice
-            raise Interrupted
+            if asked_to_end():
+                raise Interrupted  # whatever the plug-in made of it
+            surroundings.restore(left)
