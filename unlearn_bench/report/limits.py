@@ -26,7 +26,7 @@ WORST_CLASS, WORST_NAMED = 0.02, 5
 UNTRAINED = "random_init"
 
 # Drawn of a suite: settings in their order, methods from the nearest on, seeds as small marks.
-MOST_SETTINGS, MOST_METHODS, MOST_SEEDS = 12, 40, 50
+MOST_SETTINGS, MOST_METHODS, MOST_SEEDS = 8, 40, 50
 # Of all settings drawn together; a line takes about a fifth of a second in all its figures.
 MOST_LINES = 135
 
