@@ -41,7 +41,13 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ("a bundle", [archive.MAX_BYTES, archive.MAX_FILES]),
         (
             "what a report draws",
-            [limits.MOST_SETTINGS, limits.MOST_LINES, limits.MOST_METHODS, limits.MOST_SEEDS],
+            [
+                limits.FEW_SETTINGS,
+                limits.MOST_SETTINGS,
+                limits.MOST_LINES,
+                limits.MOST_METHODS,
+                limits.MOST_SEEDS,
+            ],
         ),
     ],
 )

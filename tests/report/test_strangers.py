@@ -157,6 +157,7 @@ def test_a_large_suite_is_drawn_in_part_and_told_in_full(folder, run, monkeypatc
     monkeypatch.setattr("unlearn_bench.report.figures.drawable.MOST_METHODS", 3)
     monkeypatch.setattr("unlearn_bench.report.figures.ranking.MOST_METHODS", 3)
     monkeypatch.setattr("unlearn_bench.report.limits.MOST_LINES", 14)
+    monkeypatch.setattr("unlearn_bench.report.limits.FEW_SETTINGS", 2)
     names = [f"m{number}" for number in range(6)]
     runs = [
         run(
