@@ -9,8 +9,22 @@ import pytest
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.choices import Row, stale_data
-from unlearn_bench.suite.config import Overrides, Plan, expand, load_suite, resolve_suite
-from unlearn_bench.suite.tuned import FILE, Tuned, TunedMethod, TunedSetting, write_tuned
+from unlearn_bench.suite.config import (
+    Overrides,
+    Plan,
+    expand,
+    load_suite,
+    resolve_suite,
+    suite_files,
+)
+from unlearn_bench.suite.tuned import (
+    FILE,
+    Tuned,
+    TunedMethod,
+    TunedSetting,
+    read_tuned,
+    write_tuned,
+)
 
 SUITE = """\
 datasets: digits
@@ -144,3 +158,14 @@ def test_a_suites_file_of_settings_that_is_missing_is_named(
     with pytest.raises(ConfigError, match=r"params_from: cannot read .*absent\.yaml"):
         planned(path)
     assert str(load_suite(path).params_from).endswith("suites/absent.yaml")
+
+
+def test_our_own_tuned_settings_belong_to_the_suite_of_their_name() -> None:
+    for name, file in suite_files().items():
+        beside = file.parent / "tuned" / f"{name}.yaml"
+        named = load_suite(name).params_from
+        assert (named is not None) == beside.exists(), name
+        if named is not None:
+            content = read_tuned(Path(named), name)
+            assert Path(named) == beside and content.command.startswith("unlearn-bench tune")
+            assert planned(name, elsewhere=True).rows

@@ -111,7 +111,7 @@ def test_a_search_ends_with_its_time_and_no_run_gets_more_than_is_left() -> None
     assert (found.trials, found.ended) == (2, "the time of 10 retrainings")
     assert (found.seconds, found.retrainings) == (16.0, 16.0)
     limits = {s.label: s.limit for s in done if "again" not in s.label}
-    assert limits["finetune #0"] is None and limits["finetune #1"] == pytest.approx(2 / 4)
+    assert limits["finetune #0"] == 10.0 and limits["finetune #1"] == pytest.approx(2 / 4)
 
 
 def test_the_best_is_chosen_and_checked_against_the_default_on_a_fresh_seed() -> None:

@@ -304,17 +304,25 @@ class _Search:
             return self._end("no other setting to try" if self.space else "nothing to search")
         return self._try(self._first[0] | found)
 
+    @property
+    def _whole(self) -> float:
+        """Seconds that the budget gives."""
+        return self._budget.retrainings * self._setting.retraining
+
     def _left(self) -> float:
-        whole = self._budget.retrainings * self._setting.retraining
-        return whole - sum(trial.seconds for trial in self._trials)
+        return self._whole - sum(trial.seconds for trial in self._trials)
 
     def _try(self, params: dict[str, Any]) -> list[RunSpec]:
-        """Return the runs of one trial; what is not given in advance ends with the budget."""
+        """Return the runs of one trial, each with its share of the time that is left.
+
+        What is given in advance is worth more than that: the default is measured also where it
+        alone uses up the time, as long as no single run takes all of it.
+        """
         number = len(self._trials)
         self._params = params
         seeds = range(self._budget.tuning_seeds)
         each = self._left() / (len(seeds) * self._budget.surrogates)
-        limit = None if number < len(self._first) else each
+        limit = self._whole if number < len(self._first) else each
         cells = [c for seed in seeds for c in self._run(params, seed, f"#{number}", limit)]
         self._open = {_name(cell): None for cell in cells}
         return cells
