@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from unlearn_bench.core.seeds import derive
-from unlearn_bench.execution.run import RunFailedError, Runner
+from unlearn_bench.execution.failures import RunFailedError
+from unlearn_bench.execution.run import Runner
+from unlearn_bench.execution.task import silent
 from unlearn_bench.measure import evaluate, probes
 from unlearn_bench.measure.probes import batch_norm
 from unlearn_bench.store.layout import default_home
@@ -31,19 +33,17 @@ COLUMNS = ("forget", "retain", "validation", "bn_recovery", "seconds")
 class Chooser(Runner):
     """A runner that looks at the unlearned model on training and validation examples alone."""
 
-    def judge(self, spec: RunSpec) -> dict[str, float]:
+    def figures(self, spec: RunSpec) -> dict[str, float]:
         """Run the method and return the figures named in ``COLUMNS``, accuracies in per cent.
 
         Raises:
             RunFailedError: If the method failed.
         """
-        torch.set_num_threads(spec.threads or self._threads)
-        data, indices = self.dataset(spec), self._split(spec)
-        original = self._original(spec, lambda _: None)
-        made = self._unlearned(spec, data, indices, original, lambda _: None)
-        model = self._build(spec, seed=0)
-        model.load_state_dict(made.tensors)
-        model.to(self.device).eval()
+        torch.set_num_threads(spec.threads or torch.get_num_threads())
+        task = self.task(spec)
+        data, indices = task.data, task.indices
+        made = self.models.of(spec, task, silent).unlearned
+        model = task.load(made.tensors)
         labels = data.train.labels
 
         def right(of: torch.nn.Module, chosen: Tensor) -> float:
@@ -103,7 +103,7 @@ def main() -> None:
     for setting in combinations(args.settings):
         label = " ".join(setting) or "as the suite has it"
         try:
-            found = [chooser.judge(spec) for spec in runs(args, setting)]
+            found = [chooser.figures(spec) for spec in runs(args, setting)]
         except RunFailedError as failure:
             print(f"{label:50} failed: {failure}", flush=True)
             continue
