@@ -23,16 +23,15 @@ from pydantic import (
 )
 
 from unlearn_bench.core.blindness import SURROGATE
-from unlearn_bench.core.errors import ConfigError, RefusedError, visible
+from unlearn_bench.core.errors import visible
 from unlearn_bench.core.keys import content_key
-from unlearn_bench.core.reading import MIB, expand_user, read_text
+from unlearn_bench.suite.indices import read_indices
 
 # What is asked for must be possible: a suite that somebody else wrote is only text.
 MAX_SEEDS = 10_000
 MAX_IMAGE_SIZE = 4096  # pixels
 MAX_THREADS = 4096
 MAX_INDICES = 150_000
-INDEX_BYTES = 16 * MIB
 MAX_NAME = 120  # characters of what stands in tables and figures
 MAX_ARGUMENT = 65_536
 
@@ -94,7 +93,7 @@ class Forget(Spec):
     def _parse(cls, text: str) -> dict[str, Any]:
         kind, _, rest = text.partition(":")
         if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
-            return {"indices": cls._read_indices(Path(rest.strip()))}
+            return {"indices": read_indices(Path(rest.strip()))}
         items = [item.strip() for item in rest.split(",") if item.strip()]
         try:
             if kind == "class" and len(items) == 1 or kind == "classes" and items:
@@ -110,28 +109,6 @@ class Forget(Spec):
             f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
             "indices:3,14 or indices:FILE"
         )
-
-    @staticmethod
-    def _read_indices(path: Path) -> list[int]:
-        try:
-            path = expand_user(path, "indices")
-            words = read_text(path, INDEX_BYTES).split()
-        except (RefusedError, ConfigError) as error:
-            raise ValueError(f"cannot read the indices: {error}") from error
-        except OSError as error:
-            raise ValueError(f"cannot read the indices in {path}: {error.strerror}") from error
-        wrong = next((word for word in words if not (word.isascii() and word.isdecimal())), None)
-        if wrong is not None or not words:
-            what = f"{visible(wrong[:40])!r} where" if wrong else "nothing where"
-            raise ValueError(
-                f"{path} holds {what} an index was expected, one whole number per line"
-            )
-        if len(words) > 2 and {*words} <= {"0", "1"}:
-            raise ValueError(
-                f"{path} holds a mask of {len(words)} zeros and ones, where indices were expected; "
-                "write where the ones stand, counted from 0, one whole number per line"
-            )
-        return [int(word[:20]) for word in words]
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
