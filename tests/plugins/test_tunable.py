@@ -36,7 +36,9 @@ def test_type_and_default_suggest_what_is_searched() -> None:
         model,
         ctx,
         *,
+        weight: PositiveFloat = 1e-3,
         lr: PositiveFloat = 1e-3,
+        last_lr: PositiveFloat = 0.5,
         share: Fraction = 0.25,
         epochs: PositiveInt = 5,
         few: PositiveInt = 1,
@@ -49,7 +51,9 @@ def test_type_and_default_suggest_what_is_searched() -> None:
         return model
 
     assert space(searched) == {
-        "lr": Range("lr", 1e-4, 1e-2, log=True, integer=False),
+        "weight": Range("weight", 1e-4, 1e-2, log=True, integer=False),
+        "lr": Range("lr", 1e-5, 1e-1, log=True, integer=False),
+        "last_lr": Range("last_lr", 1e-5, 5.0, log=True, integer=False),
         "share": Range("share", 0.0, 1.0, log=False, integer=False),
         "epochs": Range("epochs", 1, 20, log=True, integer=True),
         "few": Range("few", 1, 4, log=False, integer=True),

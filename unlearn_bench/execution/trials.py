@@ -85,9 +85,9 @@ class Trials:
             with noting_halved() as halved, clock.phase("evaluate"):
                 wanted = self._figures_of(reference(spec), task, retrained)
                 found = self._figures(task, weights)
+        # Without what the method logged: of thousands of trials nobody reads it.
         return {
             "records": tuple(_records(gap.gaps(found, wanted), notes, clock)),
-            "log": tuple(notes["log"]),
             "environment": with_halved(notes["environment"], halved),
             "hashes": {"original": original.sha256, "retrained": retrained.sha256},
         }

@@ -7,7 +7,9 @@ A parameter may say so in its annotation::
     stop_examples: Annotated[PositiveInt, Tunable(tune=False)] = 256
 
 Where nothing is declared, the type and the default decide: a positive number is searched on a
-logarithmic scale from a tenth to ten times its default, a number between two bounds uniformly
+logarithmic scale from a tenth to ten times its default, a learning rate (``lr``, ``..._lr``) at
+least from 1e-5 to 0.1 as in published searches, since a default for another task is often wrong by
+more than ten times, a number between two bounds uniformly
 between them, a whole number from a quarter to four times its default, a boolean or a Literal over
 its values. A default of zero or null gives no scale, and stays as it is.
 """
@@ -25,6 +27,8 @@ from unlearn_bench.core.errors import PluginError
 WIDE = 8
 # How near a search comes to a bound that is not allowed itself, such as 1 for a momentum.
 INSIDE = 0.01
+# Over which publications search learning rates.
+RATES = (1e-5, 1e-1)
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,10 @@ def _derived(name: str, default: Any, schema: Mapping[str, Any]) -> Dimension | 
         return Range(name, low, high, log=False, integer=False)
     if default <= 0:
         return None
-    least, most = max(default / 10, low or 0), min(default * 10, high or float("inf"))
+    least, most = default / 10, default * 10
+    if name == "lr" or name.endswith("_lr"):
+        least, most = min(least, RATES[0]), max(most, RATES[1])
+    least, most = max(least, low or 0), min(most, high or float("inf"))
     return Range(name, least, most, log=True, integer=False)
 
 

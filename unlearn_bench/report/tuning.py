@@ -62,7 +62,7 @@ def _row(name: str, method: TunedMethod, requests: Mapping[str, float] | None) -
         NONE if default is None else f"{default:.1f}",
         _chosen(method),
         f"{method.chosen} of {method.trials}",
-        fresh(method.check),
+        NONE if method.gap is None else fresh(method.check),
         *((f"{requests[name]:.2g}×" if name in requests else NONE,) if requests else ()),
         f"{method.retrainings:.1f}×",
         mattered(method),

@@ -25,7 +25,7 @@ from pydantic import (
 from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
 from unlearn_bench.core.keys import content_key
-from unlearn_bench.suite.index_file import read_indices
+from unlearn_bench.suite.indices import read_indices
 
 # What is asked for must be possible: a suite that somebody else wrote is only text.
 MAX_SEEDS = 10_000

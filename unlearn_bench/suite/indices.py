@@ -1,4 +1,4 @@
-"""Files of indices, as ``--forget indices:FILE`` names them."""
+"""A file of training examples' indices, one per line."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ INDEX_BYTES = 16 * MIB
 
 
 def read_indices(path: Path) -> list[int]:
-    """Read one whole number per line.
+    """Return the indices that a file holds.
 
     Raises:
-        ValueError: If the file cannot be read, holds anything else, or is a mask.
+        ValueError: If it cannot be read or holds something else; one line.
     """
     try:
         path = expand_user(path, "indices")
