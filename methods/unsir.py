@@ -213,9 +213,9 @@ def noisy_batches(
     batches = max(math.ceil(len(retain) / share), math.ceil(total / batch_size))
     parts = rows.to(x.device).tensor_split(batches)
     for images, part in zip_longest(retain.epochs(1, share), parts):
-        if images is None:
+        if images is None and len(part):
             yield x[part], y[part]
-        else:
+        elif images is not None:
             yield torch.cat([images[0], x[part]]), torch.cat([images[1], y[part]])
 
 

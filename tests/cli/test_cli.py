@@ -64,7 +64,7 @@ TINY_METHODS = "methods: {name: finetune, params: {epochs: 1}}\n"
         ("--mean 0.5,0.5,0.5 --std 1", "normalize.mean has 3 values, the images of digits have 1"),
         ("--original none.safetensors", "--original: no file "),
         ("--plugin none.py", "no plug-in file "),
-        ("--dataset mnist --data-root none", "dataset mnist is not in none: wanted MNIST/raw/"),
+        ("--dataset mnist --data-root none", "none: wanted MNIST/raw/"),
         ("--dataset parquet:none", "no train-*.parquet in none"),
         ("--dataset imagefolder:none", "none"),
         ("--dataset parquet:", "names no path; write parquet:PATH"),

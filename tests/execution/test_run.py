@@ -458,10 +458,11 @@ def test_a_training_that_cannot_be_repeated_has_no_log(
         harness.run(spec, silent)
 
 
-def test_gradients_switched_off_are_on_again_for_the_next(
+def test_gradients_switched_off_fail_the_run_and_are_on_again_for_the_next(
     harness: Runner, spec_for: Callable[..., RunSpec]
 ) -> None:
-    harness.run(spec_for("torch.set_grad_enabled(False)\nreturn model"), silent)
+    with pytest.raises(RunFailedError, match="gradients enabled: True became False"):
+        harness.run(spec_for("torch.set_grad_enabled(False)\nreturn model"), silent)
     assert torch.is_grad_enabled()
 
 

@@ -106,6 +106,17 @@ def test_batches_stay_within_their_size_where_images_are_few(classes_world):
     assert sum(len(labels) for _, labels in batches) == 4 + 20 * 6
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_no_batch_is_empty_whose_loss_would_be_nan(batch_size, classes_world):
+    ctx = classes_world.context(METHOD)
+    x = torch.randn(6, *next(ctx.retain.batches(1))[0].shape[1:])
+    few, rows = ctx.retain.at(torch.arange(4)), unsir.noise_rows(1, 6, 4, 1)
+    batches = unsir.noisy_batches(
+        few, x, torch.ones(6, dtype=torch.long), rows, batch_size, ctx.rng
+    )
+    assert min(len(labels) for _, labels in batches) > 0
+
+
 def test_by_default_noise_keeps_its_published_share_of_the_images():
     rows = unsir.noise_rows
     # At the published size, nine classes of 1000 images, these are the official 20 copies of 256.

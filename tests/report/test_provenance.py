@@ -101,7 +101,8 @@ def test_the_reproduce_line_tells_files_of_one_name_apart_by_their_folders(tmp_p
         runs=[
             SimpleNamespace(label=label, unlearned=file, original=None, device="cpu")
             for label, file in files.items()
-        ]
+        ],
+        tuning={},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(origin, "plugin_files", lambda plan: {})
