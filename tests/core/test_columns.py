@@ -1,0 +1,51 @@
+"""Columns of Parquet files that a stranger may have made."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from unlearn_bench.core.columns import read_columns
+from unlearn_bench.core.errors import RefusedError
+
+TYPES = {"name": str, "n": int, "x": float}
+
+
+def written(tmp_path: Path, table: pa.Table) -> Path:
+    pq.write_table(table, tmp_path / "table.parquet")
+    return tmp_path / "table.parquet"
+
+
+def table_of(**columns: pa.Array) -> pa.Table:
+    sound = {"name": pa.array(["a", "b"]), "n": pa.array([1, 2]), "x": pa.array([0.5, 1.5])}
+    return pa.table(sound | columns)
+
+
+def test_an_empty_table_has_no_types_and_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, pa.table({name: pa.nulls(0) for name in TYPES}))
+    assert read_columns(path, TYPES, 10).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (table_of(name=pa.nulls(2)), "column name has empty cells"),
+        (table_of(n=pa.array(["1", "2"])), "column n is of type string"),
+        (table_of(x=pa.array([{"y": 1.0}, {"y": 2.0}])), "column x is of type struct"),
+        (table_of().drop_columns(["n"]), "it lacks the column n"),
+        (table_of().append_column("n", pa.array([1, 2])), "or has it more than once"),
+        (pa.concat_tables([table_of()] * 6), "it declares 12 rows; at most 10 are read"),
+    ],
+)
+def test_what_is_no_such_table_is_refused_in_words(
+    table: pa.Table, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusedError, match=said):
+        read_columns(written(tmp_path, table), TYPES, 10)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "link.parquet").symlink_to(written(tmp_path, table_of()))
+    with pytest.raises(RefusedError, match="link"):
+        read_columns(tmp_path / "link.parquet", TYPES, 10)
