@@ -183,6 +183,14 @@ def test_unknown_columns_are_listed(tmp_path):
         load(tmp_path)
 
 
+def test_two_columns_of_one_name_are_refused(folder):
+    file = folder / "train-00000-of-00002.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("label", table["label"]), file)
+    with pytest.raises(DataError, match="several columns named 'label'; keep one"):
+        load(folder)
+
+
 def test_image_column_of_numbers_is_refused(tmp_path):
     for part in ("train", "test"):
         pq.write_table(pa.table({"image": [1], "label": [0]}), tmp_path / f"{part}-0.parquet")
