@@ -41,7 +41,7 @@ def plan(**changes: Any) -> Plan:
 
 
 class Watcher:
-    """Keeps the steps that an observer is told of."""
+    """Keeps the steps that an observer hears of."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []

@@ -245,7 +245,7 @@ def test_workers_without_the_folder_get_and_give_artifacts_through_the_object_st
     for place in (home, cluster.homes / "one", cluster.homes / "two"):
         [original] = (place / "artifacts" / "original").iterdir()
         assert json.loads((original / "spec.json").read_text())["identity"]["seed"] == 0
-    # Everything came home, so that whoever goes on from here makes nothing again.
+    # Everything came home, so that a run that continues here makes nothing again.
     made = list((home / "artifacts" / "unlearned").iterdir())
     assert len(made) == len(given.runs)
     watcher = Watcher()

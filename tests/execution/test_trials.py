@@ -1,4 +1,4 @@
-"""Runs of tuning: they look at a surrogate, and whoever looks at more is refused."""
+"""Runs of tuning: they look at a surrogate, and looking at more is refused."""
 
 import shutil
 from collections.abc import Callable
@@ -202,5 +202,5 @@ def test_a_run_is_ended_where_nothing_is_left_of_its_time(tiny: Path, made: Path
 
 def test_blindness_ends_with_its_block() -> None:
     with pytest.raises(BlindnessError, match="the store"), blind():
-        blindness.refusal("the store")  # whoever was refused said nothing
+        blindness.refusal("the store")  # a method that swallowed the refusal
     assert not blindness.is_blind()

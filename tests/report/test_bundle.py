@@ -41,7 +41,7 @@ def sealed(stream: io.BytesIO) -> bytes:
 
 
 def relist(folder: Path) -> None:
-    """Write the manifest anew, as whoever changes results and covers it up."""
+    """Write the manifest again, as a forger does who covers up a change."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     lines = [
         f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}\n"

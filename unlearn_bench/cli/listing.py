@@ -18,7 +18,7 @@ def list_(
     access: Annotated[
         str | None,
         typer.Option(
-            help="Methods for whoever has only this: forget, retain, validation, log; join by +.",
+            help="Methods that need only this: forget, retain, validation, log; join by +.",
             show_default=False,
         ),
     ] = None,
