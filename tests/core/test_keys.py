@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_bench.core.keys import canonical_json, content_key, file_hash
+from unlearn_bench.core.keys import canonical_json, code_hash, content_key, file_hash
 
 
 def test_the_order_of_keys_does_not_matter_the_order_of_lists_does() -> None:
@@ -32,3 +32,35 @@ def test_a_files_hash_is_that_of_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"\x00abc" * 100_000)
     assert file_hash(path) == hashlib.sha256(b"\x00abc" * 100_000).hexdigest()
+
+
+CODE = '"""What."""\n\ndef f(x):\n    """Say é\n    more."""\n    return "x"  # é\n'
+
+
+@pytest.mark.parametrize(
+    ("edit", "same"),
+    [
+        (("What.", "What, and why,\nat length."), True),
+        (("more", ""), True),
+        (('"x"', '"y"'), False),
+        (("f(x)", "f(z)"), False),
+        (("return", "'not a docstring'; return"), False),
+    ],
+)
+def test_a_code_hash_follows_what_is_done_and_not_what_is_said(
+    tmp_path: Path, edit: tuple[str, str], same: bool
+) -> None:
+    path = tmp_path / "code.py"
+    path.write_text(CODE, encoding="utf-8")
+    before = code_hash(path)
+    path.write_text(CODE.replace(*edit), encoding="utf-8")
+    assert (code_hash(path) == before) is same
+
+
+def test_a_code_hash_takes_docstrings_beside_code(tmp_path: Path) -> None:
+    hashes = set()
+    for said in ("a", "b"):
+        path = tmp_path / "code.py"
+        path.write_text(f"class A: '{said}'\nclass B:\n    '{said}'; x = 1\n")
+        hashes.add(code_hash(path))
+    assert len(hashes) == 1

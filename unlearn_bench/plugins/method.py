@@ -16,7 +16,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from unlearn_bench.core.errors import ParameterError, PluginError, suggestion
-from unlearn_bench.core.keys import content_key, file_hash
+from unlearn_bench.core.keys import code_hash, content_key
 from unlearn_bench.plugins import PLUGIN_MODULE
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.tunable import Dimension, derive_space
@@ -156,8 +156,8 @@ class Method:
 
     @cached_property
     def code_key(self) -> str:
-        """Hash of the defining file: an edited method never meets its old results."""
-        return content_key(file_hash(self.file))
+        """Hash of the defining file's code: an edited method never meets its old results."""
+        return content_key(code_hash(self.file))
 
     @cached_property
     def schema(self) -> type[BaseModel]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from unlearn_bench.core.errors import PluginError
-from unlearn_bench.core.keys import file_hash
+from unlearn_bench.core.keys import code_hash
 from unlearn_bench.plugins import PLUGIN_MODULE
 
 # How a value is written: shares in percent, points, a ratio to retraining in percent, whole
@@ -146,7 +146,7 @@ def plugin_metric_files() -> set[Path]:
 
 def metrics_key() -> dict[str, Any]:
     """Return what results depend on beside the built-in metrics: nothing, or the files' hashes."""
-    hashes = sorted({file_hash(known.file) for known in REGISTERED.values()})
+    hashes = sorted({code_hash(known.file) for known in REGISTERED.values()})
     return {"metrics": hashes} if hashes else {}
 
 
