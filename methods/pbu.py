@@ -85,11 +85,11 @@ BatchNorm = Literal["aligned", "realigned", "train", "batch", "eval"]
 Log = dict[str, Tensor | float]
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Log]]
 View = Callable[[Tensor], AbstractContextManager[object]]
-Climb = Callable[[Tensor, Tensor], Tensor]
 FIRST_LENGTH = 1e-3  # of |theta| / |gradient|
 HALVINGS = 400
 # Nets with BatchNorm had lost 3 to 5 points of the other classes there (reports/pbu).
 CORRELATION_KEPT = 0.6
+KEPT_FALL = 0.02  # per step
 ANSWERS_KEPT = 0.95
 ADAM = {"step": "adam", "batch_norm": "batch"}
 
@@ -104,6 +104,7 @@ ADAM = {"step": "adam", "batch_norm": "batch"}
         quick={"epochs": 1, "min_steps": 4},
         probes={
             "alpha": 0.5,
+            "others": 0.0,
             "delta": 0.01,
             "epochs": Probe(6, {"stop_accuracy": None}),
             "min_steps": Probe(30, {"stop_accuracy": None}),
@@ -122,6 +123,7 @@ def pbu(
     step: Literal["trust", "adam"] = "trust",
     delta: PositiveFloat = 0.5,
     ascent: Literal["odds", "cross_entropy"] = "odds",
+    others: NonNegativeFloat = 1.0,
     alpha: PositiveFloat = 1.0,
     beta: NonNegativeFloat = 0.125,
     gamma: NonNegativeFloat = 1.0,
@@ -133,7 +135,7 @@ def pbu(
     batch_norm: BatchNorm = "realigned",
     stop_accuracy: Annotated[Fraction | None, Tunable(tune=False)] = 0.01,
     stop_every: Annotated[PositiveInt, Tunable(tune=False)] = 8,
-    stop_examples: Annotated[PositiveInt, Tunable(tune=False)] = 300,
+    stop_examples: Annotated[PositiveInt, Tunable(tune=False)] = 1000,
 ) -> nn.Module:
     """Minimise the PBU loss on F.
 
@@ -143,6 +145,8 @@ def pbu(
         delta: Nats by which a trust step may move the batch's cross-entropy. Ours.
         ascent: What trust steps climb, ``odds`` or ``cross_entropy``; Adam climbs cross-entropy.
             Ours; paper: cross_entropy.
+        others: Weight, in the trust steps' ascent, of the divergence that holds the other classes
+            on F. Ours; paper: 0.
         alpha: Weight of the ascent on F; the others count relative to it. Ours: 1, a scale.
         beta: Weight of the Fisher-Mahalanobis term. Paper, as a ratio: 90/721.
         gamma: Weight of the l2 term. Ours: 1; paper, as a ratio: 4001/721 = 5.55, by which
@@ -175,8 +179,8 @@ def pbu(
     guard = _Guard(original, ctx.forget_classes)
     take: Step
     if step == "trust":
-        climb = _Odds(ctx.forget_classes) if ascent == "odds" else _minus_cross_entropy
-        take = _TrustRegion(model, hold, delta, lambda out, y: alpha * climb(out, y), guard).step
+        climb = _Climb(ascent, ctx.forget_classes, alpha, others)
+        take = _TrustRegion(model, hold, delta, climb, guard).step
     else:
         take = _adam(model, hold, alpha, lr)
     every = stop_every if step == "adam" else 1
@@ -251,27 +255,37 @@ class _Hold:
         return share * (weight - self.start[name])
 
 
-def _minus_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    return -cross_entropy(logits, y)
+class _Climb:
+    """What trust steps descend: alpha (ascent + others * divergence), mean over the batch.
 
+    The odds are those of all that is to be forgotten: the true class, and with it all others that
+    go, else images of one of them would only be pushed to another.
 
-class _Odds:
-    """-log(1 - p), mean over the batch; p is the probability of what is to be forgotten.
-
-    That is the true class, and with it all others that go: else images of one of them would
-    only be pushed to another.
+    Args:
+        ascent: ``odds`` or ``cross_entropy``.
+        gone: The classes that go; empty if examples of classes that stay do.
+        alpha: Weight of all of it.
+        others: Weight of KL(original || model) over the classes that stay.
     """
 
-    def __init__(self, gone: tuple[int, ...]) -> None:
-        self._gone = list(gone)
+    def __init__(self, ascent: str, gone: tuple[int, ...], alpha: float, others: float) -> None:
+        self._ascent, self._gone, self._alpha, self._others = ascent, list(gone), alpha, others
 
-    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, original: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of a batch; both logits are [N, classes], y is [N]."""
         goes = torch.zeros_like(logits, dtype=torch.bool)
         goes[:, self._gone] = True
         goes = goes.scatter(1, y[:, None], True)
-        going = logits.masked_fill(~goes, -math.inf).logsumexp(1)
-        staying = logits.masked_fill(goes, -math.inf).logsumexp(1)
-        return softplus(going - staying).mean()
+        if self._ascent == "odds":
+            going = logits.masked_fill(~goes, -math.inf).logsumexp(1)
+            staying = logits.masked_fill(goes, -math.inf).logsumexp(1)
+            climbed = softplus(going - staying).mean()
+        else:
+            climbed = -cross_entropy(logits, y)
+        was = original.masked_fill(goes, -math.inf).log_softmax(1)
+        now = logits.masked_fill(goes, -math.inf).log_softmax(1)
+        moved = (was.exp() * (was - now).masked_fill(goes, 0)).sum(1).mean()
+        return self._alpha * (climbed + self._others * moved)
 
 
 class _Guard:
@@ -282,12 +296,13 @@ class _Guard:
     does to its other examples too, so the original's answers must stay.
 
     Attributes:
+        original: The model as it was.
         tripped: Whether a step was refused.
         reason: What to tell the user then.
     """
 
     def __init__(self, original: nn.Module, gone: tuple[int, ...]) -> None:
-        self._original, self._gone, self.tripped = original, list(gone), False
+        self.original, self._gone, self.tripped = original, list(gone), False
         self.reason = (
             "pbu stopped before F was forgotten: on F, the logits of the other classes no longer "
             "agree with the original's, so another step would damage those classes"
@@ -296,23 +311,20 @@ class _Guard:
             "further would damage these classes; PBU is published for whole classes"
         )
 
-    def kept(self, x: Tensor, logits: Tensor) -> Tensor:
-        """Return how much of the original's behaviour on a batch is left, at most 1, and judge."""
-        with torch.no_grad():
-            original: Tensor = self._original(x)
+    def kept(self, original: Tensor, logits: Tensor) -> float:
+        """Return how much of the original's behaviour on a batch is left, at most 1."""
         if not self._gone:
-            same: Tensor = (logits.argmax(1) == original.argmax(1)).double().mean()
-            self.tripped = float(same) < ANSWERS_KEPT
-            return same
+            return float((logits.argmax(1) == original.argmax(1)).double().mean())
         stays = torch.ones(logits.shape[1], dtype=torch.bool)
         stays[self._gone] = False
         if int(stays.sum()) < 3:  # two numbers always correlate
-            return torch.ones(())
-        correlation = cosine_similarity(
-            _centred(logits[:, stays]), _centred(original[:, stays])
-        ).mean()
-        self.tripped = float(correlation) < CORRELATION_KEPT
-        return correlation
+            return 1.0
+        ours, theirs = _centred(logits[:, stays]), _centred(original[:, stays])
+        return float(cosine_similarity(ours, theirs).mean())
+
+    def judge(self, kept: float) -> None:
+        """Refuse a step after which no more than this is left."""
+        self.tripped = kept < (CORRELATION_KEPT if self._gone else ANSWERS_KEPT)
 
 
 def _centred(rows: Tensor) -> Tensor:
@@ -336,10 +348,13 @@ def _adam(model: nn.Module, hold: _Hold, alpha: float, lr: float) -> Step:
 
 
 class _TrustRegion:
-    """Steps that move the cross-entropy of their own batch by at most ``delta`` nats."""
+    """Steps that move the cross-entropy of their own batch by at most ``delta`` nats.
+
+    Nor do they take more than ``KEPT_FALL`` off what is kept there of the other classes.
+    """
 
     def __init__(
-        self, model: nn.Module, hold: _Hold, delta: float, climb: Climb, guard: _Guard
+        self, model: nn.Module, hold: _Hold, delta: float, climb: _Climb, guard: _Guard
     ) -> None:
         self._model, self._hold, self._delta, self._climb = model, hold, delta, climb
         self._guard = guard
@@ -348,9 +363,11 @@ class _TrustRegion:
     def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Log]:
         """Take one and return the cross-entropy after it, with what there is to log."""
         moving = self._hold.moving
+        with torch.no_grad():
+            original: Tensor = self._guard.original(x)
         logits = self._model(x)
         found = torch.autograd.grad(
-            self._climb(logits, y), list(moving.values()), allow_unused=True
+            self._climb(logits, original, y), list(moving.values()), allow_unused=True
         )
         gradient = {
             name: torch.zeros_like(p) if g is None else g
@@ -358,17 +375,18 @@ class _TrustRegion:
         }
         origin = {name: p.detach().clone() for name, p in moving.items()}
         before = cross_entropy(logits.detach(), y)
+        kept_before = self._guard.kept(original, logits.detach())
         slope = global_norm(gradient.values())
         check_finite(before + slope, "the original answers F with NaN or infinity")
         if not slope:  # nothing leads up from here: rounding has left no slope
-            still: Log = {"cross_entropy": before, "rise": 0.0, "length": 0.0, "kept": 1.0}
+            still: Log = {"cross_entropy": before, "rise": 0.0, "length": 0.0, "kept": kept_before}
             return before, still
         if self._length is None:
             length = FIRST_LENGTH * float(global_norm(origin.values()) / slope)
         else:
             length = 2 * self._length
         with torch.no_grad():
-            # A step of length 0 raises nothing, and so many halvings reach it.
+            # A step of length 0 changes nothing, and so many halvings reach it.
             for _ in range(HALVINGS):
                 for name, p in moving.items():
                     pulled = self._hold.pulled(name, origin[name], length)
@@ -376,11 +394,13 @@ class _TrustRegion:
                 moved = self._model(x)
                 after = cross_entropy(moved, y)
                 # Falls count as well: where the ascent has ended, the pull would lead back at once.
-                # NaN fails the comparison.
-                if float((after - before).abs()) <= self._delta:
+                # NaN fails the comparisons.
+                kept = self._guard.kept(original, moved)
+                near = float((after - before).abs()) <= self._delta
+                if near and kept_before - kept <= KEPT_FALL:
                     break
                 length /= 2
-            kept = self._guard.kept(x, moved)
+            self._guard.judge(kept)
             if self._guard.tripped:
                 for name, p in moving.items():
                     p.copy_(origin[name])
