@@ -90,6 +90,7 @@ HALVINGS = 400
 # Nets with BatchNorm had lost 3 to 5 points of the other classes there (reports/pbu).
 CORRELATION_KEPT = 0.6
 KEPT_FALL = 0.02  # per step
+GROWTH = 1.05  # per step
 ANSWERS_KEPT = 0.95
 ADAM = {"step": "adam", "batch_norm": "batch"}
 
@@ -270,6 +271,7 @@ class _Climb:
 
     def __init__(self, ascent: str, gone: tuple[int, ...], alpha: float, others: float) -> None:
         self._ascent, self._gone, self._alpha, self._others = ascent, list(gone), alpha, others
+        self._growth = 1.0
 
     def __call__(self, logits: Tensor, original: Tensor, y: Tensor) -> Tensor:
         """Return the loss of a batch; both logits are [N, classes], y is [N]."""
@@ -285,7 +287,9 @@ class _Climb:
         was = original.masked_fill(goes, -math.inf).log_softmax(1)
         now = logits.masked_fill(goes, -math.inf).log_softmax(1)
         moved = (was.exp() * (was - now).masked_fill(goes, 0)).sum(1).mean()
-        return self._alpha * (climbed + self._others * moved)
+        loss: Tensor = self._alpha * (self._growth * climbed + self._others * moved)
+        self._growth *= GROWTH
+        return loss
 
 
 class _Guard:
@@ -321,6 +325,10 @@ class _Guard:
             return 1.0
         ours, theirs = _centred(logits[:, stays]), _centred(original[:, stays])
         return float(cosine_similarity(ours, theirs).mean())
+
+    def near(self, before: float, after: float) -> bool:
+        """Whether one step may take so much; answers fall by whole examples, and may."""
+        return not self._gone or before - after <= KEPT_FALL
 
     def judge(self, kept: float) -> None:
         """Refuse a step after which no more than this is left."""
@@ -396,8 +404,8 @@ class _TrustRegion:
                 # Falls count as well: where the ascent has ended, the pull would lead back at once.
                 # NaN fails the comparisons.
                 kept = self._guard.kept(original, moved)
-                near = float((after - before).abs()) <= self._delta
-                if near and kept_before - kept <= KEPT_FALL:
+                near = self._guard.near(kept_before, kept)
+                if near and float((after - before).abs()) <= self._delta:
                     break
                 length /= 2
             self._guard.judge(kept)

@@ -4,10 +4,12 @@ import copy
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from unlearn_bench_methods import pbu
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.data.datasets import load
@@ -196,17 +198,68 @@ def test_no_step_moves_its_batch_s_loss_by_more_than_delta(lenet_world, ascent, 
     assert max(rises) > delta / 4  # and they do not dawdle
 
 
+@pytest.mark.parametrize("ascent", ["odds", "cross_entropy"])
 @pytest.mark.parametrize("gone", [(), (2,)])
-def test_the_odds_are_those_of_all_that_goes_against_all_that_stays(gone):
+def test_the_ascent_is_of_all_that_goes_and_holds_all_that_stays(gone, ascent):
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    logits, original = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 3, 2])
-    p = torch.softmax(logits, 1)
-    expected = [
-        -math.log(1 - sum(row[c] for c in {int(t), *gone})) for row, t in zip(p, y, strict=True)
-    ]
-    odds = METHOD.function.__globals__["_Odds"](gone)
-    assert float(odds(logits, y)) == pytest.approx(sum(expected) / len(expected))
+    losses = []
+    for now, was, t in zip(torch.softmax(logits, 1), torch.softmax(original, 1), y, strict=True):
+        goes = {int(t), *gone}
+        left, left_before = (1 - sum(row[c] for c in goes) for row in (now, was))
+        climbed = -math.log(left) if ascent == "odds" else math.log(now[int(t)])
+        held = sum(
+            was[c] / left_before * math.log((was[c] / left_before) / (now[c] / left))
+            for c in range(4)
+            if c not in goes
+        )
+        losses.append(3 * (climbed + 2 * held))
+    climb = pbu._Climb(ascent, gone, alpha=3, others=2)
+    assert float(climb(logits, original, y)) == pytest.approx(float(sum(losses)) / len(losses))
+
+
+def test_the_ascent_grows_against_what_holds_it():
+    """Else a small forget set ends where both are equal, with the class remembered."""
+    logits, original = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 1, 2, 3, 2])
+    climb = pbu._Climb("odds", (), alpha=1, others=1)
+    free = pbu._Climb("odds", (), alpha=1, others=0)
+    held = climb(logits, original, y) - (first := free(logits, original, y))
+    for step in range(1, 4):
+        grown = free(logits, original, y)
+        assert grown == pytest.approx(float(first) * pbu.GROWTH**step)
+        assert climb(logits, original, y) - grown == pytest.approx(float(held), rel=1e-4)
+
+
+def correlation(model, original, x, gone):
+    """Over the classes that stay, by numpy's definition, mean over the images."""
+    stays = [c for c in range(10) if c != gone]
+    with torch.no_grad():
+        pairs = zip(model(x)[:, stays], original(x)[:, stays], strict=True)
+    return float(np.mean([np.corrcoef(ours, theirs)[0, 1] for ours, theirs in pairs]))
+
+
+def test_no_step_takes_more_than_its_share_of_the_other_classes(lenet_world):
+    # Without the divergence, and with large steps, only the limit keeps them.
+    diary = Diary(lenet_world, others=0, delta=5, **LONG)
+    falls = []
+    for i, (x, _) in enumerate(diary.batches):
+        before, after = (
+            correlation(model, lenet_world.original, x, 8) for model in diary.weights[i : i + 2]
+        )
+        assert after == pytest.approx(diary.entries[i]["kept"], abs=1e-5)
+        falls.append(before - after)
+    assert 0.005 < max(falls) <= pbu.KEPT_FALL + 1e-5
+
+
+def test_the_divergence_keeps_the_other_classes_on_f(lenet_world):
+    x, _ = next(lenet_world.split("forget").batches(1000))
+    kept = {
+        others: correlation(lenet_world.unlearn("pbu", others=others), lenet_world.original, x, 8)
+        for others in (0.0, 1.0)
+    }
+    assert kept[1.0] > 0.97 and 1 - kept[1.0] < (1 - kept[0.0]) / 2
 
 
 @pytest.mark.parametrize("world", ["class_world", "classes_world", "lenet_world"])
@@ -232,12 +285,12 @@ def test_examples_of_classes_that_stay_leave_no_wreck_and_a_warning(world, reque
 
 
 def test_a_step_that_damages_the_classes_that_stay_is_taken_back(lenet_world, monkeypatch):
-    free = Diary(lenet_world)
+    free = Diary(lenet_world, others=0)
     kept = [float(entry["kept"]) for entry in free.entries]
     limit = sum(kept[4:6]) / 2  # the original's behaviour is lost step by step
-    monkeypatch.setitem(METHOD.function.__globals__, "CORRELATION_KEPT", limit)
+    monkeypatch.setattr(pbu, "CORRELATION_KEPT", limit)
     with pytest.warns(UserWarning, match="the logits of the other classes"):
-        guarded = Diary(lenet_world)
+        guarded = Diary(lenet_world, others=0)
     assert [float(entry["kept"]) for entry in guarded.entries] == kept[:6]
     assert torch.equal(parameters(guarded.model), parameters(free.weights[5]))
 
@@ -245,7 +298,7 @@ def test_a_step_that_damages_the_classes_that_stay_is_taken_back(lenet_world, mo
 def test_a_trust_step_goes_along_the_gradient_and_back_towards_the_start(
     lenet_world,
 ):
-    diary = Diary(lenet_world, ascent="cross_entropy", beta=0, gamma=2, alpha=3, **LONG)
+    diary = Diary(lenet_world, ascent="cross_entropy", others=0, beta=0, gamma=2, alpha=3, **LONG)
     start = parameters(lenet_world.original)
     for step in range(4):
         before, (x, y) = diary.weights[step], diary.batches[step]
@@ -254,14 +307,15 @@ def test_a_trust_step_goes_along_the_gradient_and_back_towards_the_start(
         gradient = torch.cat([p.grad.flatten() for p in before.parameters()])
         origin, length = parameters(before), float(diary.entries[step]["length"])
         share = min(1, 2 * length * 2)
-        expected = origin + length * 3 * gradient - share * (origin - start)
+        weight = 3 * pbu.GROWTH**step
+        expected = origin + length * weight * gradient - share * (origin - start)
         assert torch.allclose(parameters(diary.weights[step + 1]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("world", ["lenet_world", "class_world"])
 def test_only_the_last_trust_step_is_past_the_threshold(world, request, monkeypatch):
     world = request.getfixturevalue(world)
-    monkeypatch.setitem(METHOD.function.__globals__, "CORRELATION_KEPT", -1.0)
+    monkeypatch.setattr(pbu, "CORRELATION_KEPT", -1.0)
     diary = Diary(world, batch_size=8, stop_accuracy=0.05, batch_norm="eval")
     x, y = next(world.split("forget").batches(1000))  # fewer than the stop rule looks at
 
@@ -305,9 +359,9 @@ def test_the_fisher_information_is_that_of_so_many_examples(class_world, step):
     assert touched[512] == touched[None]
 
 
-@pytest.mark.parametrize(("world", "passes"), [("lenet_world", 2), ("class_world", 3)])
+@pytest.mark.parametrize(("world", "passes"), [("lenet_world", 3), ("class_world", 4)])
 def test_every_pass_of_a_trust_step_is_counted(world, passes, request):
-    """Gradient and rise, and the original's pass where BatchNorm is aligned."""
+    """Gradient and rise, the original's pass, and one more of it where BatchNorm is aligned."""
     world = request.getfixturevalue(world)
     some = Diary(world, fisher_examples=5, **LONG | {"epochs": 1})
     more = Diary(world, fisher_examples=5, **LONG | {"epochs": 2})
