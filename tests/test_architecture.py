@@ -4,9 +4,8 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "unlearn_bench"
@@ -29,8 +28,14 @@ MODULES = {module_name(path): path for path in sorted((ROOT / PACKAGE).rglob("*.
 METHODS = sorted((ROOT / "methods").glob("*.py"))
 
 
-def imports(path: Path, *, typing_too: bool = True) -> Iterator[str]:
-    """Yield the dotted name of all that a file imports, wherever in it."""
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path, *, typing_too: bool = True) -> tuple[str, ...]:
+    """Return the dotted names of all that a file imports, wherever in it."""
 
     def visit(node: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -44,9 +49,17 @@ def imports(path: Path, *, typing_too: bool = True) -> Iterator[str]:
                 full = f"{node.module}.{alias.name}"
                 yield full if full in MODULES else str(node.module)
         for child in ast.iter_child_nodes(node):
-            yield from visit(child)
+            if not isinstance(child, ast.expr):  # which holds no statement
+                yield from visit(child)
 
-    yield from visit(ast.parse(path.read_text()))
+    return tuple(visit(tree(path)))
+
+
+@cache
+def calls(name: str) -> tuple[tuple[str, ast.Call], ...]:
+    """Return what a module calls, as it is written, with each call."""
+    nodes = ast.walk(tree(MODULES[name]))
+    return tuple((ast.unparse(node.func), node) for node in nodes if isinstance(node, ast.Call))
 
 
 def part(name: str) -> str:
@@ -54,33 +67,37 @@ def part(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if part(name)])
-def test_imports_go_downward_only(name: str) -> None:
-    own = part(name)
-    assert own in ORDER, f"give {own} a place in ORDER"
-    for other in imports(MODULES[name]):
-        used = part(other) if other.split(".")[0] == PACKAGE else ""
-        if used and used != own:
-            assert ORDER.index(used) < ORDER.index(own), f"{name} imports {other} above it"
+def test_imports_go_downward_only() -> None:
+    upward = []
+    for name in filter(part, MODULES):
+        own = part(name)
+        assert own in ORDER, f"give {own} a place in ORDER"
+        for other in imports(MODULES[name]):
+            used = part(other) if other.split(".")[0] == PACKAGE else ""
+            if used and used != own and ORDER.index(used) >= ORDER.index(own):
+                upward.append(f"{name} imports {other} above it")
+    assert not upward
 
 
 def test_the_order_names_what_exists() -> None:
     assert sorted({part(name) for name in MODULES} - {""}) == sorted(ORDER)
 
 
-@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
-def test_methods_import_the_interface_and_the_fisher_diagonal_only(path: Path) -> None:
-    ours = {name for name in imports(path) if name.split(".")[0] == PACKAGE}
-    assert ours <= {f"{PACKAGE}.api", f"{PACKAGE}.fisher"}
-    assert not any(
-        name.split(".")[0] in {"methods", "unlearn_bench_methods"} for name in imports(path)
-    )
+def test_methods_import_the_interface_and_the_fisher_diagonal_only() -> None:
+    others = {"methods", "unlearn_bench_methods"}
+    allowed = {f"{PACKAGE}.api", f"{PACKAGE}.fisher"}
+    assert METHODS
+    for path in METHODS:
+        found = set(imports(path))
+        ours = {name for name in found if name.split(".")[0] == PACKAGE}
+        assert ours <= allowed, path
+        assert not others & {name.split(".")[0] for name in found}, path
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_nothing_imports_methods_or_suites_by_name(name: str) -> None:
-    roots = {other.split(".")[0] for other in imports(MODULES[name])}
-    assert not roots & {"methods", "benchmarks", "unlearn_bench_methods", "unlearn_bench_suites"}
+def test_nothing_imports_methods_or_suites_by_name() -> None:
+    plugged = {"methods", "benchmarks", "unlearn_bench_methods", "unlearn_bench_suites"}
+    for name, path in MODULES.items():
+        assert not plugged & {other.split(".")[0] for other in imports(path)}, name
 
 
 def reached_from(name: str) -> set[str]:
@@ -142,38 +159,35 @@ def test_the_command_line_loads_nothing_heavy_before_it_must() -> None:
     assert ours == {PACKAGE, f"{PACKAGE}.core", f"{PACKAGE}.core.errors"} | commands - waiting
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if part(n) not in ("cli", "fisher")])
-def test_only_the_command_line_prints(name: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in ("print", "Console", "sys.stdout.write", "sys.stderr.write"), name
-            assert called not in ("sys.exit", "exit"), f"{name} ends the process"
+def test_only_the_command_line_prints_or_ends_the_process() -> None:
+    printing = {"print", "Console", "sys.stdout.write", "sys.stderr.write"}
+    for name in MODULES:
+        if part(name) not in ("cli", "fisher"):
+            called = {function for function, _ in calls(name)}
+            assert not called & printing, name
+            assert not called & {"sys.exit", "exit"}, f"{name} ends the process"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_nothing_is_unpickled(name: str) -> None:
-    calls = [n for n in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(n, ast.Call)]
-    # Of PyTorch files only weights are read, in one place.
-    weights_only = [
-        call
-        for call in calls
-        if ast.unparse(call.func) == "torch.load"
-        and name == f"{PACKAGE}.training.weights"
-        and any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords)
-    ]
-    assert len(weights_only) <= 1
-    called = {ast.unparse(call.func) for call in calls if call not in weights_only}
-    assert not called & {
-        "pickle.load",
-        "pickle.loads",
-        "pickle.Unpickler",
-        "torch.load",
-        "joblib.load",
-    }
-    assert not any(keyword.arg == "allow_pickle" for call in calls for keyword in call.keywords)
+def test_nothing_is_unpickled() -> None:
+    loaders = {"pickle.load", "pickle.loads", "pickle.Unpickler", "torch.load", "joblib.load"}
+    for name in MODULES:
+        # Of PyTorch files only weights are read, in one place.
+        weights_only = [
+            call
+            for function, call in calls(name)
+            if function == "torch.load"
+            and name == f"{PACKAGE}.training.weights"
+            and any(
+                k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords
+            )
+        ]
+        assert len(weights_only) <= 1, name
+        rest = [(function, call) for function, call in calls(name) if call not in weights_only]
+        assert not loaders & {function for function, _ in rest}, name
+        assert not any(k.arg == "allow_pickle" for _, call in rest for k in call.keywords), name
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if ".execution.ray" not in n])
-def test_no_other_module_knows_ray(name: str) -> None:
-    assert "ray" not in {n.split(".")[0] for n in imports(MODULES[name])}
+def test_no_other_module_knows_ray() -> None:
+    for name, path in MODULES.items():
+        if ".execution.ray" not in name:
+            assert "ray" not in {other.split(".")[0] for other in imports(path)}, name

@@ -16,6 +16,13 @@ needs = {
 }
 
 
+def records_of(out: Path) -> pd.DataFrame:
+    assert (out / "report.html").stat().st_size > 10_000
+    records = pd.read_csv(out / "records.csv")
+    assert set(records["status"]) <= {"ok", "unresolved", "not_applicable"}
+    return records
+
+
 def run(out: Path, *arguments: str) -> pd.DataFrame:
     command = [
         sys.executable,
@@ -30,10 +37,7 @@ def run(out: Path, *arguments: str) -> pd.DataFrame:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert (out / "report.html").stat().st_size > 10_000
-    records = pd.read_csv(out / "records.csv")
-    assert set(records["status"]) <= {"ok", "unresolved", "not_applicable"}
-    return records
+    return records_of(out)
 
 
 def value(records: pd.DataFrame, method: str, metric: str) -> float:
@@ -41,28 +45,43 @@ def value(records: pd.DataFrame, method: str, metric: str) -> float:
     return float(rows["value"].mean())
 
 
-# A fifth of the images: what is held out for validation is not trained on.
+def first_of_mnist(place: Path, train: int, test: int) -> Path:
+    """Write a folder with the first images of MNIST, in files as it has them."""
+    raw = place / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", train), ("t10k", test)):
+        for kind, size, header in (("images-idx3", 28 * 28, 16), ("labels-idx1", 1, 8)):
+            name = f"{part}-{kind}-ubyte"
+            whole = (DATA / "MNIST" / "raw" / name).read_bytes()
+            length = count.to_bytes(4, "big")
+            cut = whole[:4] + length + whole[8 : header + count * size]
+            (raw / name).write_bytes(cut)
+    return place
+
+
 EIGHT = """\
 datasets: mnist
 models: lenet
 scenarios: class:8
 methods: pbu
 threads: 1
-validation: 0.8
 relearn_steps: 10
-recipe: {epochs: 2, batch_size: 64}
+recipe: {epochs: 6, batch_size: 32, lr: 2.0e-3}
 """
 
 
 @needs["MNIST"]
-def test_lenet_forgets_an_eight_of_real_mnist(write, tmp_path):
-    records = run(tmp_path / "out", str(write("eight.yaml", EIGHT)), "--workers", "1")
-    assert value(records, "original", "test_forget_accuracy") > 0.85
+def test_lenet_forgets_an_eight_of_real_mnist(cli, write, tmp_path):
+    data = first_of_mnist(tmp_path / "data", train=2000, test=1000)
+    suite, out = write("eight.yaml", EIGHT), tmp_path / "out"
+    ended = cli("run", suite, "--workers", 1, "--data-root", data, "--out", out)
+    assert ended.code == 0, ended.err
+    records = records_of(out)
+    assert value(records, "original", "test_forget_accuracy") > 0.8
     assert value(records, "original", "test_retain_accuracy") > 0.9
     assert value(records, "retrain", "test_forget_accuracy") == 0
-    # Over two seeds: at most 0.9 % of the eights left, 93.6 % of the others kept.
     assert value(records, "pbu", "test_forget_accuracy") < 0.05
-    assert value(records, "pbu", "test_retain_accuracy") > 0.9
+    assert value(records, "pbu", "test_retain_accuracy") > 0.85
     assert value(records, "pbu", "time_ratio_to_retrain") > 0
 
 

@@ -1,12 +1,24 @@
 """Small worlds for methods: 300 digits, a small network trained on them, a context."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from unlearn_bench.conformance.world import World, make_world
+from unlearn_bench.conformance import world
+from unlearn_bench.conformance.world import World
+
+# A quarter of the time of timm's smallest ResNet, though it needs more passes.
+SMALL = {
+    "architecture": "resnet4",
+    "recipe": world.RECIPE.model_copy(update={"epochs": 12, "lr": 1e-2}),
+}
+
+
+def make_world(forget: str, **options: Any) -> World:
+    return world.make_world(forget, **SMALL | options)
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +40,13 @@ def classes_world() -> World:
 @pytest.fixture(scope="session")
 def random_world() -> World:
     return make_world("random:0.1")
+
+
+@pytest.fixture(scope="session")
+def staged_world() -> World:
+    """One whose network has four stages, for what depends on depth; hardly trained."""
+    one_epoch = world.RECIPE.model_copy(update={"epochs": 1})
+    return make_world("class:8", architecture="test_resnet", recipe=one_epoch)
 
 
 def accuracies(world: World, model: nn.Module) -> tuple[float, float]:

@@ -31,8 +31,9 @@ def test_it_subtracts_the_logged_updates_and_leaves_buffers(class_world):
         assert torch.allclose(parameter.double(), expected, atol=1e-6)
     for ours, theirs in zip(model.buffers(), class_world.original.buffers(), strict=True):
         assert torch.equal(ours, theirs)
-    hits = class_world.log.hits
-    assert 30 < hits < 36 and log == [{"hits": hits, "steps": 36, "hit_share": hits / 36}]
+    hits, steps = class_world.log.hits, class_world.log.steps
+    assert 0.85 * steps < hits < steps == 12 * 9
+    assert log == [{"hits": hits, "steps": steps, "hit_share": hits / steps}]
 
 
 def test_nothing_is_read_of_the_data_without_a_repair(class_world):
@@ -58,9 +59,9 @@ def test_nearly_every_step_hit_leaves_nearly_the_initial_weights(class_world):
 
 
 def test_the_repair_trains_on_the_retain_set(class_world):
-    _, log = run(class_world, class_world.log, repair_epochs=3)
+    _, log = run(class_world, class_world.log, repair_epochs=6, lr=1e-2)
     losses = [float(entry["retain_loss"]) for entry in log[1:]]
-    assert len(losses) == 3 * 4 and losses[-1] < 0.6 * losses[0]
+    assert len(losses) == 6 * 4 and losses[-1] < 0.6 * losses[0]
 
 
 def test_without_a_log_it_refuses(class_world):

@@ -78,8 +78,8 @@ def test_the_first_loss_agrees_with_slow_code(run, class_world):
 def test_the_bad_teacher_has_weights_of_its_own(run, class_world):
     _, log, original, untrained = run()
     theirs, mine = untrained.state_dict(), class_world.original.state_dict()
-    assert not torch.equal(theirs["fc.weight"], mine["fc.weight"])
-    assert torch.equal(original.fc.weight, class_world.original.fc.weight)
+    assert not torch.equal(theirs["classifier.weight"], mine["classifier.weight"])
+    assert torch.equal(original.classifier.weight, class_world.original.classifier.weight)
     assert log[0]["bad_teacher_spread"] > 0
 
 

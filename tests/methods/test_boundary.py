@@ -86,9 +86,9 @@ def test_the_shadow_class_is_trained_and_cut_off(class_world):
     method.function(model, ctx, **method.resolve({"lr": 1e-3, "batch_size": 16}))
     losses = [float(entry["shadow_loss"]) for entry in ctx.log_entries]
     assert losses[-1] < 0.5 * losses[0]
-    assert model.fc.weight.shape == class_world.original.fc.weight.shape
-    assert model.fc.out_features == 10
-    assert not torch.equal(model.fc.weight, class_world.original.fc.weight)
+    assert model.classifier.weight.shape == class_world.original.classifier.weight.shape
+    assert model.classifier.out_features == 10
+    assert not torch.equal(model.classifier.weight, class_world.original.classifier.weight)
 
 
 def test_both_heads_of_a_distilled_transformer_are_widened(class_world):
@@ -109,12 +109,12 @@ def test_both_heads_of_a_distilled_transformer_are_widened(class_world):
 def test_a_head_with_hidden_layers_is_widened_where_it_gives_the_logits(class_world):
     world = copy.copy(class_world)
     world.original = copy.deepcopy(class_world.original)
-    width = world.original.fc.in_features
+    width = world.original.classifier.in_features
     torch.manual_seed(0)
-    world.original.fc = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, 10))
+    world.original.classifier = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, 10))
     model = world.unlearn("boundary_expand", epochs=1, lr=1e-2, batch_size=16)
-    assert [tuple(model.fc[i].weight.shape) for i in (0, 2)] == [(32, width), (10, 32)]
-    assert not torch.equal(model.fc[2].weight, world.original.fc[2].weight)
+    assert [tuple(model.classifier[i].weight.shape) for i in (0, 2)] == [(32, width), (10, 32)]
+    assert not torch.equal(model.classifier[2].weight, world.original.classifier[2].weight)
 
 
 @pytest.mark.parametrize("name", ["boundary_shrink", "boundary_expand"])

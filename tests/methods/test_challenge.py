@@ -253,29 +253,29 @@ def test_kde_distils_twice_over_by_terms_of_equal_gradient():
 # RNI
 
 
-def test_rni_trains_what_it_drew_and_all_norms_the_rest_stays(class_world):
-    model = class_world.unlearn("rni", epochs=1, fine_epochs=0)
-    moved = changed(model, class_world.original)
+def test_rni_trains_what_it_drew_and_all_norms_the_rest_stays(staged_world):
+    model = staged_world.unlearn("rni", epochs=1, fine_epochs=0)
+    moved = changed(model, staged_world.original)
     of_norms = names_of(model, norms(model))
     head = names_of(model, heads(model))
     assert of_norms | head <= moved
     assert 9 - len(head) <= len(moved - of_norms - head) <= 9
     assert len(moved) < len(list(model.parameters()))
-    fine = class_world.unlearn("rni", epochs=1, fine_epochs=1)
-    assert len(changed(fine, class_world.original)) == len(list(fine.parameters()))
+    fine = staged_world.unlearn("rni", epochs=1, fine_epochs=1)
+    assert len(changed(fine, staged_world.original)) == len(list(fine.parameters()))
 
 
-def test_rni_adds_noise_from_the_second_pass_on_and_once_to_each_tensor(class_world):
+def test_rni_adds_noise_from_the_second_pass_on_and_once_to_each_tensor(staged_world):
     def noised(epochs, **params):
-        model = class_world.unlearn("rni", epochs=epochs, fine_epochs=0, **STILL, **params)
-        moved = changed(model, class_world.original) - names_of(model, heads(model))
+        model = staged_world.unlearn("rni", epochs=epochs, fine_epochs=0, **STILL, **params)
+        moved = changed(model, staged_world.original) - names_of(model, heads(model))
         return model, moved
 
     assert not noised(1)[1]
     model, moved = noised(2)
     assert 0 < len(moved) <= 6
     name = max(moved, key=lambda n: model.get_parameter(n).numel())
-    change = model.get_parameter(name) - class_world.original.get_parameter(name)
+    change = model.get_parameter(name) - staged_world.original.get_parameter(name)
     assert change.std().item() == pytest.approx(0.04, rel=0.2)
     # All tensors are drawn in the first pass: none is new in a later one.
     assert not noised(4, drawn=999)[1]
@@ -307,7 +307,7 @@ def test_fcs_first_raises_the_entropy_on_the_forget_set(class_world):
             p = model(x).softmax(1)
         return float(-(p * p.log()).sum(1).mean())
 
-    blurred = class_world.unlearn("fcs", rounds=0, blur_lr=5e-2)
+    blurred = class_world.unlearn("fcs", rounds=0, blur_lr=0.2)
     assert entropy(blurred) > entropy(class_world.original) + 0.1
 
 

@@ -28,7 +28,7 @@ def test_the_gradient_of_the_logits_is_p_minus_q(request, name, mask):
     step = world.unlearn("delete", epochs=1, lr=0.5, batch_size=1000, mask=mask)
     _, _, p, q = soft_targets(world, world.indices.forget_classes if mask == "all_forget" else ())
     # The head's bias gets the mean gradient of the logits.
-    moved = (step.fc.bias - world.original.fc.bias).detach()
+    moved = (step.classifier.bias - world.original.classifier.bias).detach()
     assert torch.allclose(moved, -0.5 * (p - q).mean(0), atol=1e-6)
 
 

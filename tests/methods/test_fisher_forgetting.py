@@ -65,10 +65,10 @@ def test_the_official_scaling_averages_over_inputs_and_favours_vectors_and_the_h
     class_world, information
 ):
     added = noise(class_world, alpha=1e-4, power=1.0, reset_rows=False)
-    head = "fc.weight"
+    head = "classifier.weight"
     standard = []
     for name, part in added.items():
-        is_head = name.startswith("fc.")
+        is_head = name.startswith("classifier.")
         variance = (1e-4 / (information[name] + 1e-8)).clamp(max=1e-2 if is_head else 1e-1)
         if part.dim() > 1:
             variance = variance.mean(1, keepdim=True).expand_as(part)
@@ -84,28 +84,30 @@ def test_rows_of_forgotten_classes_are_drawn_around_zero_with_the_heads_tenfold_
     class_world,
 ):
     drawn = torch.cat(
-        [class_world.unlearn("fisher_forgetting", seed=s).fc.weight[8] for s in range(5)]
+        [class_world.unlearn("fisher_forgetting", seed=s).classifier.weight[8] for s in range(40)]
     )
     assert 0.9 < drawn.std() / 1e-3**0.5 < 1.1 and abs(drawn.mean()) < 0.01
     model = class_world.unlearn("fisher_forgetting")
-    assert model.fc.bias[8].abs() < 0.15
-    plain = class_world.unlearn("fisher_forgetting", reset_rows=False).fc.weight
+    assert model.classifier.bias[8].abs() < 0.15
+    plain = class_world.unlearn("fisher_forgetting", reset_rows=False).classifier.weight
     others = [c for c in range(10) if c != 8]
-    assert torch.equal(model.fc.weight[others], plain[others])
+    assert torch.equal(model.classifier.weight[others], plain[others])
 
 
 def test_no_hidden_unit_of_a_head_is_drawn_around_zero(class_world, monkeypatch):
     world = copy.copy(class_world)
     world.original = copy.deepcopy(class_world.original)
     torch.manual_seed(0)
-    hidden = torch.nn.Linear(world.original.fc.in_features, 32)
-    world.original.fc = torch.nn.Sequential(hidden, torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    hidden = torch.nn.Linear(world.original.classifier.in_features, 32)
+    world.original.classifier = torch.nn.Sequential(
+        hidden, torch.nn.ReLU(), torch.nn.Linear(32, 10)
+    )
     known = {name: torch.ones_like(p) for name, p in world.original.named_parameters()}
     monkeypatch.setattr(fisher_forgetting, "fisher_diagonal", lambda model, batches, kind: known)
     model = world.unlearn("fisher_forgetting", alpha=1e-8)
-    assert torch.allclose(model.fc[0].weight, hidden.weight, atol=1e-2)
-    row = world.original.fc[2].weight[8]
-    assert (model.fc[2].weight[8] - row).norm() > 0.9 * row.norm()
+    assert torch.allclose(model.classifier[0].weight, hidden.weight, atol=1e-2)
+    row = world.original.classifier[2].weight[8]
+    assert (model.classifier[2].weight[8] - row).norm() > 0.9 * row.norm()
 
 
 def test_no_row_is_reset_where_no_class_is_forgotten(random_world):

@@ -80,7 +80,7 @@ def test_dropout_is_off_by_default(class_world, batch_norm):
     losses = []
     for extra in (nn.Dropout(0.5), nn.Identity()):
         context, model = class_world.context(method), copy.deepcopy(class_world.original)
-        model.fc = nn.Sequential(extra, model.fc)
+        model.classifier = nn.Sequential(extra, model.classifier)
         method.function(model, context, **method.resolve(params))
         losses.append([float(entry["lipschitz"]) for entry in context.log_entries])
     assert losses[0] == losses[1] and losses[0][0] > 0
@@ -114,7 +114,7 @@ def test_dropout_can_be_at_work_as_in_the_official_code(class_world):
     losses = []
     for dropout in (False, True):
         context, model = class_world.context(method), copy.deepcopy(class_world.original)
-        model.fc = nn.Sequential(nn.Dropout(0.5), model.fc)
+        model.classifier = nn.Sequential(nn.Dropout(0.5), model.classifier)
         params = {"perturbations": 2, "batch_size": 64, "sigma": 0.01, "dropout": dropout}
         method.function(model, context, **method.resolve(params))
         losses.append(float(context.log_entries[0]["lipschitz"]))

@@ -44,7 +44,7 @@ def test_importance_is_the_mean_gradient_size_scaled_and_turned_round(class_worl
     context = class_world.context(METHOD)
     held = inside("held_weights")(model, context, "example", 32)
     x, _ = next(iter(class_world.split("forget").batches(1000)))
-    for name in ("fc.weight", "layer1.0.conv1.weight"):
+    for name in ("classifier.weight", "features.3.conv1.weight"):
         weight = model.get_parameter(name)
         omega = torch.zeros_like(weight)
         for length in model(x).norm(dim=1):
@@ -56,7 +56,7 @@ def test_importance_is_the_mean_gradient_size_scaled_and_turned_round(class_worl
     assert all(p.grad is None for p in model.parameters())
     # Summed before the absolute value is taken, gradients cancel.
     batch = inside("held_weights")(model, context, "batch", 32)
-    assert not torch.allclose(batch["fc.weight"], held["fc.weight"], atol=1e-2)
+    assert not torch.allclose(batch["classifier.weight"], held["classifier.weight"], atol=1e-2)
 
 
 def test_a_constant_importance_holds_the_whole_tensor():

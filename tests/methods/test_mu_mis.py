@@ -63,7 +63,7 @@ def test_dropout_is_off(class_world):
     method, seen = registry.get("mu_mis"), []
     for extra in (nn.Dropout(0.5), nn.Identity()):
         context, model = class_world.context(method), copy.deepcopy(class_world.original)
-        model.fc = nn.Sequential(extra, model.fc)
+        model.classifier = nn.Sequential(extra, model.classifier)
         method.function(model, context, **method.resolve({"epochs": 2}))
         seen.append([float(e["others"]) for e in context.log_entries if "others" in e])
     assert seen[0] == seen[1]

@@ -15,12 +15,12 @@ from unlearn_bench.training import models
 from unlearn_bench.training.loop import train
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(epochs=3, batch_size=32, lr=4e-3, warmup=0.2, augment="none")
+RECIPE = Recipe(epochs=5, batch_size=32, lr=1e-2, warmup=0.2, augment="none")
 
 
 @pytest.fixture(scope="session")
 def lab():
-    """O, trained on all, and G, trained without class 8, both for three epochs."""
+    """O, trained on all, and G, trained without class 8, both for five epochs."""
     torch.set_num_threads(1)
     data = load("digits")
     indices = splits.make(
@@ -34,7 +34,7 @@ def lab():
 
     def build(seed):
         return models.build(
-            ModelSpec(name="test_resnet"), channels=1, image_size=(8, 8), num_classes=10, seed=seed
+            ModelSpec(name="resnet4"), channels=1, image_size=(8, 8), num_classes=10, seed=seed
         )
 
     def trained(chosen, seed):

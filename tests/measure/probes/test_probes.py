@@ -96,12 +96,10 @@ def test_a_head_that_calls_everything_forgotten_is_not_back(lab):
 
 
 def test_relearning_is_reproducible_and_seeded(lab):
-    first = relearned(lab, lab.retrained)
+    first = relearned(lab, lab.retrained, fresh_head=True)
     torch.rand(5)
-    assert relearned(lab, lab.retrained) == first
-    assert {
-        relearned(lab, lab.retrained, seed=seed, fresh_head=True).steps for seed in range(4)
-    } != {first.steps}
+    assert relearned(lab, lab.retrained, fresh_head=True) == first
+    assert relearned(lab, lab.retrained, fresh_head=True, seed=1).steps != first.steps
 
 
 def test_the_cap_censors(lab):
@@ -128,7 +126,7 @@ def test_contaminated_statistics_come_back_and_forgotten_weights_do_not(lab):
     contaminated = copy.deepcopy(lab.original)
     for module in contaminated.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean += 5
+            module.running_mean -= 5
     assert forget_accuracy(lab, contaminated) < 0.5
     for model, low, high in ((contaminated, 0.9, 1.0), (lab.retrained, 0.0, 0.1)):
         renewed = batch_norm.reestimated(model, lab.data, lab.examples.estimated, CPU)
