@@ -186,7 +186,7 @@ def pbu(
     guard = _Guard(original, ctx.forget_classes)
     take: Step
     if step == "trust":
-        climb = _Climb(ascent, ctx.forget_classes, alpha, others)
+        climb = Ascent(ascent, ctx.forget_classes, alpha, others)
         take = _TrustRegion(model, hold, delta, climb, guard).step
     else:
         take = _adam(model, hold, alpha, lr)
@@ -262,7 +262,7 @@ class _Hold:
         return share * (weight - self.start[name])
 
 
-class _Climb:
+class Ascent:
     """What trust steps descend: alpha (ascent + others * divergence), mean over the batch.
 
     The odds are those of all that is to be forgotten: the true class, and with it all others that
@@ -368,7 +368,7 @@ class _TrustRegion:
     """
 
     def __init__(
-        self, model: nn.Module, hold: _Hold, delta: float, climb: _Climb, guard: _Guard
+        self, model: nn.Module, hold: _Hold, delta: float, climb: Ascent, guard: _Guard
     ) -> None:
         self._model, self._hold, self._delta, self._climb = model, hold, delta, climb
         self._guard = guard

@@ -215,7 +215,7 @@ def test_the_ascent_is_of_all_that_goes_and_holds_all_that_stays(gone, ascent):
             if c not in goes
         )
         losses.append(3 * (climbed + 2 * held))
-    climb = pbu._Climb(ascent, gone, alpha=3, others=2)
+    climb = pbu.Ascent(ascent, gone, alpha=3, others=2)
     assert float(climb(logits, original, y)) == pytest.approx(float(sum(losses)) / len(losses))
 
 
@@ -223,8 +223,8 @@ def test_the_ascent_grows_against_what_holds_it():
     """Else a small forget set ends where both are equal, with the class remembered."""
     logits, original = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     y = torch.tensor([0, 1, 2, 3, 2])
-    climb = pbu._Climb("odds", (), alpha=1, others=1)
-    free = pbu._Climb("odds", (), alpha=1, others=0)
+    climb = pbu.Ascent("odds", (), alpha=1, others=1)
+    free = pbu.Ascent("odds", (), alpha=1, others=0)
     held = climb(logits, original, y) - (first := free(logits, original, y))
     for step in range(1, 4):
         grown = free(logits, original, y)
