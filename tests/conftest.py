@@ -146,7 +146,9 @@ class WarmCli:
         cwd: Path | None = None,
         file_limit: int = 0,
         env: dict[str, str] | None = None,
+        figures: bool = False,
     ) -> Running:
+        """Start a command line; without ``figures``, which take long, reports have none."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         request = {
@@ -156,6 +158,7 @@ class WarmCli:
             "out": str(out),
             "err": str(err),
             "file_limit": file_limit,
+            "figures": figures,
         }
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")
@@ -271,6 +274,7 @@ def finished(_server: WarmCli, tmp_path_factory: pytest.TempPathFactory) -> Fini
         "--out",
         folder / "out",
         env={"UNLEARN_BENCH_HOME": str(home)},
+        figures=True,
     )
     assert ended.code == 0, ended.err
     return Finished(suite, plugin, folder / "out", home, ended)

@@ -367,7 +367,7 @@ def test_a_second_process_on_the_same_folder_is_refused(
     assert ended.code == 2
 
 
-def rerun(cli: Any, finished: Any, *flags: object) -> Any:
+def rerun(cli: Any, finished: Any, *flags: object, **options: Any) -> Any:
     return cli(
         "run",
         finished.suite,
@@ -381,6 +381,7 @@ def rerun(cli: Any, finished: Any, *flags: object) -> Any:
         finished.out,
         *flags,
         env={"UNLEARN_BENCH_HOME": str(finished.home)},
+        **options,
     )
 
 
@@ -401,7 +402,7 @@ def test_a_finished_suite_is_not_run_again(cli: Any, finished: Any) -> None:
     assert ended.code == 0 and ended.out.count("was there already") == ALWAYS + 2
     assert state() == before  # no training, no report drawn again, no artifact even looked at
     (finished.out / "report.html").unlink()
-    rerun(cli, finished)
+    rerun(cli, finished, figures=True)
     assert state().keys() == before.keys()
 
 
@@ -483,7 +484,7 @@ def test_the_report_can_be_written_again(cli: Any, finished: Any) -> None:
     page = finished.out / "report.html"
     before = page.read_bytes()
     page.unlink()
-    ended = cli("report", finished.out)
+    ended = cli("report", finished.out, figures=True)
     assert ended.code == 0 and ended.out.splitlines()[-1] == f"report: {page}"
     assert page.read_bytes() == before
 
