@@ -147,8 +147,15 @@ class WarmCli:
         file_limit: int = 0,
         env: dict[str, str] | None = None,
         figures: bool = False,
+        packages: Path | None = None,
     ) -> Running:
-        """Start a command line; without ``figures``, which take long, reports have none."""
+        """Start a command line.
+
+        Args:
+            file_limit: Bytes of the largest file that can be written.
+            figures: Whether reports have figures, which take longer than all else in them.
+            packages: A folder of packages that are installed in addition.
+        """
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         request = {
@@ -159,6 +166,7 @@ class WarmCli:
             "err": str(err),
             "file_limit": file_limit,
             "figures": figures,
+            "packages": packages and str(packages),
         }
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")

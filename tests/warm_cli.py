@@ -60,6 +60,9 @@ def _run(request: dict) -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         mapped = pages * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + limit,) * 2)
+    if request.get("packages"):  # as if they had been installed before the start
+        sys.path.append(request["packages"])
+        importlib.import_module("unlearn_bench.plugins.registry")._loaded_entry_points = False
     if not request.get("figures", True):
         importlib.import_module("unlearn_bench.report.figures").draw = lambda *_: {}
     sys.argv = ["unlearn-bench", *request["argv"]]
