@@ -32,7 +32,7 @@ LONG_FILES = (
     "test_local.py",
     "test_kill_and_resume.py",
     "test_cli.py",
-    "test_references.py",
+    "test_browser.py",
     "test_conformance.py",
 )
 
