@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -175,6 +176,15 @@ class WarmCli:
 
     def __call__(self, *argv: object, **options: Any) -> Ended:
         return self.start(*argv, **options).wait()
+
+    def until_a_result(self, *argv: object, out: Path) -> Ended:
+        """Run a suite until ``out`` holds a result; it ends in good order then, with code 130."""
+        running = self.start(*argv, "--out", out)
+        while not list((out / "runs").glob("*.json")) and not running.ended():
+            time.sleep(0.01)
+        with suppress(ProcessLookupError):
+            os.kill(running.pid, signal.SIGINT)
+        return running.wait()
 
     def _read(self) -> dict[str, Any]:
         assert self._server.stdout is not None

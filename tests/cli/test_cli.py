@@ -1,12 +1,9 @@
 """The command line as a user meets it; above all, when the user has made a mistake."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -339,11 +336,7 @@ def test_the_right_weights_may_follow_the_wrong_ones_into_the_same_folder(
     )
     assert cli(*argv).code == 2
     save_file(weights, own)
-    running = cli.start(*argv)
-    while not list((tmp_path / "out" / "runs").glob("*.json")) and not running.ended():
-        time.sleep(0.01)
-    os.kill(running.pid, signal.SIGINT)  # one result is enough
-    right = running.wait()
+    right = cli.until_a_result(*argv[:-2], out=tmp_path / "out")
     assert right.code == 130
     told = re.search(r"given weights classify (\S+)% of the digits test images", right.out)
     assert told and 20 < float(told[1]) < 100
@@ -383,7 +376,7 @@ def test_a_full_disk_ends_with_one_line_and_the_same_command_goes_on(
     assert ended.code == 2
     assert [path for path in home.rglob("*") if path.name.startswith(".")] == []
     assert [path for path in out.rglob("*.tmp")] == []
-    assert cli(*argv).code == 0
+    assert cli.until_a_result(*argv[:-2], out=out).code == 130
 
 
 def test_a_second_process_on_the_same_folder_is_refused(

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,9 +181,6 @@ def test_a_kill_while_the_original_trains_costs_nothing_but_that(
     assert running.wait().code == -9
     assert results(out) == {} and list((home / "artifacts").rglob("*.json")) == []
     # Nothing was finished, so that the folder is free for what was meant.
-    running = cli.start("run", tiny, "--methods", "original", "--out", out)
-    while not results(out) and not running.ended():
-        time.sleep(0.01)
-    os.kill(running.pid, signal.SIGINT)  # that it begins is enough
-    assert running.wait().code == 130 and results(out)
+    ended = cli.until_a_result("run", tiny, "--methods", "original", out=out)
+    assert ended.code == 130 and results(out)
     assert unfinished(out) == unfinished(home) == []
