@@ -23,7 +23,7 @@ the ascent at one batch and is as long as it can be while that batch's cross-ent
 most ``delta`` nats: first twice the last accepted length, then halved until it holds; the very
 first length tried is 1e-3 |theta| / |gradient|. With it each weight is pulled back by the share
 min(1, 2 length (gamma + beta F_j)) of its way from theta0. The watched part of F is looked at
-after every step, so that no step is taken past ``stop_accuracy``. Three more things differ from
+after every step, so that no step is taken past ``stop_accuracy``. Five more things differ from
 the published loss, and reports/pbu has what each is worth:
 
 - ``ascent: odds`` minimises softplus(log p/(1-p)) = -log(1-p) with p the probability of the true
@@ -31,16 +31,22 @@ the published loss, and reports/pbu has what each is worth:
   example; cross-entropy weighs them by 1-p, which in a converged model leaves the direction to the
   few examples that were learned worst, and goes on for ever; ours weighs them by p, which ends
   with each example's forgetting.
+- ``others`` holds, on F, the probabilities of the other classes among themselves: it adds
+  KL(original || model) over these classes. With weight 1 and ``odds`` the sum is the loss of
+  DELETE (``delete``). No step may take more than 0.02 off ``kept``, the correlation over the other
+  classes of the logits of its batch with the original's. Without the two, what F loses goes to
+  whatever class is easiest to reach, and images of other classes follow.
+- The weight of the ascent grows by 5 % with each step. Else a small forget set ends where the
+  ascent and what holds it are equal, half remembered.
 - ``batch_norm: realigned`` keeps the mean and variance of each batch at BatchNorm's inputs where
   they were, so that forgetting is not a shift against the running statistics. At the end it moves
   those by as much as the weights moved F's: a shift of a channel for F is taken to be one for all
   images. Where the weights have not moved, neither do the statistics, so they do not drift towards
   F. ``aligned`` leaves them and keeps less of the rest. Both stop once F is forgotten with aligned
   batches and in plain eval mode.
-- A guard looks at what each step does to the rest, as far as F shows it. Where classes go, it is
-  the correlation over the other classes of the logits with the original's, ``kept`` in the log;
-  where examples of classes that stay go, it is the share of F that is answered as before. A step
-  that falls below 0.6 or 0.95 is taken back and PBU stops with a warning. PBU is published for
+- A guard looks at what the steps did to the rest, as far as F shows it: ``kept`` where classes go,
+  and where examples of classes that stay go, the share of F that is answered as before. A step
+  that ends below 0.6 or 0.95 is taken back and PBU stops with a warning. PBU is published for
   whole classes: examples of all classes it hardly forgets, since it cannot without damage.
 
 Source: Panda, Sourav and Prathosh, AAAI 2025, arXiv:2403.16246.
@@ -148,10 +154,10 @@ def pbu(
             Ours; paper: cross_entropy.
         others: Weight, in the trust steps' ascent, of the divergence that holds the other classes
             on F. Ours; paper: 0.
-        alpha: Weight of the ascent on F; the others count relative to it. Ours: 1, a scale.
+        alpha: Weight of the ascent on F, with ``others``; beta and gamma count relative to it.
+            Ours: 1, a scale.
         beta: Weight of the Fisher-Mahalanobis term. Paper, as a ratio: 90/721.
-        gamma: Weight of the l2 term. Ours: 1; paper, as a ratio: 4001/721 = 5.55, by which
-            ``odds`` ends before the class is forgotten.
+        gamma: Weight of the l2 term. Ours: 1; paper, as a ratio: 4001/721 = 5.55.
         fisher_examples: Examples of F that F_j is computed on at most; null takes all (paper).
             Ours: 512.
         lr: Adam step size; trust steps have none. Paper.
