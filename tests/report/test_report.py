@@ -5,7 +5,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -320,12 +319,3 @@ def test_provenance_is_on_the_page(folder, realistic):
         "Weights were pre-trained.",
     ):
         assert said in text
-
-
-def test_thousand_records_take_under_five_seconds(folder, realistic):
-    more = tuple(Record(f"metric_{i}", "", float(i)) for i in range(30))
-    place = folder([replace(run, records=run.records + more) for run in realistic(3)])
-    assert sum(1 for _ in (place / "records.csv").open()) > 1000
-    start = time.process_time()
-    write_report(place)
-    assert time.process_time() - start < 5
