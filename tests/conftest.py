@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ LONG_FILES = (
     "test_local.py",
     "test_kill_and_resume.py",
     "test_cli.py",
-    "test_references.py",
+    "test_browser.py",
     "test_conformance.py",
 )
 
@@ -146,7 +147,16 @@ class WarmCli:
         cwd: Path | None = None,
         file_limit: int = 0,
         env: dict[str, str] | None = None,
+        figures: bool = False,
+        packages: Path | None = None,
     ) -> Running:
+        """Start a command line.
+
+        Args:
+            file_limit: Bytes of the largest file that can be written.
+            figures: Whether reports have figures, which take longer than all else in them.
+            packages: A folder of packages that are installed in addition.
+        """
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         request = {
@@ -156,6 +166,8 @@ class WarmCli:
             "out": str(out),
             "err": str(err),
             "file_limit": file_limit,
+            "figures": figures,
+            "packages": packages and str(packages),
         }
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")
@@ -164,6 +176,15 @@ class WarmCli:
 
     def __call__(self, *argv: object, **options: Any) -> Ended:
         return self.start(*argv, **options).wait()
+
+    def until_a_result(self, *argv: object, out: Path) -> Ended:
+        """Run a suite until ``out`` holds a result; it ends in good order then, with code 130."""
+        running = self.start(*argv, "--out", out)
+        while not list((out / "runs").glob("*.json")) and not running.ended():
+            time.sleep(0.01)
+        with suppress(ProcessLookupError):
+            os.kill(running.pid, signal.SIGINT)
+        return running.wait()
 
     def _read(self) -> dict[str, Any]:
         assert self._server.stdout is not None
@@ -271,6 +292,7 @@ def finished(_server: WarmCli, tmp_path_factory: pytest.TempPathFactory) -> Fini
         "--out",
         folder / "out",
         env={"UNLEARN_BENCH_HOME": str(home)},
+        figures=True,
     )
     assert ended.code == 0, ended.err
     return Finished(suite, plugin, folder / "out", home, ended)

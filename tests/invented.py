@@ -88,6 +88,12 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     return lambda runs, **suite: write_results(tmp_path, runs, **suite)
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, which take longer than all else in them."""
+    monkeypatch.setattr("unlearn_bench.report.figures.draw", lambda *_: {})
+
+
 @pytest.fixture(scope="session")
 def write_folder() -> Callable[..., Path]:
     return write_results

@@ -60,7 +60,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(*command: object, cwd: Path) -> str:
+def call(*command: object, cwd: Path) -> str:
     done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
@@ -80,7 +80,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(ROOT / name, source / name)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
-    run(
+    call(
         *pip,
         "wheel",
         "--no-deps",
@@ -134,7 +134,7 @@ def test_the_wheel_says_what_it_is(installed: Path) -> None:
 
 
 def test_the_wheel_works_away_from_the_checkout(
-    installed: Path, tiny: Path, tmp_path: Path
+    installed: Path, tiny: Path, folder: Any, run: Any, tmp_path: Path
 ) -> None:
     away = tmp_path / "away"
     away.mkdir()
@@ -142,7 +142,8 @@ def test_the_wheel_works_away_from_the_checkout(
     commands: list[list[str]] = [
         ["list", "methods"],
         ["list", "suites"],
-        ["run", str(tiny), "--methods", "finetune"],
+        ["run", str(tiny), "--methods", "finetune", "--dry-run"],
+        ["report", str(folder([run("pbu", forget_accuracy=0.0, retain_accuracy=1.0)]))],
     ]
     arguments = json.dumps([str(installed), libraries, commands])
     environment = os.environ | {"COLUMNS": "200"}
@@ -158,8 +159,9 @@ def test_the_wheel_works_away_from_the_checkout(
     assert Path(answer["file"]) == installed / "unlearn_bench" / "__init__.py"
     assert Path(answer["pbu"]) == installed / "unlearn_bench_methods" / "pbu.py"
     assert not answer["methods"] and not answer["benchmarks"]
-    codes, (methods, suites, _) = zip(*answer["answers"], strict=True)
-    assert codes == (0, 0, 0), done.stderr
+    codes, (methods, suites, forecast, _) = zip(*answer["answers"], strict=True)
+    assert codes == (0, 0, 0, 0), done.stderr
     assert {"pbu", "retrain", "salun"} <= {line.split()[0] for line in methods.splitlines()}
     assert {"digits", "mnist-pbu"} <= {line.split()[0] for line in suites.splitlines()}
-    assert (away / "runs" / "tiny" / "report.html").exists()
+    assert "finetune" in forecast
+    assert (tmp_path / "report.html").exists()

@@ -1,8 +1,9 @@
 """Serve command lines from a process that has torch loaded: each runs in a fork of its own.
 
 Starting Python with torch and timm takes seconds, a fork milliseconds. What is forked has
-imported the libraries and done nothing else; ``python -m unlearn_bench`` then runs in full,
-in its own process group, with its own environment, working folder and streams.
+imported the libraries and the built-in methods and done nothing else; ``python -m
+unlearn_bench`` then runs in full, in its own process group, with its own environment, working
+folder and streams.
 
 Requests are lines of JSON on stdin; the answers, also lines of JSON, are the process id and
 then, once it ended, the exit code.
@@ -18,11 +19,16 @@ import traceback
 from pathlib import Path
 
 PRELOADED = (
+    "jinja2",
     "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg",
+    "pyarrow.parquet",
+    "seaborn",
     "sklearn.datasets",
     "unlearn_bench.cli.catalogue",
     "unlearn_bench.suite.config",
+    "unlearn_bench.execution.dry_run",
+    "unlearn_bench.execution.local",
     "unlearn_bench.conformance",
     "unlearn_bench.execution.scheduler",
     "unlearn_bench.measure.metrics.mia_fitted",
@@ -30,7 +36,11 @@ PRELOADED = (
     "unlearn_bench.measure.lab",
     "unlearn_bench.cli.progress",
     "unlearn_bench.report.figures",
+    "unlearn_bench.report.figures.labels",
     "unlearn_bench.report.html",
+    "unlearn_bench.report.latex",
+    "unlearn_bench.report.markdown",
+    "unlearn_bench_methods",
 )
 
 
@@ -50,6 +60,11 @@ def _run(request: dict) -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         mapped = pages * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + limit,) * 2)
+    if request.get("packages"):  # as if they had been installed before the start
+        sys.path.append(request["packages"])
+        importlib.import_module("unlearn_bench.plugins.registry")._loaded_entry_points = False
+    if not request.get("figures", True):
+        importlib.import_module("unlearn_bench.report.figures").draw = lambda *_: {}
     sys.argv = ["unlearn-bench", *request["argv"]]
     try:
         runpy.run_module("unlearn_bench", run_name="__main__")

@@ -280,6 +280,7 @@ def test_without_retraining_there_is_no_verdict(run):
     assert "retraining" in verdicts(only)[0].missing[0]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_verdicts_stand_in_a_file_of_their_own(folder, run):
     place = folder(
         [run("retrain", kind="reference", forget_accuracy=0.0), run("pbu", forget_accuracy=0.1)]

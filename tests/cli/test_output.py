@@ -123,16 +123,12 @@ def run_main(arguments: list[str], env: dict[str, str], **streams: Any) -> Any:
     "env",
     [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
 )
-def test_output_that_is_not_utf_8_gets_replacements(env, plugin) -> None:
-    text = plugin.read_text().replace("Scale the weights", "Löwe–猫")
-    plugin.write_text(text, encoding="utf-8")
-    done = run_main(
-        ["list", "methods", "scale*", "--plugin", str(plugin)],
-        {**env, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-    )
+def test_output_that_is_not_utf_8_gets_replacements(env, folder, run) -> None:
+    place = folder([run("retrain", kind="reference", error="Löwe–猫")], notes=["Löwe–猫"])
+    done = run_main(["report", str(place)], {**env, "COLUMNS": "200"}, stdout=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"scale_weights" in done.stdout and done.stdout.isascii()
+    assert b"Failed: retrain, seed 0: L" in done.stdout and done.stdout.isascii()
+    assert "Löwe–猫" in (place / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_full_disk_ends_in_one_line() -> None:

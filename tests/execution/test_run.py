@@ -13,7 +13,14 @@ from unlearn_bench.core.errors import DataError, MethodError, ModelError
 from unlearn_bench.data.images import Dataset, Part, TensorImages
 from unlearn_bench.execution import task as tasks
 from unlearn_bench.execution.failures import RunFailedError
-from unlearn_bench.execution.models import TRAINING, check_classifies, check_model, stored_log
+from unlearn_bench.execution.judge import Judge
+from unlearn_bench.execution.models import (
+    TRAINING,
+    Trio,
+    check_classifies,
+    check_model,
+    stored_log,
+)
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.measure import evaluate
 from unlearn_bench.plugins import registry
@@ -82,6 +89,16 @@ def spec_for(write: Write) -> Callable[..., RunSpec]:
         return spec_of("mine", **changes)
 
     return make
+
+
+@pytest.fixture
+def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs measure nothing, which takes longest: for tests of what comes before."""
+
+    def judge(self: Judge, spec: RunSpec, task: Any, made: Trio) -> dict[str, Any]:
+        return {"log": tuple(made.unlearned.notes["log"]), "error": made.missing, "records": ()}
+
+    monkeypatch.setattr(Judge, "judge", judge)
 
 
 def values(result: Any) -> dict[tuple[str, str], float | None]:
@@ -153,6 +170,7 @@ def test_a_method_gets_a_private_copy_in_eval_mode(
     assert after["retain_accuracy", "retain"] == before["retain_accuracy", "retain"]
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_a_new_model_begins_as_the_recipe_does_or_from_scratch(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +323,7 @@ def test_a_model_that_memory_does_not_even_build_is_refused_before_anything_runs
         harness.check_model(spec_of("original"))
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_what_failed_is_not_tried_again_but_what_is_in_the_store_is_used(
     harness: Runner, spec_for: Callable[..., RunSpec], shared: Store, tmp_path: Path
 ) -> None:
@@ -355,6 +374,7 @@ def test_an_undeclared_read_is_refused_with_what_to_declare(
     assert f"add Access.{flag} to access=" in message
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_a_share_of_the_retain_set_is_fixed_by_the_seed(
     harness: Runner, spec_for: Callable[..., RunSpec]
 ) -> None:
@@ -375,6 +395,7 @@ for name, p in model.named_parameters(): p.data.sub_(log.change[name].float())
 return model"""
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_the_training_log_holds_the_steps_of_the_forgotten(
     harness: Runner, spec_for: Callable[..., RunSpec]
 ) -> None:
@@ -403,6 +424,7 @@ def test_the_training_log_holds_the_steps_of_the_forgotten(
     assert 0 < one["size"] < entry["size"]
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_who_trains_the_original_and_wants_its_log_records_it_on_the_way(
     spec_for: Callable[..., RunSpec], tmp_path: Path
 ) -> None:
@@ -419,6 +441,7 @@ def test_who_trains_the_original_and_wants_its_log_records_it_on_the_way(
     assert recorded == pytest.approx(at_once)
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_examples_named_to_be_forgotten_were_trained_on(
     harness: Runner, spec_for: Callable[..., RunSpec]
 ) -> None:
@@ -430,6 +453,7 @@ def test_examples_named_to_be_forgotten_were_trained_on(
     assert entry["hits"] == 1
 
 
+@pytest.mark.usefixtures("unjudged")
 def test_the_training_log_is_recorded_once(
     harness: Runner, spec_for: Callable[..., RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: torch.set_grad_enabled(False),
         "gradients enabled: True became False",
     ),
+    "inference mode": (enter(torch.inference_mode()), "inference mode: False became True"),
     "autocast": (enter(torch.autocast("cpu", dtype=torch.bfloat16)), "autocast: cpu"),
     "autocast dtype": (
         lambda: torch.set_autocast_dtype("cuda", torch.bfloat16),

@@ -48,6 +48,16 @@ def with_classes(runs: list[Any]) -> list[Any]:
     return [replace(run, records=(*run.records, *more)) for run in runs]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def screen_only() -> Iterator[None]:
+    """Drawings for print take a third of a report's time, and no page shows them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "matplotlib.backends.backend_pdf.FigureCanvasPdf.print_pdf", lambda *_, **__: None
+        )
+        yield
+
+
 @pytest.fixture(scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory, write_folder: Any) -> Any:
     """``write(runs)`` gives the page of those runs."""
@@ -60,6 +70,14 @@ def write(tmp_path_factory: pytest.TempPathFactory, write_folder: Any) -> Any:
 def rich(write: Any, invented: Any) -> Path:
     """A page with everything on it: two scenarios, three seeds, classes, curves, facts."""
     page: Path = write(with_classes(invented(3, ("class:8", "random:0.1"))), methods=FACTS)
+    return page
+
+
+@pytest.fixture(scope="module")
+def with_failures(write: Any, invented: Any, invented_run: Any) -> Path:
+    """A page on which a method failed with every seed."""
+    failed = [invented_run("scrub", seed, error="MethodError: NaN weights") for seed in (0, 1)]
+    page: Path = write([*invented(2), *failed])
     return page
 
 
@@ -115,8 +133,16 @@ def tab(browser: Any) -> Iterator[Any]:
         one.context.close()
 
 
-def test_the_page_opens_from_disk_without_network_or_complaint(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+@pytest.fixture(scope="module")
+def opened(browser: Any, rich: Path) -> Iterator[Tab]:
+    """The rich page on a desk, opened once: a test leaves it as it was."""
+    once = Tab(browser, rich)
+    yield once
+    once.context.close()
+
+
+def test_the_page_opens_from_disk_without_network_or_complaint(opened: Tab, rich: Path) -> None:
+    seen = opened
     assert seen.page.locator("h1").inner_text().startswith("pbu came nearest")
     assert seen.page.locator("figure svg").count() == 15  # seven of each scenario, one ranking
     assert all(
@@ -128,8 +154,8 @@ def test_the_page_opens_from_disk_without_network_or_complaint(tab: Any, rich: P
     assert seen.complaints == []
 
 
-def test_sorting_reorders_the_rows_and_says_so(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_sorting_reorders_the_rows_and_says_so(opened: Tab) -> None:
+    seen = opened
     as_given = seen.rows()
     heading = seen.page.locator("#methods thead th", has_text="Distance to retraining")
     assert heading.get_attribute("aria-sort") == "none"
@@ -144,26 +170,29 @@ def test_sorting_reorders_the_rows_and_says_so(tab: Any, rich: Path) -> None:
     assert seen.rows() == as_given and seen.complaints == []
 
 
-def test_names_sort_by_the_alphabet_from_the_keyboard(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_names_sort_by_the_alphabet_from_the_keyboard(opened: Tab) -> None:
+    seen = opened
     button = seen.page.locator("#methods thead th button").first
     button.focus()
     seen.page.keyboard.press("Enter")
     assert seen.rows() == sorted(seen.rows()) and seen.rows()[0] == "bad_teacher"
     seen.page.keyboard.press("Tab")
     assert seen.page.evaluate("document.activeElement.textContent").startswith("Model, data")
+    for _ in range(2):
+        button.click()  # as given
 
 
-def test_what_has_no_verdict_sorts_last_either_way(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_what_has_no_verdict_sorts_last_either_way(opened: Tab) -> None:
+    seen = opened
     button = seen.page.locator("#methods thead th", has_text="Verdict").locator("button")
     for _ in range(2):
         button.click()
         assert seen.rows()[-2:] == ["retrain"] * 2
+    button.click()  # as given
 
 
-def test_the_file_of_the_table_holds_the_table(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_the_file_of_the_table_holds_the_table(opened: Tab) -> None:
+    seen = opened
     with seen.page.expect_download() as caught:
         seen.page.get_by_text("This table as CSV").click()
     lines = list(csv.DictReader(Path(caught.value.path()).open()))
@@ -174,34 +203,33 @@ def test_the_file_of_the_table_holds_the_table(tab: Any, rich: Path) -> None:
     )
 
 
-def test_a_figure_without_neighbour_has_its_words_beside_it(tab: Any, rich: Path) -> None:
-    def boxes(width: int) -> tuple[Any, Any]:
-        figure = tab(rich, width).page.locator("figure.beside").first
+def test_a_figure_without_neighbour_has_its_words_beside_it(
+    opened: Tab, tab: Any, rich: Path
+) -> None:
+    def boxes(seen: Tab) -> tuple[Any, Any]:
+        figure = seen.page.locator("figure.beside").first
         drawing, caption = figure.locator(".drawing"), figure.locator("figcaption")
         return drawing.bounding_box(), caption.bounding_box()
 
-    drawing, caption = boxes(1280)
+    drawing, caption = boxes(opened)
     assert caption["x"] >= drawing["x"] + drawing["width"]
     assert drawing["y"] <= caption["y"] <= drawing["y"] + drawing["height"]
-    drawing, caption = boxes(390)
+    drawing, caption = boxes(tab(rich, 390))
     assert caption["y"] >= drawing["y"] + drawing["height"]
 
 
-def test_the_banner_about_failed_runs_leads_to_the_reasons(
-    tab: Any, write: Any, invented: Any, invented_run: Any
-) -> None:
-    page = write([*invented(2), invented_run("scrub", 0, error="MethodError: NaN weights")])
-    seen = tab(page)
+def test_the_banner_about_failed_runs_leads_to_the_reasons(tab: Any, with_failures: Path) -> None:
+    seen = tab(with_failures)
     link = seen.page.locator(".alert a")
     link.click()
     target = seen.page.locator(link.get_attribute("href"))
-    assert "scrub, seed 0: MethodError: NaN weights" in target.inner_text()
+    assert "scrub, seeds 0, 1: MethodError: NaN weights" in target.inner_text()
     box = target.bounding_box()
     assert 0 <= box["y"] < 900, "in view"
 
 
-def test_filters_hide_rows_and_count_what_is_left(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_filters_hide_rows_and_count_what_is_left(opened: Tab) -> None:
+    seen = opened
     choose = seen.page.get_by_label
     choose("Family", exact=True).select_option("ascent")
     assert seen.rows() == ["pbu", "gradient_ascent"] * 2
@@ -217,38 +245,46 @@ def test_filters_hide_rows_and_count_what_is_left(tab: Any, rich: Path) -> None:
     choose("Kind", exact=True).select_option("Reference")
     assert seen.rows() == []
     assert choose("Dataset", exact=True).is_disabled() and choose("Model", exact=True).is_disabled()
+    seen.page.get_by_role("button", name="Show all").click()
 
 
-def test_a_verdict_leads_to_its_row_even_behind_a_filter(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_a_verdict_leads_to_its_row_even_behind_a_filter(opened: Tab) -> None:
+    seen = opened
     seen.page.get_by_label("Family", exact=True).select_option("ascent")
     link = seen.page.locator(".verdicts a", has_text="finetune").first
     link.click()
     row = seen.page.locator(link.get_attribute("href"))
     row.wait_for(state="visible")
     assert row.locator("th").inner_text().startswith("finetune")
+    seen.page.get_by_role("button", name="Show all").click()
 
 
-def test_another_method_can_be_compared(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_another_method_can_be_compared(opened: Tab) -> None:
+    seen = opened
     table = seen.page.locator("#s1-compared")
     before = table.inner_text()
     seen.page.get_by_label("Method", exact=True).first.select_option("finetune")
     after = table.inner_text()
     assert "pbu" in before and "finetune" in after and "pbu" not in after
     assert before.splitlines()[1:] != after.splitlines()[1:]
+    seen.page.get_by_label("Method", exact=True).first.select_option("pbu")
+    assert table.inner_text() == before
 
 
-def test_the_theme_follows_the_system_until_it_is_switched(tab: Any, rich: Path) -> None:
+def test_the_theme_follows_the_system_until_it_is_switched(
+    opened: Tab, tab: Any, rich: Path
+) -> None:
     def paper(seen: Tab) -> Any:
         return seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
 
-    light, dark = tab(rich), tab(rich, theme="dark")
+    light, dark = opened, tab(rich, theme="dark")
     is_light, is_dark = paper(light), paper(dark)
     assert is_light != is_dark
     light.page.get_by_role("button", name="Dark theme").click()
     dark.page.get_by_role("button", name="Light theme").click()
     assert (paper(light), paper(dark)) == (is_dark, is_light)
+    light.page.get_by_role("button", name="Light theme").click()
+    assert paper(light) == is_light
 
 
 def test_without_script_everything_is_there_and_no_control_lies(browser: Any, rich: Path) -> None:
@@ -261,8 +297,8 @@ def test_without_script_everything_is_there_and_no_control_lies(browser: Any, ri
     context.close()
 
 
-def test_a_figure_gives_its_data(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_a_figure_gives_its_data(opened: Tab) -> None:
+    seen = opened
     link = seen.page.locator("figure a.download").first
     with seen.page.expect_download() as caught:
         link.click()
@@ -272,8 +308,8 @@ def test_a_figure_gives_its_data(tab: Any, rich: Path) -> None:
     assert len(text.splitlines()) == 1 + 6 * 3
 
 
-def test_paper_shows_all_rows_and_no_buttons(tab: Any, rich: Path) -> None:
-    seen = tab(rich)
+def test_paper_shows_all_rows_and_no_buttons(opened: Tab) -> None:
+    seen = opened
     seen.page.emulate_media(media="print", color_scheme="dark")
     hidden = seen.page.locator(".filters, #theme, .download")
     assert not any(found.is_visible() for found in hidden.all())
@@ -281,6 +317,7 @@ def test_paper_shows_all_rows_and_no_buttons(tab: Any, rich: Path) -> None:
     assert seen.page.evaluate(f"{box}.clientHeight >= {box}.scrollHeight - 1")
     paper = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == "rgb(255, 255, 254)", "dark paper wastes ink"
+    seen.page.emulate_media(media="screen", color_scheme="light")
 
 
 # Texts of one drawing that lie upon each other or stick out of it; cells and headings whose
@@ -327,14 +364,23 @@ FAULTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_nothing_overlaps_or_is_clipped(width: int, tab: Any, rich: Path) -> None:
-    seen = tab(rich, width)
-    assert seen.page.evaluate(FAULTS) == []
+def test_nothing_overlaps_or_is_clipped(opened: Tab, tab: Any, rich: Path) -> None:
+    for seen in (opened, tab(rich, 390)):
+        assert seen.page.evaluate(FAULTS) == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("width", "theme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        # Each width and each theme was seen above.
+        *(
+            pytest.param(*case, marks=pytest.mark.heavy)
+            for case in ((1280, "dark"), (390, "light"))
+        ),
+    ],
+)
 def test_contrast_and_structure_pass_axe(width: int, theme: str, tab: Any, rich: Path) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     seen = tab(rich, width, theme)
@@ -347,14 +393,10 @@ def test_contrast_and_structure_pass_axe(width: int, theme: str, tab: Any, rich:
 
 @pytest.mark.parametrize("case", ["empty", "failed", "one_seed", "one_method", "many"])
 def test_reports_of_odd_suites_are_sensible(
-    case: str, tab: Any, write: Any, invented: Any, invented_run: Any
+    case: str, tab: Any, write: Any, with_failures: Path, invented: Any, invented_run: Any
 ) -> None:
     runs = {
         "empty": [],
-        "failed": [
-            *invented(2),
-            *(invented_run("scrub", seed, error="MethodError: NaN weights") for seed in (0, 1)),
-        ],
         "one_seed": invented(1),
         "one_method": [r for r in invented(3) if r.method in ("retrain", "original", "pbu")],
         "many": [
@@ -379,7 +421,7 @@ def test_reports_of_odd_suites_are_sensible(
             for i in range(36)
             for seed in (0, 1)
         ],
-    }[case]
+    }.get(case)
     said = {
         "empty": "No run has finished yet",
         "failed": "Failed: scrub, seeds 0, 1: MethodError: NaN weights",
@@ -388,7 +430,7 @@ def test_reports_of_odd_suites_are_sensible(
         "many": "No room for the labels of",
     }[case]
     plan = {"plan": ["a", "b"]} if case == "empty" else {}
-    page = write(runs, **plan)
+    page = write(runs, **plan) if runs is not None else with_failures
     for width in WIDTHS:
         seen = tab(page, width)
         assert said in seen.page.locator("body").inner_text()
@@ -399,7 +441,8 @@ def test_reports_of_odd_suites_are_sensible(
 REPORTS = Path(__file__).parents[2] / "reports"
 
 
-@pytest.mark.parametrize("name", ["digits", "zoo"])
+# Of the zoo's size is the odd suite of many methods.
+@pytest.mark.parametrize("name", ["digits", pytest.param("zoo", marks=pytest.mark.heavy)])
 def test_nothing_overlaps_in_the_reports_of_real_runs(name: str, tab: Any, tmp_path: Path) -> None:
     for file in ("records.csv", "suite.json", "curves.parquet"):
         shutil.copy(REPORTS / name / file, tmp_path)

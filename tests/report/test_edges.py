@@ -10,7 +10,7 @@ LOST = "MethodError: tensor fc.weight holds NaN or infinity"
 
 
 @pytest.fixture
-def written(folder, realistic, run):
+def written(folder, realistic, run, request):
     """Return a function that writes one of the cases and returns all its texts by name."""
 
     def write(case: str) -> dict[str, str]:
@@ -37,6 +37,8 @@ def written(folder, realistic, run):
             stored = json.loads((place / "suite.json").read_text())
             stored |= {"plan": plan[:2], "origin": {"planned": planned}}
             (place / "suite.json").write_text(json.dumps(stored))
+        if case != "single seed":  # whose captions are looked at
+            request.getfixturevalue("no_figures")
         write_report(place)
         texts = {kind: (place / f"report.{kind}").read_text() for kind in ("md", "tex", "html")}
         tables = summary(place)

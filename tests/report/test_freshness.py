@@ -10,7 +10,7 @@ from unlearn_bench.results.records import write_records
 
 
 @pytest.fixture
-def place(folder, run):
+def place(folder, run, no_figures):
     made = folder([run("pbu", forget_accuracy=0.1)])
     assert not is_fresh(made)
     write_report(made)

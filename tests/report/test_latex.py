@@ -195,6 +195,7 @@ def test_the_overview_is_bold_by_the_verdict_too(folder, run):
     runs = [r for r in judged(run, near=0.0, far=0.3, seeds=3)]
     runs += [replace(r, scenario="class:1", key=f"{r.key}-1") for r in runs]
     overview = tex_of(folder(runs)).split(r"\begin{table*}")[1]
+    assert "95 \\% t-interval over seeds" in overview
     assert "Bold follows the verdicts" in overview
     near, far = (
         next(row for row in rows_of(overview) if row[0].strip() == name) for name in ("near", "far")
@@ -224,6 +225,7 @@ def test_the_caption_states_the_protocol(folder, realistic):
         assert said in caption
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_file_says_how_to_use_it(folder, run):
     place = folder([run("retrain", kind="reference", **ACCURATE)])
     head = (write_report(place).parent / "report.tex").read_text().splitlines()[:3]

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -18,7 +19,7 @@ def test_labels_stand_for_themselves():
 
 
 def test_figures_are_linked_by_relative_paths_that_exist(folder, realistic):
-    place = write_report(folder(realistic())).parent
+    place = write_report(folder(realistic(1))).parent
     text = (place / "report.md").read_text()
     links = [line.split("](")[1][:-1] for line in text.splitlines() if line.startswith("![")]
     assert "figures/accuracy.svg" in links and "figures/cost.svg" in links
@@ -58,6 +59,7 @@ ODD = (
 )
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_every_label_stands_in_its_cell_of_every_table(folder, run):
     accurate = {"forget_accuracy": 0.0, "retain_accuracy": 1.0}
     runs = [run("retrain", s, kind="reference", **accurate) for s in range(2)]
@@ -71,6 +73,7 @@ def test_every_label_stands_in_its_cell_of_every_table(folder, run):
         assert names >= set(ODD)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_report_renders_without_html_and_with_its_structure(folder, realistic):
     runs = [*realistic(), *realistic(scenarios=("random:0.1",))]
     text = (write_report(folder(runs)).parent / "report.md").read_text()
@@ -84,6 +87,7 @@ def test_a_report_renders_without_html_and_with_its_structure(folder, realistic)
     assert [len(rows[0]) for rows in tables_of(text)] == [4, 4, 10, 5, 4, 10, 5]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_command_cannot_leave_its_block(folder, run):
     place = folder([run("pbu", error="x")], command="run ```\n# title")
     text = (write_report(Path(place)).parent / "report.md").read_text()

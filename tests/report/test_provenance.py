@@ -60,6 +60,7 @@ def test_a_folder_of_an_older_version_tells_what_it_has(folder, realistic):
     assert {"Suite", "Versions", "Hardware", "Seeds"} == set(found)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_page_and_markdown_tell_the_same_facts(folder, realistic):
     place = write_report(folder(realistic(), origin=ORIGIN)).parent
     for file in ("report.html", "report.md"):
@@ -67,6 +68,7 @@ def test_page_and_markdown_tell_the_same_facts(folder, realistic):
         assert ORIGIN["reproduce"] in text and "c0ffee" in text and "salun" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("given", ["../shared/data", "'/home/me/my data'"])
 def test_a_data_root_of_an_earlier_version_is_left_to_the_reader(given, folder, realistic):
     origin = ORIGIN | {"reproduce": f"unlearn-bench run suite.yaml --data-root {given} --out x"}
@@ -114,6 +116,7 @@ def test_the_reproduce_line_tells_files_of_one_name_apart_by_their_folders(tmp_p
     ]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_runs_that_are_missing_are_named(folder, run):
     finished, missing = run("retrain", kind="reference", forget_accuracy=0.0), ("x", "y", "z")
     planned = {finished.key: ["digits", "resnet18", "class:8", "retrain", 0]}

@@ -5,7 +5,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -16,6 +15,7 @@ from unlearn_bench.report import _FIGURE, html, write_report
 from unlearn_bench.report.content import read_content
 from unlearn_bench.results.records import Curve, Record
 
+FEW = ("retrain", "original", "pbu")
 SPLITS = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
 
 VOID = {"meta", "wbr", "br", "link", "img", "input"}
@@ -58,6 +58,12 @@ def plain(path):
     return " ".join("".join(parse(path).text).replace("\u00a0", " ").split())
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory, write_folder, invented):
+    """The folder of a report with all its figures, written once for tests that only look."""
+    return write_report(write_folder(tmp_path_factory.mktemp("drawn"), invented(2))).parent
+
+
 def undrawn(place):
     """The page of a folder without its figures, which take longer than all else."""
     page = place / "report.html"
@@ -65,8 +71,8 @@ def undrawn(place):
     return page
 
 
-def test_page_is_one_file_that_asks_nothing_of_the_network(folder, realistic):
-    page = write_report(folder(realistic(2)))
+def test_page_is_one_file_that_asks_nothing_of_the_network(drawn):
+    page = drawn / "report.html"
     outline = parse(page)
     assert not {"link", "img", "iframe", "object"} & set(outline.tags)
     assert outline.tags.count("script") == 1
@@ -118,9 +124,9 @@ def test_rows_carry_what_is_known_of_the_methods(folder, realistic):
     assert 'data-family="unknown"' in page
 
 
-def test_an_older_folder_without_curves_says_what_is_missing(folder, realistic):
-    place = folder(realistic(2))
-    with_curves = plain(write_report(place))
+def test_an_older_folder_without_curves_says_what_is_missing(drawn, folder, realistic):
+    with_curves = plain(drawn / "report.html")
+    place = folder([run for run in realistic(1) if run.method in FEW])
     (place / "curves.parquet").unlink()
     without = plain(write_report(place))
     assert "no curves.parquet" not in with_curves and "no curves.parquet" in without
@@ -137,10 +143,13 @@ def test_legacy_metrics_stand_in_an_appendix_with_a_warning(folder, realistic):
     assert "enter no verdict" in text
 
 
-def test_thirty_methods_of_five_seeds_stay_under_two_megabytes(folder, run):
+@pytest.mark.parametrize(
+    ("methods", "limit"), [(8, 720_000), pytest.param(30, 2_000_000, marks=pytest.mark.heavy)]
+)
+def test_the_page_of_many_methods_stays_small(methods, limit, folder, run):
     rng = random.Random(3)
     names = [("retrain", "reference"), ("original", "control")]
-    names += [(f"method_number_{i}", "method") for i in range(30)]
+    names += [(f"method_number_{i}", "method") for i in range(methods)]
     runs = []
     for name, kind in names:
         for seed in range(5):
@@ -169,7 +178,7 @@ def test_thirty_methods_of_five_seeds_stay_under_two_megabytes(folder, run):
             )
             runs.append(replace(made, curves=(curve,), log=log))
     page = write_report(folder(runs))
-    assert 300_000 < page.stat().st_size < 2_000_000
+    assert 0.2 * limit < page.stat().st_size < limit
 
 
 def test_first_words_answer_which_method_and_what_cost(folder, realistic):
@@ -180,50 +189,48 @@ def test_first_words_answer_which_method_and_what_cost(folder, realistic):
     assert text.index("points away") < 300
 
 
-def test_same_input_gives_the_same_bytes(folder, realistic):
-    place = folder(realistic(2))
-    contents = []
-    for _ in range(2):
-        write_report(place)
-        files = sorted(p for p in place.rglob("*") if p.suffix in (".html", ".md", ".svg", ".pdf"))
-        contents.append({file.name: file.read_bytes() for file in files})
-    names = ("accuracy", "cost", "phases", "ranking", "roc", "training")
-    drawings = {f"{name}{suffix}" for name in names for suffix in (".svg", ".pdf")}
-    assert set(contents[0]) == {"report.html", "report.md", *drawings}
-    assert contents[0] == contents[1]
-
-
-def in_new_process(code, **environment):
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | environment)
-
-
 def test_figures_of_an_earlier_report_go_and_what_is_not_ours_stays(folder, realistic):
-    place = folder(realistic(seeds=1, scenarios=("class:8", "class:1")))
+    runs = realistic(seeds=1, scenarios=("class:8", "class:1"))
+    place = folder([run for run in runs if run.method in FEW])
     write_report(place)
     several = {path.name for path in (place / "figures").iterdir()}
     assert len(several) > 10 and all(_FIGURE.fullmatch(name) for name in several)
     (place / "figures" / "mine.svg").write_text("<svg/>")
-    folder(realistic(seeds=1))
+    folder([run for run in runs if run.method in FEW and run.scenario == "class:8"])
     write_report(place)
     left = {path.name for path in (place / "figures").iterdir()}
     assert "mine.svg" in left and "cost.pdf" in left
     assert not any(name[:2].isdigit() for name in left)
 
 
-def test_new_process_loads_little_never_torch_and_writes_the_same_bytes(folder, realistic):
+def test_new_process_loads_little_never_torch_and_writes_the_same_bytes(drawn, folder, realistic):
+    def written(place):
+        files = (p for p in place.rglob("*") if p.suffix in (".html", ".md", ".svg", ".pdf"))
+        return {file.name: file.read_bytes() for file in files}
+
+    names = ("accuracy", "cost", "phases", "ranking", "roc", "training")
+    drawings = {f"{name}{suffix}" for name in names for suffix in (".svg", ".pdf")}
+    assert set(written(drawn)) == {"report.html", "report.md", *drawings}
     place = folder(realistic(2))
-    first = write_report(place).read_bytes()
-    (place / "report.html").unlink()
-    in_new_process(
+    code = (
         "import sys, unlearn_bench.report as report; from pathlib import Path\n"
         "heavy = {'torch', 'matplotlib', 'scipy', 'pandas', 'jinja2'}\n"
         "assert not heavy & set(sys.modules), 'loaded by the import alone'\n"
         f"report.write_report(Path({str(place)!r}))\n"
-        "assert 'matplotlib' in sys.modules and 'torch' not in sys.modules\n",
-        PYTHONHASHSEED="99",
+        "assert 'matplotlib' in sys.modules and 'torch' not in sys.modules\n"
     )
-    assert (place / "report.html").read_bytes() == first
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "99"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | environment)
+    assert written(place) == written(drawn)
+
+
+def test_the_same_process_writes_the_same_bytes_again(folder, realistic):
+    place = folder([run for run in realistic(1) if run.method in FEW])
+    page = write_report(place)
+    files = [page, *(place / "figures").iterdir()]
+    before = [file.read_bytes() for file in files]
+    write_report(place)
+    assert [file.read_bytes() for file in files] == before and len(files) > 8
 
 
 def test_hostile_labels_are_shown_not_run(folder, run):
@@ -275,7 +282,7 @@ def test_suite_killed_before_its_first_run_still_gives_a_page(folder):
 
 @pytest.mark.parametrize("left_out", [{"retrain"}, {"original"}, {"retrain", "original"}])
 def test_missing_references_still_give_a_page(folder, realistic, left_out):
-    runs = [run for run in realistic(2) if run.method not in left_out]
+    runs = [r for r in realistic(2) if r.method in FEW and r.method not in left_out]
     text = plain(write_report(folder(runs)))
     assert ("No distance can be given" in text) == ("retrain" in left_out)
     assert "its power is unknown" in text
@@ -312,12 +319,3 @@ def test_provenance_is_on_the_page(folder, realistic):
         "Weights were pre-trained.",
     ):
         assert said in text
-
-
-def test_thousand_records_take_under_five_seconds(folder, realistic):
-    more = tuple(Record(f"metric_{i}", "", float(i)) for i in range(30))
-    place = folder([replace(run, records=run.records + more) for run in realistic(3)])
-    assert sum(1 for _ in (place / "records.csv").open()) > 1000
-    start = time.process_time()
-    write_report(place)
-    assert time.process_time() - start < 5

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import torch
+    from rich.console import Console
 
     from unlearn_bench.execution.backend import Backend, Setup
     from unlearn_bench.execution.run import Runner
-    from unlearn_bench.suite.config import Plan
+    from unlearn_bench.suite.config import Overrides, Plan
 
 
 def prepare(
@@ -34,14 +36,23 @@ def prepare(
     return limit
 
 
-def ask(flags: Mapping[str, Any], params_from: str | None, folder: str = "{}") -> "Asked":
+def ask(
+    flags: Mapping[str, Any], params_from: str | None, console: "Console", folder: str = "{}"
+) -> "Asked":
     """Return what a command's flags ask for, once plug-ins are loaded and a cluster is joined.
 
     Args:
         flags: The command's parameters by name.
         params_from: As of `plan_of`.
+        console: Says what takes seconds.
         folder: Where results go by default, below ``runs/``; ``{}`` stands for the suite's name.
     """
+    from unlearn_bench.suite import config
+
+    with console.status("loading torch and timm"):
+        # A mistake in the suite or in most flags is found without them.
+        config.resolve_suite(flags["suite"], _overrides(flags, params_from))
+        import_module("unlearn_bench.execution.scheduler")
     on_ray = flags["backend"] == "ray"
     limit = prepare(flags["timeout"], flags["address"], flags["backend"], flags["plugin"] or ())
     device = device_of(flags["device"], on_ray=on_ray)
@@ -61,17 +72,7 @@ def plan_of(flags: Mapping[str, Any], device: str, params_from: str | None) -> "
     """
     from unlearn_bench.suite import config
 
-    suite = flags["suite"]
-    names = {field.name for field in fields(config.Overrides)} & flags.keys()
-    overrides = config.Overrides(
-        **{name: flags[name] for name in names}
-        | {
-            "forget": tuple(flags["forget"] or ()),
-            "settings": tuple(flags["set_"] or ()),
-            "unlearned": bool(flags.get("unlearned")),
-            "params_from": params_from,
-        }
-    )
+    suite, overrides = flags["suite"], _overrides(flags, params_from)
     source = config.suite_file(suite or config.DEFAULT_SUITE)
     return config.expand(
         config.resolve_suite(suite, overrides),
@@ -83,6 +84,22 @@ def plan_of(flags: Mapping[str, Any], device: str, params_from: str | None) -> "
         tuned_elsewhere=params_from is None
         and (overrides.elsewhere or source in config.suite_files().values()),
         allow_stale=flags.get("allow_stale", False),
+    )
+
+
+def _overrides(flags: Mapping[str, Any], params_from: str | None) -> "Overrides":
+    """Return those flags that change the suite."""
+    from unlearn_bench.suite import config
+
+    names = {field.name for field in fields(config.Overrides)} & flags.keys()
+    return config.Overrides(
+        **{name: flags[name] for name in names}
+        | {
+            "forget": tuple(flags["forget"] or ()),
+            "settings": tuple(flags["set_"] or ()),
+            "unlearned": bool(flags.get("unlearned")),
+            "params_from": params_from,
+        }
     )
 
 

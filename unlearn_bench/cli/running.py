@@ -4,7 +4,6 @@ import json
 import shlex
 import sys
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,11 +57,10 @@ def run(
     """Run a suite and write its report; running it again continues where it ended."""
     flags = dict(locals())
     console = new_console()
-    with console.status("loading torch and timm"):
-        import_module("unlearn_bench.execution.scheduler")
     if tune and params is not None:
         raise ConfigError("--tune makes settings, --params takes some that were made; give one")
-    asked = ask(flags, "" if tune or params == Path("none") else str(params) if params else None)
+    given = "" if tune or params == Path("none") else str(params) if params else None
+    asked = ask(flags, given, console)
     if tune:
         file = _tune_first(asked, console, debug=debug, dry_run=dry_run)
         if not dry_run:

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,9 +66,7 @@ def tune(
         _show(suite, console)
         return
     asked_budget = budget_of(trials, budget, surrogates, tuning_seeds, sampler)
-    with console.status("loading torch and timm"):
-        import_module("unlearn_bench.execution.scheduler")
-    asked = ask(flags, "", folder="{}-tuning")
+    asked = ask(flags, "", console, folder="{}-tuning")
     if dry_run:
         forecast_search(asked, asked_budget, console)
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import distinguished
+from unlearn_bench.report.caption import caption, overview_caption
 from unlearn_bench.report.findings import (
     Note,
     caveat,
@@ -17,7 +18,7 @@ from unlearn_bench.report.findings import (
 from unlearn_bench.report.glance import Glance, glance
 from unlearn_bench.report.legacy import legacy_table
 from unlearn_bench.report.limits import not_drawn, notes
-from unlearn_bench.report.provenance import Report, read_report
+from unlearn_bench.report.provenance import Provenance, Report, read_report
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -51,6 +52,7 @@ class SectionContent:
         distance: How the distance is computed here; empty without one.
         caveat: Why not being told apart is no evidence here; empty where it is some.
         best: Methods that the verdict sets apart from the others.
+        caption: Of the first table where it stands alone, as in a paper.
     """
 
     section: Section
@@ -64,6 +66,7 @@ class SectionContent:
     verdicts: TextTable
     caveat: str
     best: frozenset[str]
+    caption: str
     bands: TextTable
     band_reading: str
     notes: tuple[Note, ...]
@@ -84,6 +87,7 @@ class Content:
         intervals: What stands behind a ±.
         gaps: Which planned runs have no result, and why.
         tuning: How the settings were tuned, a table for each dataset, model and scenario.
+        overview_caption: Of the overview where it stands alone; empty without one.
     """
 
     report: Report
@@ -93,6 +97,7 @@ class Content:
     gaps: tuple[str, ...]
     sections: tuple[SectionContent, ...]
     tuning: tuple[TextTable, ...] = ()
+    overview_caption: str = ""
 
 
 def read_content(folder: Path) -> Content:
@@ -115,7 +120,7 @@ def content_of(report: Report) -> Content:
         intervals(sections) if sections else "",
         run_gaps(report.provenance),
         tuple(
-            _section_content(section, not_drawn(place, sections))
+            _section_content(section, report.provenance, not_drawn(place, sections))
             for place, section in enumerate(sections)
         ),
         tuple(
@@ -123,6 +128,7 @@ def content_of(report: Report) -> Content:
             for section in sections
             if section.facts.tuned and section.tuned
         ),
+        overview_caption(sections, finding) if len(sections) > 1 else "",
     )
 
 
@@ -132,8 +138,12 @@ def _requests(section: Section) -> dict[str, float]:
     return {method: ratio.mean for method, ratio in found.items() if ratio is not None}
 
 
-def _section_content(section: Section, more: tuple[Note, ...]) -> SectionContent:
+def _section_content(
+    section: Section, origin: Provenance, more: tuple[Note, ...]
+) -> SectionContent:
     finding, columns = headline(section), main_columns(section)
+    # Of unequal budgets nobody is set in bold beside the others.
+    best = distinguished(section) - {row.method for row in section.unranked}
     return SectionContent(
         section,
         section_title(section),
@@ -145,8 +155,8 @@ def _section_content(section: Section, more: tuple[Note, ...]) -> SectionContent
         distance=distance_definition(section) if section.compared else "",
         verdicts=verdict_table(section),
         caveat=caveat(section),
-        # Of unequal budgets nobody is set in bold beside the others.
-        best=distinguished(section) - {row.method for row in section.unranked},
+        best=best,
+        caption=caption(section, origin, stressed=bool(best)),
         bands=band_table(section),
         band_reading=band_reading(section),
         notes=(*notes(section), *more),

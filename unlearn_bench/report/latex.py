@@ -12,18 +12,16 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from unlearn_bench.analysis.table import DAMAGE_POINTS, Row, Section
+from unlearn_bench.analysis.table import Row, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
     INDISTINGUISHABLE,
     UNDECIDED,
     Verdict,
-    primary,
     verdicts,
 )
 from unlearn_bench.report.content import Content, SectionContent
-from unlearn_bench.report.provenance import Provenance
 from unlearn_bench.report.text import (
     NONE,
     cell_text,
@@ -88,8 +86,7 @@ _SPECIAL = {
 
 def render(content: Content) -> str:
     """Render all sections; a report without any says so in a sentence."""
-    origin = content.report.provenance
-    tables = [table for of in content.sections for table in _section(of, origin)]
+    tables = [table for of in content.sections for table in _section(of)]
     if len(content.sections) > 1:
         tables = [*_overview(content), *tables]
     if not tables:
@@ -128,7 +125,7 @@ def _character(character: str) -> str:
     return f"[U+{ord(character):04X}]"
 
 
-def _section(of: SectionContent, origin: Provenance) -> Iterator[str]:
+def _section(of: SectionContent) -> Iterator[str]:
     section = of.section
     columns = [c for c in of.columns if c != "wall_seconds" or TIME_RATIO not in of.columns]
     judged = {v.method: v for v in verdicts(section)}
@@ -147,7 +144,7 @@ def _section(of: SectionContent, origin: Provenance) -> Iterator[str]:
     heads = ["Method", *(_heading(section, c) for c in columns), "Verdict", "Seeds"]
     align = "l" + "r" * len(columns) + "lr"
     place = "-".join((section.dataset, section.model, section.scenario))
-    yield from _tables(heads, align, list(blocks.values()), _caption(of, origin), place)
+    yield from _tables(heads, align, list(blocks.values()), escape(of.caption), place)
 
 
 def _heading(section: Section, column: str) -> str:
@@ -171,13 +168,10 @@ def _overview(content: Content) -> Iterator[str]:
                     set_[column] = rf"\textbf{{{set_[column]}}}"
             rows.append(" & ".join(set_))
         heads = [r"\\".join(escape(part) for part in name.split(" · ")) for name in table.columns]
-        caption = escape(
-            f"{finding}. Distance to retraining in percentage points, mean ± half-width of the "
-            "95 % t-interval over seeds, by setting. Bold follows the verdicts in the settings' "
-            "own tables."
-        )
         align = "l" + "r" * (len(table.columns) - 1)
-        yield from _tables(heads, align, [rows], caption, f"overview-{start}")
+        yield from _tables(
+            heads, align, [rows], escape(content.overview_caption), f"overview-{start}"
+        )
 
 
 def _tables(
@@ -245,62 +239,3 @@ def _verdict(row: Row, verdict: Verdict | None) -> str:
         return f"told apart ({len(verdict.apart)})" if verdict.apart else "not told apart"
     words = verdict.verdict.lower()
     return f"{words} ({len(verdict.apart)})" if verdict.apart else words
-
-
-def _caption(of: SectionContent, origin: Provenance) -> str:
-    """State the protocol: what was measured how often, against what, and how it was judged."""
-    section, title = of.section, of.title
-    if not section.values.size:
-        return escape(f"{title}: {of.finding}.")
-    about = "unlearning against retraining from scratch with the same seed"
-    said = [f"{title}: {about if section.reference is not None else of.finding}."]
-    said.append(
-        f"Mean ± half-width of the 95 % t-interval over {len(section.seeds)} seeds."
-        if len(section.seeds) > 1
-        else "One seed, so without intervals."
-    )
-    if origin.recipe:
-        given = f"Original: {origin.original}. Retrained model" if origin.original else ""
-        said.append(f"{given or 'Original and retrained model'}: {origin.recipe}.")
-    if section.compared:
-        said.append(of.distance)
-    if TIME_RATIO in section.table.columns:
-        said.append("Time includes precomputation" + _on(origin) + ".")
-    said += [_judgement(of)]
-    if any(row.damage is not None for row in section.table.rows):
-        said.append(f"†: {DAMAGE_POINTS:.0f} or more points of retain accuracy lost.")
-    if section.failures:
-        said.append(f"{len(section.failures)} runs failed and are not in the means.")
-    if origin.missing:
-        said.append(f"{origin.missing} of {origin.planned} runs of the suite were not run.")
-    return escape(" ".join(part for part in said if part))
-
-
-def _on(origin: Provenance) -> str:
-    return f", on {origin.hardware}" if origin.hardware else ""
-
-
-def _judgement(of_section: SectionContent) -> str:
-    section = of_section.section
-    found = {v.verdict for v in verdicts(section) if v.kind == "method"}
-    best, blind = of_section.best, of_section.caveat
-    of = f"{len(primary(section))} primary metrics fixed beforehand"
-    if found & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
-        rule = (
-            f"Verdicts rest on {of}: indistinguishable if each is equivalent to retraining within "
-            "twice the spread of retrainings (TOST, 5 %), distinguishable if one lies beyond "
-            "(Holm, 5 %; in brackets how many), undecided otherwise."
-        )
-        none = "Nothing is bold." if blind else "None is indistinguishable: no bold."
-        return " ".join(filter(None, (rule, blind, "Bold: indistinguishable." if best else none)))
-    if DESCRIPTIVE in found:
-        rule = (
-            f"Descriptive, too few seeds for a verdict: of {of}, in brackets how many lie beyond "
-            "the band of retrainings in every seed, on the same side."
-        )
-        bold = "Bold: told apart by none of them, and not damaged."
-        none = "Nothing is bold." if blind else "Every method is told apart or damaged: no bold."
-        return " ".join(filter(None, (rule, blind, bold if best else none)))
-    if section.table.of_kind("method"):
-        return "No verdict can be given here, so nothing is bold."
-    return ""

@@ -188,13 +188,13 @@ def reading(section: Section) -> str:
     return intervals([section]) if section.values.size else ""
 
 
-def intervals(sections: Sequence[Section]) -> str:
-    """Say what stands behind a ±, and where there is none."""
+def intervals(sections: Sequence[Section], seeds: str = "seeds") -> str:
+    """Say what stands behind a ±, over how many ``seeds``, and where there is none."""
     if all(len(section.seeds) == 1 for section in sections):
         return "Of one seed, so without intervals."
     mixed = any(len(section.seeds) == 1 for section in sections)
     single = "; one seed has no interval" if mixed else ""
-    return f"Mean ± half-width of the 95 % t-interval over seeds{single}."
+    return f"Mean ± half-width of the 95 % t-interval over {seeds}{single}."
 
 
 def verdict_table(section: Section) -> TextTable:
@@ -292,7 +292,12 @@ def overview_table(sections: Sequence[Section], finding: str) -> TextTable:
     names = short_titles(sections)
     facts = sections[0].facts
     columns = ("Method", *names, facts.label(TIME_RATIO))
-    return TextTable(facts.heading(DISTANCE), finding, columns, rows, marked)
+    return TextTable(overview_title(sections), finding, columns, rows, marked)
+
+
+def overview_title(sections: Sequence[Section]) -> str:
+    """Name what the overview shows of every section."""
+    return sections[0].facts.heading(DISTANCE)
 
 
 def short_titles(sections: Sequence[Section]) -> tuple[str, ...]:

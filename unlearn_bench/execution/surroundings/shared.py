@@ -51,8 +51,13 @@ class Shared:
         return f"{self.name}: {before} became {after}" if self.shown else self.name
 
 
-def _nothing(before: object) -> None:
-    """Leave what cannot be put back."""
+_modes: list[torch.inference_mode] = []
+
+
+def _set_inference_mode(before: bool) -> None:
+    mode = torch.inference_mode(before)
+    mode.__enter__()
+    _modes.append(mode)  # it would end with the object
 
 
 def _set_device(before: torch.device) -> None:
@@ -228,8 +233,9 @@ SHARED = (
     Shared("dispatch modes", lambda: torch._C._len_torch_dispatch_stack(), _pop_dispatch_modes),
     Shared("default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Shared("default device", torch.get_default_device, _set_device),
+    # Before gradients, which it sets as well.
+    Shared("inference mode", torch.is_inference_mode_enabled, _set_inference_mode),
     Shared("gradients enabled", torch.is_grad_enabled, torch.set_grad_enabled),
-    Shared("inference mode", torch.is_inference_mode_enabled, _nothing),
     Shared("autocast", _autocast, _set_autocast),
     Shared(
         "deterministic algorithms",
