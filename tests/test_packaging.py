@@ -112,8 +112,9 @@ def test_the_wheel_holds_everything(installed: Path) -> None:
     code = files(ROOT / "unlearn_bench", "*.py", "py.typed", "templates/*")
     assert files(installed / "unlearn_bench", "*.py", "py.typed", "templates/*") == code
     assert files(installed / "unlearn_bench_methods", "*.py") == files(ROOT / "methods", "*.py")
-    suites = files(ROOT / "benchmarks" / "suites", "*.yaml", "__init__.py")
-    assert files(installed / "unlearn_bench_suites", "*") == suites
+    kinds = ("*.yaml", "*.py", "tuned/*.yaml")
+    suites = files(ROOT / "benchmarks" / "suites", *kinds)
+    assert files(installed / "unlearn_bench_suites", *kinds) == suites
     assert {path.name for path in installed.iterdir()} == {
         "unlearn_bench",
         "unlearn_bench_methods",
