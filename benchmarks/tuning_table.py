@@ -10,6 +10,7 @@ A third folder, such as one tuned by random search, gets a column of its own.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from unlearn_bench.analysis.estimate import Estimate, estimate
@@ -25,8 +26,9 @@ ROOM = 1.0
 
 def distances(section: Section, method: str) -> dict[int, float]:
     """Return a method's distance to retraining by seed."""
-    found = section.of(method)
-    return {} if DISTANCE not in found else dict(found[DISTANCE].dropna())
+    runs, place = section.runs(method), section.places[DISTANCE]
+    found = zip(runs.seeds, runs.values[:, place], strict=True)
+    return {int(seed): float(value) for seed, value in found if not math.isnan(value)}
 
 
 def gain(before: dict[int, float], after: dict[int, float]) -> Estimate | None:

@@ -1,6 +1,9 @@
 """What a report says of tuning, and that it never ranks unequal budgets side by side."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +165,32 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = tuned(METHODS)
     write_tuned(tmp_path / "tuned.yaml", made)
     assert read_tuned(tmp_path / "tuned.yaml", "--params") == made
+
+
+def test_the_table_of_default_and_tuned_says_who_came_nearer(
+    write_folder: Callable[..., Path],
+    realistic: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "tuning_table.py"
+    spec = importlib.util.spec_from_file_location("tuning_table", path)
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    runs = realistic(3)
+    near = {run.seed: run.records for run in runs if run.method == "pbu"}
+    tuned = [
+        replace(run, records=near[run.seed]) if run.method == "finetune" else run
+        for run in runs
+    ]
+    folders = [write_folder(tmp_path / name, found) for name, found in (("a", runs), ("b", tuned))]
+    monkeypatch.setattr(sys, "argv", ["tuning_table.py", *map(str, folders)])
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    change = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")[3] for line in lines if " | " in line
+    }
+    assert change["pbu"] == "0.0 ± 0.0" and change["finetune"].startswith("−")
+    assert lines[-1].startswith("Of ") and lines[-1].endswith("1 came nearer; farther away: none.")
