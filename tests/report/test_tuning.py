@@ -182,8 +182,7 @@ def test_the_table_of_default_and_tuned_says_who_came_nearer(
     runs = realistic(3)
     near = {run.seed: run.records for run in runs if run.method == "pbu"}
     tuned = [
-        replace(run, records=near[run.seed]) if run.method == "finetune" else run
-        for run in runs
+        replace(run, records=near[run.seed]) if run.method == "finetune" else run for run in runs
     ]
     folders = [write_folder(tmp_path / name, found) for name, found in (("a", runs), ("b", tuned))]
     monkeypatch.setattr(sys, "argv", ["tuning_table.py", *map(str, folders)])
