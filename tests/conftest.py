@@ -178,7 +178,7 @@ class WarmCli:
         return self.start(*argv, **options).wait()
 
     def until_a_result(self, *argv: object, out: Path) -> Ended:
-        """Run a suite until ``out`` holds a result; it ends in good order then, with code 130."""
+        """Run a suite until ``out`` holds a result, then interrupt it: it ends with code 130."""
         running = self.start(*argv, "--out", out)
         while not list((out / "runs").glob("*.json")) and not running.ended():
             time.sleep(0.01)
