@@ -26,7 +26,6 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import torch
-from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -45,7 +44,6 @@ from unlearn_bench.api import (
 
 Layer = nn.Linear | nn.Conv2d
 Watcher = Callable[[Layer, Tensor], None]
-_STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
 @method(
@@ -77,7 +75,7 @@ def damp(
     if not ctx.forget_classes:
         raise MethodError("damp forgets whole classes; take class: or classes: for the scenario")
     for name, layer in model.named_modules():
-        if isinstance(layer, _STANDARDISED):
+        if _standardises(layer):
             raise MethodError(
                 f"damp edits weights that act as they are; {name} is a {type(layer).__name__}, "
                 "which standardises its own before use: choose another model"
@@ -100,6 +98,21 @@ def damp(
         ctx.log(strength=strong)
     ctx.log(layers_edited=touched)
     return model
+
+
+def _standardises(layer: nn.Module) -> bool:
+    # Imported here, since listings load this file and timm takes a second.
+    from timm.layers import std_conv
+
+    return isinstance(
+        layer,
+        (
+            std_conv.StdConv2d,
+            std_conv.StdConv2dSame,
+            std_conv.ScaledStdConv2d,
+            std_conv.ScaledStdConv2dSame,
+        ),
+    )
 
 
 def project(weight: Tensor, basis: Tensor, amount: float) -> Tensor:

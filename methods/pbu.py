@@ -74,6 +74,7 @@ from unlearn_bench.api import (
     PositiveFloat,
     PositiveInt,
     Probe,
+    Split,
     Tunable,
     accuracy_exceeds,
     aligned,
@@ -184,57 +185,79 @@ def pbu(
     passes = max(epochs, math.ceil(min_steps / math.ceil(len(ctx.forget) / batch_size)))
     original = frozen_copy(model)
     guard = _Guard(original, ctx.forget_classes)
+    stop = _Stop(model, original, watched, stop_accuracy, batch_norm)
     take: Step
     if step == "trust":
         climb = Ascent(ascent, ctx.forget_classes, alpha, others)
-        take = _TrustRegion(model, hold, delta, climb, guard).step
+        take, every = _TrustRegion(model, hold, delta, climb, guard).step, 1
     else:
-        take = _adam(model, hold, alpha, lr)
-    every = stop_every if step == "adam" else 1
-    align = batch_norm in ("aligned", "realigned")
-    mode: BatchNormMode = (
-        "eval" if batch_norm == "aligned" or batch_norm == "realigned" else batch_norm
-    )
-
-    def seen(x: Tensor) -> AbstractContextManager[object]:
-        return aligned(model, original, x) if align else nullcontext()
-
-    def remembered(view: View) -> bool:
-        return stop_accuracy is None or accuracy_exceeds(
-            model, watched.batches(), stop_accuracy, len(watched), view
-        )
-
-    def forgotten() -> bool:
-        if remembered(seen):
-            return False
-        if batch_norm == "realigned":
-            realign(model, original, watched.batches())
-        if align and remembered(nullcontext):
-            restore_statistics(model, original)
-            return False
-        return True
-
+        take, every = _adam(model, hold, alpha, lr), stop_every
     # Dropout would differ between the two passes that a trust step compares.
-    with training(model, mode, dropout=step == "adam"):
+    with training(model, stop.mode, dropout=step == "adam"):
         batches = ctx.forget.epochs(passes, batch_size, augment=False)
         for number, (x, y) in enumerate(batches, start=1):
-            with seen(x):
+            with stop.view(x):
                 loss, terms = take(x, y)
             ctx.log(**terms)
             if guard.tripped:
                 warnings.warn(guard.reason, stacklevel=2)
-                if batch_norm == "realigned":
-                    realign(model, original, watched.batches())
                 break
             if number % every == 0:
                 check_finite(loss, "raise pbu.gamma or lower pbu.lr")
-                if forgotten():
-                    break
-        else:
-            if batch_norm == "realigned":
-                realign(model, original, watched.batches())
+                if stop.forgotten():
+                    return model
+        stop.settle()
         check_finite(loss, "raise pbu.gamma or lower pbu.lr")
     return model
+
+
+class _Stop:
+    """The stop rule, and how BatchNorm sees a batch until it holds.
+
+    Attributes:
+        mode: The mode that BatchNorm is trained in.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        original: nn.Module,
+        watched: Split,
+        accuracy: float | None,
+        batch_norm: BatchNorm,
+    ) -> None:
+        self._model, self._original, self._watched = model, original, watched
+        self._accuracy = accuracy
+        self._realigns = batch_norm == "realigned"
+        self._aligns = batch_norm in ("aligned", "realigned")
+        self.mode: BatchNormMode = (
+            "eval" if batch_norm == "aligned" or batch_norm == "realigned" else batch_norm
+        )
+
+    def view(self, x: Tensor) -> AbstractContextManager[object]:
+        """Align BatchNorm's inputs on a batch with the original's while this is entered."""
+        return aligned(self._model, self._original, x) if self._aligns else nullcontext()
+
+    def forgotten(self) -> bool:
+        """Whether F is, with aligned batches and in plain eval mode; if so, settle."""
+        if self._remembered(self.view):
+            return False
+        self.settle()
+        if self._aligns and self._remembered(nullcontext):
+            restore_statistics(self._model, self._original)
+            return False
+        return True
+
+    def settle(self) -> None:
+        """Move the running statistics along with the weights, where that is asked for."""
+        if self._realigns:
+            realign(self._model, self._original, self._watched.batches())
+
+    def _remembered(self, view: View) -> bool:
+        watched = self._watched
+        return self._accuracy is None or accuracy_exceeds(
+            self._model, watched.batches(), self._accuracy, len(watched), view
+        )
 
 
 class _Hold:
