@@ -91,7 +91,7 @@ def headline(section: Section) -> str:
             f"No method came nearer to retraining than the untouched original: {name} is {away} "
             f"away, the original {plus_minus(original, 1)}"
         )
-    finding = _standing(section, leader, f"{away} away{_cost(section, leader)}")
+    finding = _standing(section, leader, away, _cost(section, leader))
     if leader.damage is not None:
         finding += f", but it lost {leader.damage:.0f} points of retain accuracy"
     if leader.failed:
@@ -100,13 +100,14 @@ def headline(section: Section) -> str:
     return finding
 
 
-def _standing(section: Section, leader: Row, how_far: str) -> str:
-    name, judged = leader.method, _judged(section)
+def _standing(section: Section, leader: Row, away: str, cost: str) -> str:
+    name, judged, how_far = leader.method, _judged(section), f"{away} away{cost}"
     if len(section.seeds) == 1 or not judged:
-        ties = f", tied with {in_prose(section.tied)}" if section.tied else ""
+        came = f"nearest to retraining ({how_far}){_ties(section, [])}"
+        if len(section.ranking) == 1:
+            came = f"within {away} of retraining{cost}"
         return (
-            f"In the one seed run, {name} came nearest to retraining ({how_far}){ties}; one seed "
-            "cannot tell forgetting from hiding"
+            f"In the one seed run, {name} came {came}; one seed cannot tell forgetting from hiding"
         )
     passing = [v for v in judged.values() if not v.told_apart]
     ties = "" if passing and len(passing) < 2 else _ties(section, passing)
