@@ -229,3 +229,12 @@ def test_a_suite_that_relearns_as_usual_is_written_as_before() -> None:
     assert "relearn_steps" not in Suite.model_validate(SUITE).model_dump(mode="json")
     given = Suite.model_validate(SUITE | {"relearn_steps": 20})
     assert given.model_dump(mode="json")["relearn_steps"] == 20
+
+
+def test_a_suite_of_two_retrainings_is_written_as_before() -> None:
+    assert "references" not in Suite.model_validate(SUITE).model_dump(mode="json")
+    given = Suite.model_validate(SUITE | {"references": 4})
+    assert given.model_dump(mode="json")["references"] == 4
+    assert "draw" not in run_spec().identity() and run_spec(draw=2).identity()["draw"] == 2
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        Suite.model_validate(SUITE | {"references": 1})

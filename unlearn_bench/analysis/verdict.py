@@ -36,6 +36,7 @@ from unlearn_bench.analysis.nearness import (
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, band, outside_in_every_seed
 from unlearn_bench.analysis.table import ORIGINAL, Section
 from unlearn_bench.core.text import csv_text
+from unlearn_bench.suite.spec import OTHER_RETRAIN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,6 @@ INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED = "INDISTINGUISHABLE", "DISTINGUIS
 DESCRIPTIVE, NONE = "descriptive only", "no verdict"
 
 NO_POWER = "power: no metric that looks into the model tells even the original apart"
-OTHER_RETRAIN = "retrain_other_seed"
 NEEDED = "three seeds with two retrainings each, or six with one"
 # From here on another retraining has a fair chance to pass: reports/verdict.
 SEEDS_TO_PASS = 16
@@ -122,7 +122,7 @@ def retrain_band(section: Section, method: str, column: str, floor: float) -> fl
 
     None where fewer than two were measured.
     """
-    rows = [section.reference, *([OTHER_RETRAIN] if method != OTHER_RETRAIN else [])]
+    rows = [section.reference, *(row for row in retrainings(section) if row != method)]
     if section.reference is None or column not in section.places:
         return None
     place = section.places[column]

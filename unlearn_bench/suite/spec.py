@@ -29,6 +29,10 @@ from unlearn_bench.suite.indices import read_indices
 
 # What is asked for must be possible: a suite that somebody else wrote is only text.
 MAX_SEEDS = 10_000
+# The reference is `retrain`; every suite has one more retraining, and may ask for further ones.
+OTHER_RETRAIN = "retrain_other_seed"
+USUAL_REFERENCES = 2
+MAX_REFERENCES = 100
 MAX_IMAGE_SIZE = 4096  # pixels
 MAX_THREADS = 4096
 MAX_INDICES = 150_000
@@ -290,6 +294,8 @@ class Suite(Spec):
         methods: Methods to compare; ``all`` stands for every registered one. Retraining and
             the controls are added to every suite.
         seeds: Number of seeds; each trains its own original.
+        references: Retrained models per seed: ``retrain``, ``retrain_other_seed`` and, above two,
+            further ones like it, which sharpen every method's verdict at once.
         recipe: How originals and retrained models are trained.
         image_size: Side in pixels to which images are resized; by default they are not.
         normalize: Constants of the inputs; by default the dataset's usual ones, or where it has
@@ -313,6 +319,7 @@ class Suite(Spec):
         MethodSpec(name="all"),
     )
     seeds: Annotated[PositiveInt, Field(le=MAX_SEEDS)] = 1
+    references: Annotated[int, Field(ge=USUAL_REFERENCES, le=MAX_REFERENCES)] = USUAL_REFERENCES
     recipe: Recipe = Recipe()
     image_size: Annotated[PositiveInt, Field(le=MAX_IMAGE_SIZE)] | None = None
     normalize: Normalize | None = None
@@ -336,7 +343,12 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        known_since = {"normalize": None, "relearn_steps": RELEARN_STEPS, "params_from": None}
+        known_since = {
+            "normalize": None,
+            "references": USUAL_REFERENCES,
+            "relearn_steps": RELEARN_STEPS,
+            "params_from": None,
+        }
         return {
             key: value
             for key, value in whole(self).items()
@@ -370,6 +382,7 @@ class RunSpec(Spec):
         relearn_steps: After how many steps the relearning probes give up.
         surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
         limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
+        draw: Which of several runs that differ in the method's random numbers alone.
     """
 
     dataset: str
@@ -390,6 +403,7 @@ class RunSpec(Spec):
     relearn_steps: int = RELEARN_STEPS
     surrogate: Surrogate | None = None
     limit: float | None = None
+    draw: int = 0
 
     @property
     def scenario(self) -> str:
@@ -436,7 +450,8 @@ class RunSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the unlearned model, apart from data and method code."""
-        given = {"unlearned": self.unlearned.sha256} if self.unlearned else {}
+        given: dict[str, Any] = {"unlearned": self.unlearned.sha256} if self.unlearned else {}
+        given |= {"draw": self.draw} if self.draw else {}
         return (
             self.training_identity()
             | self.model_dump(mode="json", include={"forget", "method", "params"})
