@@ -6,15 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from unlearn_bench.suite.spec import (
-    Forget,
-    MethodSpec,
-    ModelSpec,
-    OriginalFile,
-    Recipe,
-    RunSpec,
-    Suite,
-)
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import MethodSpec, ModelSpec, OriginalFile, Recipe, RunSpec, Suite
 
 SUITE: dict[str, Any] = {
     "name": "trial",
@@ -80,7 +73,10 @@ def test_lists_of_indices_are_told_apart_by_name() -> None:
         ("8", "does not say who is forgotten"),
         ("class:", "does not say who is forgotten"),
         ("class:1,2", "does not say who is forgotten"),
-        ("klass:1", "write class:8, classes:1,2, random:0.1, indices:3,14 or indices:FILE"),
+        (
+            "klass:1",
+            "write class:8, classes:1,2, random:0.1, indices:3,14, indices:FILE or",
+        ),
         ("random:some", "does not say who is forgotten"),
         ("random:0", "random:0 is not a fraction between 0 and 1"),
         ("random:1", "random:1 is not a fraction between 0 and 1"),

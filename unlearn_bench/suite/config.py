@@ -21,10 +21,10 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.casting import left_out, notes_on, recipe_for
 from unlearn_bench.suite.choices import Choices, Row
+from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.spec import (
     OTHER_RETRAIN,
-    Forget,
     MethodSpec,
     ModelSpec,
     Normalize,

@@ -6,13 +6,11 @@ be run anywhere and to be hashed into the key of its result.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -24,8 +22,7 @@ from pydantic import (
 
 from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
-from unlearn_bench.core.keys import content_key
-from unlearn_bench.suite.indices import read_indices
+from unlearn_bench.suite.forget import Forget, Spec
 
 # What is asked for must be possible: a suite that somebody else wrote is only text.
 MAX_SEEDS = 10_000
@@ -35,7 +32,6 @@ USUAL_REFERENCES = 2
 MAX_REFERENCES = 100
 MAX_IMAGE_SIZE = 4096  # pixels
 MAX_THREADS = 4096
-MAX_INDICES = 150_000
 MAX_NAME = 120  # characters of what stands in tables and figures
 MAX_ARGUMENT = 65_536
 
@@ -56,96 +52,12 @@ Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_plain)]
 DatasetName = Annotated[str, Field(max_length=4096)]
 
 
-class Spec(BaseModel):
-    """Base of all specifications: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-def _is_number(text: str) -> bool:
-    return bool(re.fullmatch("-?[0-9]{1,18}", text))
-
-
 def _listed(value: Any) -> Any:
     """Accept ``methods: all`` and ``methods: [..]`` alike."""
     return [value] if isinstance(value, str | dict | int | float) else value
 
 
 Several = BeforeValidator(_listed)
-
-
-class Forget(Spec):
-    """Who is forgotten: whole classes, a random fraction, or training examples by index.
-
-    Written as one line of text: ``class:8``, ``classes:1,2``, ``random:0.1``,
-    ``indices:3,14,15`` or ``indices:FILE`` (one index into the training part per line).
-    Classes may be given by index or by name.
-    """
-
-    classes: tuple[int | str, ...] = ()
-    fraction: float | None = None
-    indices: tuple[int, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return cls._parse(value) if isinstance(value, str) else value
-
-    @classmethod
-    def _parse(cls, text: str) -> dict[str, Any]:
-        kind, _, rest = text.partition(":")
-        if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
-            return {"indices": read_indices(Path(rest.strip()))}
-        items = [item.strip() for item in rest.split(",") if item.strip()]
-        try:
-            if kind == "class" and len(items) == 1 or kind == "classes" and items:
-                return {"classes": [int(i) if _is_number(i) else i for i in items]}
-            if kind == "random" and len(items) == 1:
-                return {"fraction": float(items[0])}
-            if kind == "indices" and items:
-                return {"indices": [int(item) for item in items]}
-        except ValueError:
-            pass
-        text = visible(text if len(text) <= 80 else f"{text[:80]}...")
-        raise ValueError(
-            f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
-            "indices:3,14 or indices:FILE"
-        )
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if self.fraction is not None and not 0 < self.fraction < 1:
-            raise ValueError(f"random:{self.fraction:g} is not a fraction between 0 and 1")
-        if bool(self.classes) + (self.fraction is not None) + bool(self.indices) != 1:
-            raise ValueError("give either classes, a fraction or indices, and at least one")
-        if any(not 0 <= index < 2**53 for index in self.indices):
-            raise ValueError("indices count from 0: a negative or huge index names no example")
-        if len(self.indices) > MAX_INDICES:
-            raise ValueError(
-                f"{len(self.indices):,} indices are given, at most {MAX_INDICES:,} are taken; "
-                "random:FRACTION forgets more"
-            )
-        return self
-
-    @model_serializer
-    def _to_dict(self) -> dict[str, Any]:
-        if self.fraction is not None:
-            return {"fraction": self.fraction}
-        if self.classes:
-            return {"classes": list(self.classes)}
-        return {"indices": list(self.indices)}
-
-    @property
-    def name(self) -> str:
-        """The scenario's name in reports, such as ``class:8``."""
-        if self.fraction is not None:
-            return f"random:{self.fraction:g}"
-        if self.classes:
-            kind = "class" if len(self.classes) == 1 else "classes"
-            return f"{kind}:{','.join(str(label) for label in self.classes)}"
-        return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
 
 
 class Recipe(Spec):
@@ -428,7 +340,9 @@ class RunSpec(Spec):
     def training_identity(self) -> dict[str, Any]:
         """Return what determines the original model, apart from the data themselves."""
         # Examples to be forgotten by name are never held out: the original must know them.
-        named = {"named": list(self.forget.indices)} if self.forget.indices else {}
+        named: dict[str, Any] = {"named": list(self.forget.indices)} if self.forget.indices else {}
+        # Of the targets of thirds, those that are never seen differ from seed to seed.
+        named |= {"thirds": self.forget.thirds} if self.forget.thirds else {}
         return (
             named
             | self.model_dump(
