@@ -244,7 +244,7 @@ def clopper_pearson(hits: int, n: int) -> tuple[float, float]:
 
 
 def bootstrapped(
-    members: "Floats", others: "Floats", rng: np.random.Generator, draws: int = 200
+    members: "Floats", others: "Floats", rng: np.random.Generator, draws: int = 100
 ) -> tuple[float, float]:
     """Return the 95 % interval of the AUC when the models, rows of both, are drawn anew."""
     models = len(members)

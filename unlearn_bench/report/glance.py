@@ -93,8 +93,13 @@ class Glance:
     facts: tuple[Note, ...]
 
 
-def glance(section: Section) -> Glance:
-    """Gather a section's first screen; what was not measured is left out."""
+def glance(section: Section, tier: str = "") -> Glance:
+    """Gather a section's first screen; what was not measured is left out.
+
+    Args:
+        section: The numbers.
+        tier: Which evidence there is beyond single models, in a sentence.
+    """
     return Glance(
         _standing(section),
         _groups(section),
@@ -105,7 +110,7 @@ def glance(section: Section) -> Glance:
             [
                 *positive_control(section),
                 *_worst_class(section),
-                *_evidence(section),
+                *_evidence(section, tier),
                 *_cost(section),
             ]
         ),
@@ -254,7 +259,7 @@ def _worst_class(section: Section) -> list[Note]:
     return [Note("Worst class", text)]
 
 
-def _evidence(section: Section) -> list[Note]:
+def _evidence(section: Section, tier: str) -> list[Note]:
     if not section.values.size:
         return []
     seeds = len(section.seeds)
@@ -274,7 +279,7 @@ def _evidence(section: Section) -> list[Note]:
             f" Attacks are judged on n = {n} unseen examples: false positive rates are resolved "
             f"from {100 * rate.mean:.2g} % on."
         )
-    return [Note("Evidence", f"{text} Tier 1: no shadow models (K = 0).")]
+    return [Note("Evidence", f"{text} {tier}".strip())]
 
 
 def _cost(section: Section) -> list[Note]:
