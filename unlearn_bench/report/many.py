@@ -30,9 +30,8 @@ _READING_OF_SEEDS = (
 
 def of_section(numbers: pd.DataFrame, section: Section) -> pd.DataFrame:
     """Return a section's part of what was found over many models."""
-    names = (section.dataset, section.model, section.scenario)
-    same = (numbers[["dataset", "model", "scenario"]] == names).all(axis=1)
-    return numbers[same]
+    of_data = (numbers["dataset"] == section.dataset) & (numbers["model"] == section.model)
+    return numbers[of_data & (numbers["scenario"] == section.scenario)]
 
 
 def is_of_thirds(found: pd.DataFrame) -> bool:
