@@ -6,6 +6,7 @@ import pytest
 
 from unlearn_bench.data.splits import roles
 from unlearn_bench.population.many import COLUMNS, table
+from unlearn_bench.population.metrics import MANY
 from unlearn_bench.population.quality import forgetting_quality
 
 KINDS = {"retrain": "reference", "original": "control", "retrain_other_seed": "control"}
@@ -137,6 +138,10 @@ def test_retraining_is_at_chance_and_the_original_is_told(twelve, attack):
     assert original["value"] > half["value"] > retrain["value"]
     assert original["low"] > retrain["high"]
     assert (half["null_low"], half["null_high"]) == (retrain["low"], retrain["high"])
+
+
+def test_every_number_is_declared(sixteen, twelve):
+    assert set(sixteen["metric"]) | set(twelve["metric"]) == set(MANY)
 
 
 def test_rates_have_exact_intervals_and_see_the_original(twelve):
