@@ -46,7 +46,7 @@ methods: {name: finetune, params: {epochs: 1}}
 # Without `threads` a run has the process's, and no other process is started.
 recipe: {epochs: 1, batch_size: 32, lr: 2.0e-2}
 # Relearning would take most of a run's time, and tests of it have a network of their own.
-relearn_steps: 10
+relearn_steps: 4
 """
 
 # The smallest thing that counts as a method and can be told apart from the original.

@@ -216,7 +216,7 @@ def plan(seeds: int, kept: Collection[str] | None = FEW, **changes: Any) -> Plan
         "seeds": seeds,
         "threads": 1,
         "recipe": {"epochs": 1, "lr": 4e-3},
-        "relearn_steps": 10,
+        "relearn_steps": 4,
     }
     planned = expand(Suite.model_validate(values | changes), device="cpu")
     return only(planned, kept) if kept is not None else planned
