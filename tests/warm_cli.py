@@ -12,6 +12,7 @@ Requests are lines of JSON on stdin; the answers, also lines of JSON, are the pr
 then, once it ended, the exit code.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -122,6 +123,8 @@ def main() -> None:
     os.dup2(2, 1)  # nothing that a library prints may pass for an answer
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else each fork looks through all that was loaded, and copies it by doing so
     for line in sys.stdin:
         child = os.fork()
         if not child:
