@@ -46,7 +46,7 @@ methods: {name: finetune, params: {epochs: 1}}
 # Without `threads` a run has the process's, and no other process is started.
 recipe: {epochs: 1, batch_size: 32, lr: 2.0e-2}
 # Relearning would take most of a run's time, and tests of it have a network of their own.
-relearn_steps: 10
+relearn_steps: 4
 """
 
 # The smallest thing that counts as a method and can be told apart from the original.
@@ -149,6 +149,7 @@ class WarmCli:
         env: dict[str, str] | None = None,
         figures: bool = False,
         packages: Path | None = None,
+        warm_workers: bool = True,
     ) -> Running:
         """Start a command line.
 
@@ -156,6 +157,7 @@ class WarmCli:
             file_limit: Bytes of the largest file that can be written.
             figures: Whether reports have figures, which take longer than all else in them.
             packages: A folder of packages that are installed in addition.
+            warm_workers: Whether workers' fork server, too, has the libraries loaded already.
         """
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
@@ -168,6 +170,7 @@ class WarmCli:
             "file_limit": file_limit,
             "figures": figures,
             "packages": packages and str(packages),
+            "warm_workers": warm_workers and "--workers" in argv,
         }
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")

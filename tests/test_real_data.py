@@ -65,7 +65,7 @@ models: lenet
 scenarios: class:8
 methods: pbu
 threads: 1
-relearn_steps: 10
+relearn_steps: 4
 recipe: {epochs: 6, batch_size: 32, lr: 2.0e-3}
 """
 

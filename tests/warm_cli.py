@@ -5,17 +5,24 @@ imported the libraries and the built-in methods and done nothing else; ``python 
 unlearn_bench`` then runs in full, in its own process group, with its own environment, working
 folder and streams.
 
+A fork server of workers would load the same libraries once more. With ``warm_workers`` one is
+forked at the start, waits until multiprocessing would start its own, and takes its place.
+
 Requests are lines of JSON on stdin; the answers, also lines of JSON, are the process id and
 then, once it ended, the exit code.
 """
 
+import gc
 import importlib
 import json
 import os
 import resource
 import runpy
+import signal
+import socket
 import sys
 import traceback
+from multiprocessing import util
 from pathlib import Path
 
 PRELOADED = (
@@ -44,6 +51,36 @@ PRELOADED = (
 )
 
 
+def _lend_fork_server() -> None:
+    """Let a process that is forked now be what multiprocessing starts as its fork server."""
+    near, far = socket.socketpair()
+    spare = os.fork()
+    if not spare:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as a true one begins
+        near.close()
+        code, fds, *_ = socket.recv_fds(far, 2**16, 2)
+        try:
+            if code:  # else the command line ended without workers
+                far.close()
+                exec(code.decode(), {"passed": fds})
+        finally:
+            os._exit(0)
+    far.close()
+    spawn = util.spawnv_passfds
+
+    def lend(path: str, args: list[str], fds: list[int]) -> int:
+        given = "main({}, {}, ".format(*fds)
+        if "multiprocessing.forkserver" not in args[-1] or given not in args[-1]:
+            return spawn(path, args, fds)
+        code = args[-1].replace(given, "main(*passed, ")
+        socket.send_fds(near, [code.encode()], fds)
+        util.spawnv_passfds = spawn
+        near.close()
+        return spare
+
+    util.spawnv_passfds = lend
+
+
 def _run(request: dict) -> int:
     os.setsid()
     os.chdir(request["cwd"])
@@ -65,6 +102,8 @@ def _run(request: dict) -> int:
         importlib.import_module("unlearn_bench.plugins.registry")._loaded_entry_points = False
     if not request.get("figures", True):
         importlib.import_module("unlearn_bench.report.figures").draw = lambda *_: {}
+    if request.get("warm_workers"):
+        _lend_fork_server()
     sys.argv = ["unlearn-bench", *request["argv"]]
     try:
         runpy.run_module("unlearn_bench", run_name="__main__")
@@ -84,6 +123,8 @@ def main() -> None:
     os.dup2(2, 1)  # nothing that a library prints may pass for an answer
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else each fork looks through all that was loaded, and copies it by doing so
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -231,6 +231,8 @@ def test_real_mnist_has_its_known_shape_and_statistics(real_data):
     assert found.std == pytest.approx([float(pixels.std())], abs=1e-4)
 
 
+# Decodes 60,000 images; tests/measure/test_positive_control.py reads the first of them.
+@pytest.mark.heavy
 def test_real_cifar10_from_parquet_has_its_known_shape(real_data):
     found = datasets.load("cifar10", root=real_data)
     assert found.train.images.data.shape == (50000, 3, 32, 32)

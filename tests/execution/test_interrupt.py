@@ -87,7 +87,8 @@ def test_the_first_ctrl_c_ends_in_good_order(
 def test_ctrl_c_while_workers_are_loaded_ends_in_good_order(
     cli: Any, tiny: Path, tmp_path: Path
 ) -> None:
-    running = cli.start("run", tiny, "--workers", 2, "--out", tmp_path / "out")
+    flags = ["--workers", 2, "--out", tmp_path / "out"]
+    running = cli.start("run", tiny, *flags, warm_workers=False)
     server: list[str] = []
     while not server:
         server = [

@@ -156,9 +156,10 @@ def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_damage_nothing(
                 state = "not begun"
             # A kill after the last result leaves a finished suite without its report.
             assert state in ("stopped", "finished", "not begun"), state
-            # Of many kills, each suite gets some: they meet all stages of several suites.
-            several = kills > 3 and (len(kept) >= ALWAYS or chance.random() < 0.3)
-            if toll.kills < kills and not several:
+            # Each suite gets several kills; of many kills each gets some, so that they meet all
+            # stages of several suites.
+            enough = len(kept) >= ALWAYS or (kills > 3 and chance.random() < 0.3)
+            if toll.kills < kills and not enough:
                 continue
             ended = start(out, home).wait()
         check_the_end(out, home, kept, ended)

@@ -18,6 +18,7 @@ from unlearn_bench.core.quantities import parse_timeout
 from unlearn_bench.execution import capacity
 from unlearn_bench.execution.backend import Event, Setup, perform
 from unlearn_bench.execution.local import TURN, Workers, until_first
+from unlearn_bench.execution.models import RECORDING, TRAINING
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.suite.config import expand
 from unlearn_bench.suite.spec import Suite
@@ -27,18 +28,25 @@ COSTS = "seconds|bytes|time_ratio|break_even"
 
 
 def test_two_workers_give_the_records_of_one_and_clean_up(
-    cli: Any, finished: Any, tmp_path: Path
+    cli: Any, finished: Any, home: Path, tmp_path: Path
 ) -> None:
-    flags = [finished.suite, "--methods", "scale_weights", "--plugin", finished.plugin]
-    ended = cli("run", *flags, "--out", tmp_path / "two", "--workers", 2, env=ONE_THREAD)
+    flags = [finished.suite, "--methods", "scale_weights,amnesiac", "--plugin", finished.plugin]
+    flags += ["--set", "amnesiac.repair_epochs=0", "--out", tmp_path / "two", "--workers", 2]
+    ended = cli("run", *flags, env=ONE_THREAD)
     assert ended.code == 0 and ended.err == "" and ", 2 at a time, results in" in ended.out
     one, two = (pd.read_csv(out / "records.csv") for out in (finished.out, tmp_path / "two"))
-    assert one["metric"].str.contains(COSTS).any()
+    assert one["metric"].str.contains(COSTS).any() and "amnesiac" in set(two["method"])
+    both = set(one["method"]) & set(two["method"])
     one, two = (
-        found[~found["metric"].str.contains(COSTS) & found["method"].isin(two["method"])]
+        found[~found["metric"].str.contains(COSTS) & found["method"].isin(both)]
         for found in (one, two)
     )
     assert one.reset_index(drop=True).equals(two.reset_index(drop=True)) and len(two) > 50
+    # The original is trained once, by the run that wants its log.
+    assert ended.out.count(TRAINING) == 1 and RECORDING not in ended.out
+    [trainer] = (line for line in ended.out.splitlines() if TRAINING in line)
+    assert " · amnesiac " in trainer
+    assert len(list((home / "artifacts" / "training_log").iterdir())) == 1
 
 
 def answers(workers: Workers) -> list[Event]:
@@ -71,7 +79,7 @@ def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1},
-            "relearn_steps": 10,
+            "relearn_steps": 4,
         }
     )
     first, second, *_ = expand(suite, device="cpu").runs
@@ -103,7 +111,7 @@ def test_a_dead_worker_is_told_of_and_replaced(home: Path) -> None:
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1},
-            "relearn_steps": 10,
+            "relearn_steps": 4,
         }
     )
     spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")

@@ -5,11 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
-from unlearn_bench.execution.backend import Backend, Setup
-from unlearn_bench.execution.local import Workers
 from unlearn_bench.execution.models import RECORDING, TRAINING
 from unlearn_bench.execution.order import awaited, in_turn
 from unlearn_bench.execution.run import Runner
@@ -34,7 +31,7 @@ def plan(**changes: Any) -> Plan:
         ],
         "threads": 1,
         "recipe": {"epochs": 1, "lr": 4e-3},
-        "relearn_steps": 10,
+        "relearn_steps": 4,
     }
     planned = expand(Suite.model_validate(values | changes), device="cpu")
     return replace(planned, runs=tuple(spec for spec in planned.runs if spec.method in KEPT))
@@ -89,21 +86,12 @@ def test_one_at_a_time_the_plan_is_kept_to_and_side_by_side_originals_come_first
     assert rest == sorted(rest)
 
 
-@pytest.mark.parametrize("workers", [None, 2])
-def test_each_original_is_trained_once_by_whatever_executes_the_runs(
-    workers: int | None, home: Path, tmp_path: Path
-) -> None:
+def test_each_original_is_trained_once(home: Path, tmp_path: Path) -> None:
+    """By two workers, tests/execution/test_local.py; by Ray, test_ray.py."""
     given = plan()
-    team: Backend | None = Workers(workers, Setup(home, "cpu")) if workers else None
     watcher = Watcher()
-    results = execute(
-        given,
-        Runner(Store(home), torch.device("cpu")),
-        tmp_path / "out",
-        watcher,
-        command="c",
-        workers=team,
-    )
+    runner = Runner(Store(home), torch.device("cpu"))
+    results = execute(given, runner, tmp_path / "out", watcher, command="c")
     assert [result.method for result in results] == [spec.method for spec in given.runs]
     assert {result.status for result in results} == {"ok"}
     assert watcher.finished[0] == KEPT.index("amnesiac")

@@ -10,7 +10,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,7 @@ from unlearn_bench.suite.spec import RunSpec, Suite
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'unlearn-bench[ray]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 ray_backend = pytest.importorskip("unlearn_bench.execution.ray")
+ray_office = pytest.importorskip("unlearn_bench.execution.ray_office")
 ray_worker = pytest.importorskip("unlearn_bench.execution.ray_worker")
 
 COSTS = "seconds|bytes|time_ratio|break_even"
@@ -72,6 +74,34 @@ def noting(model, ctx: Context, *, factor: float = 0.5, nap: float = 1.0):
             parameter.mul_(factor)
     return model
 '''
+
+# What would end the process or the suite where it is called.
+ENDING = '''
+"""Methods that end their process."""
+
+import os
+
+from unlearn_bench.api import Access, method
+
+
+@method("exits", access=Access.NONE)
+def exits(model, ctx):
+    """End the process."""
+    os._exit(0)
+
+
+@method("interrupts", access=Access.NONE)
+def interrupts(model, ctx):
+    """Pretend a Ctrl-C."""
+    raise KeyboardInterrupt
+'''
+ENDS = {
+    "exits": "SystemExit: os._exit(0) was called",
+    "interrupts": "KeyboardInterrupt",
+}
+
+# Who trains the original with its log, who makes the reference, and two that want both.
+FEW = ("amnesiac", "retrain", "noting")
 
 
 @pytest.fixture(scope="module")
@@ -171,19 +201,29 @@ def serial(folder: Path, noting: Path) -> Path:
     return folder / "serial"
 
 
-def plan(seeds: int, **changes: Any) -> Plan:
+def plan(seeds: int, kept: Collection[str] | None = FEW, **changes: Any) -> Plan:
+    """A plan with the runs of the methods that are ``kept``; of all, if that is None."""
     values = {
         "name": "s",
         "datasets": "digits",
         "models": "resnet4",
         "scenarios": "class:8",
-        "methods": ["noting", {"name": "noting", "label": "again", "params": {"factor": 0.6}}],
+        "methods": [
+            "noting",
+            {"name": "noting", "label": "again", "params": {"factor": 0.6}},
+            {"name": "amnesiac", "params": {"repair_epochs": 0}},
+        ],
         "seeds": seeds,
         "threads": 1,
         "recipe": {"epochs": 1, "lr": 4e-3},
-        "relearn_steps": 10,
+        "relearn_steps": 4,
     }
-    return expand(Suite.model_validate(values | changes), device="cpu")
+    planned = expand(Suite.model_validate(values | changes), device="cpu")
+    return only(planned, kept) if kept is not None else planned
+
+
+def only(planned: Plan, kept: Collection[str]) -> Plan:
+    return replace(planned, runs=tuple(spec for spec in planned.runs if spec.method in kept))
 
 
 def run(
@@ -234,39 +274,25 @@ def node_of(cluster: Any, pid: int) -> Any:
 def test_workers_without_the_folder_get_and_give_artifacts_through_the_object_store(
     cluster: Any, noting: Path, serial: Path, home: Path, tmp_path: Path
 ) -> None:
-    given = plan(1)
+    ending = tmp_path / "ending.py"
+    ending.write_text(ENDING)
+    registry.load_plugin(ending)
+    few = plan(1).suite
+    given = plan(1, [*FEW, *ENDS], methods=[*few.methods, *ENDS])
+    sound = only(given, FEW)
     watcher = Watcher()
-    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(noting,)), shared=False)
+    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(noting, ending)), shared=False)
     results = run(given, home, tmp_path / "out", backend, watcher)
-    assert {result.status for result in results} == {"ok"}
-    pd.testing.assert_frame_equal(without_costs(tmp_path / "out"), without_costs(serial))
-    trained = {position for position, text in watcher.steps if text.startswith("train original")}
-    assert trained == {0}, "the original is trained once, for both nodes"
-    for place in (home, cluster.homes / "one", cluster.homes / "two"):
-        [original] = (place / "artifacts" / "original").iterdir()
-        assert json.loads((original / "spec.json").read_text())["identity"]["seed"] == 0
-    # Everything came home, so that a run that continues here makes nothing again.
-    made = list((home / "artifacts" / "unlearned").iterdir())
-    assert len(made) == len(given.runs)
-    watcher = Watcher()
-    run(given, home, tmp_path / "again", None, watcher)
-    assert {text for _, text in watcher.steps} == {"load original", "evaluate"}
+    # A method that ends its process fails alone, and no worker dies of it.
+    errors = {result.method: result.error.partition(";")[0] for result in results}
+    assert errors == dict.fromkeys([*FEW, "again"], "") | ENDS and not watcher.notices
+    found = without_costs(tmp_path / "out")
+    found = found[~found["method"].isin(ENDS)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, without_costs(serial))
 
-
-def test_each_original_is_trained_once_also_where_a_run_wants_its_log(
-    cluster: Any, home: Path, tmp_path: Path
-) -> None:
-    whole = plan(1, methods=["finetune", {"name": "amnesiac", "params": {"repair_epochs": 0}}])
-    kept = ("retrain", "finetune", "amnesiac")
-    given = Plan(whole.suite, tuple(spec for spec in whole.runs if spec.method in kept))
-    watcher = Watcher()
-    results = run(
-        given, home, tmp_path / "out", ray_backend.RayWorkers(Setup(home, "cpu")), watcher
-    )
-    assert [result.method for result in results] == list(kept)
-    assert {result.status for result in results} == {"ok"}
-    # Of a run that lands soon, messages may come too late to be told; the store is always right: a
-    # log is kept before the original whose training it was taken from, one recorded again after it.
+    # The original is trained once, for both nodes, by the run that wants its log. Of a run that
+    # lands soon, messages may come too late to be told; the store is always right: a log is kept
+    # before the original whose training it was taken from, one recorded again after it.
     steps = [text for _, text in watcher.steps]
     assert steps.count(TRAINING) <= 1
     assert not any(text.startswith(RECORDING) for text in steps)
@@ -274,15 +300,33 @@ def test_each_original_is_trained_once_also_where_a_run_wants_its_log(
         list((home / "artifacts" / kind).iterdir()) for kind in ("training_log", "original")
     )
     assert log.stat().st_mtime_ns < original.stat().st_mtime_ns
+    for place in (home, cluster.homes / "one", cluster.homes / "two"):
+        [original] = (place / "artifacts" / "original").iterdir()
+        assert json.loads((original / "spec.json").read_text())["identity"]["seed"] == 0
+
+    # Everything came home, so that a run that continues here makes nothing again.
+    made = list((home / "artifacts" / "unlearned").iterdir())
+    assert len(made) == len(sound.runs)
+    watcher = Watcher()
+    run(sound, home, tmp_path / "again", None, watcher)
+    assert {text for _, text in watcher.steps} == {"load original", "evaluate"}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seeds", [1, pytest.param(3, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    ("seeds", "kept"), [(1, FEW), pytest.param(3, None, marks=pytest.mark.heavy, id="24 runs")]
+)
 def test_with_a_worker_and_a_node_killed_the_records_are_those_of_a_serial_run(
-    seeds: int, cluster: Any, noting: Path, serial: Path, notes: Path, home: Path, tmp_path: Path
+    seeds: int,
+    kept: Collection[str] | None,
+    cluster: Any,
+    noting: Path,
+    serial: Path,
+    notes: Path,
+    home: Path,
+    tmp_path: Path,
 ) -> None:
-    given = plan(seeds)
-    assert len(given.runs) == 8 * seeds
+    given = plan(seeds, kept)
     if seeds > 1:
         serial = tmp_path / "serial"
         run(given, tmp_path / "serial home", serial)
@@ -301,7 +345,7 @@ def test_with_a_worker_and_a_node_killed_the_records_are_those_of_a_serial_run(
     assert {result.status for result in results} == {"ok"}
     retried = [text for text in watcher.notices if "tried again" in text]
     assert len(retried) >= 2 and "WorkerCrashed" in "".join(retried)
-    assert sorted(watcher.finished) == list(range(8 * seeds))
+    assert sorted(watcher.finished) == list(range(len(given.runs)))
     pd.testing.assert_frame_equal(without_costs(tmp_path / "out"), without_costs(serial))
     assert not list((home / "locks").glob(".seen*"))
 
@@ -356,47 +400,6 @@ def test_random_kills_of_workers_lose_repeat_and_damage_nothing(
     print(f"\n{trials} trials, {len(told)} kills")  # noqa: T201
 
 
-# What would end the process or the suite where it is called.
-ENDING = '''
-"""Methods that end their process."""
-
-import os
-
-from unlearn_bench.api import Access, method
-
-
-@method("exits", access=Access.NONE)
-def exits(model, ctx):
-    """End the process."""
-    os._exit(0)
-
-
-@method("interrupts", access=Access.NONE)
-def interrupts(model, ctx):
-    """Pretend a Ctrl-C."""
-    raise KeyboardInterrupt
-'''
-
-
-def test_a_method_that_ends_its_process_fails_alone(
-    cluster: Any, noting: Path, home: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "ending.py"
-    file.write_text(ENDING)
-    registry.load_plugin(file)
-    whole = plan(1, methods=["exits", "interrupts"])
-    chosen = [spec for spec in whole.runs if spec.method in ("exits", "interrupts", "retrain")]
-    watcher = Watcher()
-    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(file,)))
-    results = run(Plan(whole.suite, tuple(chosen)), home, tmp_path / "out", backend, watcher)
-    assert {result.method: result.error.partition(";")[0] for result in results} == {
-        "retrain": "",
-        "exits": "SystemExit: os._exit(0) was called",
-        "interrupts": "KeyboardInterrupt",
-    }
-    assert not watcher.notices
-
-
 def until(backend: Any, wanted: Any) -> Event:
     """Read events until one is ``wanted``."""
     deadline = time.monotonic() + 120
@@ -407,26 +410,50 @@ def until(backend: Any, wanted: Any) -> Event:
     raise AssertionError("nothing came")
 
 
-def test_a_run_is_ended_when_its_time_is_up(
-    cluster: Any, noting: Path, notes: Path, home: Path
-) -> None:
+@pytest.fixture(scope="module")
+def backend(cluster: Any, noting: Path, folder: Path) -> Iterator[Any]:
+    """A backend at work, whose runs may take a second: one for all, an office is a process."""
+    setup = Setup(folder / "office", "cpu", plugins=(noting,))
+    with ray_backend.RayWorkers(setup, timeout=1.0) as made:
+        yield made
+
+
+def test_other_code_on_a_node_is_refused_by_name(backend: Any) -> None:
+    backend.submit(0, plan(1).runs[0], "the driver's key", {})
+    error = until(backend, lambda event: event.last).error
+    assert "on node " in str(error) and "install the same unlearn-bench" in str(error)
+
+
+def test_a_run_is_ended_when_its_time_is_up(backend: Any, notes: Path, home: Path) -> None:
     given = plan(1, methods={"name": "noting", "params": {"nap": 600.0}})
     spec = next(spec for spec in given.runs if spec.method == "noting")
-    runner = Runner(Store(home), torch.device("cpu"))
-    setup = Setup(home, "cpu", plugins=(noting,))
-    with ray_backend.RayWorkers(setup, timeout=1.0) as backend:
-        assert backend.takes(spec) and not backend.busy
-        backend.submit(7, spec, runner.key(spec), {})
-        assert until(backend, lambda event: event.last) == Event(7, timed_out=True)
-        assert not backend.busy
+    key = Runner(Store(home), torch.device("cpu")).key(spec)
+    assert backend.takes(spec) and not backend.busy
+    backend.submit(7, spec, key, {})
+    assert until(backend, lambda event: event.last) == Event(7, timed_out=True)
+    assert not backend.busy
 
 
-def test_other_code_on_a_node_is_refused_by_name(cluster: Any, noting: Path, home: Path) -> None:
-    spec = plan(1).runs[0]
-    with ray_backend.RayWorkers(Setup(home, "cpu", plugins=(noting,))) as backend:
-        backend.submit(0, spec, "the driver's key", {})
-        error = until(backend, lambda event: event.last).error
-    assert "on node " in str(error) and "install the same unlearn-bench" in str(error)
+def test_an_office_that_is_killed_is_begun_again(backend: Any) -> None:
+    asked = {"kind": "original", "identity": {"seed": 1}}
+    assert ray.get(backend._office.lacks.remote(*asked.values()))
+    ray.kill(backend._office, no_restart=False)
+    assert ray.get(backend._office.lacks.remote(*asked.values()), timeout=60)
+
+
+def test_a_head_that_does_not_answer_ends_the_suite_in_one_line(
+    backend: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = next(s for s in plan(1).runs if s.method == "noting")
+    assert backend.takes(spec)
+    monkeypatch.setattr(ray_backend, "GONE", 0.0)
+    for name, value in {"_address": "127.0.0.1:1", "_next_look": 0.0, "_silent": None}.items():
+        monkeypatch.setattr(backend, name, value)
+    assert not backend.takes(spec)
+    with pytest.raises(OutputError, match="the Ray cluster is gone .*repeat the same command"):
+        backend.wait(lambda event: None)
+    backend.__exit__(None, None, None)
+    assert not list((folder / "office" / "locks").glob(".seen*"))
 
 
 def test_a_gpu_is_shared_by_measured_memory_only_where_asked_for(cluster: Any, home: Path) -> None:
@@ -447,22 +474,17 @@ def test_runs_too_large_for_every_node_are_refused(cluster: Any) -> None:
         ray_backend.check_fits(3)
 
 
-def job(home: Path, **changes: Any) -> Any:
-    values = {"token": "none", "plugins": (), "original": None, "folder": home, "shared": None}
-    return ray_worker.Job(setup=Setup(home, "cpu"), **values | changes)
-
-
 def test_an_office_away_from_the_driver_tells_it_what_to_take_home(
     home: Path, tmp_path: Path
 ) -> None:
     async def hand_in() -> list[dict[str, Any]]:
-        office = ray_worker.Office(job(tmp_path / "elsewhere"))
+        office = ray_office.Office(tmp_path / "elsewhere", "no token", None)
         assert await office.fetch("original", {"seed": 1}) is None
         tensors = {"w": torch.arange(3.0)}
         made = Store(tmp_path / "node").get_or_build("original", {"seed": 1}, lambda: (tensors, {}))
-        await office.keep("original", {"seed": 1}, ray_worker.pack(made))
-        assert await office.fetch("original", {"seed": 1}) == ray_worker.pack(made)
-        await office.keep("original", {"seed": 1}, ray_worker.pack(made))
+        await office.keep("original", {"seed": 1}, ray_office.pack(made))
+        assert await office.fetch("original", {"seed": 1}) == ray_office.pack(made)
+        await office.keep("original", {"seed": 1}, ray_office.pack(made))
         return await office.news()
 
     assert asyncio.run(hand_in()) == [{"artifact": ("original", {"seed": 1})}]
@@ -486,16 +508,19 @@ class Remote:
 
 @pytest.fixture
 def office_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Opens an office for a job, at work in a thread as an actor is in a process."""
+    """Opens an office, at work in a thread as an actor is in a process."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     monkeypatch.setattr(ray, "get", lambda answer: answer.result(timeout=20))
 
-    async def opened(job: Any) -> Any:
-        return ray_worker.Office(job)
+    async def opened(home: Path, shared: bool | None) -> Any:
+        return ray_office.Office(home, "no token", shared)
 
-    yield lambda job: Remote(asyncio.run_coroutine_threadsafe(opened(job), loop).result(), loop)
+    def open_one(home: Path, shared: bool | None = None) -> Remote:
+        return Remote(asyncio.run_coroutine_threadsafe(opened(home, shared), loop).result(), loop)
+
+    yield open_one
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -517,8 +542,8 @@ def told(office: Any) -> list[dict[str, Any]]:
 def test_a_worker_may_share_the_office_s_store_where_the_driver_s_is_out_of_sight(
     home: Path, tmp_path: Path, office_of: Any
 ) -> None:
-    office = office_of(job(tmp_path / "elsewhere"))
-    worker = ray_worker.RemoteStore(home, print, office)
+    office = office_of(tmp_path / "elsewhere")
+    worker = ray_office.RemoteStore(home, print, office)
     # The worker has the key locked while it asks, and the office's store is the same folder.
     assert not worker.get_or_build("original", {"seed": 1}, built).reused
     assert worker.get_or_build("original", {"seed": 1}, never).reused
@@ -528,10 +553,10 @@ def test_a_worker_may_share_the_office_s_store_where_the_driver_s_is_out_of_sigh
 def test_an_office_that_waits_for_a_lock_answers_others_meanwhile(
     home: Path, tmp_path: Path, office_of: Any
 ) -> None:
-    office = office_of(job(tmp_path / "elsewhere"))
+    office = office_of(tmp_path / "elsewhere")
     made = Store(tmp_path / "node").get_or_build("original", {"seed": 1}, built)
     with layout.lock(home, made.key, wait=False):  # type: ignore[union-attr]
-        kept = office.keep.remote("original", {"seed": 1}, ray_worker.pack(made))
+        kept = office.keep.remote("original", {"seed": 1}, ray_office.pack(made))
         assert office.fetch.remote("original", {"seed": 1}).result(timeout=20) is None
         assert not kept.done()
     kept.result(timeout=20)
@@ -541,9 +566,9 @@ def test_an_office_that_waits_for_a_lock_answers_others_meanwhile(
 def test_what_a_node_has_already_reaches_the_others_and_what_it_got_is_not_sent_back(
     home: Path, tmp_path: Path, office_of: Any
 ) -> None:
-    office = office_of(job(home, shared=False))
+    office = office_of(home, shared=False)
     Store(tmp_path / "one").get_or_build("original", {"seed": 1}, built)  # by an earlier suite
-    one, two = (ray_worker.RemoteStore(tmp_path / n, print, office) for n in ("one", "two"))
+    one, two = (ray_office.RemoteStore(tmp_path / n, print, office) for n in ("one", "two"))
     assert one.get_or_build("original", {"seed": 1}, never).reused
     assert office.calls == ["lacks", "keep"]
     assert not two.get_or_build("original", {"seed": 1}, never).reused
@@ -619,21 +644,6 @@ def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch
         ray_backend.connect("127.0.0.1:6379")
 
 
-def test_a_head_that_does_not_answer_ends_the_suite_in_one_line(
-    cluster: Any, noting: Path, notes: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = next(s for s in plan(1).runs if s.method == "noting")
-    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(noting,)))
-    with backend:
-        assert backend.takes(spec)
-        monkeypatch.setattr(ray_backend, "GONE", 0.0)
-        backend._address, backend._next_look = "127.0.0.1:1", 0.0
-        assert not backend.takes(spec)
-        with pytest.raises(OutputError, match="the Ray cluster is gone .*repeat the same command"):
-            backend.wait(lambda event: None)
-    assert not list((home / "locks").glob(".seen*"))
-
-
 def test_what_ray_raises_is_one_line_but_a_defect_keeps_its_traceback() -> None:
     with pytest.raises(OutputError, match="is gone .ActorDiedError: .*goes on from here"):
         with ray_backend._cluster_needed():
@@ -641,15 +651,6 @@ def test_what_ray_raises_is_one_line_but_a_defect_keeps_its_traceback() -> None:
     defect = ray.exceptions.RayTaskError("run", "Traceback", ValueError("bug"))
     with pytest.raises(ray.exceptions.RayTaskError), ray_backend._cluster_needed():
         raise defect
-
-
-def test_an_office_that_is_killed_is_begun_again(cluster: Any, noting: Path, home: Path) -> None:
-    backend = ray_backend.RayWorkers(Setup(home, "cpu", plugins=(noting,)))
-    with backend:
-        asked = {"kind": "original", "identity": {"seed": 1}}
-        assert ray.get(backend._office.lacks.remote(*asked.values()))
-        ray.kill(backend._office, no_restart=False)
-        assert ray.get(backend._office.lacks.remote(*asked.values()), timeout=60)
 
 
 def test_an_address_without_ray_is_refused(cli: Any, tiny: Path) -> None:

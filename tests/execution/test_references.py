@@ -22,7 +22,7 @@ SUITE = {
     "methods": [{"name": "finetune", "params": {"epochs": 1}}],
     "threads": 1,
     "recipe": {"epochs": 1, "batch_size": 32, "lr": 2e-2},
-    "relearn_steps": 10,
+    "relearn_steps": 4,
 }
 
 

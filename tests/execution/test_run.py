@@ -71,7 +71,7 @@ def spec_of(
         "threads": 1,
         "params": {method: params or {}},
         "recipe": {"epochs": 1, "lr": 4e-3},
-        "relearn_steps": 10,
+        "relearn_steps": 4,
     }
     plan = expand(Suite.model_validate(values | changes), device="cpu", original=original)
     return next(spec for spec in plan.runs if spec.method == method)
@@ -552,7 +552,7 @@ def test_an_unlearned_model_is_judged_and_what_it_cost_is_not_known(
             "methods": "original",
             "threads": 1,
             "recipe": {"epochs": 1, "lr": 4e-3},
-            "relearn_steps": 10,
+            "relearn_steps": 4,
         }
     )
     plan = expand(suite, device="cpu", original=original, unlearned=[after])

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unlearn_bench.fisher import fisher_diagonal, outer, reference_diagonal
 from unlearn_bench.fisher.reference import disagreement
-from unlearn_bench.fisher.triton_kernels import fused_squares, usable
+from unlearn_bench.fisher.triton_kernels import fused_squares, tf32_allowed, usable
 
 # N, Ci, (H, W), Co, (kh, kw), stride, padding, dilation
 CASES = [
@@ -87,6 +87,23 @@ def routed_error(device: str, dtype: torch.dtype) -> float:
     return disagreement(got, reference_diagonal(model, [batch], "empirical"))
 
 
+def tf32_follows_torch() -> list[bool]:
+    """Switch TF32 on and off in every way that torch has; return whether the kernel may use it."""
+    found = [tf32_allowed()]
+    for precision in ("high", "highest"):
+        torch.set_float32_matmul_precision(precision)
+        found.append(tf32_allowed())
+    matmul = torch.backends.cuda.matmul
+    for allowed in (True, False):
+        matmul.allow_tf32 = allowed
+        found.append(tf32_allowed())
+    if hasattr(matmul, "fp32_precision"):
+        for precision in ("tf32", "ieee"):
+            matmul.fp32_precision = precision
+            found.append(tf32_allowed())
+    return found
+
+
 def main(device: str) -> None:
     errors = {}
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
@@ -95,6 +112,7 @@ def main(device: str) -> None:
         errors[name] = max(*found, sequence_error(dtype, device), strided_error(dtype, device))
         errors[f"{name} usable"] = usable(torch.device(device), dtype)
         errors[f"{name} routed"] = routed_error(device, dtype)
+    errors["tf32"] = tf32_follows_torch()  # last: not all of these settings can be taken back
     sys.stdout.write(json.dumps(errors))
 
 

@@ -194,18 +194,22 @@ def _telling_value(subject: Subject, name: str) -> Any:
         tried = [probe.value]
     else:
         tried = neighbours(method, name, method.resolve(subject.quick)[name])
-    for ground, where in _settings(subject, name, probe.given):
-        for value in tried:
-            one = subject.measured(params=ground, **where)
-            other = subject.measured(params={**ground, name: value}, **where)
-            if one.usable and other.usable:
-                # The statistics count: a parameter may choose what becomes of them alone.
-                _, _, share = movement(one.weights, other.weights)
-                if share >= ROUNDING:
-                    return value
-            broken = one if not one.usable else other
-            if not broken.usable and name in method.check.probes:
-                raise FailedError(f"its probe {listed(broken.params)} ends in {told(broken)}")
+    settings = list(_settings(subject, name, probe.given))
+    # What no value shows as it is most likely needs another setting, not yet another value there.
+    attempts = [(settings[0], value) for value in tried]
+    attempts += [(setting, value) for setting in settings[1:] for value in tried[:1]]
+    attempts += [(setting, value) for setting in settings[1:] for value in tried[1:]]
+    for (ground, where), value in attempts:
+        one = subject.measured(params=ground, **where)
+        other = subject.measured(params={**ground, name: value}, **where)
+        if one.usable and other.usable:
+            # The statistics count: a parameter may choose what becomes of them alone.
+            _, _, share = movement(one.weights, other.weights)
+            if share >= ROUNDING:
+                return value
+        broken = one if not one.usable else other
+        if not broken.usable and name in method.check.probes:
+            raise FailedError(f"its probe {listed(broken.params)} ends in {told(broken)}")
     if name in method.check.probes:
         raise FailedError(f"its probe {listed({**probe.given, name: probe.value})} changes nothing")
     values = ", ".join(map(str, tried))

@@ -21,8 +21,8 @@ SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1
 ANOTHER_CLASS = 4
 FEWER_CLASSES = 7
 # Checks ask whether, not how well: networks with one block of each kind answer soonest.
-SMALL = ModelSpec(name="resnet4")
-SMALL_VIT = ModelSpec(name="test_vit", args={"depth": 2})
+SMALL = ModelSpec(name="resnet4", args={"width": 8})
+SMALL_VIT = ModelSpec(name="test_vit", args={"depth": 2, "embed_dim": 32, "patch_size": 2})
 ONE_EPOCH = RECIPE.model_copy(update={"epochs": 1})
 
 
@@ -117,6 +117,7 @@ class Subject:
         self.quick = dict(method.check.quick)
         self.scopes: list[str] = [scope for scope in SCOPES if scope in method.forgets]
         self._trials: dict[tuple[Any, ...], Trial] = {}
+        self._exact: dict[tuple[str, int, bool], World] = {}
 
     def base(self) -> Trial:
         """Return the ordinary run: quick parameters, first declared scenario, seed 0.
@@ -179,10 +180,8 @@ class Subject:
             exact,
         )
         if key not in self._trials:
-            make = transformer_world if transformer else small_world
-            world = VARIANTS[variant](make(scope, classes, self.method.access.log))
             self._trials[key] = attempt(
-                world.exactly() if exact else world,
+                VARIANTS[variant](self._world(scope, classes, transformer, exact)),
                 self.method,
                 given,
                 seed,
@@ -190,6 +189,17 @@ class Subject:
                 poisoned=poisoned,
             )
         return self._trials[key]
+
+    def _world(self, scope: str, classes: int, transformer: bool, exact: bool) -> World:
+        """Return the ordinary world of a run; copies in float64 are made once for the method."""
+        make = transformer_world if transformer else small_world
+        world = make(scope, classes, self.method.access.log)
+        if not exact:
+            return world
+        key = scope, classes, transformer
+        if key not in self._exact:
+            self._exact[key] = world.exactly()
+        return self._exact[key]
 
     def measured(
         self, variant: str = "", params: Mapping[str, Any] | None = None, **options: Any

@@ -23,7 +23,8 @@ from unlearn_bench.core.errors import ConfigError, OutputError, UserError, messa
 from unlearn_bench.core.files import write_atomically
 from unlearn_bench.execution.backend import Event, Setup, model_of
 from unlearn_bench.execution.capacity import GpuShares
-from unlearn_bench.execution.ray_worker import Job, Office, execute_run, unpack_into
+from unlearn_bench.execution.ray_office import Office, unpack_into
+from unlearn_bench.execution.ray_worker import Job, execute_run
 from unlearn_bench.store import layout
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.spec import OriginalFile, RunSpec
@@ -220,7 +221,7 @@ class RayWorkers:
                 max_restarts=RETRIES,
                 max_task_retries=RETRIES,
             )
-            .remote(self._job)
+            .remote(home, self._job.token, self._job.shared)
         )
         # Once in the object store, not once per task: it may hold the weights of an original.
         self._job_there = ray.put(self._job)

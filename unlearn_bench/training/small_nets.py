@@ -136,7 +136,11 @@ class ResidualBlock(nn.Module):
 
 @register_model
 def resnet4(
-    pretrained: bool = False, in_chans: int = 3, num_classes: int = 10, **_timm: Any
+    pretrained: bool = False,
+    in_chans: int = 3,
+    num_classes: int = 10,
+    width: int = 16,
+    **_timm: Any,
 ) -> SmallNet:
     """A residual network with one block, 16 k parameters: for checks and tests, not for results.
 
@@ -144,14 +148,14 @@ def resnet4(
     classifier) and takes a fifth of the time of timm's smallest ResNet on tiny images.
     """
     layers = [
-        nn.Conv2d(in_chans, 16, 3, padding=1, bias=False),
-        nn.BatchNorm2d(16),
+        nn.Conv2d(in_chans, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
         nn.ReLU(),
-        ResidualBlock(16, 32),
+        ResidualBlock(width, 2 * width),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     ]
-    return SmallNet(nn.Sequential(*layers), 32, num_classes)
+    return SmallNet(nn.Sequential(*layers), 2 * width, num_classes)
 
 
 NAMES = ("allcnn", "lenet", "resnet4")
