@@ -180,6 +180,7 @@ class Lab:
             self.data,
             trained,
             self._examples.watched,
+            retained=self._examples.estimated,
             target=target,
             seed=self.seed,
             device=self.device,

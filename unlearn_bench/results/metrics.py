@@ -115,8 +115,9 @@ _LOSS_ATTACK = (
 _PROBES = (
     _Metric(
         "probe_recall",
-        "Recall on TF of a linear probe on frozen penultimate features, fitted "
-        "to half of F and as many of every retained class. In [0, 1]; for classes only.",
+        "Recall on TF of a linear probe on frozen penultimate features, standardised per "
+        "dimension over retained examples, fitted to half of F and as many of every retained "
+        "class. In [0, 1]; for classes only.",
         cost="one pass over up to 500 examples a class, and a logistic regression",
         source="Alain and Bengio 2016, arXiv:1610.01644",
         label="Linear probe recall",
@@ -140,10 +141,10 @@ _PROBES = (
     ),
     _Metric(
         "relearn_time_features",
-        "relearn_time with a freshly initialised classifier, one "
-        "initialisation for O, U and G, on F and as many of every retained class, until "
-        "besides at most 5 % of TR are taken for forgotten classes: what the features still "
-        "know, whatever was done to the head.",
+        "relearn_time with a classifier that begins at zero, on features standardised over R "
+        "(which fixes their scale and order), trained on F and as many of every retained class, "
+        "until besides at most 5 % of TR are taken for forgotten classes: what the features "
+        "still know, whatever was done to the head.",
         cost="that of relearn_time",
         source="this project",
         label="Relearning steps (fresh head)",
@@ -209,8 +210,11 @@ _LEGACY_ATTACKS = (
 _RELEARNING = (
     _Metric(
         "relearn_time",
-        "steps of Adam(1e-3), batch 64, on a copy until accuracy on TF is within 5 points of "
-        "O's; at most 500, then recorded as censored.",
+        "Steps of Adam, batch 64, on a copy in evaluation mode until accuracy on TF is within 5 "
+        "points of O's; at most 500, then recorded as censored. The attacker measures each "
+        "weight in units of its channels' activity (rate 1e-3), so no rescaling of layers or "
+        "channels slows it, and starts from BatchNorm statistics estimated on R where that "
+        "halves the loss.",
         cost="at most 500 steps of 64 examples and a look at up to 256 of TF before each",
         source="Golatkar et al. 2020, arXiv:1911.04933; stop rule of Tarun et al. 2021, "
         "arXiv:2111.08947",
@@ -231,9 +235,10 @@ _RELEARNING = (
     ),
     _Metric(
         "bn_recovery",
-        "Accuracy on F and TF after BatchNorm's running statistics were "
-        "estimated anew on 512 images of R, on a copy. In [0, 1]; not applicable without "
-        "BatchNorm. Above retraining's, forgetting was partly contaminated statistics.",
+        "Accuracy on F and TF after BatchNorm's running statistics were estimated again on 512 "
+        "images of R, on a copy, or with those it has, whichever is higher. In [0, 1]; not "
+        "applicable without BatchNorm. Above retraining's, forgetting was partly contaminated "
+        "statistics.",
         cost="one pass over 512 examples of R and up to 1,000 each of F and TF",
         source="this project",
         splits=("forget", "test_forget"),
