@@ -63,7 +63,7 @@ _ACCURACIES = (
 
 def _attack(name: str, what: str, source: str, **auc: Any) -> tuple[MetricInfo, ...]:
     """Declare what is recorded of an attack on F against TF: its AUC and three rates."""
-    word = name.capitalize()
+    word = name.replace("_", " ").replace("two sided", "two-sided").capitalize()
     rates = (("10pct", "10", 0.1, 100), ("1pct", "1", 0.01, 1000), ("0.1pct", "0.1", 0.001, 10000))
     return (
         _Metric(
@@ -166,10 +166,39 @@ _FITTED_ATTACKS = tuple(
     }.items()
     for info in _attack(
         name,
-        f"fits a logistic regression to {features}, cross-fitted in 5 folds",
+        f"fits a logistic regression to {features}, cross-fitted in 5 folds, mean over 10 "
+        "divisions",
         _FITTED_SOURCE,
         role="secondary",
     )
+)
+
+_BOTH_SIDES = (
+    *_attack(
+        "loss_two_sided",
+        "scores an example by |phi - median of unseen examples|, phi = log(p_y / (1 - p_y)), "
+        "cross-fitted in 5 folds, mean over 10 divisions: it sees members that are memorised and "
+        "members that are taught a wrong label alike",
+        "this project; phi: Carlini et al. 2022, arXiv:2112.03570",
+        role="secondary",
+    ),
+    *_attack(
+        "loss_density",
+        "scores an example by a density ratio in phi = log(p_y / (1 - p_y)), log-linear on "
+        "either side of the unseen examples' median, cross-fitted in 5 folds, mean over 10 "
+        "divisions",
+        "this project; Sugiyama et al. 2012, Density ratio estimation in machine learning",
+        role="secondary",
+    ),
+    _Metric(
+        "label_rank",
+        "Mean rank of the true label among the logits, 1 for the largest: 2 where it is only "
+        "pushed out of the first place. In [1, number of classes].",
+        splits=("forget", "test_forget"),
+        label="Rank of the true label",
+        role="secondary",
+        floor=0.1,
+    ),
 )
 
 _LEGACY = partial(
@@ -429,6 +458,7 @@ BUILT_IN: Mapping[str, MetricInfo] = {
         *_LOSS_ATTACK,
         *_PROBES,
         *_FITTED_ATTACKS,
+        *_BOTH_SIDES,
         *_LEGACY_ATTACKS,
         _ZRF,
         *_RELEARNING,

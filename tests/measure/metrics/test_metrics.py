@@ -6,7 +6,15 @@ import pytest
 
 from unlearn_bench.core.errors import UnknownNameError
 from unlearn_bench.measure import metrics
-from unlearn_bench.measure.metrics import calibration, damage, mia, mia_fitted, zrf
+from unlearn_bench.measure.metrics import (
+    calibration,
+    crossfit,
+    damage,
+    mia,
+    mia_fitted,
+    mia_two_sided,
+    zrf,
+)
 from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.measure.probes import relearn
 from unlearn_bench.plugins import metric
@@ -110,8 +118,10 @@ def test_definitions_say_the_numbers_in_force():
         needed = f"fewer than {mia.MIN_FALSE_POSITIVES / rate:.0f} examples"
         assert needed in said[f"mia_loss_tpr_at_{name}"]
     for attack, features in mia_fitted.ATTACKS.items():
-        fitted = f"to {', '.join(features)}, cross-fitted in {mia_fitted.FOLDS} folds"
+        fitted = f"to {', '.join(features)}, cross-fitted in {crossfit.FOLDS} folds"
         assert fitted in said[f"{attack}_auc"]
+    for attack in (*mia_fitted.ATTACKS, *mia_two_sided.ATTACKS):
+        assert f"mean over {crossfit.REPETITIONS} divisions" in said[f"{attack}_auc"]
 
 
 def test_the_tier_one_table_is_complete():

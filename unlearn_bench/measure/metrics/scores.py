@@ -49,6 +49,28 @@ def modified_entropy(outputs: Outputs) -> Tensor:
     return right + wrong
 
 
+def logit_of_label(outputs: Outputs) -> Tensor:
+    """Log-odds of the true label, log(p_y / (1 - p_y)), float64 [N].
+
+    From the logits directly: ``z_y - logsumexp of the others``, exact where p_y rounds to 1.
+
+    Source: Carlini et al. 2022, arXiv:2112.03570.
+    """
+    label = outputs.labels[:, None]
+    true = outputs.logits.gather(1, label).squeeze(1)
+    return true - outputs.logits.scatter(1, label, -torch.inf).logsumexp(1)
+
+
+def rank_of_label(outputs: Outputs) -> Tensor:
+    """Rank of the true label among the logits, 1 for the largest, float64 [N].
+
+    Of equal logits each has the mean of their ranks.
+    """
+    true = outputs.logits.gather(1, outputs.labels[:, None])
+    above, equal = (outputs.logits > true).sum(1), (outputs.logits == true).sum(1)
+    return above + (equal + 1) / 2.0
+
+
 def attack_features(outputs: Outputs) -> dict[str, NDArray[np.float64]]:
     """Return correctness, confidence, entropy, modified entropy and nll by name, each [N]."""
     return {

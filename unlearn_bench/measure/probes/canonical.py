@@ -163,8 +163,8 @@ def _normalised(module: nn.Module, given: Tensor) -> Tensor:
     if mean is None or variance is None:
         return torch.ones_like(given)
     shape = (1, -1, *(1,) * (given.dim() - 2))
-    spread: Tensor = (variance + module.eps).sqrt()
-    return (given - mean.view(shape)) / spread.view(shape)
+    normalised: Tensor = (given - mean.view(shape)) / (variance + module.eps).sqrt().view(shape)
+    return normalised
 
 
 def _of_weight(module: nn.Module, weight: Tensor, q: Tensor, r: Tensor) -> Tensor:
