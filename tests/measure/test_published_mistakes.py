@@ -23,7 +23,14 @@ from unlearn_bench.measure.metrics.mia import auc, loss_attack
 from unlearn_bench.measure.metrics.mia_fitted import fitted_attacks
 from unlearn_bench.measure.metrics.scores import modified_entropy
 from unlearn_bench.measure.metrics.zrf import zero_retrain_forgetting
-from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs, Probed, Relearned
+from unlearn_bench.measure.outputs import (
+    Evaluation,
+    Observed,
+    Outputs,
+    Probed,
+    Recovered,
+    Relearned,
+)
 from unlearn_bench.measure.probes import relearn
 from unlearn_bench.plugins import metric, registry
 from unlearn_bench.plugins.metric import MetricInfo
@@ -65,6 +72,9 @@ def model(seed, knows, fitted=0.0):
         recall=0.5 + seed / 100,
         recall_of=120,
         renewed=renewed,
+        recovered=Recovered(seed / 10, "blurred", 40),
+        layers={"stem": seed % 7 / 10, "block": seed % 7 / 10, "head": seed / 10},
+        heads=("head",),
     )
     return Observed(outputs, probed)
 

@@ -26,9 +26,9 @@ def test_an_overfitted_model_is_found_by_every_attack(evaluation):
 
 def test_noise_gives_chance(evaluation):
     aucs = [
-        values(evaluation(unlearned=invented(seed, 0.0)))["mia_features_auc"] for seed in range(20)
+        values(evaluation(unlearned=invented(seed, 0.0)))["mia_features_auc"] for seed in range(10)
     ]
-    assert np.mean(aucs) == pytest.approx(0.5, abs=0.03)
+    assert np.mean(aucs) == pytest.approx(0.5, abs=0.04)
 
 
 def test_every_example_is_scored_by_an_attacker_that_has_not_seen_it():

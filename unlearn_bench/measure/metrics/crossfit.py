@@ -74,8 +74,9 @@ def _newton(z: Scores, y: Scores, weights: Scores) -> Scores:
 
     def loss(b: Scores) -> Scores:
         logits = (z @ b[..., None])[..., 0]
-        losses: Scores = (weights * (np.logaddexp(0, logits) - y * logits)).sum(1)
-        return losses + (penalty * b**2).sum(1) / 2
+        losses = (weights * (np.logaddexp(0, logits) - y * logits)).sum(1)
+        total: Scores = losses + (penalty * b**2).sum(1) / 2
+        return total
 
     before = loss(b)
     for _ in range(_STEPS):
@@ -91,7 +92,7 @@ def _newton(z: Scores, y: Scores, weights: Scores) -> Scores:
         size = np.ones(len(z))
         for _ in range(_HALVINGS):
             after = loss(b - size[:, None] * step)
-            worse = after > before
+            worse = after > before + 1e-12 * before  # not by rounding
             if not worse.any():
                 break
             size[worse] /= 2
