@@ -6,7 +6,7 @@ from unlearn_bench.report.findings import Note, in_prose
 
 def weights_changed(section: Section) -> list[Note]:
     """Name the methods and controls that left every hidden layer as the original had it."""
-    groups: dict[str, list[str]] = {"head only": [], "nothing": []}
+    groups: dict[str, list[str]] = {"the head only by": [], "nothing by": []}
     for row in section.table.rows:
         changed, hidden = (
             section.table.value(row.method, name)
@@ -14,6 +14,6 @@ def weights_changed(section: Section) -> list[Note]:
         )
         if row.method == ORIGINAL or changed is None or hidden is None or hidden.mean > 0:
             continue
-        groups["head only" if changed.mean > 0 else "nothing"].append(row.method)
-    said = [f"{what}: {in_prose(names, most=30)}" for what, names in groups.items() if names]
+        groups["the head only by" if changed.mean > 0 else "nothing by"].append(row.method)
+    said = [f"{what} {in_prose(names, most=30)}" for what, names in groups.items() if names]
     return [Note("Weights changed", f"{'; '.join(said)}.")] if said else []

@@ -156,7 +156,7 @@ _RECOVERY = _Metric(
     "corners trained in 8 steps on other examples of F and R; for classes minus the share of R "
     "that the change turns into a forgotten class. In [0, 1]. Above retraining's, a key opens "
     "what clean images hide.",
-    cost="13 passes over up to 256 examples each of F and R, and 8 steps on 64 of each",
+    cost="13 passes over up to 256 examples each of F and R, and 8 steps on 32 of each",
     source="this project; backdoor triggers: Gu et al. 2017, arXiv:1708.06733",
     splits=("forget",),
     label="Input recovery",
@@ -191,6 +191,7 @@ _LAYERS = (
         "|w_U - w_O| / |w_O| of one layer, which the split names, over weights and biases. At "
         "least 0; a rescaled layer is far away and does what it did.",
         ideal="none; retraining's stands beside it",
+        label="Distance of a layer to the original's",
         by_class=True,
     ),
 )

@@ -22,7 +22,7 @@ from unlearn_bench.measure.outputs import Recovered
 
 BATCH_SIZE = 256
 # Examples of F that are judged, at most, and as many of R; and of each that train the patch.
-JUDGED, TRAINED = 256, 64
+JUDGED, TRAINED = 256, 32
 # The patch: signed steps, their size in pixel values of [0, 1], and its side as a share.
 STEPS, STEP, SIDE = 8, 0.15, 0.25
 
@@ -66,12 +66,13 @@ def recover(
             model, torch.cat([part.x for part in taught]), torch.cat([part.y for part in taught])
         )
     }
-    classes = torch.tensor(forget_classes, device=device)
+    classes, both = torch.tensor(forget_classes, device=device), torch.cat([f.x, r.x])
     found = {}
     for name, change in changes.items():
-        right = float((_answers(model, change, f.x) == f.y).double().mean())
+        answers = _answers(model, change, both)
+        right = float((answers[: len(f.y)] == f.y).double().mean())
         if forget_classes:
-            right -= float(torch.isin(_answers(model, change, r.x), classes).double().mean())
+            right -= float(torch.isin(answers[len(f.y) :], classes).double().mean())
         found[name] = max(0.0, right)
     best = max(found, key=lambda name: found[name])
     return Recovered(found[best], best, len(f.y))
