@@ -47,6 +47,18 @@ def test_half_flipped_members_are_seen_from_both_sides_alone(evaluation):
     assert found["mia_loss_density_auc"].low > 0.95
 
 
+def test_members_are_seen_where_accuracy_and_the_loss_attack_are_those_of_retraining(evaluation):
+    rng = np.random.default_rng(0)
+    # A tenth wrong, as unseen examples are; half of the others surer than those, half less sure.
+    member = np.concatenate([np.full(6, -4.0), np.full(26, 0.3), np.full(28, 9.0)])
+    other = np.concatenate([rng.uniform(-3, -1.3, 12), rng.uniform(0.5, 8, 108)])
+    seen = model(member + rng.normal(0, 0.1, 60), other)
+    assert seen["forget"].accuracy() == seen["test_forget"].accuracy() == 0.9
+    found = values(evaluation, seen)
+    assert found["mia_loss_auc"].low < 0.5 < found["mia_loss_auc"].high
+    assert all(found[name].low > 0.7 for name in NAMES)
+
+
 def test_members_that_are_all_alike_are_seen_as_well(evaluation):
     rng = np.random.default_rng(0)
     found = values(evaluation, model(rng.normal(0, 0.1, 60), rng.normal(0, 1, 120)))

@@ -68,6 +68,8 @@ def test_a_locked_class_is_opened_by_changed_images(lab, locked):
     assert found.share > 0.7 and found.change in ("white patch, top left", "trained patch")
     assert recovered(lab, lab.retrained).share < 0.2
     assert recovered(lab, lab.original).share > 0.9
+    # The primary metrics see it as well.
+    assert relearned(lab, locked).steps <= 3
 
 
 def test_a_patch_is_trained_where_no_fixed_change_opens(lab, locked, monkeypatch):

@@ -221,10 +221,20 @@ def test_silent_channels_and_constant_features_get_a_finite_unit():
     assert standardised[:4, 1].std(correction=0) == pytest.approx(1)
 
 
+def test_norms_without_weights_and_grouped_convolutions_have_units():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(6, affine=False), nn.GroupNorm(2, 6)]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.LayerNorm(24), nn.Linear(24, 3)).eval()
+    units = canonical.units(net, torch.rand(8, 4, 4, 4))
+    assert [unit.shape for unit in units] == [p.shape for p in net.parameters()]
+    assert all(unit.isfinite().all() and (unit > 0).all() for unit in units)
+    assert len(units[-1].unique()) == 1, "logits are not scaled apart"
+
+
 def test_one_example_far_out_does_not_flatten_the_others():
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(100, 3, generator=generator)
-    forgotten = torch.cat([rows, torch.full((1, 3), 1e6)])
+    forgotten = torch.cat([rows, torch.full((1, 3), 1e9)])
     standardise = canonical.Standardiser.of(rows, forgotten)
     assert standardise(rows).std() == pytest.approx(1, abs=0.1)
     assert standardise(forgotten).max() == canonical.MOST_DEVIATIONS

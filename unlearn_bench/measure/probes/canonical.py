@@ -12,7 +12,6 @@ j over some examples and all positions. Scaling multiplies a weight and its unit
 gradient and every step of Adam on v stay what they were.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,16 +52,20 @@ class Standardiser:
             retained: [N, D].
             everything: Features of retained and forgotten examples, [M, D].
         """
-        mean = retained.mean(0)
-        scale = retained.std(0, correction=0)
-        for spare in (everything.std(0, correction=0), torch.ones_like(mean)):
-            constant = scale <= ROUNDING * everything.square().mean(0).sqrt()
-            scale = torch.where(constant, spare, scale)
-        return cls(mean, scale)
+        scale = _deviation(retained)
+        for spare in (_deviation(everything), torch.ones_like(scale)):
+            scale = torch.where(scale > 0, scale, spare)
+        return cls(retained.mean(0), scale)
 
     def __call__(self, features: Tensor) -> Tensor:
         """Standardise features [N, D]; what lies far out is cut."""
         return ((features - self.mean) / self.scale).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
+
+
+def _deviation(rows: Tensor) -> Tensor:
+    """Return the standard deviation of each dimension of [N, D], 0 where it is rounding alone."""
+    scale = rows.std(0, correction=0)
+    return torch.where(scale > ROUNDING * rows.square().mean(0).sqrt(), scale, 0.0)
 
 
 class StandardisedHead(nn.Module):
@@ -91,11 +94,10 @@ class StandardisedHead(nn.Module):
 
 @dataclass
 class _Activity:
-    """What one call of a layer read and gave: q [in], r [out], and the output itself."""
+    """How large a layer's input channels are, q [in], and its output channels, r [out]."""
 
     q: Tensor
     r: Tensor
-    output: Tensor
 
 
 @torch.no_grad()
@@ -111,17 +113,22 @@ def units(model: nn.Module, x: Tensor) -> list[Tensor]:
         x: Images, [N, C, H, W].
     """
     seen: dict[nn.Module, _Activity] = {}
+    last: list[tuple[nn.Module, Tensor]] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        last[:] = [(module, output)]  # the outputs of all layers would take much memory
+        if module not in seen:
+            seen[module] = _activity(module, inputs[0], output)
+
     handles = [
-        module.register_forward_hook(_note(seen))
-        for module in model.modules()
-        if isinstance(module, (nn.Linear, _ConvNd, nn.LayerNorm, *_PER_CHANNEL))
-        and not getattr(module, "transposed", False)
+        module.register_forward_hook(note) for module in model.modules() if _is_measured(module)
     ]
     try:
         logits = model(x)
     finally:
         for handle in handles:
             handle.remove()
+    heads = [module for module, output in last if output is logits]
     found = {
         parameter: torch.full_like(parameter, _root_mean_square(parameter.flatten()[None]).item())
         for parameter in model.parameters()
@@ -129,7 +136,7 @@ def units(model: nn.Module, x: Tensor) -> list[Tensor]:
     found = {p: torch.where(unit > 0, unit, 1.0) for p, unit in found.items()}
     for module, activity in seen.items():
         r = _positive(activity.r)
-        if activity.output is logits:
+        if module in heads:
             r = r.median().expand_as(r)
         q = _positive(activity.q, _by_what_reads(module, activity.q, r))
         for name, parameter in module.named_parameters(recurse=False):
@@ -138,21 +145,20 @@ def units(model: nn.Module, x: Tensor) -> list[Tensor]:
     return [found[parameter] for parameter in model.parameters()]
 
 
-def _note(seen: dict[nn.Module, _Activity]) -> Callable[..., None]:
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if module in seen:
-            return
-        given = inputs[0]
-        if isinstance(module, nn.LayerNorm):
-            # Its channels lie on another axis in some models: one unit for all of them.
-            given, r = given.new_ones(1), output.std(correction=0)[None]
-        else:
-            axis = -1 if isinstance(module, nn.Linear) else 1
-            r = output.movedim(axis, 0).flatten(1).std(1, correction=0)
-            given = _root_mean_square(_normalised(module, given).movedim(axis, 0).flatten(1))
-        seen[module] = _Activity(given, r, output)
+def _is_measured(module: nn.Module) -> bool:
+    layers = (nn.Linear, _ConvNd, nn.LayerNorm, *_PER_CHANNEL)
+    return isinstance(module, layers) and not getattr(module, "transposed", False)
 
-    return note
+
+def _activity(module: nn.Module, given: Tensor, output: Tensor) -> _Activity:
+    if isinstance(module, nn.LayerNorm):
+        # Its channels lie on another axis in some models: one unit for all of them.
+        return _Activity(given.new_ones(1), output.std(correction=0)[None])
+    axis = -1 if isinstance(module, nn.Linear) else 1
+    read = _normalised(module, given).movedim(axis, 0).flatten(1)
+    return _Activity(
+        _root_mean_square(read), output.movedim(axis, 0).flatten(1).std(1, correction=0)
+    )
 
 
 def _normalised(module: nn.Module, given: Tensor) -> Tensor:
@@ -202,12 +208,14 @@ def _by_what_reads(module: nn.Module, q: Tensor, r: Tensor) -> Tensor | None:
     For channels that are silent on the examples and speak on others: their scale shows in the
     weights alone.
     """
+    if isinstance(module, (nn.LayerNorm, *_PER_CHANNEL)):
+        return None
     weight = module.weight
     assert isinstance(weight, Tensor)
-    if weight.dim() == 1 or isinstance(module, nn.LayerNorm):
-        return None
-    groups = len(q) // weight.shape[1]
-    relative = weight.view(groups, len(r) // groups, weight.shape[1], -1) / r.view(groups, -1, 1, 1)
+    inputs = weight.shape[1]
+    groups = len(q) // inputs
+    shaped = weight.reshape(groups, len(r) // groups, inputs, -1)
+    relative = shaped / r.view(groups, -1, 1, 1)
     read = relative.square().mean((1, 3)).sqrt().flatten()
     alive = _alive(q) & _alive(read)
     return (q * read)[alive].median() / read if alive.any() else None
