@@ -246,6 +246,7 @@ class Models:
             else None,
             given=_given_weights(spec, task),
             limit=spec.limit,
+            draw=spec.draw,
         )
         expected = copy.deepcopy(model.state_dict())
         step(spec.label)
@@ -272,7 +273,7 @@ def reference(spec: RunSpec) -> RunSpec:
     """Return the run that makes G, which the metrics of ``spec`` compare with."""
     params = registry.get(RETRAIN).resolve({})
     return spec.model_copy(
-        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None}
+        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None, "draw": 0}
     )
 
 

@@ -200,9 +200,10 @@ class Unlearning:
         given: Mapping[str, Tensor] | None = None,
         context_type: type[Context] = Context,
         limit: float | None = None,
+        draw: int = 0,
     ) -> None:
         self._task, self._method, self._step = task, method, step
-        self._seed = derive(task.seed, method.name, task.scenario)
+        self._seed = derive(task.seed, method.name, task.scenario, *([draw] if draw else []))
         self.costs = Costs(
             Clock(task.device), passes=Passes(limit, on_cpu=task.device.type == "cpu")
         )

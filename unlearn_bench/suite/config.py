@@ -21,9 +21,10 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.casting import left_out, notes_on, recipe_for
 from unlearn_bench.suite.choices import Choices, Row
+from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.spec import (
-    Forget,
+    OTHER_RETRAIN,
     MethodSpec,
     ModelSpec,
     Normalize,
@@ -69,6 +70,7 @@ class Overrides:
     image_size: int | None = None
     forget: Sequence[str] = ()
     seeds: int | None = None
+    references: int | None = None
     epochs: int | None = None
     settings: Sequence[str] = ()
     mean: str | None = None
@@ -199,6 +201,8 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
     if flags.seeds is not None:
         changes["seeds"] = flags.seeds
+    if flags.references is not None:
+        changes["references"] = flags.references
     if flags.image_size is not None:
         changes["image_size"] = flags.image_size
     if flags.mean is not None or flags.std is not None:
@@ -388,8 +392,8 @@ def _cells(
     suite: Suite, specs: Sequence[MethodSpec]
 ) -> Iterator[tuple[RunSpec, Scenario, MethodSpec]]:
     """Yield every run that a suite asks for, on no device yet and without parameters."""
-    places = product(suite.datasets, suite.models, range(suite.seeds), suite.scenarios, specs)
-    for dataset, model, seed, scenario, spec in places:
+    places = product(suite.datasets, suite.models, range(suite.seeds), suite.scenarios)
+    for (dataset, model, seed, scenario), (spec, draw) in product(places, _draws(suite, specs)):
         run = RunSpec(
             dataset=dataset,
             image_size=suite.image_size,
@@ -400,13 +404,24 @@ def _cells(
             threads=suite.threads,
             seed=seed,
             method=spec.name,
-            label=spec.label or spec.name,
+            label=(spec.label or spec.name) + (f"-{draw + 1}" if draw else ""),
+            draw=draw,
             params={},
             device="cpu",
             normalize=suite.normalize,
             relearn_steps=suite.relearn_steps,
         )
         yield run, scenario, spec
+
+
+def _draws(suite: Suite, specs: Sequence[MethodSpec]) -> list[tuple[MethodSpec, int]]:
+    """Return every entry once, but for the further retrainings that are asked for."""
+    further = suite.references - 1  # beside the reference itself
+    return [
+        (spec, draw)
+        for spec in specs
+        for draw in range(further if spec.name == OTHER_RETRAIN and not spec.label else 1)
+    ]
 
 
 def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:

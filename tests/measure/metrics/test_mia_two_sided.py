@@ -7,20 +7,21 @@ import torch
 from unlearn_bench.measure.metrics.mia import loss_attack
 from unlearn_bench.measure.metrics.mia_two_sided import two_sided_attacks
 from unlearn_bench.measure.metrics.ranks import label_rank
-from unlearn_bench.measure.metrics.scores import logit_of_label, rank_of_label
+from unlearn_bench.measure.metrics.scores import rank_of_label
 from unlearn_bench.measure.outputs import Observed, Outputs
+from unlearn_bench.measure.scores import phi
 
 from .conftest import invented
 
 NAMES = ("mia_loss_two_sided_auc", "mia_loss_density_auc")
 
 
-def with_logit(seen, split, phi):
-    """Give the true label log-odds of ``phi``."""
+def with_logit(seen, split, given):
+    """Give the true label log-odds of ``given``."""
     part = seen[split]
     logits = torch.zeros_like(part.logits)
     rest = torch.tensor(logits.shape[1] - 1.0).log().double()
-    logits[torch.arange(len(part)), part.labels] = torch.as_tensor(phi) + rest
+    logits[torch.arange(len(part)), part.labels] = torch.as_tensor(given) + rest
     return {split: Outputs(split, logits, part.labels)}
 
 
@@ -85,7 +86,7 @@ def test_noise_gives_chance(evaluation, name):
 
 def test_log_odds_are_exact_where_probabilities_round_to_one():
     outputs = Outputs("forget", torch.tensor([[90.0, 0.0, 0.0]]).double(), torch.tensor([0]))
-    assert float(logit_of_label(outputs)) == pytest.approx(90 - np.log(2))
+    assert float(phi(outputs)) == pytest.approx(90 - np.log(2))
 
 
 def test_ranks_count_from_one_and_share_ties(evaluation):

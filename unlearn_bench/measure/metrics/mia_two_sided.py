@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.metrics.crossfit import logistic, repeated_attack
 from unlearn_bench.measure.metrics.mia import Scores, attack_metrics
-from unlearn_bench.measure.metrics.scores import logit_of_label
 from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.measure.scores import phi
 from unlearn_bench.results.records import Record
 
 
@@ -38,10 +38,10 @@ def density_ratio(rows: Scores, target: NDArray[np.int64], fitted: NDArray[np.bo
 
 
 def _from_median(rows: Scores, target: NDArray[np.int64], fitted: NDArray[np.bool_]) -> Scores:
-    phi = rows[:, 0]
+    scores = rows[:, 0]
     unseen = fitted & (target == 0)
-    medians = np.array([np.median(phi[chosen]) for chosen in unseen])
-    apart: Scores = phi - medians[:, None]
+    medians = np.array([np.median(scores[chosen]) for chosen in unseen])
+    apart: Scores = scores - medians[:, None]
     return apart
 
 
@@ -52,8 +52,7 @@ ATTACKS = {"mia_loss_two_sided": distance, "mia_loss_density": density_ratio}
 def two_sided_attacks(evaluation: Evaluation) -> list[Record]:
     """Return AUC and true positive rates of the two-sided loss attacks, F against TF."""
     member, other = (
-        logit_of_label(evaluation.unlearned[split]).numpy()[:, None]
-        for split in ("forget", "test_forget")
+        phi(evaluation.unlearned[split]).numpy()[:, None] for split in ("forget", "test_forget")
     )
     records = []
     for attack, attacker in ATTACKS.items():

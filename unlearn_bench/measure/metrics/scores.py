@@ -49,18 +49,6 @@ def modified_entropy(outputs: Outputs) -> Tensor:
     return right + wrong
 
 
-def logit_of_label(outputs: Outputs) -> Tensor:
-    """Log-odds of the true label, log(p_y / (1 - p_y)), float64 [N].
-
-    From the logits directly: ``z_y - logsumexp of the others``, exact where p_y rounds to 1.
-
-    Source: Carlini et al. 2022, arXiv:2112.03570.
-    """
-    label = outputs.labels[:, None]
-    true = outputs.logits.gather(1, label).squeeze(1)
-    return true - outputs.logits.scatter(1, label, -torch.inf).logsumexp(1)
-
-
 def rank_of_label(outputs: Outputs) -> Tensor:
     """Rank of the true label among the logits, 1 for the largest, float64 [N].
 
