@@ -231,6 +231,13 @@ def test_norms_without_weights_and_grouped_convolutions_have_units():
     assert len(units[-1].unique()) == 1, "logits are not scaled apart"
 
 
+def test_a_parameter_of_another_kind_is_measured_in_its_own_size():
+    layer = nn.Linear(3, 2).eval()
+    layer.gain = nn.Parameter(torch.tensor([[3.0], [4.0]]))
+    units = canonical.units(nn.Sequential(layer), torch.rand(8, 3))
+    assert units[-1].flatten().tolist() == pytest.approx([12.5**0.5] * 2)
+
+
 def test_one_example_far_out_does_not_flatten_the_others():
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(100, 3, generator=generator)

@@ -140,6 +140,8 @@ def units(model: nn.Module, x: Tensor) -> list[Tensor]:
             r = r.median().expand_as(r)
         q = _positive(activity.q, _by_what_reads(module, activity.q, r))
         for name, parameter in module.named_parameters(recurse=False):
+            if name not in ("weight", "bias"):  # such as the gain of a standardised convolution
+                continue
             unit = r if name == "bias" else _of_weight(module, parameter, q, r)
             found[parameter] = unit.expand_as(parameter).to(parameter.dtype).contiguous()
     return [found[parameter] for parameter in model.parameters()]
