@@ -17,12 +17,20 @@ from unlearn_bench.measure import evaluate, metrics
 from unlearn_bench.measure.lab import Lab
 from unlearn_bench.measure.metrics.agreement import agreement
 from unlearn_bench.measure.metrics.calibration import expected_calibration_error
+from unlearn_bench.measure.metrics.crossfit import cross_fitted
 from unlearn_bench.measure.metrics.damage import destinations
 from unlearn_bench.measure.metrics.mia import auc, loss_attack
-from unlearn_bench.measure.metrics.mia_fitted import cross_fitted, fitted_attacks
+from unlearn_bench.measure.metrics.mia_fitted import fitted_attacks
 from unlearn_bench.measure.metrics.scores import modified_entropy
 from unlearn_bench.measure.metrics.zrf import zero_retrain_forgetting
-from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs, Probed, Relearned
+from unlearn_bench.measure.outputs import (
+    Evaluation,
+    Observed,
+    Outputs,
+    Probed,
+    Recovered,
+    Relearned,
+)
 from unlearn_bench.measure.probes import relearn
 from unlearn_bench.plugins import metric, registry
 from unlearn_bench.plugins.metric import MetricInfo
@@ -65,6 +73,9 @@ def model(seed, knows, fitted=0.0):
         recall=0.5 + seed / 100,
         recall_of=120,
         renewed=renewed,
+        recovered=Recovered(seed / 10, "blurred", 40),
+        layers={"stem": seed % 7 / 10, "block": seed % 7 / 10, "head": seed / 10},
+        heads=("head",),
     )
     return Observed(outputs, probed)
 
@@ -128,7 +139,7 @@ def test_02_an_attack_is_not_scored_on_what_it_was_fitted_to():
     rng = np.random.default_rng(0)
     # As many features as examples: in sample this noise is separated perfectly.
     found = [
-        auc(*cross_fitted(rng.normal(size=(25, 50)), rng.normal(size=(25, 50)), seed))[0]
+        auc(*(s[0] for s in cross_fitted(*rng.normal(size=(2, 25, 50)), [seed])))[0]
         for seed in range(12)
     ]
     assert np.mean(found) == pytest.approx(0.5, abs=0.08)

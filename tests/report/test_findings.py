@@ -193,3 +193,15 @@ def test_overview_counts_settings_and_gives_the_range_of_cost(suite):
 
 def test_overview_of_nothing_says_so():
     assert overview_headline([]) == "No run has finished yet"
+
+
+def test_methods_that_left_every_hidden_layer_alone_are_named(suite, run):
+    changed = {"finetune": (1.0, 1.0), "head": (0.1, 0.0), "other": (0.1, 0.0), "fake": (0.0, 0.0)}
+    runs = [run("retrain", kind="reference", **AT_RETRAIN)]
+    for name, (layers, hidden) in {**changed, "original": (0.0, 0.0)}.items():
+        more = {"layers_changed": layers, "hidden_layers_changed": hidden}
+        runs.append(run(name, **AT_RETRAIN, **more))
+    (section,) = sections(table(runs))
+    assert "Weights changed: the head only by head and other; nothing by fake." in text(section)
+    (section,) = suite({"pbu": (4, 4, 4)})
+    assert "Weights changed" not in text(section)

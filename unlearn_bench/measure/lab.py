@@ -21,8 +21,8 @@ from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure import evaluate, probes
 from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
-from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Relearned
-from unlearn_bench.measure.probes import batch_norm, linear, relearn
+from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Recovered, Relearned
+from unlearn_bench.measure.probes import batch_norm, inputs, layers, linear, relearn
 from unlearn_bench.plugins.method import OutputFilter
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RELEARN_STEPS
@@ -137,6 +137,10 @@ class Lab:
         return self.indices.train
 
     @cached_property
+    def _blank(self) -> nn.Module:
+        return self.build(0)
+
+    @cached_property
     def _examples(self) -> probes.Examples:
         return probes.choose(self.indices, self.data.train.labels, self.seed)
 
@@ -162,18 +166,22 @@ class Lab:
             "forget": self.data.train.labels[chosen.forget],
             "test_forget": self.data.test.labels[chosen.tested],
         }
+        blank = self._blank
         return Probed(
             Relearned(**notes["relearn_time"]),
             notes["relearn_time_features"] and Relearned(**notes["relearn_time_features"]),
             notes["recall"],
             len(chosen.tested),
             notes["no_recall"],
-            {
+            renewed={
                 split: Outputs(split, kept.tensors[f"renewed_{split}"], labels_of[split])
                 for split in RENEWED
                 if f"renewed_{split}" in kept.tensors
             },
-            notes["seconds"],
+            recovered=Recovered(**notes["input_recovery"]),
+            layers=layers.distances(blank, weights.tensors, original.tensors),
+            heads=layers.heads(blank),
+            seconds=notes["seconds"],
         )
 
     def _relearned(
@@ -184,6 +192,7 @@ class Lab:
             self.data,
             trained,
             self._examples.watched,
+            retained=self._examples.estimated,
             target=target,
             seed=self.seed,
             device=self.device,
@@ -237,6 +246,17 @@ class Lab:
                         tensors["tested"],
                         data.test.labels[chosen.tested],
                     )
+            with timed("input_recovery"):
+                notes["input_recovery"] = asdict(
+                    inputs.recover(
+                        model,
+                        data,
+                        chosen.forget,
+                        chosen.estimated,
+                        device,
+                        self.indices.forget_classes,
+                    )
+                )
             if batch_norm.has_running_statistics(model):
                 with timed("bn_recovery"):
                     renewed = batch_norm.reestimated(model, data, chosen.estimated, device)

@@ -46,6 +46,22 @@ class Relearned:
 
 
 @dataclass(frozen=True)
+class Recovered:
+    """What a small change of the images brought back.
+
+    Attributes:
+        share: Of F, classified right under the change that brings most back; where classes are
+            forgotten, minus the share of R taken for one of them. In [0, 1].
+        change: Its name.
+        of: Examples of F that it was judged on.
+    """
+
+    share: float
+    change: str
+    of: int
+
+
+@dataclass(frozen=True)
 class Probed:
     """What probes found in a model, on copies of it.
 
@@ -56,7 +72,10 @@ class Probed:
         recall_of: Examples that it was measured on.
         no_recall: Why there is no recall.
         renewed: Outputs on examples of F and TF by split, after BatchNorm's statistics were
-            estimated anew; empty without BatchNorm.
+            estimated again; empty without BatchNorm.
+        recovered: What small changes of the images bring back; None where it is not asked for.
+        layers: Relative distance of each layer's weights to the original's.
+        heads: Which of them make up the classifier.
         seconds: CPU seconds by probe.
     """
 
@@ -66,6 +85,9 @@ class Probed:
     recall_of: int = 0
     no_recall: str = ""
     renewed: Mapping[str, Outputs] = field(default_factory=dict)
+    recovered: Recovered | None = None
+    layers: Mapping[str, float] = field(default_factory=dict)
+    heads: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from unlearn_bench.report.findings import (
     worst_classes,
 )
 from unlearn_bench.report.text import plus_minus
+from unlearn_bench.report.weights import weights_changed
 from unlearn_bench.results.metrics import DISTANCE
 
 # Points of test retain accuracy below the original's from which a reference is no yardstick: seeds
@@ -63,6 +64,7 @@ def notes(section: Section) -> tuple[Note, ...]:
         *positive_control(section),
         *_power(section),
         *_worst_class(section),
+        *weights_changed(section),
     ]
     for reason in dict.fromkeys(section.unresolved.values()):
         missing = {column for (_, column), why in section.unresolved.items() if why == reason}

@@ -1,17 +1,18 @@
 """Every metric of the package, each declared once.
 
-What decides whether a metric is primary, its floor, its label and its unit stands here and
-nowhere else. Verdict, page, LaTeX, terminal, comparison and listings look it up by the column,
-see ``facts.py``; what computes it, in ``measure/metrics/``, registers by its name.
+What decides whether a metric is primary, its floor, its label and its unit stands here and in
+``attacks.py`` and nowhere else. Verdict, page, LaTeX, terminal, comparison and listings look it
+up by the column, see ``facts.py``; what computes it, in ``measure/metrics/``, registers by its
+name.
 
 The primary metrics, in this order, were chosen before any result was seen.
 """
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from unlearn_bench.plugins.metric import MetricInfo
+from unlearn_bench.results.attacks import BOTH_SIDES, FITTED_ATTACKS, LEGACY_ATTACKS, LOSS_ATTACK
 
 DISTANCE = "distance_to_retrain"
 TIME_RATIO = "time_ratio_to_retrain"
@@ -19,7 +20,6 @@ MIA_AUC = "mia_loss_auc"
 
 _Metric = partial(MetricInfo, main=False)
 _OTHER_SEED = "that of two retrainings (retrain_other_seed), not 0"
-_NEVER_SEEN = "that of retrain, about 0.5; below it the model over-forgets"
 
 _ACCURACY = partial(MetricInfo, unit="percent")
 _ACCURACIES = (
@@ -61,62 +61,12 @@ _ACCURACIES = (
 )
 
 
-def _attack(name: str, what: str, source: str, **auc: Any) -> tuple[MetricInfo, ...]:
-    """Declare what is recorded of an attack on F against TF: its AUC and three rates."""
-    word = name.capitalize()
-    rates = (("10pct", "10", 0.1, 100), ("1pct", "1", 0.01, 1000), ("0.1pct", "0.1", 0.001, 10000))
-    return (
-        _Metric(
-            f"mia_{name}_auc",
-            f"AUC of the attack that {what}; members F, non-members TF. In [0, 1].",
-            ideal=_NEVER_SEEN,
-            source=source,
-            label=f"{word} attack AUC",
-            heading=f"{word} attack\nAUC",
-            unit="score",
-            floor=0.02,
-            **auc,
-        ),
-        *(
-            _Metric(
-                f"mia_{name}_tpr_at_{key}",
-                f"Share of F that the attack finds while accusing {rate:.1%} of TF; unresolved "
-                f"with fewer than {needed} examples in TF. In [0, 1].",
-                ideal=f"that of retrain, about {rate:g}",
-                source=source,
-                label=f"{word} attack TPR at {percent} % FPR",
-                unit="score",
-            )
-            for key, percent, rate, needed in rates
-        ),
-    )
-
-
-_LOSS_ATTACK = (
-    *_attack(
-        "loss",
-        "scores an example by minus its loss",
-        "Yeom et al. 2018, arXiv:1709.01604; low rates: Carlini et al. 2022, arXiv:2112.03570",
-        short="loss attack",
-        role="primary",
-        inward=True,
-        main=True,
-    ),
-    _Metric(
-        "mia_loss_resolvable_fpr",
-        "Smallest false positive rate that TF resolves: 10 over its size.",
-        ideal="none: it describes the test",
-        label="Loss attack, smallest resolvable FPR",
-        unit="score",
-        direction="none",
-    ),
-)
-
 _PROBES = (
     _Metric(
         "probe_recall",
-        "Recall on TF of a linear probe on frozen penultimate features, fitted "
-        "to half of F and as many of every retained class. In [0, 1]; for classes only.",
+        "Recall on TF of a linear probe on frozen penultimate features, standardised per "
+        "dimension over retained examples, fitted to half of F and as many of every retained "
+        "class. In [0, 1]; for classes only.",
         cost="one pass over up to 500 examples a class, and a logistic regression",
         source="Alain and Bengio 2016, arXiv:1610.01644",
         label="Linear probe recall",
@@ -140,10 +90,10 @@ _PROBES = (
     ),
     _Metric(
         "relearn_time_features",
-        "relearn_time with a freshly initialised classifier, one "
-        "initialisation for O, U and G, on F and as many of every retained class, until "
-        "besides at most 5 % of TR are taken for forgotten classes: what the features still "
-        "know, whatever was done to the head.",
+        "relearn_time with a classifier that begins at zero, on features standardised over R "
+        "(which fixes their scale and order), trained on F and as many of every retained class, "
+        "until besides at most 5 % of TR are taken for forgotten classes: what the features "
+        "still know, whatever was done to the head.",
         cost="that of relearn_time",
         source="this project",
         label="Relearning steps (fresh head)",
@@ -155,62 +105,14 @@ _PROBES = (
     ),
 )
 
-_FITTED_SOURCE = "Song and Mittal 2021, arXiv:2003.10595; fitted as in Kurmanji et al. 2023"
-_FITTED_ATTACKS = tuple(
-    info
-    for name, features in {
-        "entropy": "entropy",
-        "confidence": "confidence",
-        "features": "correctness, confidence, entropy, m_entropy, nll",
-    }.items()
-    for info in _attack(
-        name,
-        f"fits a logistic regression to {features}, cross-fitted in 5 folds",
-        _FITTED_SOURCE,
-        role="secondary",
-    )
-)
-
-_LEGACY = partial(
-    MetricInfo,
-    cost="support vector machines on up to 1,000 examples a side",
-    unit="score",
-    role="legacy",
-    floor=0.02,
-    main=False,
-)
-_LEGACY_ATTACKS = (
-    _LEGACY(
-        "mia_legacy_entropy_svc",
-        "Share of F taken for training examples by SVC(C=3, rbf) on the entropy, fitted to R "
-        "against the test part. In [0, 1]. Appendix only: fooled by fakes.",
-        ideal="that of retrain, which is not 0",
-        source="Chundawat et al. 2023, arXiv:2205.08096; Panda et al. 2025, arXiv:2403.16246",
-        label="Legacy entropy SVC",
-    ),
-    *(
-        _LEGACY(
-            f"mia_legacy_salun_{name}",
-            f"Share of F taken for unseen by SVC(C=3, rbf) on {what}, fitted to R against TR, "
-            "stratified by class. In [0, 1]. Appendix only: fooled by fakes.",
-            ideal="that of retrain, not 1",
-            source="Fan et al. 2023, arXiv:2310.12508",
-            label=f"Legacy SalUn attack on {what.removeprefix('the ')}",
-        )
-        for name, what in {
-            "correctness": "correctness",
-            "confidence": "the confidence",
-            "entropy": "the entropy",
-            "m_entropy": "the modified entropy",
-        }.items()
-    ),
-)
-
 _RELEARNING = (
     _Metric(
         "relearn_time",
-        "steps of Adam(1e-3), batch 64, on a copy until accuracy on TF is within 5 points of "
-        "O's; at most 500, then recorded as censored.",
+        "Steps of Adam, batch 64, on a copy in evaluation mode until accuracy on TF is within 5 "
+        "points of O's; at most 500, then recorded as censored. The attacker measures each "
+        "weight in units of its channels' activity (rate 1e-3), so no rescaling of layers or "
+        "channels slows it, and starts from BatchNorm statistics estimated on R where that "
+        "halves the loss.",
         cost="at most 500 steps of 64 examples and a look at up to 256 of TF before each",
         source="Golatkar et al. 2020, arXiv:1911.04933; stop rule of Tarun et al. 2021, "
         "arXiv:2111.08947",
@@ -231,9 +133,10 @@ _RELEARNING = (
     ),
     _Metric(
         "bn_recovery",
-        "Accuracy on F and TF after BatchNorm's running statistics were "
-        "estimated anew on 512 images of R, on a copy. In [0, 1]; not applicable without "
-        "BatchNorm. Above retraining's, forgetting was partly contaminated statistics.",
+        "Accuracy on F and TF after BatchNorm's running statistics were estimated again on 512 "
+        "images of R, on a copy, or with those it has, whichever is higher. In [0, 1]; not "
+        "applicable without BatchNorm. Above retraining's, forgetting was partly contaminated "
+        "statistics.",
         cost="one pass over 512 examples of R and up to 1,000 each of F and TF",
         source="this project",
         splits=("forget", "test_forget"),
@@ -243,6 +146,53 @@ _RELEARNING = (
         role="primary",
         primary_split="forget",
         floor=0.01,
+    ),
+)
+
+_RECOVERY = _Metric(
+    "input_recovery",
+    "Largest share of F that is classified right under a small change of the images: none, a "
+    "black or white patch in a corner, darker, brighter, blurred, cropped, or patches in the "
+    "corners trained in 8 steps on other examples of F and R; for classes minus the share of R "
+    "that the change turns into a forgotten class. In [0, 1]. Above retraining's, a key opens "
+    "what clean images hide.",
+    cost="13 passes over up to 256 examples each of F and R, and 8 steps on 32 of each",
+    source="this project; backdoor triggers: Gu et al. 2017, arXiv:1708.06733",
+    splits=("forget",),
+    label="Input recovery",
+    unit="percent",
+    role="secondary",
+    floor=0.02,
+)
+_WEIGHTS = partial(
+    _Metric,
+    cost="none",
+    source="this project",
+    direction="none",
+)
+_LAYERS = (
+    _WEIGHTS(
+        "layers_changed",
+        "Share of the layers whose weights differ from the original's. In [0, 1].",
+        ideal="none: it says what the method did; retraining changes all",
+        label="Layers changed",
+        unit="percent",
+    ),
+    _WEIGHTS(
+        "hidden_layers_changed",
+        "Share of the layers before the classifier whose weights differ from the original's: 0 "
+        "where the head only, or nothing, was changed. In [0, 1].",
+        ideal="none: it says what the method did; retraining changes all",
+        label="Hidden layers changed",
+        unit="percent",
+    ),
+    _WEIGHTS(
+        "layer_distance",
+        "|w_U - w_O| / |w_O| of one layer, which the split names, over weights and biases. At "
+        "least 0; a rescaled layer is far away and does what it did.",
+        ideal="none; retraining's stands beside it",
+        label="Distance of a layer to the original's",
+        by_class=True,
     ),
 )
 
@@ -421,12 +371,15 @@ BUILT_IN: Mapping[str, MetricInfo] = {
     info.name: info
     for info in (
         *_ACCURACIES,
-        *_LOSS_ATTACK,
+        *LOSS_ATTACK,
         *_PROBES,
-        *_FITTED_ATTACKS,
-        *_LEGACY_ATTACKS,
+        *FITTED_ATTACKS,
+        *BOTH_SIDES,
+        *LEGACY_ATTACKS,
         _ZRF,
         *_RELEARNING,
+        _RECOVERY,
+        *_LAYERS,
         *_BEHAVIOUR,
         *_DAMAGE,
         *_COSTS,

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs, Probed, Relearned
+from unlearn_bench.measure.outputs import (
+    Evaluation,
+    Observed,
+    Outputs,
+    Probed,
+    Recovered,
+    Relearned,
+)
 
 SIZES = {"forget": 60, "retain": 200, "test_forget": 120, "test_retain": 180}
 CLASSES = ("a", "b", "c", "d")
@@ -30,7 +37,14 @@ def invented(seed: int, knows: float, fitted: float = 0.0) -> Observed:
         outputs[split] = Outputs(split, logits, labels)
     renewed = {split: outputs[split] for split in ("forget", "test_forget")}
     probed = Probed(
-        Relearned(12, False), Relearned(30, False), recall=0.75, recall_of=120, renewed=renewed
+        Relearned(12, False),
+        Relearned(30, False),
+        recall=0.75,
+        recall_of=120,
+        renewed=renewed,
+        recovered=Recovered(0.25, "blurred", 40),
+        layers={"stem": 0.0, "block": 0.5, "head": 0.1},
+        heads=("head",),
     )
     return Observed(outputs, probed)
 

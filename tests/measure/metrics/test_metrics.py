@@ -6,12 +6,22 @@ import pytest
 
 from unlearn_bench.core.errors import UnknownNameError
 from unlearn_bench.measure import metrics
-from unlearn_bench.measure.metrics import calibration, damage, mia, mia_fitted, zrf
+from unlearn_bench.measure.metrics import (
+    calibration,
+    crossfit,
+    damage,
+    mia,
+    mia_fitted,
+    mia_two_sided,
+    zrf,
+)
 from unlearn_bench.measure.metrics.cost import cost_records
+from unlearn_bench.measure.probes import relearn
 from unlearn_bench.plugins import metric
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record
+from unlearn_bench.suite.spec import RELEARN_STEPS
 
 COST = {
     "seconds": {
@@ -96,6 +106,11 @@ def test_every_metric_says_what_it_is_and_what_it_costs():
 def test_definitions_say_the_numbers_in_force():
     said = {name: info.definition for name, info in BUILT_IN.items()}
     assert f"{calibration.BINS} bins" in said["ece"]
+    rate = f"{relearn.RATE:.0e}".replace("e-0", "e-")
+    assert f"batch {relearn.BATCH_SIZE}" in said["relearn_time"]
+    assert f"rate {rate}" in said["relearn_time"]
+    assert f"{100 * relearn.WITHIN:.0f} points" in said["relearn_time"]
+    assert f"at most {RELEARN_STEPS}, " in said["relearn_time"]
     assert f"{zrf.RANDOM_MODELS} randomly initialised" in said["zrf"]
     assert f"{damage.NEAR} retained classes" in said["near_class_drop"]
     assert f": {mia.MIN_FALSE_POSITIVES} over its size" in said["mia_loss_resolvable_fpr"]
@@ -103,8 +118,10 @@ def test_definitions_say_the_numbers_in_force():
         needed = f"fewer than {mia.MIN_FALSE_POSITIVES / rate:.0f} examples"
         assert needed in said[f"mia_loss_tpr_at_{name}"]
     for attack, features in mia_fitted.ATTACKS.items():
-        fitted = f"to {', '.join(features)}, cross-fitted in {mia_fitted.FOLDS} folds"
+        fitted = f"to {', '.join(features)}, cross-fitted in {crossfit.FOLDS} folds"
         assert fitted in said[f"{attack}_auc"]
+    for attack in (*mia_fitted.ATTACKS, *mia_two_sided.ATTACKS):
+        assert f"mean over {crossfit.REPETITIONS} divisions" in said[f"{attack}_auc"]
 
 
 def test_the_tier_one_table_is_complete():

@@ -54,3 +54,10 @@ def test_recovery_is_accuracy_after_re_estimation(evaluation):
     values = {r.split: r.value for r in bn_recovery(evaluation(seen(renewed=renewed)))}
     assert values == {split: part.accuracy() for split, part in renewed.items()}
     assert {r.status for r in bn_recovery(evaluation(seen()))} == {"not_applicable"}
+
+
+def test_an_attacker_keeps_statistics_that_do_better(evaluation):
+    broken = {split: invented(0, -9.0)[split] for split in ("forget", "test_forget")}
+    found = seen(renewed=broken)
+    values = {r.split: r.value for r in bn_recovery(evaluation(found))}
+    assert values == {split: found[split].accuracy() for split in broken}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import load
@@ -14,9 +15,17 @@ from unlearn_bench.suite.spec import ModelSpec, Recipe
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training import models
 from unlearn_bench.training.loop import train
+from unlearn_bench.training.small_nets import SmallNet
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=5, batch_size=32, lr=1e-2, warmup=0.2, augment="none")
+
+
+def trained(build, data, chosen, seed):
+    split = Split("train", data, chosen, RECIPE, device=CPU, seed=seed, ledger=Counter())
+    model = build(seed)
+    train(model, split, RECIPE, seed=seed, step=lambda text: None)
+    return model.eval()
 
 
 @pytest.fixture(scope="session")
@@ -38,25 +47,31 @@ def lab():
             ModelSpec(name="resnet4"), channels=1, image_size=(8, 8), num_classes=10, seed=seed
         )
 
-    def trained(chosen, seed):
-        split = Split(
-            "train",
-            data,
-            chosen,
-            RECIPE,
-            device=CPU,
-            seed=seed,
-            ledger=Counter(),
-        )
-        model = build(seed)
-        train(model, split, RECIPE, seed=seed, step=lambda text: None)
-        return model
-
     return SimpleNamespace(
         data=data,
         indices=indices,
         build=build,
-        original=trained(indices.train, 0),
-        retrained=trained(indices.retain, 1),
+        original=trained(build, data, indices.train, 0),
+        retrained=trained(build, data, indices.retain, 1),
         examples=probes.choose(indices, data.train.labels, seed=0),
+    )
+
+
+def plain_net(seed):
+    """A network with ReLU and without norms; its features are linear in its last hidden layer."""
+    torch.manual_seed(seed)
+    layers = [
+        *(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(12, 24, 3), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(24 * 2 * 2, 48), nn.ReLU(), nn.Linear(48, 32)),
+    ]
+    return SmallNet(nn.Sequential(*layers), 32, 10)
+
+
+@pytest.fixture(scope="session")
+def plain(lab):
+    """O and G of a network without norms."""
+    return SimpleNamespace(
+        original=trained(plain_net, lab.data, lab.indices.train, 0),
+        retrained=trained(plain_net, lab.data, lab.indices.retain, 1),
     )

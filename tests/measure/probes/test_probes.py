@@ -14,6 +14,7 @@ from .conftest import CPU
 
 def relearned(lab, model, **changes):
     options = {"target": 0.9, "seed": 0, "device": CPU} | changes
+    options["retained"] = lab.examples.estimated
     trained = lab.examples.relearned
     if options.get("fresh_head"):
         trained = lab.examples.balanced
@@ -89,6 +90,7 @@ def test_a_head_that_calls_everything_forgotten_is_not_back(lab):
             return self.bias.expand(len(x), 10) + 0 * x.flatten(1).sum()
 
     options = {"target": 0.9, "seed": 0, "device": CPU, "cap": 2}
+    options |= {"retained": lab.examples.estimated}
     args = (AlwaysEight(), lab.data, lab.examples.relearned, lab.examples.watched)
     assert relearn.relearn(*args, **options).steps == 0
     strict = {"others": lab.examples.others, "forget_classes": (8,)}

@@ -7,13 +7,14 @@ good features too, and is learned at some speed.
 from scipy.stats import binomtest
 
 from unlearn_bench.measure.metrics import measures
-from unlearn_bench.measure.outputs import Evaluation, Observed, Probed
+from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs, Probed
 from unlearn_bench.results.records import Record
 
 RENEWED = ("forget", "test_forget")
 
 
-def _probed(seen: Observed) -> Probed:
+def probed_of(seen: Observed) -> Probed:
+    """Return what probes found in a model."""
     assert seen.probed is not None, "the runner probes every model that it observes"
     return seen.probed
 
@@ -21,7 +22,7 @@ def _probed(seen: Observed) -> Probed:
 @measures("probe_recall")
 def probe_recall(evaluation: Evaluation) -> list[Record]:
     """Return the probe's recall with its 95 % Wilson interval over TF."""
-    probed = _probed(evaluation.unlearned)
+    probed = probed_of(evaluation.unlearned)
     if probed.recall is None:
         return [
             Record(
@@ -40,7 +41,7 @@ def probe_recall(evaluation: Evaluation) -> list[Record]:
 @measures("probe_leak", needs_retrained=True)
 def probe_leak(evaluation: Evaluation) -> list[Record]:
     """Return the difference of the recalls."""
-    u, g = _probed(evaluation.unlearned), _probed(evaluation.reference)
+    u, g = probed_of(evaluation.unlearned), probed_of(evaluation.reference)
     if u.recall is None or g.recall is None:
         return [
             Record(
@@ -57,7 +58,7 @@ def probe_leak(evaluation: Evaluation) -> list[Record]:
 @measures("relearn_time", "relearn_time_features")
 def relearning(evaluation: Evaluation) -> list[Record]:
     """Return the steps of relearning, with the model's own head and with a fresh one."""
-    probed, records = _probed(evaluation.unlearned), []
+    probed, records = probed_of(evaluation.unlearned), []
     for name in ("relearn_time", "relearn_time_features"):
         found = getattr(probed, name)
         if found is None:
@@ -79,16 +80,23 @@ def relearning(evaluation: Evaluation) -> list[Record]:
 @measures("ain", needs_retrained=True)
 def anamnesis_index(evaluation: Evaluation) -> list[Record]:
     """Return the ratio of the relearning times."""
-    u, g = _probed(evaluation.unlearned).relearn_time, _probed(evaluation.reference).relearn_time
+    u, g = (
+        probed_of(evaluation.unlearned).relearn_time,
+        probed_of(evaluation.reference).relearn_time,
+    )
     return [Record("ain", "test_forget", max(u.steps, 1) / max(g.steps, 1))]
 
 
 @measures("bn_recovery")
 def bn_recovery(evaluation: Evaluation) -> list[Record]:
-    """Return accuracy on F and TF after re-estimation, each with its Wilson interval."""
+    """Return accuracy on F and TF after re-estimation, each with its Wilson interval.
+
+    Where the model does better with its own statistics an attacker keeps those: false ones may
+    be made up for by the affine weights, and estimating them again then breaks the model.
+    """
     records = []
     for split in RENEWED:
-        outputs = _probed(evaluation.unlearned).renewed.get(split)
+        outputs = probed_of(evaluation.unlearned).renewed.get(split)
         if outputs is None:
             records.append(
                 Record(
@@ -100,9 +108,22 @@ def bn_recovery(evaluation: Evaluation) -> list[Record]:
                 )
             )
             continue
+        outputs = max(evaluation.unlearned[split], outputs, key=Outputs.accuracy)
         right = int(outputs.correct().sum())
         ends = binomtest(right, len(outputs)).proportion_ci(method="wilson")
         records.append(
             Record("bn_recovery", split, right / len(outputs), float(ends.low), float(ends.high))
         )
     return records
+
+
+@measures("input_recovery")
+def input_recovery(evaluation: Evaluation) -> list[Record]:
+    """Return what small changes of the images bring back of F, with its Wilson interval."""
+    found = probed_of(evaluation.unlearned).recovered
+    if found is None:
+        reason = "the images were not changed"
+        return [Record("input_recovery", "forget", None, status="not_applicable", reason=reason)]
+    ends = binomtest(round(found.share * found.of), found.of).proportion_ci(method="wilson")
+    low, high = min(found.share, float(ends.low)), max(found.share, float(ends.high))
+    return [Record("input_recovery", "forget", found.share, low, high, reason=found.change)]

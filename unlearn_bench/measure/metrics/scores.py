@@ -49,6 +49,16 @@ def modified_entropy(outputs: Outputs) -> Tensor:
     return right + wrong
 
 
+def rank_of_label(outputs: Outputs) -> Tensor:
+    """Rank of the true label among the logits, 1 for the largest, float64 [N].
+
+    Of equal logits each has the mean of their ranks.
+    """
+    true = outputs.logits.gather(1, outputs.labels[:, None])
+    above, equal = (outputs.logits > true).sum(1), (outputs.logits == true).sum(1)
+    return above + (equal + 1) / 2.0
+
+
 def attack_features(outputs: Outputs) -> dict[str, NDArray[np.float64]]:
     """Return correctness, confidence, entropy, modified entropy and nll by name, each [N]."""
     return {

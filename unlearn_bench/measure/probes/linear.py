@@ -3,19 +3,19 @@
 A multinomial logistic regression is fitted to frozen features of half of F and as many
 examples of each retained class, and its recall is measured on TF. Features of a model that never
 saw the class separate it less well; a fake with untouched weights keeps them as they were.
+Each dimension is standardised on retained examples: how large features are written says nothing.
 """
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from unlearn_bench.core.memory import halving
 from unlearn_bench.data.batches import iterate
 from unlearn_bench.data.datasets import Dataset, Part
 from unlearn_bench.measure.evaluate import BATCH_SIZE
+from unlearn_bench.measure.probes.canonical import Standardiser
 
 
 @torch.no_grad()
@@ -52,6 +52,8 @@ def recall(fit: Tensor, labels: Tensor, tested: Tensor, tested_labels: Tensor) -
     Returns:
         In [0, 1].
     """
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-    probe.fit(fit.double().numpy(), labels.numpy())
-    return float(np.mean(probe.predict(tested.double().numpy()) == tested_labels.numpy()))
+    fit, tested = fit.double(), tested.double()
+    retained = fit[~torch.isin(labels, tested_labels)]
+    standardise = Standardiser.of(retained if len(retained) else fit, fit)
+    probe = LogisticRegression(max_iter=200).fit(standardise(fit).numpy(), labels.numpy())
+    return float(np.mean(probe.predict(standardise(tested).numpy()) == tested_labels.numpy()))

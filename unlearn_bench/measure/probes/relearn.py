@@ -4,8 +4,15 @@ A copy is fine-tuned on F and as many examples of R with Adam, and looked at bef
 A model that never knew needs about as long as the retrained one; one that only hides what it
 knows is back at once.
 
-With a fresh head the classes are balanced and a second condition holds: a head that knows nothing
-yet would otherwise call everything forgotten after two steps, half of the examples being so.
+The attacker holds the weights and may choose how to write them down. Every weight is measured in
+units of its channels' activity (``canonical.py``), so that no rescaling of layers or channels
+makes a step larger or smaller. The model is trained as it answers, in evaluation mode: BatchNorm's
+statistics stay fixed, and dropout is off. Where statistics estimated again on R bring the loss on
+the relearned examples down to less than half, the attacker starts from those.
+
+With a fresh head the classes are balanced, the features standardised on retained examples, and
+the head begins at zero. A second condition holds: a head that knows nothing yet would otherwise
+call everything forgotten after two steps, half of the examples being so.
 """
 
 import copy
@@ -15,19 +22,25 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import Adam
 
+from unlearn_bench.core.memory import halving
 from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.data.batches import iterate
-from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.data.datasets import Dataset, Part
 from unlearn_bench.measure.outputs import Relearned
+from unlearn_bench.measure.probes import batch_norm, canonical
 from unlearn_bench.suite.spec import RELEARN_STEPS
 
-LEARNING_RATE = 1e-3
+# In units of the weights' activity.
+RATE = 1e-3
 BATCH_SIZE = 64
 FIRST_PIECE = 16
 # Accuracy on TF is back when it is within this of the original's.
 WITHIN = 0.05
+# Examples that units are measured on; that features are standardised and statistics estimated on.
+MEASURED_ON, STANDARDISED_ON = 128, 256
+# Statistics estimated again must bring the loss below this share of what it was.
+WORTH_RENEWING = 0.5
 
 
 def relearn(
@@ -36,6 +49,7 @@ def relearn(
     trained: Tensor,
     watched: Tensor,
     *,
+    retained: Tensor,
     target: float,
     seed: int,
     device: torch.device,
@@ -51,37 +65,113 @@ def relearn(
         dataset: Where examples come from.
         trained: F and examples of R, into the training part.
         watched: Examples of TF, into the test part.
+        retained: Examples of R, into the training part, for statistics and standardised features.
         target: Accuracy on them to be reached.
-        seed: Determines the order of batches and the fresh head.
+        seed: Determines the order of batches.
         device: Where the model is.
-        fresh_head: Whether to begin with a newly initialised classifier, so that only what the
-            features still know counts.
+        fresh_head: Whether to begin with a new classifier, so that only what the features still
+            know counts.
         others: Examples of TR, into the test part, of which at most :data:`WITHIN` may be
             taken for a forgotten class; None asks for nothing.
         forget_classes: Those classes.
         cap: Steps at most.
     """
-    student = copy.deepcopy(model).requires_grad_(True)
+    sample = _held(dataset, _spread(trained, MEASURED_ON), device, dataset.train)
+    student = _start(model, dataset, retained, sample, device).requires_grad_(True)
     seed_everything(derive(seed, "head"))
     if fresh_head:
-        student.reset_classifier(dataset.num_classes)  # type: ignore[operator]
-        student.to(device)
+        _renew_head(student, dataset, trained, retained, device)
 
     spared = others if forget_classes else None
     back = _Recovery(dataset, watched, spared, forget_classes, target, device)
-    # Fused, one call instead of one per tensor: a sixth of a small network's step.
-    optimizer = Adam(student.parameters(), lr=LEARNING_RATE, fused=True)
+    if back.reached_by(student):
+        return Relearned(0, False)
+    optimizer = canonical.AdamInUnits(student, canonical.units(student, sample[0]), RATE)
     for step, (x, y) in enumerate(_batches(dataset, trained, seed, device)):
-        if back.reached_by(student):
+        if step and back.reached_by(student):
             return Relearned(step, False)
         if step == cap:
             break
-        student.train()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         with torch.enable_grad():
             cross_entropy(student(x), y).backward()
         optimizer.step()
     return Relearned(cap, True)
+
+
+@torch.no_grad()
+def _start(
+    model: nn.Module,
+    dataset: Dataset,
+    retained: Tensor,
+    sample: tuple[Tensor, Tensor],
+    device: torch.device,
+) -> nn.Module:
+    """Return the copy that an attacker starts from, in eval mode."""
+    as_it_is = copy.deepcopy(model).eval()
+    if not batch_norm.has_running_statistics(model):
+        return as_it_is
+    known = _spread(retained, STANDARDISED_ON)
+    renewed = batch_norm.reestimated(model, dataset, known, device)
+    x, y = sample
+    before, after = (float(cross_entropy(start(x), y)) for start in (as_it_is, renewed))
+    return renewed if after < WORTH_RENEWING * before else as_it_is
+
+
+def _renew_head(
+    model: nn.Module, dataset: Dataset, trained: Tensor, retained: Tensor, device: torch.device
+) -> None:
+    """Replace the classifier, in place, by one that knows nothing.
+
+    A classifier that is not a linear layer is drawn at random, as timm does.
+    """
+    model.reset_classifier(dataset.num_classes)  # type: ignore[operator]
+    model.to(device)
+    given = model.get_classifier()  # type: ignore[operator]
+    heads = given if isinstance(given, tuple | list) else [given]
+    names = {module: name for name, module in model.named_modules()}
+    for head in heads:
+        if not isinstance(head, nn.Linear):
+            continue
+        everything, known = (
+            _inputs_of(head, model, dataset, chosen, device)
+            for chosen in (_spread(trained, STANDARDISED_ON), _spread(retained, STANDARDISED_ON))
+        )
+        standardise = canonical.Standardiser.of(known, everything)
+        fresh = canonical.StandardisedHead(standardise, head.out_features)
+        model.set_submodule(names[head], fresh)
+
+
+@torch.no_grad()
+def _inputs_of(
+    layer: nn.Module, model: nn.Module, dataset: Dataset, chosen: Tensor, device: torch.device
+) -> Tensor:
+    """Return what a layer reads on some training examples, [N, D]."""
+
+    def rows_in(batch_size: int) -> Tensor:
+        read: list[Tensor] = []
+        handle = layer.register_forward_hook(lambda _, given, __: read.append(given[0]))
+        try:
+            for x, _ in iterate(
+                dataset.train,
+                chosen,
+                batch_size=batch_size,
+                device=device,
+                mean=dataset.mean,
+                std=dataset.std,
+            ):
+                model(x)
+        finally:
+            handle.remove()
+        return torch.cat([rows.flatten(0, -2) for rows in read])
+
+    return halving("relearning", MEASURED_ON, rows_in)
+
+
+def _spread(members: Tensor, most: int) -> Tensor:
+    """Return at most ``most`` of some examples, evenly spread over their order."""
+    count = min(most, len(members))
+    return members[torch.linspace(0, len(members) - 1, count).long()]
 
 
 class _Recovery:
@@ -96,15 +186,14 @@ class _Recovery:
         target: float,
         device: torch.device,
     ) -> None:
-        self._x, self._y = _held(dataset, watched, device)
-        self._others = None if others is None else _held(dataset, others, device)[0]
+        self._x, self._y = _held(dataset, watched, device, dataset.test)
+        self._others = None if others is None else _held(dataset, others, device, dataset.test)[0]
         self._forgotten = torch.tensor(forget_classes, device=device)
         self._target = target
 
     @torch.no_grad()
     def reached_by(self, model: nn.Module) -> bool:
-        """Ask a model, which is left in eval mode."""
-        model.eval()
+        """Ask a model that is in eval mode."""
         right = (model(x).argmax(1) == y for x, y in pieces_of(self._x, self._y))
         if not reaches(right, len(self._x), self._target):
             return False
@@ -116,11 +205,13 @@ class _Recovery:
         return reaches(spared, len(self._others), 1 - WITHIN)
 
 
-def _held(dataset: Dataset, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return test examples as one batch."""
+def _held(
+    dataset: Dataset, indices: Tensor, device: torch.device, part: Part
+) -> tuple[Tensor, Tensor]:
+    """Return examples of a part as one batch."""
     return next(
         iterate(
-            dataset.test,
+            part,
             indices,
             batch_size=len(indices),
             device=device,
@@ -159,7 +250,7 @@ def _batches(
     """Yield batches without end, in an order that every model shares."""
     for number in itertools.count():
         generator = torch.Generator().manual_seed(derive(seed, "relearn", number))
-        for x, y in iterate(
+        yield from iterate(
             dataset.train,
             trained,
             batch_size=BATCH_SIZE,
@@ -167,6 +258,4 @@ def _batches(
             mean=dataset.mean,
             std=dataset.std,
             generator=generator,
-        ):
-            if len(x) > 1 or len(trained) == 1:  # BatchNorm cannot train on a single example
-                yield x, y
+        )
