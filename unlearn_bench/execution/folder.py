@@ -12,7 +12,7 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.execution.heartbeat import NAME as PROGRESS
-from unlearn_bench.execution.models import RETRAIN
+from unlearn_bench.execution.identity import RETRAIN
 from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
