@@ -75,6 +75,7 @@ class Overrides:
     std: str | None = None
     unlearned: bool = False
     params_from: str | None = None
+    isolate: bool = False
 
     @property
     def elsewhere(self) -> bool:
@@ -199,6 +200,8 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
     if flags.seeds is not None:
         changes["seeds"] = flags.seeds
+    if flags.isolate:
+        changes["isolate"] = True
     if flags.image_size is not None:
         changes["image_size"] = flags.image_size
     if flags.mean is not None or flags.std is not None:
@@ -405,6 +408,7 @@ def _cells(
             device="cpu",
             normalize=suite.normalize,
             relearn_steps=suite.relearn_steps,
+            isolate=suite.isolate,
         )
         yield run, scenario, spec
 

@@ -302,6 +302,8 @@ class Suite(Spec):
         params: Hyper-parameters by method, for every scenario.
         params_from: File of tuned settings, as ``unlearn-bench tune`` writes it; ``params`` and
             what stands beside a method or scenario go before it. Relative to the suite's file.
+        isolate: Whether methods are called in processes of their own, which can reach neither the
+            store nor the data.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -321,6 +323,7 @@ class Suite(Spec):
     relearn_steps: PositiveInt = RELEARN_STEPS
     params: dict[str, dict[str, Any]] = {}
     params_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    isolate: bool = False
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod
@@ -336,7 +339,12 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        known_since = {"normalize": None, "relearn_steps": RELEARN_STEPS, "params_from": None}
+        known_since: dict[str, Any] = {
+            "normalize": None,
+            "relearn_steps": RELEARN_STEPS,
+            "params_from": None,
+            "isolate": False,
+        }
         return {
             key: value
             for key, value in whole(self).items()
@@ -370,6 +378,8 @@ class RunSpec(Spec):
         relearn_steps: After how many steps the relearning probes give up.
         surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
         limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
+        isolate: Whether the method is called in a process of its own. The same weights come of it,
+            but what was made without is not taken for it.
     """
 
     dataset: str
@@ -390,6 +400,7 @@ class RunSpec(Spec):
     relearn_steps: int = RELEARN_STEPS
     surrogate: Surrogate | None = None
     limit: float | None = None
+    isolate: bool = False
 
     @property
     def scenario(self) -> str:
@@ -442,4 +453,5 @@ class RunSpec(Spec):
             | self.model_dump(mode="json", include={"forget", "method", "params"})
             | given
             | self.surrogate_identity()
+            | ({"isolated": True} if self.isolate else {})
         )
