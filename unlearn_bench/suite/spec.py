@@ -275,6 +275,7 @@ class OriginalFile(Spec):
 
 # After how many steps a relearning probe gives up, unless a suite says otherwise.
 RELEARN_STEPS = 500
+_ADDED = ("normalize", "relearn_steps", "params_from", "isolate")
 
 
 class Suite(Spec):
@@ -302,8 +303,7 @@ class Suite(Spec):
         params: Hyper-parameters by method, for every scenario.
         params_from: File of tuned settings, as ``unlearn-bench tune`` writes it; ``params`` and
             what stands beside a method or scenario go before it. Relative to the suite's file.
-        isolate: Whether methods are called in processes of their own, which can reach neither the
-            store nor the data.
+        isolate: Whether methods are called in processes that reach neither store nor data.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -339,16 +339,10 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        known_since: dict[str, Any] = {
-            "normalize": None,
-            "relearn_steps": RELEARN_STEPS,
-            "params_from": None,
-            "isolate": False,
-        }
         return {
             key: value
             for key, value in whole(self).items()
-            if key not in known_since or value != known_since[key]
+            if key not in _ADDED or value != Suite.model_fields[key].default
         }
 
 
@@ -378,8 +372,7 @@ class RunSpec(Spec):
         relearn_steps: After how many steps the relearning probes give up.
         surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
         limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
-        isolate: Whether the method is called in a process of its own. The same weights come of it,
-            but what was made without is not taken for it.
+        isolate: Whether the method is called in a process of its own, as the key says.
     """
 
     dataset: str
