@@ -5,6 +5,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import signal
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,6 @@ _USABLE = ("/dev/null", "/proc/self/clear_refs", "/dev/kfd", "/dev/dri", "/dev/n
 _PACKAGES = ("unlearn_bench", "unlearn_bench_methods", "unlearn_bench_suites")
 _NEW_USERS, _NEW_NETWORK = 0x10000000, 0x40000000
 _DIE_WITH_PARENT, _ADOPT_ORPHANS = 1, 36
-_KILL = 9
 
 # Environment variables that a method's process is given; what they name is not of a user's.
 _KEPT = {"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
@@ -116,9 +116,9 @@ def _leave_network() -> str:
     return "no network"
 
 
-def die_with_parent() -> None:
-    """Let the system kill this process when the one that started it is gone."""
-    _prctl(_DIE_WITH_PARENT, _KILL)
+def die_with_parent(by: signal.Signals) -> None:
+    """Let the system send this process a signal when the one that started it is gone."""
+    _prctl(_DIE_WITH_PARENT, by)
 
 
 def adopt_orphans() -> None:

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import psutil
 import safetensors.torch
@@ -51,29 +51,38 @@ def main(read: int, write: int, steps: int) -> None:
     registry.methods()
     torch.set_num_threads(1)
     adopt_orphans()
-    die_with_parent()
     home = Path.cwd()
     signal.signal(signal.SIGTERM, lambda *_: _end(home))
+    die_with_parent(signal.SIGTERM)  # not killed: the folder is to go as well
     gc.freeze()  # what is loaded stays where it is: forks share it
-    with os.fdopen(read) as requests, os.fdopen(write, "w") as answers:
-        for line in requests:
-            request = json.loads(line)
-            closed = {Path(path): what for path, what in request["closed"].items()}
-            # Looked up once for all calls.
-            may_read = readable(tuple(closed), tuple(map(Path, request["extra"])))
-            if not FORKS:
-                _work(home, closed, may_read, steps)
-            child = os.fork() if FORKS else 0
-            if FORKS and not child:
-                requests.close()
-                os.close(answers.fileno())
-                _work_and_exit(home, closed, may_read, steps)
-            code, seconds = _wait(child) if child else (0, None)
-            answers.write(json.dumps({"code": code, "seconds": seconds}) + "\n")
-            answers.flush()
-            if not FORKS:
-                break
+    try:
+        with os.fdopen(read) as requests, os.fdopen(write, "w") as answers:
+            _serve(home, requests, answers, steps)
+    except BrokenPipeError:
+        pass  # who asked is gone
+    except Exception:
+        traceback.print_exc()
     _end(home)
+
+
+def _serve(home: Path, requests: TextIO, answers: TextIO, steps: int) -> None:
+    for line in requests:
+        request = json.loads(line)
+        closed = {Path(path): what for path, what in request["closed"].items()}
+        # Looked up once for all calls.
+        may_read = readable(tuple(closed), tuple(map(Path, request["extra"])))
+        if not FORKS:
+            _work(home, closed, may_read, steps)
+        child = os.fork() if FORKS else 0
+        if FORKS and not child:
+            requests.close()
+            os.close(answers.fileno())
+            _work_and_exit(home, closed, may_read, steps)
+        code, seconds = _wait(child) if child else (0, None)
+        answers.write(json.dumps({"code": code, "seconds": seconds}) + "\n")
+        answers.flush()
+        if not FORKS:
+            break
 
 
 def _end(home: Path) -> NoReturn:
@@ -102,7 +111,7 @@ def _work_and_exit(
     home: Path, closed: Mapping[Path, str], may_read: Mapping[Path, int], steps: int
 ) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    die_with_parent()
+    die_with_parent(signal.SIGKILL)
     code = 1
     try:
         _work(home, closed, may_read, steps)
