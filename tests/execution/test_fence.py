@@ -74,7 +74,7 @@ ISOLATED_ONLY = {
     "network": ("got a connection", "Permission denied"),
 }
 # Enough of those that are refused anyway: the same code refuses them.
-ISOLATED_TOO = ("python_open", "swallowed", "environment", "scikit_learn", "patched_torch")
+ISOLATED_TOO = ("swallowed", "environment", "patched_torch")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from unlearn_bench.execution.isolation.landlock import READ, READ_DIR, without
 from unlearn_bench.execution.models import check_state
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
+from unlearn_bench.report.provenance import read_report
+from unlearn_bench.results.records import read_records
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import Overrides, expand, resolve_suite
 from unlearn_bench.suite.spec import RunSpec, Suite
@@ -44,7 +46,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 @pytest.mark.parametrize(
     ("name", "params"),
-    [("retrain", {}), ("salun", {"epochs": 1}), ("amnesiac", {"epochs": 1}), ("pbu", {})],
+    [("retrain", {}), ("salun", {"epochs": 1}), ("amnesiac", {"epochs": 1})],
 )
 def test_the_weights_and_the_log_are_those_of_a_call_in_the_harness(
     name: str, params: dict[str, Any], runner: Runner
@@ -176,3 +178,34 @@ def test_steps_may_hold_anything() -> None:
     assert _step(b'{"step": "\\u001b[2J"}') == ("step", "\\x1b[2J")
     for line in (b"", b"[]", b"{", b'{"a": 1, "b": 2}', b"\xff", b"[" * 100_000):
         assert _step(line) == ("", "")
+
+
+@pytest.mark.heavy
+def test_an_isolated_suite_has_the_records_of_a_plain_one(
+    cli: Any, finished: Any, trained: Path, tmp_path: Path
+) -> None:
+    flags = ("--methods", "finetune,scale_weights", "--set", "finetune.epochs=1")
+    command = (
+        "run",
+        finished.suite,
+        *flags,
+        "--plugin",
+        finished.plugin,
+        "--out",
+        tmp_path / "out",
+    )
+    ended = cli(*command, "--isolate")
+    assert ended.code == 0, ended.err
+    costs = "seconds|bytes|time_ratio|break_even"
+    plain, apart = (
+        found[~found["metric"].str.contains(costs)].drop(columns="run_key").values.tolist()
+        for found in (read_records(folder) for folder in (finished.out, tmp_path / "out"))
+    )
+    assert apart == plain != []
+    facts = dict(read_report(tmp_path / "out").provenance.facts)
+    assert facts["Isolation"].startswith("process, ")
+    assert dict(read_report(finished.out).provenance.facts)["Isolation"] == "audit hook"
+    again = cli(
+        "run", finished.suite, *flags, "--plugin", finished.plugin, "--out", tmp_path / "out"
+    )
+    assert again.code == 2 and "differs in: isolate" in again.error

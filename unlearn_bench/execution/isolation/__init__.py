@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -59,12 +59,11 @@ class Returned:
 class Isolation:
     """Calls methods in processes of their own, one at a time.
 
-    The server that they are forked from starts with the first call, which takes seconds, and ends
-    with this process.
+    The server that they are forked from starts with the first call, which takes seconds, serves
+    all of this process, and ends with it.
     """
 
-    def __init__(self) -> None:
-        self._server: _Server | None = None
+    _server: "ClassVar[_Server | None]" = None
 
     def call(
         self,
@@ -85,13 +84,14 @@ class Isolation:
             RunFailedError: If it failed, with its reason.
             MethodError: If its process ended without an answer.
         """
-        if self._server is None or not self._server.runs:
-            self._server = _Server()
+        server = Isolation._server
+        if server is None or not server.runs:
+            server = Isolation._server = _Server()
         try:
-            return self._server.call(call, closed, extra, step)
+            return server.call(call, closed, extra, step)
         except BaseException as error:
             if not isinstance(error, RunFailedError | MethodError):
-                self._server.end()  # Ctrl-C, for one: nothing of the call may go on
+                server.end()  # Ctrl-C, for one: nothing of the call may go on
             raise
 
 

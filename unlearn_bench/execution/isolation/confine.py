@@ -41,10 +41,14 @@ def environment(home: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _KEPT or name.startswith(_KEPT_PREFIXES)
     }
-    paths = os.pathsep.join(path for path in sys.path if path)
     own = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(home))
     caches = {name: str(path) for name, path in weight_caches().items()}
-    return kept | own | caches | {"PYTHONPATH": paths, "USER": "method", "HF_HUB_OFFLINE": "1"}
+    return (
+        kept
+        | own
+        | caches
+        | {"PYTHONPATH": _search_path(), "USER": "method", "HF_HUB_OFFLINE": "1"}
+    )
 
 
 def weight_caches() -> dict[str, Path]:
@@ -93,11 +97,25 @@ def confine(work: Path, may_read: Mapping[Path, int]) -> str:
 def _python() -> Iterator[Path]:
     """Yield where Python's own files and packages lie."""
     yield from map(Path, (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()))
-    for name in _PACKAGES:
-        found = importlib.util.find_spec(name)
-        yield from map(Path, (found and found.submodule_search_locations) or ())
-    yield from (Path(path) for path in sys.path if path and Path(path).is_dir())
+    ours = _our_packages()
+    yield from ours
+    for path in (Path(path).resolve() for path in sys.path if path):
+        # Of a checkout only the packages: data and results may lie beside them.
+        if path.is_dir() and not any(path in place.parents for place in ours):
+            yield path
     yield from map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
+
+
+def _our_packages() -> list[Path]:
+    found = (importlib.util.find_spec(name) for name in _PACKAGES)
+    places = [(spec and spec.submodule_search_locations) or () for spec in found]
+    return [Path(place).resolve() for some in places for place in some]
+
+
+def _search_path() -> str:
+    """Return where Python looks for packages, without the working folder, where data may lie."""
+    here = None if any(Path.cwd() in place.parents for place in _our_packages()) else Path.cwd()
+    return os.pathsep.join(path for path in sys.path if path and Path(path) != here)
 
 
 def _leave_network() -> str:
