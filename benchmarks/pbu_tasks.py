@@ -31,7 +31,8 @@ from unlearn_bench.measure.probes import batch_norm
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.layout import default_home
 from unlearn_bench.store.store import Store
-from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import ModelSpec, Recipe
 
 CPU = torch.device("cpu")
 RENEWING = 512  # images of R that the harness's probe estimates BatchNorm's statistics on

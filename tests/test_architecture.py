@@ -12,7 +12,7 @@ PACKAGE = "unlearn_bench"
 
 # From the ground up: a package may import those named before it, and its own modules.
 ORDER = (
-    "core", "plugins", "suite", "results", "data", "fisher", "analysis", "store",
+    "core", "plugins", "suite", "results", "data", "fisher", "analysis", "population", "store",
     "report", "measure", "toolkit", "api", "training", "execution", "conformance", "tuning",
     "cli", "__main__",
 )  # fmt: skip

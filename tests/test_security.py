@@ -10,7 +10,7 @@ from unlearn_bench.data import encoded, folder, parquet
 from unlearn_bench.report import archive, limits
 from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
-from unlearn_bench.suite import config, given, indices, spec, yaml_source
+from unlearn_bench.suite import config, forget, given, indices, spec, yaml_source
 from unlearn_bench.training import weights
 
 TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ("runs of a plan", [config.MAX_RUNS]),
         ("characters of a name or", [spec.MAX_NAME]),
         ("a number among", [spec.MAX_ARGUMENT]),
-        ("a file of indices", [indices.INDEX_BYTES, spec.MAX_INDICES]),
+        ("a file of indices", [indices.INDEX_BYTES, forget.MAX_INDICES]),
         ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH, reading.WHOLE]),
         ("a file of weights", [given.WEIGHTS_BYTES, reading.HEADER_BYTES]),
         ("numbers in weights", [weights.MORE_NUMBERS]),

@@ -16,7 +16,7 @@ from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import datasets, encoded, splits
 from unlearn_bench.data.encoded import PixelRange
 from unlearn_bench.data.images import Dataset
-from unlearn_bench.suite.spec import Forget
+from unlearn_bench.suite.forget import Forget
 
 Save = Callable[[int, Path], None]
 CLASSES = ("cat", "dog", "owl")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_bench.core.errors import DataError
-from unlearn_bench.data.splits import Indices, hold_out, make
-from unlearn_bench.suite.spec import Forget
+from unlearn_bench.data.splits import LEAST_TARGETS, Indices, hold_out, make, targets
+from unlearn_bench.suite.forget import Forget
 
 CLASSES = tuple("cat dog emu fox gnu".split())
 # 20 examples of each of 5 classes, in no order; 8 of each in the test part.
@@ -135,3 +135,44 @@ def test_a_number_is_a_class_name_before_it_is_an_index() -> None:
     labels = torch.arange(40) % 4
     sets = make(Forget.model_validate("class:3"), labels, labels, names, validation=0.1, seed=0)
     assert sets.forget_classes == (0,)
+
+
+def thirds(seed, share=0.2, count=1500):
+    labels = torch.arange(count) % 10
+    return make(
+        Forget.model_validate(f"thirds:{share}"),
+        labels,
+        torch.arange(100) % 10,
+        tuple("0123456789"),
+        validation=0.1,
+        seed=seed,
+    )
+
+
+def test_thirds_give_every_target_each_role_once_in_three_seeds():
+    for first in (0, 3):
+        made = [thirds(first + turn) for turn in range(3)]
+        chosen = targets(torch.arange(1500) % 10, 0.2)
+        for role in ("kept", "unseen", "forget"):
+            members = torch.cat([getattr(one, role) for one in made]).sort().values
+            assert torch.equal(members, chosen)
+    assert not torch.equal(thirds(0).forget, thirds(3).forget)
+
+
+def test_who_is_never_seen_is_in_no_part_and_no_target_is_held_out():
+    made = thirds(4)
+    chosen = targets(torch.arange(1500) % 10, 0.2)
+    assert not torch.isin(made.unseen, torch.cat([made.train, made.validation])).any()
+    assert torch.isin(made.kept, made.retain).all()
+    assert not torch.isin(made.validation, chosen).any()
+    assert len(made.train) + len(made.validation) + len(made.unseen) == 1500
+    assert made.forget_classes == ()
+
+
+def test_targets_are_as_many_of_each_class_and_enough():
+    labels = torch.arange(1500) % 10
+    assert targets(labels, 0.2).shape == (300,)
+    assert labels[targets(labels, 0.2)].bincount().tolist() == [30] * 10
+    assert len(targets(labels, 0.01)) == LEAST_TARGETS
+    with pytest.raises(DataError, match="200 targets are more than half of 300"):
+        targets(labels[:300], 0.1)

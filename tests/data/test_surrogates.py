@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import splits, surrogates
-from unlearn_bench.suite.spec import Forget
+from unlearn_bench.suite.forget import Forget
 
 # Classes of 40, 40, 44, 80, 40 and 120 examples.
 SIZES = (40, 40, 44, 80, 40, 120)

@@ -154,6 +154,19 @@ def test_a_suite_says_after_how_many_steps_relearning_gives_up(runner):
     assert runner.key(specs[0]) != runner.key(specs[1])
 
 
+def test_further_retrainings_are_as_different_as_the_second_one(runner):
+    asked = Suite.model_validate(SUITE | {"references": 4, "seeds": 1})
+    runs = [s for s in config.expand(asked, device="cpu").runs if s.method == "retrain_other_seed"]
+    assert [spec.label for spec in runs] == [
+        "retrain_other_seed",
+        "retrain_other_seed-2",
+        "retrain_other_seed-3",
+    ]
+    made = [runner.run(spec, lambda text: None).hashes for spec in runs]
+    assert len({hashes["unlearned"] for hashes in made}) == 3
+    assert len({hashes["retrained"] for hashes in made}) == 1
+
+
 def test_a_results_key_covers_the_reference_it_is_judged_by(plan, runner, own_registry):
     specs = by_method(plan)
     before = {name: runner.key(spec) for name, spec in specs.items()}

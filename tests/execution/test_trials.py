@@ -187,7 +187,7 @@ def test_a_method_that_peeks_is_refused(
             """,
         )
     )
-    with pytest.raises(RunFailedError, match="the test part was read while tuning"):
+    with pytest.raises(RunFailedError, match="method 'peeking' opened .*data that models are made"):
         runner(made).run(blinded(specs(tiny, "peeking")["peeking"]), lambda _: None)
 
 

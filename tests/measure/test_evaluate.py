@@ -6,7 +6,7 @@ from torch import nn
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import load
 from unlearn_bench.measure import evaluate
-from unlearn_bench.suite.spec import Forget
+from unlearn_bench.suite.forget import Forget
 
 CPU = torch.device("cpu")
 

@@ -29,7 +29,8 @@ from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.results.records import Record
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite import config
-from unlearn_bench.suite.spec import Forget, Suite
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import Suite
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c", "d")

@@ -73,7 +73,10 @@ def test_a_single_seed_claims_no_interval(written):
 def test_a_single_method_is_not_said_to_have_won(written):
     texts = written("single method")
     for kind in ("md", "html", "terminal"):
-        assert "pbu came within" in texts[kind] and "nearest" not in texts[kind].split("\n")[0]
+        assert (
+            "pbu can be told from retraining by" in texts[kind]
+            and "nearest" not in texts[kind].split("\n")[0]
+        )
 
 
 def test_an_empty_run_names_what_was_not_run(written):

@@ -162,7 +162,7 @@ def judged(run, near: float, far: float, seeds: int, power: float = 0.25, fake: 
 def test_bold_follows_the_verdict_and_not_the_smallest_number(folder, run):
     text = tex_of(folder(judged(run, near=0.0, far=0.3, seeds=3)))
     assert r"\textbf{near}" in text and r"\textbf{far}" not in text
-    assert "not told apart" in text and "told apart (3)" in text
+    assert "undecided (0.0)" in text and "distinguishable (3)" in text
 
 
 def test_the_nearest_is_not_bold_where_all_are_told_apart(folder, run):

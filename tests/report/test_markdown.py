@@ -84,7 +84,7 @@ def test_a_report_renders_without_html_and_with_its_structure(folder, realistic)
     headings = [tokens[i + 1].content for i, t in enumerate(tokens) if t.type == "heading_open"]
     assert headings[1] == "Distance to retraining, points"
     assert sum("class:8" in heading for heading in headings) == 1
-    assert [len(rows[0]) for rows in tables_of(text)] == [4, 4, 10, 5, 4, 10, 5]
+    assert [len(rows[0]) for rows in tables_of(text)] == [4, 7, 10, 5, 7, 10, 5]
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -184,7 +184,7 @@ def test_the_page_of_many_methods_stays_small(methods, limit, folder, run):
 def test_first_words_answer_which_method_and_what_cost(folder, realistic):
     text = plain(undrawn(folder(realistic())))
     assert re.search(
-        r"pbu came nearest to retraining .* points away, at \d\.\d % of its time", text
+        r"methods can be told from retraining; nearest is pbu \(.* points away, at \d\.\d %", text
     )
     assert text.index("points away") < 300
 

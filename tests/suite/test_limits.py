@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from unlearn_bench.core.errors import ConfigError, UserError
 from unlearn_bench.suite import given
 from unlearn_bench.suite.config import Overrides, expand, load_suite, resolve_suite
-from unlearn_bench.suite.spec import Forget, ModelSpec, Suite
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import ModelSpec, Suite
 
 BASE = {"name": "s", "datasets": "digits", "models": "lenet", "scenarios": "class:8"}
 

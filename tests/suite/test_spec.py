@@ -6,15 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from unlearn_bench.suite.spec import (
-    Forget,
-    MethodSpec,
-    ModelSpec,
-    OriginalFile,
-    Recipe,
-    RunSpec,
-    Suite,
-)
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import MethodSpec, ModelSpec, OriginalFile, Recipe, RunSpec, Suite
 
 SUITE: dict[str, Any] = {
     "name": "trial",
@@ -80,7 +73,10 @@ def test_lists_of_indices_are_told_apart_by_name() -> None:
         ("8", "does not say who is forgotten"),
         ("class:", "does not say who is forgotten"),
         ("class:1,2", "does not say who is forgotten"),
-        ("klass:1", "write class:8, classes:1,2, random:0.1, indices:3,14 or indices:FILE"),
+        (
+            "klass:1",
+            "write class:8, classes:1,2, random:0.1, indices:3,14, indices:FILE or",
+        ),
         ("random:some", "does not say who is forgotten"),
         ("random:0", "random:0 is not a fraction between 0 and 1"),
         ("random:1", "random:1 is not a fraction between 0 and 1"),
@@ -229,3 +225,12 @@ def test_a_suite_that_relearns_as_usual_is_written_as_before() -> None:
     assert "relearn_steps" not in Suite.model_validate(SUITE).model_dump(mode="json")
     given = Suite.model_validate(SUITE | {"relearn_steps": 20})
     assert given.model_dump(mode="json")["relearn_steps"] == 20
+
+
+def test_a_suite_of_two_retrainings_is_written_as_before() -> None:
+    assert "references" not in Suite.model_validate(SUITE).model_dump(mode="json")
+    given = Suite.model_validate(SUITE | {"references": 4})
+    assert given.model_dump(mode="json")["references"] == 4
+    assert "draw" not in run_spec().identity() and run_spec(draw=2).identity()["draw"] == 2
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        Suite.model_validate(SUITE | {"references": 1})

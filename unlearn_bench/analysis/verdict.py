@@ -1,16 +1,22 @@
-"""One verdict per method: can it be told from retraining, by which metric, or what is missing?
+"""One verdict per method: can it be told from retraining, and how near is it at least?
 
 Which metrics are primary, and the difference that never matters, is declared with the metrics in
-``results/metrics.py``; they were chosen before any result was seen. With eight seeds or more each
-is held against D = max(floor, 2 s_G) with the spread s_G of retrainings of different seeds: all
-equivalent (TOST, 90 % interval inside +-D) gives INDISTINGUISHABLE, one beyond D
-(Holm-adjusted) DISTINGUISHABLE, anything else UNDECIDED. With fewer seeds the spread is too
-uncertain: metrics are flagged that lie outside the retrain band in every seed, on the same side,
-and the verdict is ``descriptive only``. However many the seeds, not being told apart is evidence
-only where an inward metric tells the original apart, and where no fake passes as well.
+``results/metrics.py``; they were chosen before any result was seen. Two questions are answered
+apart:
 
-Simulated with seven independent normal metrics and 8 seeds, another retraining is told apart in
-under 1 % of cases, and found INDISTINGUISHABLE in 40 %: the rest stays undecided.
+- *Can it be told from retraining?* A permutation test within seeds (``exchange.py``) among the
+  unlearned model, the reference and every other retraining of the seed. At 5 % it gives
+  DISTINGUISHABLE, by the metrics that tell it, or by all of them together where none does alone.
+- *How near is it at least?* The number of spreads of retraining that it may be away, and the AUC
+  with which one model could be told (``nearness.py``). INDISTINGUISHABLE is who cannot be told
+  apart and is within the limits declared there; anything else is UNDECIDED, with the numbers.
+
+With fewer seeds than the test can reject with, metrics are flagged that lie outside the retrain
+band in every seed, on the same side, and the verdict is ``descriptive only``. However many the
+seeds, not being told apart is evidence only where an inward metric tells the original apart, and
+where no fake passes as well.
+
+``benchmarks/verdict_rule.py`` simulates how often the rule errs; reports/verdict has its table.
 """
 
 from collections.abc import Mapping
@@ -20,17 +26,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unlearn_bench.analysis.statistics import (
-    SEEDS_FOR_INFERENCE,
-    Gap,
-    band,
-    distinguishing,
-    gap,
-    margin,
-    outside_in_every_seed,
+from unlearn_bench.analysis.exchange import LEVEL, exchange, seeds_needed, smallest_p_value
+from unlearn_bench.analysis.nearness import (
+    AUC_LIMIT,
+    NEARNESS_LIMIT,
+    joint_auc,
+    nearness,
 )
+from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, band, outside_in_every_seed
 from unlearn_bench.analysis.table import ORIGINAL, Section
 from unlearn_bench.core.text import csv_text
+from unlearn_bench.suite.spec import OTHER_RETRAIN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +45,9 @@ INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED = "INDISTINGUISHABLE", "DISTINGUIS
 DESCRIPTIVE, NONE = "descriptive only", "no verdict"
 
 NO_POWER = "power: no metric that looks into the model tells even the original apart"
-OTHER_RETRAIN = "retrain_other_seed"
+NEEDED = "three seeds with two retrainings each, or six with one"
+# From here on another retraining has a fair chance to pass: reports/verdict.
+SEEDS_TO_PASS = 16
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,10 @@ class Verdict:
         apart: Primary metrics by which it is told from retraining.
         missing: What an UNDECIDED or absent verdict lacks.
         seeds: Seeds with both U and G in every primary metric that was measured.
+        p_value: Of the permutation test; None where it cannot reject.
+        nearness: Spreads of retraining that it may be away, in its worst metric; None likewise.
+        worst: That metric.
+        nearness_auc: Upper bound of the AUC with which one model can be told; None likewise.
     """
 
     method: str
@@ -61,6 +73,15 @@ class Verdict:
     apart: tuple[str, ...]
     missing: tuple[str, ...]
     seeds: int
+    p_value: float | None = None
+    nearness: float | None = None
+    worst: str = ""
+    nearness_auc: float | None = None
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether it can be told from retraining, by some metric or by all together."""
+        return self.verdict == DISTINGUISHABLE or bool(self.apart)
 
 
 @lru_cache(maxsize=64)
@@ -89,20 +110,11 @@ def differences(section: Section, method: str, column: str) -> list[float]:
     """Return U - G per seed, ascending; seeds that lack either are left out."""
     if section.reference is None or column not in section.places:
         return []
-    found: list[float] = _pairs(section, method, column)[0].tolist()
-    return found
-
-
-def _pairs(
-    section: Section, method: str, column: str
-) -> tuple["NDArray[np.float64]", "NDArray[np.float64]"]:
-    """Return U - G of the seeds that have both, and the standard error of each over examples."""
     u, g, place = section.runs(method), section.runs(section.reference), section.places[column]
     _, of_u, of_g = np.intersect1d(u.seeds, g.seeds, assume_unique=True, return_indices=True)
     found = u.values[of_u, place] - g.values[of_g, place]
-    both = ~np.isnan(found)
-    errors = np.hypot(u.errors[of_u, place], g.errors[of_g, place])
-    return found[both], errors[both]
+    away: list[float] = found[~np.isnan(found)].tolist()
+    return away
 
 
 def retrain_band(section: Section, method: str, column: str, floor: float) -> float | None:
@@ -110,7 +122,7 @@ def retrain_band(section: Section, method: str, column: str, floor: float) -> fl
 
     None where fewer than two were measured.
     """
-    rows = [section.reference, *([OTHER_RETRAIN] if method != OTHER_RETRAIN else [])]
+    rows = [section.reference, *(row for row in retrainings(section) if row != method)]
     if section.reference is None or column not in section.places:
         return None
     place = section.places[column]
@@ -119,26 +131,86 @@ def retrain_band(section: Section, method: str, column: str, floor: float) -> fl
     return band(retrained, floor) if len(retrained) > 1 else None
 
 
-def estimated_gap(section: Section, method: str, column: str, floor: float) -> Gap | None:
-    """Return U - G with its error and D, or None with fewer than two seeds."""
-    if section.reference is None or column not in section.places:
-        return None
-    found, errors = _pairs(section, method, column)
-    if len(found) < 2:
-        return None
-    retrained = section.runs(section.reference).values[:, section.places[column]]
-    spread = margin(retrained[~np.isnan(retrained)].tolist(), floor)
-    return gap(found.tolist(), errors.tolist(), spread)
+@dataclass(frozen=True, eq=False)
+class _Arms:
+    """The models of each seed that has all of them: one unlearned, then the retrained ones.
+
+    Attributes:
+        columns: What is compared, with floors.
+        values: [seeds, models, columns]; NaN where something was not measured.
+        errors: [seeds, columns], standard error of U - G over examples.
+    """
+
+    columns: Mapping[str, float]
+    values: "NDArray[np.float64]"
+    errors: "NDArray[np.float64]"
+
+    @property
+    def floors(self) -> "NDArray[np.float64]":
+        """[columns], the difference of each that never matters."""
+        return np.array(list(self.columns.values()), dtype=float)
+
+    @property
+    def can_reject(self) -> bool:
+        """Whether there are seeds enough for the test."""
+        seeds, models, _ = self.values.shape
+        return seeds > 0 and smallest_p_value(seeds, models) <= LEVEL
+
+
+def _arms(section: Section, method: str, columns: Mapping[str, float]) -> _Arms:
+    """Gather a method's models, without further retrainings where these leave too few seeds."""
+    places = [section.places[column] for column in columns]
+    others = [
+        row
+        for row in retrainings(section)
+        if row not in (method, section.reference)
+        and not np.isnan(section.runs(row).values[:, places]).all(0).any()
+    ]
+    rows = [method, str(section.reference), *others]
+    found = _together(section, rows, columns)
+    return found if found.can_reject else _together(section, rows[:2], columns)
+
+
+def _together(section: Section, rows: list[str], columns: Mapping[str, float]) -> _Arms:
+    places = [section.places[column] for column in columns]
+    runs = [section.runs(row) for row in rows]
+    common = runs[0].seeds
+    for other in runs[1:]:
+        common = np.intersect1d(common, other.seeds)
+    values = np.stack([r.values[np.isin(r.seeds, common)][:, places] for r in runs], 1)
+    return _Arms(columns, values, np.zeros((len(common), len(places))))
+
+
+@lru_cache(maxsize=64)
+def retrainings(section: Section) -> tuple[str, ...]:
+    """Name the rows that are retrained models as right as the reference itself."""
+    return tuple(
+        row.method
+        for row in section.table.rows
+        if row.seeds and (row.method == OTHER_RETRAIN or row.method.startswith(f"{OTHER_RETRAIN}-"))
+    )
 
 
 def is_apart(section: Section, method: str, column: str, floor: float) -> bool:
     """Whether one metric on its own tells a row from retraining."""
-    found = differences(section, method, column)
-    if len(found) >= SEEDS_FOR_INFERENCE:
-        estimated = estimated_gap(section, method, column, floor)
-        return estimated is not None and estimated.p_value < 0.05
+    by_test = _apart_by_test(section, method)
+    if by_test is not None:
+        return column in by_test
     width = retrain_band(section, method, column, floor)
-    return width is not None and outside_in_every_seed(found, width)
+    return width is not None and outside_in_every_seed(differences(section, method, column), width)
+
+
+@lru_cache(maxsize=4096)
+def _apart_by_test(section: Section, method: str) -> frozenset[str] | None:
+    """Name the metrics that tell a row apart on their own; None where none can yet."""
+    if section.reference is None:
+        return None
+    judged = primary(section) | _secondary(section)
+    arms = _arms(section, method, {c: f for c, f in judged.items() if c in section.places})
+    if not arms.can_reject:
+        return None
+    alone = exchange(arms.values, arms.floors).alone
+    return frozenset(c for c, p in zip(arms.columns, alone, strict=True) if p <= LEVEL)
 
 
 @lru_cache(maxsize=64)
@@ -176,7 +248,7 @@ def passing_fakes(section: Section) -> tuple[str, ...]:
     return tuple(
         v.method
         for v in verdicts(section)
-        if v.method in section.fakes and v.verdict != NONE and not v.apart
+        if v.method in section.fakes and v.verdict != NONE and not v.told_apart
     )
 
 
@@ -209,28 +281,41 @@ def _verdict(section: Section, method: str, kind: str) -> Verdict:
         return Verdict(method, kind, NONE, (), ("a finished retraining",), 0)
     if n == 1:
         return Verdict(method, kind, NONE, (), ("a second seed",), 1)
+    arms = _arms(section, method, measured)
     powerful = _has_power(section, measured)
-    if n < SEEDS_FOR_INFERENCE:
+    if not arms.can_reject:
         apart = tuple(c for c, floor in measured.items() if is_apart(section, method, c, floor))
-        more = SEEDS_FOR_INFERENCE - n
-        lacks = [f"{more} more seed{'s' if more > 1 else ''}"]
+        lacks = [_lacks(n, arms.values.shape[1])]
         lacks += [] if apart or powerful else [NO_POWER]
         return Verdict(method, kind, DESCRIPTIVE, apart, tuple(lacks), n)
-    gaps = {
-        column: found
-        for column, floor in measured.items()
-        if (found := estimated_gap(section, method, column, floor)) is not None
-    }
-    apart = distinguishing(gaps)
-    if apart:
-        return Verdict(method, kind, DISTINGUISHABLE, apart, (), n)
+    test = exchange(arms.values, arms.floors)
+    spreads = nearness(arms.values, arms.errors, arms.floors)
+    worst, farthest = list(measured)[int(spreads.argmax())], float(spreads.max())
+    auc = joint_auc(arms.values, arms.floors)
+
+    def judged(word: str, apart: tuple[str, ...], missing: list[str]) -> Verdict:
+        numbers = (test.p_value, farthest, worst, auc)
+        return Verdict(method, kind, word, apart, tuple(missing), n, *numbers)
+
+    if test.p_value <= LEVEL:
+        apart = tuple(c for c, p in zip(measured, test.adjusted, strict=True) if p <= LEVEL)
+        return judged(DISTINGUISHABLE, apart, [])
     missing = [f"{column} was not measured" for column in applicable if column not in measured]
-    missing += [
-        f"{column} is not settled by {n} seeds" for column, g in gaps.items() if not g.equivalent
-    ]
+    if farthest > NEARNESS_LIMIT:
+        name = section.facts.label(worst)
+        missing.append(f"{name} may be {farthest:.1f} spreads away, over {NEARNESS_LIMIT:g}")
+    if auc > AUC_LIMIT:
+        missing.append(f"all metrics together may tell it with AUC {auc:.2f}, over {AUC_LIMIT:g}")
     if not powerful:
         missing.append(NO_POWER)
-    return Verdict(method, kind, UNDECIDED if missing else INDISTINGUISHABLE, (), tuple(missing), n)
+    return judged(UNDECIDED if missing else INDISTINGUISHABLE, (), missing)
+
+
+def _lacks(seeds: int, models: int) -> str:
+    more = seeds_needed(models) - seeds
+    return (
+        f"{more} more seed{'s' if more > 1 else ''}" if more > 0 else "seeds with all retrainings"
+    )
 
 
 def _has_power(section: Section, measured: Mapping[str, float]) -> bool:
@@ -247,22 +332,22 @@ def _has_power(section: Section, measured: Mapping[str, float]) -> bool:
 def distinguished(section: Section) -> frozenset[str]:
     """Name the methods that the verdict sets apart from the others: those set in bold.
 
-    From eight seeds on: INDISTINGUISHABLE ones. With fewer: those that no primary metric tells
-    from retraining in every seed. Nobody where there is no verdict at all, or where every method
-    is told apart: the smallest number of a table is then no reason to recommend its method. Who
-    damaged the model is not among them either: too few seeds may hide even that. And nobody where
-    no metric that looks into the model has power, or where a fake would be among them.
+    From eight seeds on: INDISTINGUISHABLE ones. With fewer, which hardly anything could pass:
+    those that are not told from retraining. Nobody where there is no verdict at all, or where
+    every method is told apart: the smallest number of a table is then no reason to recommend its
+    method. Who damaged the model is not among them either: too few seeds may hide even that. And
+    nobody where no metric that looks into the model has power, or where a fake would be among them.
     """
     damaged = {row.method for row in section.table.rows if row.damage is not None}
-    earned = [
-        v
-        for v in verdicts(section)
-        if v.verdict == INDISTINGUISHABLE
-        or (v.verdict == DESCRIPTIVE and not v.apart and NO_POWER not in v.missing)
-    ]
+    earned = [v for v in verdicts(section) if v.verdict == INDISTINGUISHABLE or _may_pass(v)]
     if any(v.method in section.fakes for v in earned):
         return frozenset()
     return frozenset(v.method for v in earned if v.kind == "method") - damaged
+
+
+def _may_pass(verdict: Verdict) -> bool:
+    few = verdict.verdict in (DESCRIPTIVE, UNDECIDED) and verdict.seeds < SEEDS_FOR_INFERENCE
+    return few and not verdict.told_apart and NO_POWER not in verdict.missing
 
 
 def as_csv(sections: tuple[Section, ...]) -> str:
@@ -277,6 +362,9 @@ def as_csv(sections: tuple[Section, ...]) -> str:
         "apart",
         "missing",
         "seeds",
+        "p_value",
+        "nearness",
+        "nearness_auc",
     ]
     rows = (
         [
@@ -289,8 +377,15 @@ def as_csv(sections: tuple[Section, ...]) -> str:
             "; ".join(v.apart),
             "; ".join(v.missing),
             v.seeds,
+            _figure(v.p_value),
+            _figure(v.nearness),
+            _figure(v.nearness_auc),
         ]
         for section in sections
         for v in verdicts(section)
     )
     return csv_text([head, *rows])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

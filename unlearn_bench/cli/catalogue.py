@@ -59,10 +59,16 @@ def _datasets() -> Listing:
 
 
 def _metrics() -> Listing:
+    rows = [(m.name, m.ideal, m.cost, m.definition) for m in _known_metrics().values()]
+    return Listing(("name", "ideal", "cost", "definition"), rows)
+
+
+def _known_metrics() -> dict[str, MetricInfo]:
+    """Return the metrics of single runs by name, then those that take many models."""
+    from unlearn_bench.population.metrics import MANY
     from unlearn_bench.results.facts import known_metrics
 
-    rows = [(m.name, m.ideal, m.cost, m.definition) for m in known_metrics().values()]
-    return Listing(("name", "ideal", "cost", "definition"), rows)
+    return {**known_metrics(), **MANY}
 
 
 def _suites() -> Listing:
@@ -139,9 +145,7 @@ def describe(name: str) -> list[tuple[str, str | Listing]]:
     methods = registry.methods()
     if name in methods:
         return _method(methods[name])
-    from unlearn_bench.results.facts import known_metrics
-
-    known = known_metrics()
+    known = _known_metrics()
     if name in known:
         return _metric(known[name])
     raise unknown_name("method or metric", name, [*methods, *known], "unlearn-bench list methods")

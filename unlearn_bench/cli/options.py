@@ -31,6 +31,12 @@ Forget = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default=False)]
+References = Annotated[
+    int | None,
+    typer.Option(
+        min=2, help="Retrained models per seed, for sharper verdicts.", show_default=False
+    ),
+]
 Epochs = Annotated[
     int | None,
     typer.Option(min=1, help="Epochs of the original's training.", show_default=False),

@@ -31,6 +31,7 @@ def run(
     data_root: options.DataRoot = None,
     forget: options.Forget = None,
     seeds: options.Seeds = None,
+    references: options.References = None,
     epochs: options.Epochs = None,
     device: options.Device = "auto",
     out: options.Out = None,

@@ -21,7 +21,8 @@ from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
-from unlearn_bench.suite.spec import Forget, ModelSpec, Recipe
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import ModelSpec, Recipe
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 from unlearn_bench.training.loop import UpdateLog
 

@@ -5,6 +5,9 @@ only). The rest is the original's training set; the scenario divides it into the
 and the retain set R. The test part gives TF and TR: for class scenarios the test examples of
 the forget and of the retain classes; for sample scenarios TF is matched to F class by class,
 and TR is the whole test part, for every class is retained.
+
+With thirds, a fixed set of targets is the same under all seeds. Each target is kept, never seen or
+forgotten under one of every three seeds, so that K seeds give K / 3 models of each kind for it.
 """
 
 import unicodedata
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import DataError, suggestion
 from unlearn_bench.core.seeds import derive
-from unlearn_bench.suite.spec import Forget
+from unlearn_bench.suite.forget import Forget
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Indices:
         hidden: Where F is a surrogate, who is forgotten in truth, into the training part: they
             are retained here, and nothing is measured on them.
         hidden_classes: Classes that are forgotten whole in truth.
+        kept: Targets of thirds that are trained on and stay: a part of R.
+        unseen: Targets of thirds that no model of this seed is trained on.
     """
 
     forget: Tensor
@@ -42,6 +47,8 @@ class Indices:
     forget_classes: tuple[int, ...]
     hidden: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     hidden_classes: tuple[int, ...] = ()
+    kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     @property
     def train(self) -> Tensor:
@@ -58,12 +65,54 @@ class Division:
         retain: R.
         validation: V.
         forget_classes: Classes that are forgotten whole; empty for sample scenarios.
+        kept: Targets of thirds in R.
+        unseen: Targets of thirds in none of the three.
     """
 
     forget: Tensor
     retain: Tensor
     validation: Tensor
     forget_classes: tuple[int, ...]
+    kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+
+# With fewer targets no attack by many models is worth its name.
+LEAST_TARGETS = 200
+
+
+def targets(labels: Tensor, share: float) -> Tensor:
+    """Return the targets of thirds, the same under every seed, as many of each class, sorted.
+
+    Args:
+        labels: Class of every training example, [N].
+        share: Of the training part; at least 200 examples are taken.
+
+    Raises:
+        DataError: If that is more than half of the training part.
+    """
+    wanted = max(LEAST_TARGETS, round(share * len(labels)))
+    if 2 * wanted > len(labels):
+        raise DataError(
+            f"thirds:{share:g}: {wanted} targets are more than half of {len(labels)} training "
+            f"examples; at least {LEAST_TARGETS} are needed, so take a smaller share or more data"
+        )
+    order = torch.randperm(len(labels), generator=_generator(0, "thirds"))
+    # The first of every class, then the second of every class, and so on.
+    turns = torch.empty(len(labels), dtype=torch.int64)
+    for label in labels.unique():
+        members = order[labels[order] == label]
+        turns[members] = torch.arange(len(members))
+    return order[turns[order].sort(stable=True).indices[:wanted]].sort().values
+
+
+def roles(count: int, seed: int) -> Tensor:
+    """Return each target's role under a seed, [count]: 0 is kept, 1 never seen, 2 forgotten.
+
+    Every three seeds from 0, 3, 6, ... on give each target each role once.
+    """
+    turn = torch.rand(count, 3, generator=_generator(seed // 3, "thirds")).argsort(1)
+    return turn[:, seed % 3]
 
 
 def _generator(seed: int, purpose: str) -> torch.Generator:
@@ -128,6 +177,8 @@ def make(
         test_forget=test_forget,
         test_retain=test_retain,
         forget_classes=part.forget_classes,
+        kept=part.kept,
+        unseen=part.unseen,
     )
 
 
@@ -153,6 +204,8 @@ def divide(
     is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
     if forgotten_classes:
         is_forgotten = torch.isin(train_labels, torch.tensor(forgotten_classes))
+    elif forget.thirds is not None:
+        return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
     elif forget.fraction is not None:
         pool = in_training.nonzero().squeeze(1)
         order = torch.randperm(len(pool), generator=_generator(seed, "forget"))
@@ -169,6 +222,22 @@ def divide(
         retain=r.nonzero().squeeze(1),
         validation=(~in_training).nonzero().squeeze(1),
         forget_classes=forgotten_classes,
+    )
+
+
+def _divide_thirds(chosen: Tensor, in_training: Tensor, seed: int) -> Division:
+    role = roles(len(chosen), seed)
+    kept, unseen, forgotten = (chosen[role == number] for number in range(3))
+    in_training[chosen] = True
+    validation = ~in_training
+    in_training[unseen] = in_training[forgotten] = False
+    return Division(
+        forget=forgotten,
+        retain=in_training.nonzero().squeeze(1),
+        validation=validation.nonzero().squeeze(1),
+        forget_classes=(),
+        kept=kept,
+        unseen=unseen,
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.splits import Division, Indices, divide
-from unlearn_bench.suite.spec import Forget
+from unlearn_bench.suite.forget import Forget
 
 _NOTHING = torch.empty(0, dtype=torch.int64)
 

@@ -19,7 +19,7 @@ def reference(spec: RunSpec) -> RunSpec:
     """Return the run that makes G, which the metrics of ``spec`` compare with."""
     params = registry.get(RETRAIN).resolve({})
     return spec.model_copy(
-        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None}
+        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None, "draw": 0}
     )
 
 

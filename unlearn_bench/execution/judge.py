@@ -15,6 +15,7 @@ from unlearn_bench.measure.lab import Lab
 from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.measure.metrics.mia import loss_roc
 from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.measure.scores import score_curves
 from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import Record
 from unlearn_bench.store.store import Store
@@ -59,7 +60,10 @@ class Judge:
             "metric_seconds": metric_seconds,
             "environment": with_halved(notes["environment"], halved),
             "hashes": models.hashes,
-            "curves": (loss_roc(evaluation),),
+            "curves": (
+                loss_roc(evaluation),
+                *score_curves(evaluation.unlearned, task.indices),
+            ),
         }
 
     def _measure(self, evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:

@@ -280,6 +280,7 @@ class Models:
             given=given,
             limit=spec.limit,
             fence=self._fence(spec),
+            draw=spec.draw,
         )
         expected = copy.deepcopy(model.state_dict())
         with noting_halved() as halved:
@@ -310,6 +311,7 @@ class Models:
             given,
             spec.limit,
             torch.get_num_threads(),
+            spec.draw,
         )
         extra = weight_caches().values() if spec.model.pretrained else ()
         returned = self._isolation.call(call, self._fence(spec).closed, extra, tell)

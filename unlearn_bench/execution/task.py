@@ -130,14 +130,20 @@ class Task:
             ledger=Counter() if ledger is None else ledger,
         )
 
-    def seed_of(self, method: Method) -> int:
-        """Return the seed that all that a method draws comes from."""
-        return derive(self.seed, method.name, self.scenario)
+    def seed_of(self, method: Method, draw: int = 0) -> int:
+        """Return the seed that all that a method draws comes from.
 
-    def handed_to(self, method: Method) -> "Task":
+        Args:
+            method: As registered.
+            draw: Which of several runs that differ in these random numbers alone.
+        """
+        return derive(self.seed, method.name, self.scenario, *([draw] if draw else []))
+
+    def handed_to(self, method: Method, draw: int = 0) -> "Task":
         """Return the task with no other examples than those of the splits that a method declares.
 
-        What it can reach from what it is handed ends here.
+        What it can reach from what it is handed ends here; the arguments are those of
+        :meth:`seed_of`.
         """
         nothing = self.indices.forget[:0]
         members: dict[str, Any] = {
@@ -145,11 +151,12 @@ class Task:
             for name in SPLITS
         }
         if (fraction := method.access.retain_fraction) < 1 and len(members["retain"]):
-            generator = torch.Generator().manual_seed(derive(self.seed_of(method), "retain"))
+            generator = torch.Generator().manual_seed(derive(self.seed_of(method, draw), "retain"))
             share = max(1, round(fraction * len(members["retain"])))
             order = torch.randperm(len(members["retain"]), generator=generator)
             members["retain"] = members["retain"][order[:share]].sort().values
-        indices = replace(self.indices, test_forget=nothing, test_retain=nothing, **members)
+        members |= dict.fromkeys(("test_forget", "test_retain", "kept", "unseen"), nothing)
+        indices = replace(self.indices, **members)
         data = self.data.only(torch.cat([*members.values()]))
         return replace(self, data=data, indices=indices)
 
@@ -227,10 +234,11 @@ class Unlearning:
         given: Mapping[str, Tensor] | None = None,
         context_type: type[Context] = Context,
         limit: float | None = None,
+        draw: int = 0,
         fence: Fence = NO_PLACES,
     ) -> None:
-        self._seed = task.seed_of(method)
-        self._task, self._method, self._step = task.handed_to(method), method, step
+        self._seed = task.seed_of(method, draw)
+        self._task, self._method, self._step = task.handed_to(method, draw), method, step
         self._fence = fence
         self.costs = Costs(
             Clock(task.device), passes=Passes(limit, on_cpu=task.device.type == "cpu")

@@ -71,7 +71,7 @@ def split_outputs(
 
     Args:
         parts: Logits on ``train``, the examples of ``indices.train`` in that order, and on
-            ``test``, the whole test part.
+            ``test``, the whole test part; with thirds also on ``unseen``.
         dataset: Where the labels come from.
         indices: The scenario's index sets.
     """
@@ -85,4 +85,6 @@ def split_outputs(
             rows = parts["train"][torch.searchsorted(trained, chosen)]
             labels = dataset.train.labels
         outputs[split] = Outputs(split, rows, labels[chosen])
+    if "unseen" in parts:
+        outputs["unseen"] = Outputs("unseen", parts["unseen"], dataset.train.labels[indices.unseen])
     return outputs

@@ -93,14 +93,18 @@ class Lab:
 
         def build() -> Built:
             model, data = self._load(weights), self.data
-            chosen = {"train": self._trained, "test": None}
+            chosen = {"train": (data.train, self._trained), "test": (data.test, None)}
+            if len(self.indices.unseen):
+                chosen["unseen"] = (data.train, self.indices.unseen)
             return {
-                part: evaluate.logits(model, data, getattr(data, part), self.device, indices)
-                for part, indices in chosen.items()
+                name: evaluate.logits(model, data, part, self.device, indices)
+                for name, (part, indices) in chosen.items()
             }, {}
 
         examples = content_key(self._trained.tolist())
         identity = {"weights": weights.sha256, "examples": examples}
+        if len(self.indices.unseen):
+            identity["unseen"] = content_key(self.indices.unseen.tolist())
         return self._kept("logits", identity, build).tensors
 
     def random_logits(self) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # A figure's file: where several settings are shown, with the number and name of its own.
 _FIGURE = re.compile(
     r"(\d{2,}-[a-z0-9-]*-)?"
-    r"(accuracy|classes|cost|damage|phases|ranking|roc|training|tuning)\.(svg|pdf)"
+    r"(accuracy|classes|cost|damage|phases|privacy|ranking|roc|training|tuning)\.(svg|pdf)"
 )
 
 __all__ = ["summary", "write_report"]
@@ -27,8 +27,9 @@ __all__ = ["summary", "write_report"]
 def write_report(folder: Path, content: Content | None = None) -> Path:
     """Write ``report.html``, ``.md`` and ``.tex``, tables and ``figures/`` into a folder.
 
-    The tables are ``verdicts.csv``, ``weights.csv`` with the hashes of all weights and, beside
-    ``records.csv``, ``records.parquet``. Figures that only an earlier report had are removed.
+    The tables are ``verdicts.csv``, ``weights.csv`` with the hashes of all weights,
+    ``population.parquet`` with what takes many models and, beside ``records.csv``,
+    ``records.parquet``. Figures that only an earlier report had are removed.
 
     The same input gives the same bytes. A suite that failed in part, or has not run at all,
     still gives a report that says so.
@@ -45,7 +46,7 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
     """
     from unlearn_bench.analysis.verdict import as_csv
     from unlearn_bench.core.files import refuse_links, write_atomically
-    from unlearn_bench.report import figures, html, latex, markdown
+    from unlearn_bench.report import figures, html, latex, many, markdown
     from unlearn_bench.report.content import read_content
     from unlearn_bench.report.freshness import page_key
     from unlearn_bench.report.provenance import WEIGHTS, weights_csv
@@ -56,7 +57,7 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
     key = page_key(folder)
     content = content or read_content(folder)
     report = content.report
-    drawn = figures.draw(report.sections, report.curves)
+    drawn = figures.draw(report.sections, report.curves, content.population)
     written: dict[str, str | bytes] = {}
     for figure in (figure for of_section in drawn.values() for figure in of_section):
         written |= {figure.path: figure.svg, figure.pdf_path: figure.pdf}
@@ -67,6 +68,8 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
     if report.runs:
         write_atomically(folder / WEIGHTS, weights_csv(report.runs))
     write_atomically(folder / "records.parquet", as_parquet(report.records))
+    if len(content.population):
+        write_atomically(folder / many.FILE, many.as_parquet(content.population))
     write_atomically(folder / "report.md", markdown.render(content, drawn))
     write_atomically(folder / "report.tex", latex.render(content))
     page = folder / "report.html"

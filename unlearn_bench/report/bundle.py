@@ -33,6 +33,8 @@ from unlearn_bench.core.files import readable_os_errors, refuse_links, replacing
 from unlearn_bench.core.quantities import size_text
 from unlearn_bench.core.reading import CHUNK, MIB, opened, read_text
 from unlearn_bench.core.text import shortened
+from unlearn_bench.population.many import table as population_table
+from unlearn_bench.report import many
 from unlearn_bench.report.archive import (
     DIGEST,
     MAX_BYTES,
@@ -68,17 +70,25 @@ _FILES = (
     "curves.parquet",
     "verdicts.csv",
     "weights.csv",
+    "population.parquet",
     "report.html",
     "report.md",
     "report.tex",
 )
 # Of these, what follows from the runs.
-_DERIVED = ("records.csv", "records.parquet", "verdicts.csv", "weights.csv", "curves.parquet")
+_DERIVED = (
+    "records.csv",
+    "records.parquet",
+    "verdicts.csv",
+    "weights.csv",
+    "curves.parquet",
+    "population.parquet",
+)
 _FOLDERS = ("figures", "plugins", "runs")
 MANIFEST_BYTES = 32 * MIB
 # Problems that are named one by one.
 MOST_PROBLEMS = 100
-_REAL = ("value", "low", "high", "x", "y")
+_REAL = ("value", "low", "high", "null_low", "null_high", "x", "y")
 
 
 @dataclass(frozen=True)
@@ -287,9 +297,12 @@ def _other_differences(
     place: Path, suite: Mapping[str, Any], records: pd.DataFrame, results: Sequence[RunResult]
 ) -> list[str]:
     """Compare the tables that the runs give beside ``records.csv``, as far as they are there."""
-    problems = _differences(
-        place / "verdicts.csv", verdicts_csv(sections(records, facts_of(suite)))
-    )
+    verdicts = verdicts_csv(sections(records, facts_of(suite)))
+    given = place / "verdicts.csv"
+    # Of an earlier rule there are fewer columns, and other verdicts.
+    if given.exists() and _head(given) != verdicts.partition("\n")[0].strip():
+        verdicts = read_text(given, RECORDS_BYTES, links=False)
+    problems = _differences(given, verdicts)
     weights = place / WEIGHTS
     aside = weights.with_name(f"given-{WEIGHTS}")
     if weights.exists():  # it would stand in for what the runs do not say
@@ -298,8 +311,14 @@ def _other_differences(
     if aside.exists():
         aside.rename(weights)
     problems += _parquet_differences(place / "records.parquet", records, "records.csv")
-    problems += _parquet_differences(place / curves.FILE, curves.table(results), "the runs")
+    points = curves.table(results)
+    problems += _parquet_differences(place / curves.FILE, points, "the runs")
+    problems += _parquet_differences(place / many.FILE, population_table(points), curves.FILE)
     return problems
+
+
+def _head(path: Path) -> str:
+    return read_text(path, RECORDS_BYTES, links=False).partition("\n")[0].strip()
 
 
 def _differences(path: Path, derived: str, name: str = "") -> list[str]:
@@ -350,4 +369,4 @@ def _parquet_differences(path: Path, expected: pd.DataFrame, source: str) -> lis
 
 def _kind(column: str) -> type:
     """Return the type of a column of records or curves."""
-    return int if column in ("seed", "n") else float if column in _REAL else str
+    return int if column in ("seed", "n", "n_models") else float if column in _REAL else str

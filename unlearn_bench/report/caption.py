@@ -2,15 +2,10 @@
 
 from collections.abc import Sequence
 
+from unlearn_bench.analysis.exchange import LEVEL
+from unlearn_bench.analysis.nearness import AUC_LIMIT, NEARNESS_LIMIT
 from unlearn_bench.analysis.table import DAMAGE_POINTS, Section
-from unlearn_bench.analysis.verdict import (
-    DESCRIPTIVE,
-    DISTINGUISHABLE,
-    INDISTINGUISHABLE,
-    UNDECIDED,
-    primary,
-    verdicts,
-)
+from unlearn_bench.analysis.verdict import DESCRIPTIVE, INDISTINGUISHABLE, primary, verdicts
 from unlearn_bench.report.findings import caveat, distance_definition, headline
 from unlearn_bench.report.provenance import Provenance
 from unlearn_bench.report.text import intervals, overview_title, section_title
@@ -58,20 +53,23 @@ def overview_caption(sections: Sequence[Section], finding: str) -> str:
 
 
 def _judgement(section: Section, stressed: bool) -> str:
-    found = {v.verdict for v in verdicts(section) if v.kind == "method"}
+    judged = [v for v in verdicts(section) if v.kind == "method"]
     blind = caveat(section)
     of = f"{len(primary(section))} primary metrics fixed beforehand"
-    if found & {INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED}:
+    if any(v.p_value is not None for v in judged):
         rule = (
-            f"Verdicts rest on {of}: indistinguishable if each is equivalent to retraining within "
-            "twice the spread of retrainings (TOST, 5 %), distinguishable if one lies beyond "
-            "(Holm, 5 %; in brackets how many), undecided otherwise."
+            f"Verdicts rest on {of}: distinguishable if a permutation test within seeds rejects "
+            f"at {LEVEL:.0%} (in brackets how many metrics tell, step-down); indistinguishable if "
+            f"not, each is equivalent within {NEARNESS_LIMIT:g} spread of retrainings (TOST) and a "
+            f"linear discriminant of all tells one model with AUC at most {AUC_LIMIT:g}; undecided "
+            "otherwise (in brackets the spreads it may be away)."
         )
+        bold = "Bold: indistinguishable."
+        if stressed and not any(v.verdict == INDISTINGUISHABLE for v in judged):
+            bold = "Bold: not told apart, and not damaged."
         none = "Nothing is bold." if blind else "None is indistinguishable: no bold."
-        return " ".join(
-            filter(None, (rule, blind, "Bold: indistinguishable." if stressed else none))
-        )
-    if DESCRIPTIVE in found:
+        return " ".join(filter(None, (rule, blind, bold if stressed else none)))
+    if any(v.verdict == DESCRIPTIVE for v in judged):
         rule = (
             f"Descriptive, too few seeds for a verdict: of {of}, in brackets how many lie beyond "
             "the band of retrainings in every seed, on the same side."

@@ -1,11 +1,14 @@
 """All that a report says, put together once: page, Markdown, LaTeX and terminal only print it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import pandas as pd
 
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import distinguished
+from unlearn_bench.population.many import table as population_table
 from unlearn_bench.report.caption import caption, overview_caption
 from unlearn_bench.report.findings import (
     Note,
@@ -18,6 +21,7 @@ from unlearn_bench.report.findings import (
 from unlearn_bench.report.glance import Glance, glance
 from unlearn_bench.report.legacy import legacy_table
 from unlearn_bench.report.limits import not_drawn, notes
+from unlearn_bench.report.many import many_table, of_section, tier
 from unlearn_bench.report.provenance import Provenance, Report, read_report
 from unlearn_bench.report.text import (
     NONE,
@@ -53,6 +57,7 @@ class SectionContent:
         caveat: Why not being told apart is no evidence here; empty where it is some.
         best: Methods that the verdict sets apart from the others.
         caption: Of the first table where it stands alone, as in a paper.
+        many: What takes all seeds together; empty with too few.
     """
 
     section: Section
@@ -74,6 +79,7 @@ class SectionContent:
     glance: Glance
     everything: TextTable
     legacy: TextTable
+    many: TextTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +94,7 @@ class Content:
         gaps: Which planned runs have no result, and why.
         tuning: How the settings were tuned, a table for each dataset, model and scenario.
         overview_caption: Of the overview where it stands alone; empty without one.
+        population: What takes many models, columns as in ``population.parquet``.
     """
 
     report: Report
@@ -98,6 +105,7 @@ class Content:
     sections: tuple[SectionContent, ...]
     tuning: tuple[TextTable, ...] = ()
     overview_caption: str = ""
+    population: pd.DataFrame = field(default_factory=lambda: population_table(None))
 
 
 def read_content(folder: Path) -> Content:
@@ -113,6 +121,7 @@ def content_of(report: Report) -> Content:
     """Say all there is to say of a report that was read."""
     sections = report.sections
     finding = overview_headline(sections)
+    numbers = population_table(report.curves)
     return Content(
         report,
         finding,
@@ -120,7 +129,12 @@ def content_of(report: Report) -> Content:
         intervals(sections) if sections else "",
         run_gaps(report.provenance),
         tuple(
-            _section_content(section, report.provenance, not_drawn(place, sections))
+            _section_content(
+                section,
+                report.provenance,
+                not_drawn(place, sections),
+                of_section(numbers, section),
+            )
             for place, section in enumerate(sections)
         ),
         tuple(
@@ -129,6 +143,7 @@ def content_of(report: Report) -> Content:
             if section.facts.tuned and section.tuned
         ),
         overview_caption(sections, finding) if len(sections) > 1 else "",
+        numbers,
     )
 
 
@@ -139,7 +154,7 @@ def _requests(section: Section) -> dict[str, float]:
 
 
 def _section_content(
-    section: Section, origin: Provenance, more: tuple[Note, ...]
+    section: Section, origin: Provenance, more: tuple[Note, ...], found: pd.DataFrame
 ) -> SectionContent:
     finding, columns = headline(section), main_columns(section)
     # Of unequal budgets nobody is set in bold beside the others.
@@ -161,9 +176,10 @@ def _section_content(
         band_reading=band_reading(section),
         notes=(*notes(section), *more),
         failures=failure_texts(section),
-        glance=glance(section),
+        glance=glance(section, tier(found)),
         everything=_everything(section),
         legacy=legacy_table(section),
+        many=many_table(found, section),
     )
 
 

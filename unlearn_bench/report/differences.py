@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from unlearn_bench.analysis.estimate import Estimate, Sample, estimate, paired, welch
-from unlearn_bench.analysis.statistics import LEVEL, holm
+from unlearn_bench.analysis.exchange import LEVEL
+from unlearn_bench.analysis.statistics import holm
 from unlearn_bench.analysis.table import Section, seeds_of
 from unlearn_bench.analysis.verdict import primary
 from unlearn_bench.plugins.metric import MetricInfo

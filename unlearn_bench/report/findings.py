@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearn_bench.analysis.estimate import Estimate
-from unlearn_bench.analysis.table import ACCURACIES, ORIGINAL, Row, Section
+from unlearn_bench.analysis.table import ORIGINAL, Row, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     NO_POWER,
+    NONE,
+    Verdict,
     passing_fakes,
     verdicts,
 )
@@ -62,7 +64,11 @@ def worst_classes(section: Section) -> tuple[WorstClass, ...]:
 
 
 def headline(section: Section) -> str:
-    """Answer in one sentence which method came nearest to retraining and what it cost."""
+    """Say in one sentence how many methods pass for retraining, which came nearest, at what cost.
+
+    No method is named where a fake passes as well, or where no metric that looks into the model
+    has the power to tell.
+    """
     methods = section.table.of_kind("method")
     if not any(row.seeds for row in section.table.rows):
         return "No run has finished, so there is nothing to compare yet"
@@ -74,7 +80,9 @@ def headline(section: Section) -> str:
         if any(row.failed for row in methods):
             return "No method finished, so there is nothing to rank"
         return "No method could be compared with retraining"
-    leader = section.ranking[0]
+    if blind := _blind(section):
+        return f"Nothing here can tell forgetting from hiding: {blind}"
+    leader = _nearest(section)
     name = leader.method
     away = f"{plus_minus(distance(section, leader), 1)} points"
     original = section.table.value(ORIGINAL, DISTANCE)
@@ -83,28 +91,71 @@ def headline(section: Section) -> str:
             f"No method came nearer to retraining than the untouched original: {name} is {away} "
             f"away, the original {plus_minus(original, 1)}"
         )
-    cost = _cost(section, leader)
-    if len(section.ranking) == 1:
-        finding = f"{name} came within {away} of retraining{cost}"
-    elif section.tied:
-        finding = (
-            f"{name} came nearest to retraining ({away} away{cost}), "
-            f"tied with {in_prose(section.tied)}"
-        )
-    else:
-        finding = f"{name} came nearest to retraining: {away} away{cost}"
-    apart = next((v.apart for v in verdicts(section) if v.method == name), ())
-    telling = [column for column in apart if column not in ACCURACIES]
-    if telling:
-        # Near in accuracies is what a fake is, too.
-        told = in_prose([section.facts.label(column) for column in telling])
-        finding += f", but {told} tell{'s' if len(telling) == 1 else ''} it from retraining"
+    finding = _standing(section, leader, away, _cost(section, leader))
     if leader.damage is not None:
         finding += f", but it lost {leader.damage:.0f} points of retain accuracy"
     if leader.failed:
         total = len(leader.seeds) + len(leader.failed)
         finding += f", and it failed in {len(leader.failed)} of {total} seeds"
-    return f"In the one seed run, {finding}" if len(section.seeds) == 1 else finding
+    return finding
+
+
+def _standing(section: Section, leader: Row, away: str, cost: str) -> str:
+    name, judged, how_far = leader.method, _judged(section), f"{away} away{cost}"
+    if len(section.seeds) == 1 or not judged:
+        came = f"nearest to retraining ({how_far}){_ties(section, [])}"
+        if len(section.ranking) == 1:
+            came = f"within {away} of retraining{cost}"
+        return (
+            f"In the one seed run, {name} came {came}; one seed cannot tell forgetting from hiding"
+        )
+    passing = [v for v in judged.values() if not v.told_apart]
+    ties = "" if passing and len(passing) < 2 else _ties(section, passing)
+    if len(judged) == 1:
+        if passing:
+            return f"{name} cannot be told from retraining: {how_far}"
+        telling = map(section.facts.label, judged[name].apart)
+        by = in_prose(list(telling)) or "all metrics together"
+        return f"{name} can be told from retraining by {by}: {how_far}"
+    if passing:
+        verb = "cannot be told from retraining"
+        return (
+            f"{len(passing)} of {len(judged)} methods {verb}; nearest is {name} ({how_far}){ties}"
+        )
+    verb = "can be told from retraining"
+    return f"All {len(judged)} methods {verb}; nearest is {name} ({how_far}){ties}"
+
+
+def _ties(section: Section, passing: Sequence[Verdict]) -> str:
+    named = {v.method for v in passing}
+    tied = [name for name in section.tied if not named or name in named]
+    return f", tied with {in_prose(tied, 3)}" if tied else ""
+
+
+def _judged(section: Section) -> dict[str, Verdict]:
+    """Return the verdicts on the methods of the ranking, where there is one."""
+    ranked = {row.method for row in section.ranking}
+    return {v.method: v for v in verdicts(section) if v.method in ranked and v.verdict != NONE}
+
+
+def _nearest(section: Section) -> Row:
+    """Return the nearest method of those that are not told apart; if all are, of all."""
+    apart = {name for name, v in _judged(section).items() if v.told_apart}
+    passing = [row for row in section.ranking if row.method not in apart]
+    return (passing or section.ranking)[0]
+
+
+def _blind(section: Section) -> str:
+    """Say why not being told apart means nothing here, in a few words; empty where it does."""
+    passing = [v for v in _judged(section).values() if not v.told_apart]
+    if not passing:
+        return ""
+    if fakes := passing_fakes(section):
+        some = "fakes" if len(fakes) > 1 else "fake"
+        return f"the {some} {in_prose(fakes, 3)} would pass as well"
+    if all(NO_POWER in v.missing for v in passing):
+        return "no metric that looks into the model has power"
+    return ""
 
 
 def overview_headline(sections: Sequence[Section]) -> str:
@@ -114,9 +165,10 @@ def overview_headline(sections: Sequence[Section]) -> str:
     ranked = [section for section in sections if section.ranking]
     if not ranked:
         return headline(sections[0]) if sections else "No run has finished yet"
-    leaders = Counter(
-        section.ranking[0].method for section in ranked if not _idle_is_nearer(section)
-    )
+    seeing = [section for section in ranked if not _blind(section)]
+    if not seeing:
+        return f"Nothing can tell forgetting from hiding, in any setting: {_blind(ranked[0])}"
+    leaders = Counter(_nearest(s).method for s in seeing if not _idle_is_nearer(s))
     if not leaders:
         return "No method came nearer to retraining than the untouched original, in any setting"
     (name, wins), *others = leaders.most_common()
@@ -127,7 +179,7 @@ def overview_headline(sections: Sequence[Section]) -> str:
             f"No single method leads: {in_prose([name, *rivals])} each came nearest to retraining "
             f"in {where} {len(sections)} settings"
         )
-    won = [s for s in ranked if s.ranking[0].method == name and not _idle_is_nearer(s)]
+    won = [s for s in seeing if _nearest(s).method == name and not _idle_is_nearer(s)]
     found = (section.table.value(name, TIME_RATIO) for section in won)
     ratios = [ratio.mean for ratio in found if ratio is not None]
     cost = f", at {time_range(ratios)} % of its time" if ratios else ""
@@ -279,7 +331,7 @@ def uninformative(section: Section) -> bool:
 def _idle_is_nearer(section: Section) -> bool:
     """Whether doing nothing comes as near to retraining as the nearest method."""
     original = section.table.value(ORIGINAL, DISTANCE)
-    return original is not None and original.mean <= distance(section, section.ranking[0]).mean
+    return original is not None and original.mean <= distance(section, _nearest(section)).mean
 
 
 def distance(section: Section, row: Row) -> Estimate:

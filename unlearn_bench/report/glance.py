@@ -7,12 +7,14 @@ control; worst class by name; seeds, originals, n and resolution; cost.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
+from unlearn_bench.analysis.exchange import LEVEL
 from unlearn_bench.analysis.table import DAMAGE_POINTS, ORIGINAL, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
     DISTINGUISHABLE,
     INDISTINGUISHABLE,
+    NEEDED,
+    SEEDS_TO_PASS,
     UNDECIDED,
     Verdict,
     primary,
@@ -39,6 +41,8 @@ from unlearn_bench.report.text import (
 from unlearn_bench.results.metrics import TIME_RATIO
 
 _MIN_FALSE_POSITIVES = 10
+# Farther than this, how far exactly says nothing more.
+_MOST_SPREADS = 99
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,13 @@ class Glance:
     facts: tuple[Note, ...]
 
 
-def glance(section: Section) -> Glance:
-    """Gather a section's first screen; what was not measured is left out."""
+def glance(section: Section, tier: str = "") -> Glance:
+    """Gather a section's first screen; what was not measured is left out.
+
+    Args:
+        section: The numbers.
+        tier: Which evidence there is beyond single models, in a sentence.
+    """
     return Glance(
         _standing(section),
         _groups(section),
@@ -101,7 +110,7 @@ def glance(section: Section) -> Glance:
             [
                 *positive_control(section),
                 *_worst_class(section),
-                *_evidence(section),
+                *_evidence(section, tier),
                 *_cost(section),
             ]
         ),
@@ -110,13 +119,21 @@ def glance(section: Section) -> Glance:
 
 def verdict_text(section: Section, verdict: Verdict) -> str:
     """Say a verdict with what it rests on, in a few words."""
-    if verdict.verdict == INDISTINGUISHABLE:
-        return "indistinguishable"
     if verdict.verdict == NO_VERDICT:
         return "no verdict"
-    if verdict.apart:
-        return f"apart by {', '.join(map(section.facts.short, verdict.apart))}"
-    return "undecided" if verdict.verdict == UNDECIDED else "not told apart"
+    if verdict.told_apart:
+        by = ", ".join(map(section.facts.short, verdict.apart)) or "all metrics together"
+        return f"apart by {by}"
+    if verdict.nearness is None:
+        return "not told apart"
+    return f"{verdict.verdict.lower()}, {spreads_text(verdict.nearness)}"
+
+
+def spreads_text(nearness: float) -> str:
+    """Say how far from retraining at most, in spreads of it; the unit that a reader can judge."""
+    if nearness > _MOST_SPREADS:
+        return f"over {_MOST_SPREADS} spreads"
+    return f"within {nearness:.1f} spreads"
 
 
 def _methods(section: Section) -> list[Verdict]:
@@ -125,30 +142,31 @@ def _methods(section: Section) -> list[Verdict]:
 
 def _standing(section: Section) -> str:
     said = []
-    if any(
-        verdict.verdict in (INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED)
-        for verdict in _methods(section)
-    ):
-        said.append(_chances(len(primary(section))))
+    tested = [v for v in _methods(section) if v.p_value is not None]
+    if tested:
+        said.append(_rule(len(primary(section)), max(v.seeds for v in tested)))
     few = descriptive_seeds(section)
     if few:
         which = "“Told apart” and “Not told apart” are descriptive" if said else "Descriptive"
         said.append(
-            f"{which} only: {few}, a verdict needs {SEEDS_FOR_INFERENCE}. Told apart means: beyond "
-            "the retrain band in every seed, on the same side."
+            f"{which} only: {few}, and a verdict needs {NEEDED}. Told apart means: beyond the "
+            "retrain band in every seed, on the same side."
         )
     said.append(caveat(section) if said else "A verdict needs retraining and at least two seeds.")
     return " ".join(filter(None, said))
 
 
-def _chances(metrics: int) -> str:
-    """Say how strict the verdict is; it was simulated with the package's own metrics alone."""
-    if metrics != 7:
-        return f"Against retraining, by {metrics} metrics fixed beforehand."
-    return (
-        "Against retraining, by seven metrics fixed beforehand; two retrainings are called "
-        "INDISTINGUISHABLE in 40 % of cases, DISTINGUISHABLE in under 1 %."
+def _rule(metrics: int, seeds: int) -> str:
+    """Say what the verdict rests on, and what so many seeds can show."""
+    number = "seven" if metrics == 7 else str(metrics)
+    said = (
+        f"Against retraining, by {number} metrics fixed beforehand. A permutation test calls exact "
+        f"unlearning DISTINGUISHABLE in at most {LEVEL:.0%} of cases; the spreads say how far from "
+        "retraining a method may still be."
     )
+    if seeds < SEEDS_TO_PASS:
+        said += f" Hardly anything can be INDISTINGUISHABLE with fewer than {SEEDS_TO_PASS} seeds."
+    return said
 
 
 def _legend(section: Section) -> str:
@@ -168,10 +186,9 @@ def _groups(section: Section) -> tuple[Group, ...]:
         ("Failed", "bad"): [],
     }
     for verdict in _methods(section):
-        reasons = "; ".join(map(section.facts.label, verdict.apart)) or "; ".join(verdict.missing)
+        reasons = _reasons(section, verdict)
         if verdict.verdict == DESCRIPTIVE:
             key = ("Told apart", "bad") if verdict.apart else ("Not told apart", "even")
-            reasons = "; ".join(map(section.facts.label, verdict.apart))
         else:
             key = next(k for k in found if k[0].lower() == verdict.verdict.lower())
         mark = "†" if verdict.method in damaged else ""
@@ -182,6 +199,17 @@ def _groups(section: Section) -> tuple[Group, ...]:
     return tuple(
         Group(title, tone, tuple(methods)) for (title, tone), methods in found.items() if methods
     )
+
+
+def _reasons(section: Section, verdict: Verdict) -> str:
+    """Say what stands beside a method in its group."""
+    by = "; ".join(map(section.facts.label, verdict.apart))
+    if verdict.p_value is None or verdict.nearness is None:
+        return by or ("" if verdict.verdict == DESCRIPTIVE else "; ".join(verdict.missing))
+    if verdict.verdict == DISTINGUISHABLE:
+        return f"{by or 'all metrics together'}; p = {verdict.p_value:.2g}"
+    farthest = f" ({section.facts.label(verdict.worst)})" if verdict.nearness > 1 else ""
+    return f"{spreads_text(verdict.nearness)} of retraining{farthest}; p = {verdict.p_value:.2g}"
 
 
 def _columns(section: Section) -> tuple[str, ...]:
@@ -231,7 +259,7 @@ def _worst_class(section: Section) -> list[Note]:
     return [Note("Worst class", text)]
 
 
-def _evidence(section: Section) -> list[Note]:
+def _evidence(section: Section, tier: str) -> list[Note]:
     if not section.values.size:
         return []
     seeds = len(section.seeds)
@@ -251,7 +279,7 @@ def _evidence(section: Section) -> list[Note]:
             f" Attacks are judged on n = {n} unseen examples: false positive rates are resolved "
             f"from {100 * rate.mean:.2g} % on."
         )
-    return [Note("Evidence", f"{text} Tier 1: no shadow models (K = 0).")]
+    return [Note("Evidence", f"{text} {tier}".strip())]
 
 
 def _cost(section: Section) -> list[Note]:

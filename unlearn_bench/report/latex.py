@@ -238,4 +238,6 @@ def _verdict(row: Row, verdict: Verdict | None) -> str:
     if verdict.verdict == DESCRIPTIVE:
         return f"told apart ({len(verdict.apart)})" if verdict.apart else "not told apart"
     words = verdict.verdict.lower()
+    if verdict.verdict == UNDECIDED and verdict.nearness is not None:
+        return f"{words} ({verdict.nearness:.1f})"
     return f"{words} ({len(verdict.apart)})" if verdict.apart else words

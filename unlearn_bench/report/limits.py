@@ -3,9 +3,8 @@
 import itertools
 from collections.abc import Sequence
 
-from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE
 from unlearn_bench.analysis.table import ORIGINAL, Section
-from unlearn_bench.analysis.verdict import exposing, fooled, powerless, primary
+from unlearn_bench.analysis.verdict import NEEDED, exposing, fooled, powerless, primary
 from unlearn_bench.report.findings import (
     Note,
     descriptive_seeds,
@@ -151,9 +150,8 @@ def _confidence(section: Section) -> list[Note]:
         found.append(
             Note(
                 "Descriptive only",
-                f"{few}; a verdict needs at least {SEEDS_FOR_INFERENCE}. Until then a "
-                "method counts as nearer if it is so in every seed, and as told apart if every "
-                "seed lies beyond the retrain band on the same side.",
+                f"{few}; a verdict needs {NEEDED}. Until then a method counts as told apart if "
+                "every seed lies beyond the retrain band on the same side.",
             )
         )
     if section.tied:

@@ -204,12 +204,23 @@ def verdict_table(section: Section) -> TextTable:
         (
             v.method if v.kind == "method" else f"{v.method} (control)",
             v.verdict,
+            NONE if v.p_value is None else f"{v.p_value:.2g}",
+            NONE if v.nearness is None else f"{v.nearness:.1f}",
+            NONE if v.nearness_auc is None else f"{v.nearness_auc:.2f}",
             ", ".join(map(section.facts.label, v.apart)) or NONE,
             "; ".join(v.missing) or NONE,
         )
         for v in order
     )
-    names = ("Method", "Verdict", "Told apart by", "Missing")
+    names = (
+        "Method",
+        "Verdict",
+        "p",
+        "Spreads, at most",
+        "AUC, at most",
+        "Told apart by",
+        "Missing",
+    )
     return TextTable("Verdicts", "", names, rows, words=True)
 
 

@@ -1,8 +1,9 @@
 """Curves of a suite on disk: ``curves.parquet``, long form, one row per point.
 
 Kept beside ``records.csv`` and written with it: what a method logged while it ran (``training``,
-one series per logged name, x the step) and the ROC of membership attacks (``roc``, one series
-per attack, x the false, y the true positive rate). Reading it takes no torch.
+one series per logged name, x the step), the ROC of membership attacks (``roc``, one series
+per attack, x the false, y the true positive rate) and the scores of single examples (``scores``,
+one series per split, x the example's index, y phi). Reading it takes no torch.
 """
 
 import io
@@ -34,7 +35,9 @@ COLUMNS = (
     "x",
     "y",
 )
-TRAINING, ROC = "training", "roc"
+TRAINING, ROC, SCORES = "training", "roc", "scores"
+# The series of scores that gives the class of each target of thirds.
+TARGET_CLASS = "target_class"
 # More points of one logged series than this do not show on any screen; runs/KEY.json has more.
 MOST_POINTS = 200
 # Of all curves of a folder together.

@@ -19,7 +19,8 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors
 from unlearn_bench.store import layout
 from unlearn_bench.store.layout import SCHEMA, DamagedError
-from unlearn_bench.suite.spec import Forget, ModelSpec
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import ModelSpec
 
 _DAMAGED = re.compile(r"[a-z_]+-[0-9a-f]{32}-\d+|store\.json-\d+")
 _LOCK = re.compile(r"[0-9a-f]{32}\.lock")

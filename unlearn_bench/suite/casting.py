@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.datasets import info
-from unlearn_bench.suite.spec import Forget, MethodSpec, Recipe, Suite
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import MethodSpec, Recipe, Suite
 
 _SCOPE_NAMES: Mapping[str, str] = {
     "class": "one whole class",

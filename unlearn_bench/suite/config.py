@@ -21,9 +21,10 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.casting import left_out, notes_on, recipe_for
 from unlearn_bench.suite.choices import Choices, Row
+from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.spec import (
-    Forget,
+    OTHER_RETRAIN,
     MethodSpec,
     ModelSpec,
     Normalize,
@@ -69,6 +70,7 @@ class Overrides:
     image_size: int | None = None
     forget: Sequence[str] = ()
     seeds: int | None = None
+    references: int | None = None
     epochs: int | None = None
     settings: Sequence[str] = ()
     mean: str | None = None
@@ -198,12 +200,9 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
-    if flags.seeds is not None:
-        changes["seeds"] = flags.seeds
-    if flags.isolate:
-        changes["isolate"] = True
-    if flags.image_size is not None:
-        changes["image_size"] = flags.image_size
+    given = {name: getattr(flags, name) for name in ("seeds", "references", "image_size")}
+    given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
+    changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
         changes["normalize"] = _normalize(flags.mean, flags.std)
     if flags.params_from:
@@ -391,8 +390,8 @@ def _cells(
     suite: Suite, specs: Sequence[MethodSpec]
 ) -> Iterator[tuple[RunSpec, Scenario, MethodSpec]]:
     """Yield every run that a suite asks for, on no device yet and without parameters."""
-    places = product(suite.datasets, suite.models, range(suite.seeds), suite.scenarios, specs)
-    for dataset, model, seed, scenario, spec in places:
+    places = product(suite.datasets, suite.models, range(suite.seeds), suite.scenarios)
+    for (dataset, model, seed, scenario), (spec, draw) in product(places, _draws(suite, specs)):
         run = RunSpec(
             dataset=dataset,
             image_size=suite.image_size,
@@ -403,7 +402,8 @@ def _cells(
             threads=suite.threads,
             seed=seed,
             method=spec.name,
-            label=spec.label or spec.name,
+            label=(spec.label or spec.name) + (f"-{draw + 1}" if draw else ""),
+            draw=draw,
             params={},
             device="cpu",
             normalize=suite.normalize,
@@ -411,6 +411,16 @@ def _cells(
             isolate=suite.isolate,
         )
         yield run, scenario, spec
+
+
+def _draws(suite: Suite, specs: Sequence[MethodSpec]) -> list[tuple[MethodSpec, int]]:
+    """Return every entry once, but for the further retrainings that are asked for."""
+    further = suite.references - 1  # beside the reference itself
+    return [
+        (spec, draw)
+        for spec in specs
+        for draw in range(further if spec.name == OTHER_RETRAIN and not spec.label else 1)
+    ]
 
 
 def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:

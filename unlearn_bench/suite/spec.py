@@ -6,13 +6,11 @@ be run anywhere and to be hashed into the key of its result.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -24,14 +22,16 @@ from pydantic import (
 
 from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
-from unlearn_bench.core.keys import content_key
-from unlearn_bench.suite.indices import read_indices
+from unlearn_bench.suite.forget import Forget, Spec
 
 # What is asked for must be possible: a suite that somebody else wrote is only text.
 MAX_SEEDS = 10_000
+# The reference is `retrain`; every suite has one more retraining, and may ask for further ones.
+OTHER_RETRAIN = "retrain_other_seed"
+USUAL_REFERENCES = 2
+MAX_REFERENCES = 100
 MAX_IMAGE_SIZE = 4096  # pixels
 MAX_THREADS = 4096
-MAX_INDICES = 150_000
 MAX_NAME = 120  # characters of what stands in tables and figures
 MAX_ARGUMENT = 65_536
 
@@ -52,96 +52,12 @@ Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_plain)]
 DatasetName = Annotated[str, Field(max_length=4096)]
 
 
-class Spec(BaseModel):
-    """Base of all specifications: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-def _is_number(text: str) -> bool:
-    return bool(re.fullmatch("-?[0-9]{1,18}", text))
-
-
 def _listed(value: Any) -> Any:
     """Accept ``methods: all`` and ``methods: [..]`` alike."""
     return [value] if isinstance(value, str | dict | int | float) else value
 
 
 Several = BeforeValidator(_listed)
-
-
-class Forget(Spec):
-    """Who is forgotten: whole classes, a random fraction, or training examples by index.
-
-    Written as one line of text: ``class:8``, ``classes:1,2``, ``random:0.1``,
-    ``indices:3,14,15`` or ``indices:FILE`` (one index into the training part per line).
-    Classes may be given by index or by name.
-    """
-
-    classes: tuple[int | str, ...] = ()
-    fraction: float | None = None
-    indices: tuple[int, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return cls._parse(value) if isinstance(value, str) else value
-
-    @classmethod
-    def _parse(cls, text: str) -> dict[str, Any]:
-        kind, _, rest = text.partition(":")
-        if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
-            return {"indices": read_indices(Path(rest.strip()))}
-        items = [item.strip() for item in rest.split(",") if item.strip()]
-        try:
-            if kind == "class" and len(items) == 1 or kind == "classes" and items:
-                return {"classes": [int(i) if _is_number(i) else i for i in items]}
-            if kind == "random" and len(items) == 1:
-                return {"fraction": float(items[0])}
-            if kind == "indices" and items:
-                return {"indices": [int(item) for item in items]}
-        except ValueError:
-            pass
-        text = visible(text if len(text) <= 80 else f"{text[:80]}...")
-        raise ValueError(
-            f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
-            "indices:3,14 or indices:FILE"
-        )
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if self.fraction is not None and not 0 < self.fraction < 1:
-            raise ValueError(f"random:{self.fraction:g} is not a fraction between 0 and 1")
-        if bool(self.classes) + (self.fraction is not None) + bool(self.indices) != 1:
-            raise ValueError("give either classes, a fraction or indices, and at least one")
-        if any(not 0 <= index < 2**53 for index in self.indices):
-            raise ValueError("indices count from 0: a negative or huge index names no example")
-        if len(self.indices) > MAX_INDICES:
-            raise ValueError(
-                f"{len(self.indices):,} indices are given, at most {MAX_INDICES:,} are taken; "
-                "random:FRACTION forgets more"
-            )
-        return self
-
-    @model_serializer
-    def _to_dict(self) -> dict[str, Any]:
-        if self.fraction is not None:
-            return {"fraction": self.fraction}
-        if self.classes:
-            return {"classes": list(self.classes)}
-        return {"indices": list(self.indices)}
-
-    @property
-    def name(self) -> str:
-        """The scenario's name in reports, such as ``class:8``."""
-        if self.fraction is not None:
-            return f"random:{self.fraction:g}"
-        if self.classes:
-            kind = "class" if len(self.classes) == 1 else "classes"
-            return f"{kind}:{','.join(str(label) for label in self.classes)}"
-        return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
 
 
 class Recipe(Spec):
@@ -275,7 +191,7 @@ class OriginalFile(Spec):
 
 # After how many steps a relearning probe gives up, unless a suite says otherwise.
 RELEARN_STEPS = 500
-_ADDED = ("normalize", "relearn_steps", "params_from", "isolate")
+_ADDED = ("normalize", "references", "relearn_steps", "params_from", "isolate")
 
 
 class Suite(Spec):
@@ -291,6 +207,8 @@ class Suite(Spec):
         methods: Methods to compare; ``all`` stands for every registered one. Retraining and
             the controls are added to every suite.
         seeds: Number of seeds; each trains its own original.
+        references: Retrained models per seed: ``retrain``, ``retrain_other_seed`` and, above two,
+            further ones like it, which sharpen every method's verdict at once.
         recipe: How originals and retrained models are trained.
         image_size: Side in pixels to which images are resized; by default they are not.
         normalize: Constants of the inputs; by default the dataset's usual ones, or where it has
@@ -315,6 +233,7 @@ class Suite(Spec):
         MethodSpec(name="all"),
     )
     seeds: Annotated[PositiveInt, Field(le=MAX_SEEDS)] = 1
+    references: Annotated[int, Field(ge=USUAL_REFERENCES, le=MAX_REFERENCES)] = USUAL_REFERENCES
     recipe: Recipe = Recipe()
     image_size: Annotated[PositiveInt, Field(le=MAX_IMAGE_SIZE)] | None = None
     normalize: Normalize | None = None
@@ -372,6 +291,7 @@ class RunSpec(Spec):
         relearn_steps: After how many steps the relearning probes give up.
         surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
         limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
+        draw: Which of several runs that differ in the method's random numbers alone.
         isolate: Whether the method is called in a process of its own, as the key says.
     """
 
@@ -393,6 +313,7 @@ class RunSpec(Spec):
     relearn_steps: int = RELEARN_STEPS
     surrogate: Surrogate | None = None
     limit: float | None = None
+    draw: int = 0
     isolate: bool = False
 
     @property
@@ -418,7 +339,9 @@ class RunSpec(Spec):
     def training_identity(self) -> dict[str, Any]:
         """Return what determines the original model, apart from the data themselves."""
         # Examples to be forgotten by name are never held out: the original must know them.
-        named = {"named": list(self.forget.indices)} if self.forget.indices else {}
+        named: dict[str, Any] = {"named": list(self.forget.indices)} if self.forget.indices else {}
+        # Of the targets of thirds, those that are never seen differ from seed to seed.
+        named |= {"thirds": self.forget.thirds} if self.forget.thirds else {}
         return (
             named
             | self.model_dump(
@@ -440,7 +363,8 @@ class RunSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the unlearned model, apart from data and method code."""
-        given = {"unlearned": self.unlearned.sha256} if self.unlearned else {}
+        given: dict[str, Any] = {"unlearned": self.unlearned.sha256} if self.unlearned else {}
+        given |= {"draw": self.draw} if self.draw else {}
         return (
             self.training_identity()
             | self.model_dump(mode="json", include={"forget", "method", "params"})

@@ -15,7 +15,8 @@ from unlearn_bench.core.errors import ConfigError, RefusedError
 from unlearn_bench.core.files import write_atomically
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import MIB, expand_user, read_text
-from unlearn_bench.suite.spec import Forget, ModelSpec, Normalize, RunSpec, Spec
+from unlearn_bench.suite.forget import Forget, Spec
+from unlearn_bench.suite.spec import ModelSpec, Normalize, RunSpec
 from unlearn_bench.suite.yaml_source import parse
 
 FILE = "tuned.yaml"

@@ -23,7 +23,8 @@ from unlearn_bench.execution.task import Task
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
 from unlearn_bench.results.checks import LARGEST
-from unlearn_bench.suite.spec import ModelSpec, Recipe, Spec
+from unlearn_bench.suite.forget import Spec
+from unlearn_bench.suite.spec import ModelSpec, Recipe
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
 
 FACTS, TENSORS, PLUGIN = "call.json", "call.safetensors", "plugin.py"
@@ -46,6 +47,7 @@ class Call:
         given: Weights of the user's own, where these stand in for the method's work.
         limit: Seconds after which it is ended.
         threads: CPU threads.
+        draw: Which of several runs that differ in the method's random numbers alone.
     """
 
     task: Task
@@ -56,10 +58,11 @@ class Call:
     given: Mapping[str, Tensor] | None
     limit: float | None
     threads: int
+    draw: int
 
     def write(self, folder: Path) -> None:
         """Write the call into a folder; the text of a plug-in travels with it."""
-        task = self.task.handed_to(self.method)
+        task = self.task.handed_to(self.method, self.draw)
         data, log = task.data, self.training_log
         members = torch.cat([getattr(task.indices, name) for name in SPLITS])
         tensors = {
@@ -82,6 +85,7 @@ class Call:
             "device": str(task.device),
             "threads": self.threads,
             "limit": self.limit,
+            "draw": self.draw,
             "log": [log.hits, log.steps] if log else None,
             "given": self.given is not None,
             "forget_classes": task.indices.forget_classes,

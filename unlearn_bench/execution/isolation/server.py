@@ -185,6 +185,7 @@ def _call(
         training_log=log,
         given=calls.below("given.", tensors) if facts["given"] else None,
         limit=facts["limit"],
+        draw=facts["draw"],
         fence=fence,
     )
     _warm_up(task, model)

@@ -15,6 +15,7 @@ from unlearn_bench.report.figures import (
     classes,
     cost,
     phases,
+    privacy,
     ranking,
     roc,
     training,
@@ -23,6 +24,7 @@ from unlearn_bench.report.figures import (
 from unlearn_bench.report.figures.canvas import RC, Figure, Look, inline, looks
 from unlearn_bench.report.figures.drawable import explained, nearest_only
 from unlearn_bench.report.limits import settings_drawn
+from unlearn_bench.report.many import of_section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,13 +44,16 @@ _OF_RECORDS: tuple[tuple[str, Callable[[Section, Look], Figure | None]], ...] = 
 
 
 def draw(
-    sections: Sequence[Section], curves: "pd.DataFrame | None" = None
+    sections: Sequence[Section],
+    curves: "pd.DataFrame | None" = None,
+    population: "pd.DataFrame | None" = None,
 ) -> dict[int, tuple[Figure, ...]]:
     """Draw every section that has something to show, keyed by its place in ``sections``.
 
     Args:
         sections: What was measured.
         curves: Points of all curves, from :func:`unlearn_bench.results.curves.read_curves`.
+        population: What takes many models, columns as in ``population.parquet``.
     """
     if not any(row.seeds for section in sections for row in section.table.rows):
         return {}
@@ -71,6 +76,10 @@ def draw(
             if own is not None:
                 found.insert(2, ("roc", roc.draw(section, look, own)))
                 found.insert(-2, ("training", training.draw(section, look, own)))
+            if population is not None and len(population):
+                found.insert(
+                    2, ("privacy", privacy.draw(section, look, of_section(population, section)))
+                )
             drawn[index] = tuple(
                 explained(figure, whole).named(f"{prefix}{name}")
                 for name, figure in found
