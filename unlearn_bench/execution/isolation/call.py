@@ -173,7 +173,9 @@ class Answer(Spec):
     Attributes:
         failed: Why there are none.
         trace: Of what the method raised.
-        seconds: Of the processor that the call took, whatever else was done in the process.
+        cost: As :meth:`Costs.notes` says it; there unless it failed.
+        log: As :func:`stored_log` says it.
+        halved: What was done in halved batches.
     """
 
     failed: str | None = None
