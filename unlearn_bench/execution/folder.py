@@ -106,7 +106,8 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
         different = [name for name in asked if _differs(asked[name], there.get(name))]
         if different == ["suite"]:
             old = there.get("suite") or {}
-            different = [k for k, v in suite.items() if _differs(v, old.get(k))]
+            # Also what is only there: a key is left out where it is as it always was.
+            different = [k for k in {**old, **suite} if _differs(suite.get(k), old.get(k))]
         if different:
             raise OutputError(
                 f"{out} holds the results of another suite (it differs in: "
