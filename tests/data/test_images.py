@@ -6,7 +6,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
+from unlearn_bench.core.errors import AccessError
 from unlearn_bench.data import images
+from unlearn_bench.data.datasets import load
 from unlearn_bench.data.images import StreamedImages, TensorImages
 
 
@@ -72,3 +74,33 @@ def test_streamed_images_are_resized():
 def test_half_of_what_is_free_may_hold_images(monkeypatch):
     monkeypatch.setattr(images, "available_memory", lambda: 1000)
     assert images.fits_in_memory(500) and not images.fits_in_memory(501)
+
+
+@pytest.mark.parametrize("kind", ["copied", "shared", "streamed"])
+def test_what_is_handed_out_has_its_indices_and_nothing_else(kind, monkeypatch):
+    data, members = picture(20, 1, 4, 4), torch.tensor([3, 17, 8])
+    whole = TensorImages(data)
+    if kind == "streamed":
+        whole = StreamedImages(data.__getitem__, 20, (1, 4, 4))
+    if kind == "shared":
+        monkeypatch.setattr(images, "SMALL_COPY", 0)
+        monkeypatch.setattr(images, "available_memory", lambda: 1)
+    some = whole.only(members)
+    asked = torch.tensor([8, 3, 8])
+    assert len(some) == 20 and some.shape == (1, 4, 4)
+    assert torch.equal(some.fetch(asked), data[asked])
+    assert torch.equal(some.only(asked[:2]).fetch(asked), data[asked])
+    with pytest.raises(AccessError, match="in no split that the method declares"):
+        some.fetch(torch.tensor([3, 4]))
+    if kind == "copied":
+        assert len(some.data) == 3 and some.data.untyped_storage().nbytes() == 3 * 16
+
+
+def test_of_a_dataset_only_members_have_labels_and_nobody_a_test_part():
+    data = load("digits")
+    members = torch.tensor([5, 1])
+    some = data.only(members)
+    assert some.train.labels[members].tolist() == data.train.labels[members].tolist()
+    assert int((some.train.labels >= 0).sum()) == 2
+    assert len(some.test.labels) == 0 and some.mean == data.mean
+    assert torch.equal(some.train.images.fetch(members), data.train.images.fetch(members))

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unlearn_bench.core.errors import MethodError
+from unlearn_bench.core.errors import MethodError, PluginError
 from unlearn_bench.execution.failures import RunFailedError
+from unlearn_bench.execution.plugin_files import load_plugin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
+from unlearn_bench.measure import evaluate, gap
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite import config
@@ -163,3 +165,46 @@ def test_further_retrainings_are_as_different_as_the_second_one(runner):
     made = [runner.run(spec, lambda text: None).hashes for spec in runs]
     assert len({hashes["unlearned"] for hashes in made}) == 3
     assert len({hashes["retrained"] for hashes in made}) == 1
+
+
+def test_a_results_key_covers_the_reference_it_is_judged_by(plan, runner, own_registry):
+    specs = by_method(plan)
+    before = {name: runner.key(spec) for name, spec in specs.items()}
+    identities = {name: runner.identities(spec)["unlearned"] for name, spec in specs.items()}
+    other = replace(registry.get("retrain"))
+    vars(other)["code_key"] = "another"
+    registry.REGISTERED["retrain"] = other
+    assert not set(before.values()) & {runner.key(spec) for spec in specs.values()}
+    del identities["retrain"]  # models are kept: only what is said of them is judged again
+    assert all(runner.identities(specs[n])["unlearned"] == kept for n, kept in identities.items())
+
+
+def test_a_stored_reference_that_other_code_made_is_made_again(plan, runner, own_registry):
+    spec = by_method(plan)["retrain"]
+    good = registry.get("retrain")
+    registry.REGISTERED["retrain"] = replace(good, function=lambda model, ctx: model)
+    task, original = runner.task(spec), runner.original(spec, str)
+    fake = runner.models.unlearned(spec, task, original, str)
+    assert fake.sha256 == original.sha256
+    registry.REGISTERED["retrain"] = good
+    made = runner.models.unlearned(spec, task, original, str)
+    assert made.key == fake.key and made.sha256 != original.sha256
+    assert runner.models.unlearned(spec, task, original, str).reused
+
+
+def test_a_plug_in_that_patches_others_while_it_is_imported_is_refused(write, own_registry):
+    text = """
+        from unlearn_bench.api import Access, method
+        from unlearn_bench.measure import evaluate, gap
+
+        @method("mine", access=Access.NONE)
+        def mine(model, ctx):
+            return model
+
+        gap.figures.__code__ = mine.__code__
+        evaluate.logits = mine
+    """
+    before = evaluate.logits, gap.figures.__code__
+    with pytest.raises(PluginError, match="plug.py patches .*evaluate.logits.* while it is"):
+        load_plugin(write("plug.py", text))
+    assert (evaluate.logits, gap.figures.__code__) == before

@@ -13,7 +13,7 @@ from unlearn_bench.core import blindness
 from unlearn_bench.core.blindness import FIRST_SEED, BlindnessError, blind
 from unlearn_bench.data import datasets
 from unlearn_bench.execution.failures import RunFailedError
-from unlearn_bench.execution.models import reference
+from unlearn_bench.execution.identity import reference
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.trials import GAP
 from unlearn_bench.measure.gap import View, figures, gaps
@@ -187,7 +187,7 @@ def test_a_method_that_peeks_is_refused(
             """,
         )
     )
-    with pytest.raises(RunFailedError, match="the test part was read while tuning"):
+    with pytest.raises(RunFailedError, match="method 'peeking' opened .*data that models are made"):
         runner(made).run(blinded(specs(tiny, "peeking")["peeking"]), lambda _: None)
 
 

@@ -268,3 +268,47 @@ def test_access_says_what_it_lets_through() -> None:
     assert str(some) == "forget + 25% of retain"
     assert str(Access.NONE) == "nothing"
     assert (Access.BOTH | Access.VALIDATION) == Access(forget=True, retain=True, validation=True)
+
+
+REPLACING = {
+    "the entry": "registry.REGISTERED['retrain'] = replace(registry.get('retrain'), function=mine)",
+    "the code": "registry.get('retrain').function.__code__ = mine.__code__",
+    "the key": "vars(registry.get('original'))['code_key'] = 'another'",
+    "a rival": "registry.REGISTERED['finetune'] = replace(registry.get('finetune'), function=mine)",
+    "nothing left": "del registry.REGISTERED['logit_mask']",
+}
+
+
+@pytest.mark.parametrize("how", REPLACING)
+def test_no_plug_in_takes_the_place_of_what_it_does_not_define(how: str, write: Write) -> None:
+    before = dict(registry.methods())
+    parts = {name: registry._parts(method) for name, method in before.items()}
+    text = f"""{HEAD}
+from dataclasses import replace
+from unlearn_bench.plugins import registry
+
+{SIGNED}def mine(model, ctx):
+    return model
+
+{REPLACING[how]}
+"""
+    with pytest.raises(PluginError, match="replaces the .* which .*py defines and others are"):
+        registry.load_plugin(write("plug.py", text))
+    assert {n: m for n, m in registry.methods().items() if n != "mine"} == before
+    if how != "the key":
+        assert {name: registry._parts(method) for name, method in before.items()} == parts
+
+
+def test_a_plug_in_cannot_register_the_reference_under_its_own_file(write: Write) -> None:
+    signed = "@method('retrain', access=Access.RETAIN, kind='reference')"
+    with pytest.raises(PluginError, match="two methods are named 'retrain'"):
+        registry.load_plugin(write("plug.py", f"{HEAD}{signed}\ndef f(model, ctx): ..."))
+
+
+def test_built_in_codes_are_those_of_the_reference_and_the_controls(write: Write) -> None:
+    text = f"{HEAD}@method('mine', access=Access.NONE, kind='control')\ndef f(model, ctx): ..."
+    registry.load_plugin(write("plug.py", text))
+    codes = registry.built_in_codes()
+    assert {"retrain", "original", "retrain_other_seed", "logit_mask"} <= set(codes)
+    assert not {"mine", "finetune", "unlearned"} & set(codes)
+    assert codes["retrain"] == registry.get("retrain").running_code

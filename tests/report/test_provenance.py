@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from unlearn_bench.core.keys import file_hash
 from unlearn_bench.execution import origin
 from unlearn_bench.execution.origin import reproduce
 from unlearn_bench.report import write_report
-from unlearn_bench.report.provenance import read_report
+from unlearn_bench.report.provenance import Made, read_report, weights_csv
 from unlearn_bench.results.records import read_records, read_suite
 from unlearn_bench.suite.config import expand, load_suite
 
@@ -210,3 +211,26 @@ def test_the_parquet_file_holds_the_same_records(finished, column):
     assert list(parquet.columns) == list(csv.columns)
     left, right = parquet[column], csv[column]
     assert ((left == right) | (left.isna() & right.isna())).all()
+
+
+def test_runs_that_were_isolated_and_not_are_told_apart(folder, run):
+    methods = ("pbu", "finetune", "salun")
+    place = folder([run(name, forget_accuracy=0.5) for name in methods])
+    setting = ("digits", "resnet18", "class:8")
+    known = [
+        Made(f"digits-resnet18-class:8-{name}-0", *setting, name, "0", *[""] * 4)
+        for name in methods
+    ]
+    (place / "weights.csv").write_text(weights_csv(known))
+    assert "isolation" not in (place / "weights.csv").read_text()
+    assert "Isolation" not in facts(place)
+    alike = [replace(made, isolation="audit hook") for made in known]
+    (place / "weights.csv").write_text(weights_csv(alike))
+    assert facts(place)["Isolation"] == "audit hook"
+    assert read_report(place).provenance.notes == ()
+    apart = [*alike[:1], *(replace(made, isolation="process, no network") for made in known[1:])]
+    (place / "weights.csv").write_text(weights_csv(apart))
+    assert facts(place)["Isolation"] == "audit hook; process, no network"
+    (note,) = read_report(place).provenance.notes
+    assert note.startswith("methods were not isolated alike")
+    assert note.endswith("audit hook: pbu; process, no network: finetune, salun")

@@ -237,6 +237,27 @@ def test_damage_is_found_put_aside_and_told_with_code_1(store: Store, cli: Any) 
     assert list((store.home / "damaged").iterdir()) == []
 
 
+def test_a_reference_made_by_other_code_is_put_aside(store: Store, home: Path) -> None:
+    def put(method: str, claimed: str, **notes: str) -> None:
+        made = {"w": torch.zeros(2)}, notes
+        of = identity(0) | {"method": method, "code": claimed}
+        store.get_or_build("unlearned", of, lambda: made)
+
+    put("retrain", "genuine", code="genuine")
+    put("original", "genuine")  # of before it was noted what code was called
+    put("retrain", "of a plug-in", code="of a plug-in")
+    put("logit_mask", "genuine", code="of a plug-in")
+    put("mine", "of a plug-in", code="of a plug-in")
+    codes = dict.fromkeys(("retrain", "original", "logit_mask"), "genuine")
+    found = {damage.reason for _, damage in cache.verify(home, lambda: codes) if damage}
+    assert found == {
+        "retrain was made by other code than the built-in, of a plug-in or another version",
+        "logit_mask was made by other code than its own",
+    }
+    assert not [damage for _, damage in cache.verify(home, lambda: codes) if damage]
+    assert len(list((home / "damaged").iterdir())) == 2
+
+
 def test_damage_that_is_being_mended_is_left_to_who_mends_it(store: Store) -> None:
     (folder(store, 0) / "tensors.safetensors").write_bytes(b"")
     _, key = layout.key_of("original", identity(0))

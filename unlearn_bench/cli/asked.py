@@ -24,7 +24,7 @@ def prepare(
 ) -> float | None:
     """Join the cluster, load the plug-ins, and return the seconds that a run may take."""
     from unlearn_bench.core.quantities import parse_timeout
-    from unlearn_bench.plugins import registry
+    from unlearn_bench.execution.plugin_files import load_plugin
 
     limit = parse_timeout(timeout) if timeout else None
     if address and backend != "ray":
@@ -32,7 +32,7 @@ def prepare(
     if backend == "ray":
         _ray().connect(address or "auto")
     for file in plugins:
-        registry.load_plugin(file)
+        load_plugin(file)
     return limit
 
 
@@ -57,8 +57,9 @@ def ask(
     limit = prepare(flags["timeout"], flags["address"], flags["backend"], flags["plugin"] or ())
     device = device_of(flags["device"], on_ray=on_ray)
     plan = plan_of(flags, device.type, params_from)
-    setup = setup_of(device, flags["data_root"], flags["download"], flags["plugin"] or ())
     out = flags["out"] or Path("runs") / folder.format(plan.suite.name)
+    setup = setup_of(device, flags["data_root"], flags["download"], flags["plugin"] or ())
+    setup = replace(setup, results=out.absolute())
     return Asked(plan, out, setup, device, flags["workers"], limit, on_ray)
 
 
@@ -140,7 +141,13 @@ class Asked:
         from unlearn_bench.store.store import Store
 
         store, device = Store(self.setup.home, notify), _visible(self.device)
-        return Runner(store, device, data_root=self.setup.data_root, download=download)
+        return Runner(
+            store,
+            device,
+            data_root=self.setup.data_root,
+            download=download,
+            results=self.setup.results,
+        )
 
     def team(self, runner: "Runner", notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
         """Return what executes the runs, None for this process, and how to call it."""

@@ -122,12 +122,16 @@ def cache_gc(
 
 @cache_app.command("verify")
 def cache_verify() -> None:
-    """Check every byte of the store; put damaged artifacts aside, to be built again."""
+    """Check every byte of the store; put damaged artifacts aside, to be built again.
+
+    So are a reference and controls that were made by other code than the built-in.
+    """
+    from unlearn_bench.plugins import registry
     from unlearn_bench.store import cache
     from unlearn_bench.store.layout import default_home
 
     home, whole, damaged = default_home(), 0, 0
-    for folder, damage in cache.verify(home):
+    for folder, damage in cache.verify(home, registry.built_in_codes):
         if damage is None:
             whole += 1
             continue

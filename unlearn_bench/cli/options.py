@@ -166,4 +166,12 @@ Sampler = Annotated[
     Literal["tpe", "random"],
     typer.Option(help="What chooses settings after a random first half."),
 ]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        help="Call every method in a process of its own that can reach neither the store nor the "
+        "data; on Linux by Landlock.",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

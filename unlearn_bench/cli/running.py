@@ -53,6 +53,7 @@ def run(
     params: options.Params = None,
     tune: options.Tune = False,
     allow_stale: options.AllowStale = False,
+    isolate: options.Isolate = False,
     debug: options.Debug = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""

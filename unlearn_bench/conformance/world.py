@@ -44,6 +44,10 @@ class WatchedImages(TensorImages):
         self.seen[indices] = True
         return super().fetch(indices)
 
+    def only(self, members: Tensor) -> TensorImages:
+        """Return these images themselves: they tell who looks at others."""
+        return self
+
 
 class UnreadableImages(TensorImages):
     """Test images: nobody may look at them, and who tries is remembered."""

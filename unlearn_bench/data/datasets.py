@@ -6,6 +6,7 @@ fingerprint of the content.
 """
 
 import hashlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "names",
     "on_device",
+    "places",
 ]
 
 DEFAULT_ROOT = Path("data")
@@ -167,6 +169,21 @@ def constants_for(
             )
     mean, std = (v * channels if len(v) == 1 else v for v in (given.mean, given.std))
     return mean, std, "given"
+
+
+def places(name: str, root: Path | None = None) -> tuple[Path, ...]:
+    """Return where data lie that models are made from: closed to methods, which are handed theirs.
+
+    Args:
+        name: Of a dataset.
+        root: As for :func:`load`.
+    """
+    root = (DEFAULT_ROOT if root is None else Path(root)).absolute()
+    sklearn = importlib.util.find_spec("sklearn")
+    packages = (sklearn and sklearn.submodule_search_locations) or ()
+    found = [root, *(Path(package) / "datasets" / "data" for package in packages)]
+    kind, separator, path = name.partition(":")
+    return (*found, _resolved(root, path).absolute()) if separator and path else tuple(found)
 
 
 def names() -> list[str]:

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlearn_bench.core.blindness import refusal
+from unlearn_bench.core.errors import AccessError
+from unlearn_bench.core.fence import crossing
 from unlearn_bench.core.memory import available_memory
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -24,6 +26,8 @@ Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
 
 # Half of what is free: training, the model copies and the loader of the next set need the rest.
 MEMORY_SHARE = 0.5
+SMALL_COPY = 64 << 20  # bytes that are copied without a look at what is free
+NOT_HANDED_OUT = "an image was read that is in no split that the method declares"
 CONSTANTS_FROM = {
     "given": "as given",
     "usual": "usual for this dataset",
@@ -43,6 +47,9 @@ class Images(Protocol):
 
     def fetch(self, indices: Tensor) -> Tensor:
         """Return the images at ``indices`` (int64 [B], any device) as uint8 [B, C, H, W]."""
+
+    def only(self, members: Tensor) -> "Images":
+        """Return the images at ``members`` (int64 [M]) under the same indices, and no others."""
 
 
 class TensorImages:
@@ -78,6 +85,48 @@ class TensorImages:
     def to(self, device: torch.device) -> "TensorImages":
         """Return the same images with the whole tensor moved to ``device`` once."""
         return TensorImages(self.data.to(device))
+
+    def only(self, members: Tensor) -> "TensorImages":
+        """Return the images at ``members`` (int64 [M]) under the same indices, and no others.
+
+        They are copied where memory holds that; else the tensor is shared, and guarded.
+        """
+        share = self.nbytes * len(members) // max(1, len(self))
+        if not _has_room(share, self.device):
+            places = _places(members, members, len(self))
+            return HandedOut(self.data, places.to(self.device))
+        places = _places(members, torch.arange(len(members)), len(self))
+        return HandedOut(self.fetch(members), places.to(self.device))
+
+
+class HandedOut(TensorImages):
+    """Some of a dataset's images, under the indices that they have there.
+
+    Args:
+        data: uint8 [M, C, H, W].
+        places: int64 [N], for each index of the dataset the row of ``data``, -1 where the image
+            was not handed out.
+    """
+
+    def __init__(self, data: Tensor, places: Tensor) -> None:
+        super().__init__(data)
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def fetch(self, indices: Tensor) -> Tensor:
+        """Return the images at ``indices`` as uint8 [B, C, H, W], on the tensor's device.
+
+        Raises:
+            AccessError: If one was not handed out; a GPU gives the first that was.
+        """
+        rows = self.places[indices.to(self.device)]
+        if self.device.type != "cpu":  # to ask would be to wait; another image does no harm
+            return self.data.index_select(0, rows.clamp(min=0))
+        if (rows < 0).any():
+            raise AccessError(NOT_HANDED_OUT)
+        return self.data.index_select(0, rows)
 
 
 class StreamedImages:
@@ -124,8 +173,9 @@ class StreamedImages:
         share = -(-len(wanted) // self._threads) or 1
 
         def decode_some(start: int) -> None:
-            for index, place in wanted[start : start + share]:
-                images[place] = resize(self._decode(index), self._shape[1:])
+            with crossing():  # a method that reads its split may have the files opened
+                for index, place in wanted[start : start + share]:
+                    images[place] = resize(self._decode(index), self._shape[1:])
 
         starts = range(0, len(wanted), share)
         run = map if self._threads == 1 else _pool(os.getpid()).map
@@ -133,9 +183,35 @@ class StreamedImages:
             pass
         return images
 
+    def only(self, members: Tensor) -> "StreamedImages":
+        """Return the images at ``members`` (int64 [M]) under the same indices, and no others."""
+        allowed, decode = frozenset(members.tolist()), self._decode
+
+        def decode_allowed(index: int) -> Tensor:
+            if index not in allowed:
+                raise AccessError(NOT_HANDED_OUT)
+            return decode(index)
+
+        return StreamedImages(decode_allowed, len(self), self._shape, threads=self._threads)
+
     def in_memory(self) -> TensorImages:
         """Decode every image now."""
         return TensorImages(self.fetch(torch.arange(len(self))))
+
+
+def _places(members: Tensor, rows: Tensor, count: int) -> Tensor:
+    places = torch.full((count,), -1, dtype=torch.long)
+    places[members] = rows
+    return places
+
+
+def _has_room(nbytes: int, device: torch.device) -> bool:
+    """Whether a copy of ``nbytes`` leaves a device as much again for work."""
+    if nbytes <= SMALL_COPY:
+        return True
+    if device.type == "cuda":
+        return nbytes <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
+    return fits_in_memory(nbytes)
 
 
 @functools.cache
@@ -235,6 +311,18 @@ class Dataset:
     def sealed(self) -> "Dataset":
         """Return the same dataset with a test part that nobody can read."""
         return replace(self, test=SealedPart())
+
+    def only(self, members: Tensor) -> "Dataset":
+        """Return no more than the training examples at ``members``, under the same indices.
+
+        Args:
+            members: int64 [M]; labels of others read -1, and there is no test part.
+        """
+        labels = torch.full_like(self.train.labels, -1)
+        labels[members] = self.train.labels[members]
+        train = Part(self.train.images.only(members), labels)
+        nothing = Part(train.images, labels[:0])
+        return replace(self, train=train, test=nothing, fingerprint="", notes=())
 
     @property
     def channels(self) -> int:

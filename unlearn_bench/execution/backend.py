@@ -35,6 +35,7 @@ class Setup:
         download: Whether missing datasets may be downloaded.
         plugins: Files that register methods.
         threads: CPU threads of runs whose suite fixes none; by default the worker's own number.
+        results: The results folder, which is closed to methods.
     """
 
     home: Path
@@ -43,6 +44,7 @@ class Setup:
     download: bool = False
     plugins: tuple[Path, ...] = ()
     threads: int | None = None
+    results: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def build_runner(setup: Setup, store: Any) -> Runner:
         data_root=setup.data_root,
         download=setup.download,
         threads=setup.threads,
+        results=setup.results,
     )
 
 

@@ -18,7 +18,8 @@ from unlearn_bench.core.reading import expand_user
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.durations import Durations, variants
 from unlearn_bench.execution.folder import refuse_another_suite, refuse_foreign
-from unlearn_bench.execution.models import RETRAIN, reference, wants_log
+from unlearn_bench.execution.identity import RETRAIN, reference
+from unlearn_bench.execution.models import wants_log
 from unlearn_bench.execution.order import awaited
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import check_plan

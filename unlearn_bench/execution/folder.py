@@ -12,7 +12,7 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.execution.heartbeat import NAME as PROGRESS
-from unlearn_bench.execution.models import RETRAIN
+from unlearn_bench.execution.identity import RETRAIN
 from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
@@ -106,7 +106,8 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
         different = [name for name in asked if _differs(asked[name], there.get(name))]
         if different == ["suite"]:
             old = there.get("suite") or {}
-            different = [k for k, v in suite.items() if _differs(v, old.get(k))]
+            # Also what is only there: a key is left out where it is as it always was.
+            different = [k for k in {**old, **suite} if _differs(suite.get(k), old.get(k))]
         if different:
             raise OutputError(
                 f"{out} holds the results of another suite (it differs in: "

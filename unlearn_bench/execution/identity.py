@@ -11,6 +11,17 @@ from unlearn_bench.results.records import EVALUATION
 from unlearn_bench.store.store import SCHEMA
 from unlearn_bench.suite.spec import RunSpec
 
+# The method whose models are G, the reference of every metric that compares with retraining.
+RETRAIN = "retrain"
+
+
+def reference(spec: RunSpec) -> RunSpec:
+    """Return the run that makes G, which the metrics of ``spec`` compare with."""
+    params = registry.get(RETRAIN).resolve({})
+    return spec.model_copy(
+        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None, "draw": 0}
+    )
+
 
 class Identities:
     """Says what determines each thing that is kept of a run, as JSON values.
@@ -45,7 +56,8 @@ class Identities:
         if spec.surrogate is not None:
             return content_key(self.unlearned(spec) | {"schema": SCHEMA, "objective": gap.VERSION})
         version = {"schema": SCHEMA, "evaluation": EVALUATION} | metrics_key()
-        return content_key(self.unlearned(spec) | spec.evaluation_identity() | version)
+        judged_by = {"reference": content_key(self.unlearned(reference(spec)))}
+        return content_key(self.unlearned(spec) | spec.evaluation_identity() | version | judged_by)
 
     def original_key(self, spec: RunSpec) -> str:
         """Return a key of the original that the run starts from, to note its failure by."""

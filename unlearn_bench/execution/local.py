@@ -27,7 +27,7 @@ from unlearn_bench.core.errors import UserError
 from unlearn_bench.execution.backend import Event, Setup, build_runner, model_of, perform
 from unlearn_bench.execution.capacity import GpuShares
 from unlearn_bench.execution.interrupt import Interrupted, raise_interrupted
-from unlearn_bench.plugins import registry
+from unlearn_bench.execution.plugin_files import load_plugin
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.spec import RunSpec
 
@@ -276,7 +276,7 @@ def _answer(pipe: Connection, setup: Setup) -> None:
 
     try:
         for file in setup.plugins:
-            registry.load_plugin(file)
+            load_plugin(file)
         runner = build_runner(setup, Store(setup.home, lambda text: tell(notice=text)))
     except UserError as error:
         pipe.recv()

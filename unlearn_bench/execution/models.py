@@ -13,23 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_bench.core.errors import MethodError, ModelError, one_line
+from unlearn_bench.core.fence import Fence
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.execution.failures import Failures, RunFailedError
-from unlearn_bench.execution.identity import Identities
+from unlearn_bench.execution.identity import Identities, reference
+from unlearn_bench.execution.isolation import FENCED, ISOLATION, Isolation
+from unlearn_bench.execution.isolation.call import Call
+from unlearn_bench.execution.isolation.confine import weight_caches
 from unlearn_bench.execution.task import Step, Task, Unlearning
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
 from unlearn_bench.results.checks import LARGEST
+from unlearn_bench.store.layout import CODE, is_made_by_other_code
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RunSpec
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
 from unlearn_bench.training.loop import UpdateLog
 from unlearn_bench.training.models import load_weights
 
-# The method whose models are G, the reference of every metric that compares with retraining.
-RETRAIN = "retrain"
 # How the steps begin that are told of while an original is trained.
 TRAINING = "train original"
 RECORDING = "record training log"
@@ -70,6 +73,7 @@ class Models:
         identities: What determines each.
         failures: What is not to be tried again.
         environment: Gives what a run's times cannot be read without.
+        fence: Gives what is closed to a run's method.
     """
 
     def __init__(
@@ -78,9 +82,11 @@ class Models:
         identities: Identities,
         failures: Failures,
         environment: Callable[[RunSpec], dict[str, Any]],
+        fence: Callable[[RunSpec], Fence],
     ) -> None:
         self._store, self._identities = store, identities
         self._failures, self._environment = failures, environment
+        self._fence, self._isolation = fence, Isolation()
 
     def of(self, spec: RunSpec, task: Task, step: Step) -> Trio:
         """Return O, U and G of a run.
@@ -226,55 +232,102 @@ class Models:
 
     def unlearned(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Artifact:
         """Return what the method of ``spec`` made of the original."""
-        return self._made(
-            "unlearned",
-            self._identities.unlearned(spec),
-            self._identities.key(spec),
-            lambda: self.unlearn(spec, task, original, step),
-        )
+        identity, key = self._identities.unlearned(spec), self._identities.key(spec)
+
+        def get_or_make() -> Artifact:
+            return self._made(
+                "unlearned", identity, key, lambda: self.unlearn(spec, task, original, step)
+            )
+
+        made = get_or_make()
+        if made.reused and is_made_by_other_code(identity, made.notes):
+            self._store.reject("unlearned", identity, "made by other code than its own")
+            made = get_or_make()
+        return made
 
     def unlearn(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Built:
         """Call the method on a private copy of the original, timed and watched."""
         method = registry.get(spec.method)
+        log = self._training_log(spec, task, original, step) if wants_log(spec) else None
+        given = _given_weights(spec, task)
+
+        def tell(text: str) -> None:
+            step(f"{spec.label}: {text}")
+
+        step(spec.label)
+        call = self._call_apart if spec.isolate else self._call_here
+        weights, notes = call(spec, task, original, log, given, tell)
+        if method.kind == "given":  # reading the file is not what unlearning it has cost
+            notes["cost"] = {"seconds": {}, "peak_bytes": None, "examples": {}, "passes": {}}
+        return weights, {**notes, CODE: method.running_code}
+
+    def _call_here(
+        self,
+        spec: RunSpec,
+        task: Task,
+        original: Artifact,
+        log: TrainingLog | None,
+        given: Mapping[str, Tensor] | None,
+        tell: Step,
+    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """Call the method in this process, behind a fence."""
         model = task.load(original.tensors)
         unlearning = Unlearning(
             task,
-            method,
-            step=lambda text: step(f"{spec.label}: {text}"),
-            training_log=self._training_log(spec, task, original, step)
-            if wants_log(spec)
-            else None,
-            given=_given_weights(spec, task),
+            registry.get(spec.method),
+            step=tell,
+            training_log=log,
+            given=given,
             limit=spec.limit,
+            fence=self._fence(spec),
             draw=spec.draw,
         )
         expected = copy.deepcopy(model.state_dict())
-        step(spec.label)
         with noting_halved() as halved:
             returned = unlearning.run(model, spec.params)
         unlearning.left.refuse("the method")
-        accepted = check_model(returned, expected)
-        cost = unlearning.costs.notes()
-        if method.kind == "given":  # reading the file is not what unlearning it has cost
-            cost = {"seconds": {}, "peak_bytes": None, "examples": {}, "passes": {}}
-        return accepted.state_dict(), {
-            "cost": cost,
+        return check_model(returned, expected).state_dict(), {
+            "cost": unlearning.costs.notes(),
             "log": stored_log(unlearning.context.log_entries),
-            "environment": with_halved(self._environment(spec), halved),
+            "environment": with_halved(self._environment(spec), halved) | {ISOLATION: FENCED},
+        }
+
+    def _call_apart(
+        self,
+        spec: RunSpec,
+        task: Task,
+        original: Artifact,
+        log: TrainingLog | None,
+        given: Mapping[str, Tensor] | None,
+        tell: Step,
+    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """Call the method in a process of its own, which can reach nothing else."""
+        call = Call(
+            task,
+            registry.get(spec.method),
+            spec.params,
+            original.tensors,
+            log,
+            given,
+            spec.limit,
+            torch.get_num_threads(),
+            spec.draw,
+        )
+        extra = weight_caches().values() if spec.model.pretrained else ()
+        returned = self._isolation.call(call, self._fence(spec).closed, extra, tell)
+        check_state(returned.weights, original.tensors)
+        answer = returned.answer.model_dump()
+        environment = with_halved(self._environment(spec), answer["halved"])
+        return returned.weights, {
+            "cost": answer["cost"],
+            "log": answer["log"],
+            "environment": environment | {ISOLATION: returned.in_force},
         }
 
 
 def wants_log(spec: RunSpec) -> bool:
     """Whether the run's method reads the log of the original's training."""
     return registry.get(spec.method).access.log
-
-
-def reference(spec: RunSpec) -> RunSpec:
-    """Return the run that makes G, which the metrics of ``spec`` compare with."""
-    params = registry.get(RETRAIN).resolve({})
-    return spec.model_copy(
-        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None, "draw": 0}
-    )
 
 
 def _given_weights(spec: RunSpec, task: Task) -> dict[str, Tensor] | None:
@@ -320,7 +373,16 @@ def check_model(returned: object, expected: Mapping[str, Tensor]) -> nn.Module:
             f"the method returned {type(returned).__name__}, not a model; end it with "
             "`return model`"
         )
-    state = returned.state_dict()
+    check_state(returned.state_dict(), expected)
+    return returned
+
+
+def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse weights of another architecture than the original's, or that are not finite.
+
+    Raises:
+        MethodError: With what is wrong and what is expected.
+    """
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
             what = "lacks the" if name in expected else "has an additional"
@@ -336,7 +398,6 @@ def check_model(returned: object, expected: Mapping[str, Tensor]) -> nn.Module:
                 f"tensor {name} holds NaN or infinity; lower the learning rate, or watch the "
                 "loss with unlearn_bench.api.check_finite"
             )
-    return returned
 
 
 def with_halved(environment: Mapping[str, Any], halved: Mapping[str, int]) -> dict[str, Any]:

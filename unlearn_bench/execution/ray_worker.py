@@ -18,9 +18,9 @@ import ray
 from unlearn_bench.core.errors import ConfigError, UserError
 from unlearn_bench.core.files import write_atomically
 from unlearn_bench.execution.backend import Setup, build_runner, perform
+from unlearn_bench.execution.plugin_files import load_plugin
 from unlearn_bench.execution.ray_office import RemoteStore
 from unlearn_bench.execution.run import Runner
-from unlearn_bench.plugins import registry
 from unlearn_bench.store.layout import default_home
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.spec import OriginalFile, RunSpec
@@ -112,7 +112,7 @@ def _runner(job: Job, office: Any, notify: Callable[[str], None]) -> Runner:
         if job.folder.is_dir():
             os.chdir(job.folder)  # datasets may be named by relative paths
         for path, text in job.plugins:
-            registry.load_plugin(file_here(path, text.encode()))
+            load_plugin(file_here(path, text.encode()))
         notifier = _Notifier(notify)
         store = (
             Store(job.setup.home, notifier)

@@ -5,14 +5,16 @@ killed goes on where the last artifact was finished, and nothing is computed twi
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from unlearn_bench.core.fence import Fence
 from unlearn_bench.core.keys import file_hash
-from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.data.datasets import Dataset, places
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.failures import Failures
 from unlearn_bench.execution.identity import Identities
@@ -42,6 +44,7 @@ class Runner:
         data_root: Folder of the datasets.
         download: Whether missing datasets may be downloaded.
         threads: CPU threads of runs whose suite fixes none; by default torch's number.
+        results: The results folder, which is closed to methods.
 
     Attributes:
         models: Makes the models of runs.
@@ -58,8 +61,10 @@ class Runner:
         data_root: Path | None = None,
         download: bool = False,
         threads: int | None = None,
+        results: Path | None = None,
     ) -> None:
-        self._device = device
+        self._device, self._store = device, store
+        self._results = results
         self._environment = dict(environment(device))
         self._threads = threads or torch.get_num_threads()
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
@@ -70,7 +75,14 @@ class Runner:
         self._inputs = Inputs(device, data_root, download, store.notify)
         self._identities = Identities(self._inputs.fingerprint)
         self._failures = Failures(device)
-        self.models = Models(store, self._identities, self._failures, self._environment_of)
+        self._fence_of = lru_cache(maxsize=8)(self._fence)
+        self.models = Models(
+            store,
+            self._identities,
+            self._failures,
+            self._environment_of,
+            lambda spec: self._fence_of(spec.dataset),
+        )
         self.judge = Judge(store, self._failures)
         self.trials = Trials(store, self._identities, self._failures, self.models)
 
@@ -104,6 +116,14 @@ class Runner:
 
     def _environment_of(self, spec: RunSpec) -> dict[str, Any]:
         return self._environment | {"threads": self._threads_of(spec)}
+
+    def _fence(self, dataset: str) -> Fence:
+        """Return what is closed to methods: store, results and data."""
+        closed = dict.fromkeys(places(dataset, self.data_root), "data that models are made from")
+        closed[self._store.home.absolute()] = "the store of models"
+        if self._results is not None:
+            closed[self._results] = "the results folder"
+        return Fence(closed)
 
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset; the last two stay in memory."""

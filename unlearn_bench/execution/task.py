@@ -6,18 +6,20 @@ one wiring of splits, contexts and fresh models.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unlearn_bench.core.blindness import is_blind, refusal
+from unlearn_bench.core.fence import Fence, crossing
 from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.data import splits, surrogates
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.surroundings import Left, put_back
+from unlearn_bench.execution.surroundings.kept_state import KeptState
 from unlearn_bench.measure.clock import Clock, Passes, PeakMemory
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
@@ -28,6 +30,7 @@ from unlearn_bench.training import models
 from unlearn_bench.training.loop import UpdateLog, train
 
 Step = Callable[[str], None]
+NO_PLACES = Fence({})
 
 
 def silent(text: str) -> None:
@@ -127,6 +130,36 @@ class Task:
             ledger=Counter() if ledger is None else ledger,
         )
 
+    def seed_of(self, method: Method, draw: int = 0) -> int:
+        """Return the seed that all that a method draws comes from.
+
+        Args:
+            method: As registered.
+            draw: Which of several runs that differ in these random numbers alone.
+        """
+        return derive(self.seed, method.name, self.scenario, *([draw] if draw else []))
+
+    def handed_to(self, method: Method, draw: int = 0) -> "Task":
+        """Return the task with no other examples than those of the splits that a method declares.
+
+        What it can reach from what it is handed ends here; the arguments are those of
+        :meth:`seed_of`.
+        """
+        nothing = self.indices.forget[:0]
+        members: dict[str, Any] = {
+            name: getattr(self.indices, name) if getattr(method.access, name) else nothing
+            for name in SPLITS
+        }
+        if (fraction := method.access.retain_fraction) < 1 and len(members["retain"]):
+            generator = torch.Generator().manual_seed(derive(self.seed_of(method, draw), "retain"))
+            share = max(1, round(fraction * len(members["retain"])))
+            order = torch.randperm(len(members["retain"]), generator=generator)
+            members["retain"] = members["retain"][order[:share]].sort().values
+        members |= dict.fromkeys(("test_forget", "test_retain", "kept", "unseen"), nothing)
+        indices = replace(self.indices, **members)
+        data = self.data.only(torch.cat([*members.values()]))
+        return replace(self, data=data, indices=indices)
+
     def new_original(self) -> nn.Module:
         """Return the original before its training, on the device."""
         return self.build(seed=derive(self.seed, "original")).to(self.device)
@@ -183,6 +216,7 @@ class Unlearning:
         given: Weights of the user's own, where these stand in for the method's work.
         context_type: What the method is handed; `check` watches what is read.
         limit: Seconds after which the method is ended at its next pass through a model.
+        fence: What is closed to the method.
 
     Attributes:
         context: For the method.
@@ -201,9 +235,11 @@ class Unlearning:
         context_type: type[Context] = Context,
         limit: float | None = None,
         draw: int = 0,
+        fence: Fence = NO_PLACES,
     ) -> None:
-        self._task, self._method, self._step = task, method, step
-        self._seed = derive(task.seed, method.name, task.scenario, *([draw] if draw else []))
+        self._seed = task.seed_of(method, draw)
+        self._task, self._method, self._step = task.handed_to(method, draw), method, step
+        self._fence = fence
         self.costs = Costs(
             Clock(task.device), passes=Passes(limit, on_cpu=task.device.type == "cpu")
         )
@@ -211,7 +247,7 @@ class Unlearning:
         self.context = context_type(
             method.name,
             method.access,
-            self._handed_over(),
+            self._splits(),
             device=task.device,
             seed=self._seed,
             num_classes=task.data.num_classes,
@@ -234,33 +270,27 @@ class Unlearning:
         costs = self.costs
         seed_everything(derive(self._seed, "method"))
         memory = PeakMemory(self._task.device)
-        with torch.enable_grad(), put_back() as self.left, costs.clock.phase("unlearn"):
-            costs.passes.begin()
-            costs.passes.watch(model)
-            returned: object = self._method.function(model, self.context, **params)
-            costs.passes.stop()
+        method = self._method
+        with torch.enable_grad(), put_back() as self.left, KeptState(method.function) as state:
+            with self._fence.around(method.name, method.file), costs.clock.phase("unlearn"):
+                costs.passes.begin()
+                costs.passes.watch(model)
+                returned: object = method.function(model, self.context, **params)
+                costs.passes.stop()
+        self.left.changed += state.kept
         costs.peak_bytes = memory.growth()
         return returned
 
-    def _handed_over(self) -> dict[str, Split]:
+    def _splits(self) -> dict[str, Split]:
         """Return what the method declares, and no more: nothing undeclared is within reach."""
         purpose = f"unlearn/{self._method.name}"
-        members = {name: getattr(self._task.indices, name) for name in SPLITS}
-        members["retain"] = self._share_of(members["retain"])
         return {
-            name: self._task.split(name, chosen, purpose, self.costs.ledger)
-            for name, chosen in members.items()
+            name: self._task.split(
+                name, getattr(self._task.indices, name), purpose, self.costs.ledger
+            )
+            for name in SPLITS
             if getattr(self._method.access, name)
         }
-
-    def _share_of(self, retain: Tensor) -> Tensor:
-        """Return the declared share of R, sorted."""
-        fraction = self._method.access.retain_fraction
-        if fraction >= 1:
-            return retain
-        generator = torch.Generator().manual_seed(derive(self._seed, "retain"))
-        share = max(1, round(fraction * len(retain)))
-        return retain[torch.randperm(len(retain), generator=generator)[:share]].sort().values
 
     def _build(self, seed: int, pretrained: bool) -> nn.Module:
         return self.costs.passes.watch(self._task.build(seed, pretrained))
@@ -274,9 +304,13 @@ class Unlearning:
             self._task.recipe,
             seed=self._seed,
             only=only,
-            step=self._step,
+            step=self._tell,
             losses=lambda loss: self.context.log(training_loss=loss),
         )
+
+    def _tell(self, text: str) -> None:
+        with crossing():  # progress is written into the results folder
+            self._step(text)
 
     def _per_channel(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self._task.device, dtype=self._task.dtype).view(-1, 1, 1)

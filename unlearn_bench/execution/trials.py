@@ -13,8 +13,8 @@ from torch import Tensor
 from unlearn_bench.core.blindness import blind
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.execution.failures import Failures, RunFailedError
-from unlearn_bench.execution.identity import Identities
-from unlearn_bench.execution.models import RETRAIN, Models, reference, with_halved
+from unlearn_bench.execution.identity import RETRAIN, Identities, reference
+from unlearn_bench.execution.models import Models, with_halved
 from unlearn_bench.execution.task import Step, Task
 from unlearn_bench.measure import gap
 from unlearn_bench.measure.clock import Clock

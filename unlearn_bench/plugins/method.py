@@ -159,6 +159,17 @@ class Method:
         """Hash of the defining file's code: an edited method never meets its old results."""
         return content_key(code_hash(self.file))
 
+    @property
+    def running_code(self) -> str:
+        """Hash of the code of the file whose function is called, whatever :attr:`file` says."""
+        code = getattr(self.function, "__code__", None)
+        if code is None or Path(code.co_filename).resolve() == self.file:
+            return self.code_key
+        try:
+            return content_key(code_hash(Path(code.co_filename)))
+        except (OSError, SyntaxError):
+            return "unknown"
+
     @cached_property
     def schema(self) -> type[BaseModel]:
         """The pydantic model of the hyper-parameters."""

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,9 @@ def _load_entry_points() -> None:
     if _loaded_entry_points:
         return
     _loaded_entry_points = True
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    entries = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    # First: no package may come before with a reference or control of the same name.
+    for entry in sorted(entries, key=lambda entry: entry.name != "builtin"):
         try:
             entry.load()
         except Exception as error:
@@ -160,6 +162,7 @@ def load_plugin(path: Path) -> list[str]:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file (it must end in .py)")
     module = importlib.util.module_from_spec(spec)
+    others = {n: (m, _parts(m)) for n, m in REGISTERED.items() if m.file != path}
     sys.modules[name] = module  # before running: dataclasses and type hints look it up
     try:
         with exits_raise(), contextlib.chdir("."):  # relative paths mean what the user meant
@@ -176,6 +179,7 @@ def load_plugin(path: Path) -> list[str]:
             f"{path}:{_line_in(error, path)}: {type(error).__name__}: {said(error)}"
             f"{_advice(error, path)}"
         ) from error
+    _refuse_replaced(path, others)
     added = [name for name, known in REGISTERED.items() if known.file == path]
     if not added and path not in plugin_metric_files():
         raise PluginError(
@@ -184,6 +188,46 @@ def load_plugin(path: Path) -> list[str]:
             "unlearn_bench.api"
         )
     return added
+
+
+def _parts(method: Method) -> tuple[Any, ...]:
+    """Return what is called when a method is."""
+    function = method.function
+    return function, getattr(function, "__code__", None), vars(method).get("code_key")
+
+
+def _refuse_replaced(path: Path, others: Mapping[str, tuple[Method, tuple[Any, ...]]]) -> None:
+    """Refuse a plug-in that puts its own in place of a method that others define.
+
+    What is judged by a false reference, or beside false controls, is judged wrongly for ever
+    after: the store keeps them.
+
+    Raises:
+        PluginError: With the method; the registry is put back.
+    """
+    for name, (method, parts) in others.items():
+        function, code, _ = parts
+        if REGISTERED.get(name) is method and _parts(method) == parts:
+            continue
+        REGISTERED.update({known: entry for known, (entry, _) in others.items()})
+        if code is not None:
+            function.__code__ = code
+        vars(method).pop("code_key", None)
+        raise PluginError(
+            f"{path} replaces the {method.kind} {name!r}, which {method.file.name} defines and "
+            "others are compared with; register yours under another name"
+        )
+
+
+def built_in_codes() -> dict[str, str]:
+    """Return the code keys of the reference and the controls that the package itself defines."""
+    here = importlib.util.find_spec("unlearn_bench_methods")
+    folders = [Path(place).resolve() for place in (here and here.submodule_search_locations) or ()]
+    return {
+        name: method.code_key
+        for name, method in methods().items()
+        if method.kind in ("reference", "control") and method.file.parent in folders
+    }
 
 
 def _advice(error: BaseException, path: Path) -> str:

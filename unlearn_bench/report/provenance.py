@@ -104,6 +104,8 @@ class Report:
 class Made:
     """Where one run was made, and the SHA-256 of the weights it knew; empty where not known.
 
+    ``isolation`` is what kept the method from all but what it was handed.
+
     Read from the runs' own files, and kept in :data:`WEIGHTS`: reports are committed without
     ``runs/``, and say the same when they are written again.
     """
@@ -118,6 +120,7 @@ class Made:
     original: str
     unlearned: str
     retrained: str
+    isolation: str = ""
 
 
 _MADE = tuple(field.name for field in fields(Made))
@@ -210,8 +213,10 @@ def made(folder: Path, records: pd.DataFrame) -> tuple[Made, ...]:
 
 
 def weights_csv(runs: Iterable[Made]) -> str:
-    """Return the text of :data:`WEIGHTS`, one line per run."""
-    return csv_text([_MADE, *(astuple(run) for run in runs)])
+    """Return the text of :data:`WEIGHTS`, one line per run; without isolation if none knows it."""
+    lines = [astuple(run) for run in runs]
+    width = len(_MADE) - (not any(line[-1] for line in lines))
+    return csv_text([_MADE[:width], *(line[:width] for line in lines)])
 
 
 def _read_made(folder: Path, key: str) -> Made | None:
@@ -223,8 +228,9 @@ def _read_made(folder: Path, key: str) -> Made | None:
         return None
     stored_hashes = mapping(stored.get("hashes"))
     hashes = {n: str(stored_hashes.get(n, "")) for n in ("original", "unlearned", "retrained")}
-    hardware = hardware_text(mapping(stored.get("environment")))
-    return Made(run_key=key, hardware=hardware, **place, **hashes)
+    environment = mapping(stored.get("environment"))
+    hardware, isolation = hardware_text(environment), str(environment.get("isolation") or "")
+    return Made(run_key=key, hardware=hardware, isolation=isolation, **place, **hashes)
 
 
 def _kept(folder: Path) -> dict[str, Made]:
@@ -232,7 +238,7 @@ def _kept(folder: Path) -> dict[str, Made]:
         text = read_text(folder / WEIGHTS, WEIGHTS_BYTES, links=False)
         lines = list(csv.DictReader(readable(text).splitlines()))
         return {
-            line["run_key"]: Made(**{name: from_cell(line[name] or "") for name in _MADE})
+            line["run_key"]: Made(**{name: from_cell(line.get(name) or "") for name in _MADE})
             for line in lines
         }
     except (OSError, RefusedError, KeyError, csv.Error):
@@ -262,7 +268,7 @@ def _provenance(
         planned=len(plan | finished | failed),
         finished=len(finished),
         failed=len(failed),
-        notes=tuple(listed(stored.get("notes"))),
+        notes=(*listed(stored.get("notes")), *_isolation_note(runs)),
         recipe=recipe,
         original=_given(original),
         hardware=hardware,
@@ -294,6 +300,7 @@ def _facts(
         ("Code", commit_text(stored)),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions_of(stored).items())),
         ("Hardware", hardware),
+        ("Isolation", "; ".join(_isolations(runs))),
         ("Began", str(stored.get("started") or "")),
         ("Seeds", f"{len(seeds)} ({in_order([*map(str, seeds)])})" if seeds else ""),
         ("Original", _given(original)),
@@ -326,6 +333,23 @@ def _facts(
         ("Methods not asked for", ", ".join(listed(origin.get("not_asked")))),
     )
     return tuple((label, text) for label, text in found if text)
+
+
+def _isolations(runs: Iterable[Made]) -> dict[str, list[str]]:
+    """Return the methods of each kind of isolation, in order; runs of old do not say theirs."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        if run.isolation and run.method not in found.setdefault(run.isolation, []):
+            found[run.isolation].append(run.method)
+    return found
+
+
+def _isolation_note(runs: Iterable[Made]) -> Iterator[str]:
+    """Tell runs apart whose methods could reach different things."""
+    found = _isolations(runs)
+    if len(found) > 1:
+        named = "; ".join(f"{kind}: {in_order(methods)}" for kind, methods in found.items())
+        yield f"methods were not isolated alike, and could not reach the same things. {named}"
 
 
 def _given(file: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,8 +173,15 @@ def collect(
     return removed, kept
 
 
-def verify(home: Path) -> Iterator[tuple[Path, Damage | None]]:
+def verify(
+    home: Path, built_in: Callable[[], Mapping[str, str]] = dict
+) -> Iterator[tuple[Path, Damage | None]]:
     """Check every byte of every artifact; put damaged ones aside, to be built again.
+
+    Args:
+        home: The store.
+        built_in: Gives the code keys of the reference and the controls, by name: what bears such
+            a name and was made by other code is put aside as well. Asked only if there are such.
 
     Yields:
         Each artifact's folder, and what is wrong with it.
@@ -186,7 +193,7 @@ def verify(home: Path) -> Iterator[tuple[Path, Damage | None]]:
     for folder in layout.folders(home):
         if folder.name.startswith("."):
             continue
-        reason = _fault(folder)
+        reason = _fault(folder, built_in)
         if not reason:
             yield folder, None
             continue
@@ -197,22 +204,29 @@ def verify(home: Path) -> Iterator[tuple[Path, Damage | None]]:
                 continue  # whoever holds it is mending it
             with held:
                 # Another process may have mended or removed it just now.
-                reason = _fault(folder) if folder.exists() else ""
+                reason = _fault(folder, built_in) if folder.exists() else ""
                 place = layout.put_aside(home, folder) if reason else None
         except OutputError:
             pass  # a read-only store: the damage is told all the same
         yield folder, Damage(folder, reason, place) if reason else None
 
 
-def _fault(folder: Path) -> str:
+def _fault(folder: Path, built_in: Callable[[], Mapping[str, str]]) -> str:
     try:
-        layout.read_whole(folder)
+        stored = layout.read_whole(folder)
     except DamagedError as error:
         return str(error)
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    if folder.parent.name != "unlearned":
+        return ""
+    method, code = stored.identity.get("method"), stored.identity.get("code")
+    if layout.is_made_by_other_code(stored.identity, stored.notes):
+        return f"{method} was made by other code than its own"
+    if code != built_in().get(str(method), code):
+        return f"{method} was made by other code than the built-in, of a plug-in or another version"
     return ""
 
 

@@ -45,6 +45,10 @@ SPEC_BYTES, LAYOUT_BYTES = 256 * MIB, MIB
 _KEPT = {"identity": dict, "sha256": str, "notes": dict}
 
 
+# Among the notes of an unlearned model: the hash of the code that made it.
+CODE = "code"
+
+
 class DamagedError(Exception):
     """An artifact that is not what was written; the text says why."""
 
@@ -188,6 +192,15 @@ def read_whole(folder: Path) -> Stored:
     if stored["sha256"] != hashlib.sha256(data).hexdigest():
         raise DamagedError(f"checksum of {TENSORS} differs")
     return Stored(stored["identity"], stored["sha256"], stored["notes"], data)
+
+
+def is_made_by_other_code(identity: Mapping[str, Any], notes: Mapping[str, Any]) -> bool:
+    """Whether an artifact was made by other code than its identity claims.
+
+    Those of before this was noted are taken at their word.
+    """
+    made_by = notes.get(CODE)
+    return bool(made_by) and "code" in identity and made_by != identity["code"]
 
 
 def holds(home: Path, kind: str, identity: Mapping[str, Any]) -> bool:

@@ -113,6 +113,14 @@ class Store:
         key = layout.key_of(kind, identity)[1]
         return self._read(layout.folder_of(self.home, kind, key), key, mend=False)
 
+    def reject(self, kind: str, identity: Mapping[str, Any], reason: str) -> None:
+        """Put an artifact aside that cannot be what it says, to be built again."""
+        key = layout.key_of(kind, identity)[1]
+        folder = layout.folder_of(self.home, kind, key)
+        with self._lock(key):
+            if folder.exists():
+                self._put_aside(folder, reason)
+
     @contextlib.contextmanager
     def _lock(self, key: str) -> Iterator[bool]:
         """Hold the key's lock; gives whether it keeps others out."""

@@ -77,6 +77,7 @@ class Overrides:
     std: str | None = None
     unlearned: bool = False
     params_from: str | None = None
+    isolate: bool = False
 
     @property
     def elsewhere(self) -> bool:
@@ -199,12 +200,9 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
-    if flags.seeds is not None:
-        changes["seeds"] = flags.seeds
-    if flags.references is not None:
-        changes["references"] = flags.references
-    if flags.image_size is not None:
-        changes["image_size"] = flags.image_size
+    given = {name: getattr(flags, name) for name in ("seeds", "references", "image_size")}
+    given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
+    changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
         changes["normalize"] = _normalize(flags.mean, flags.std)
     if flags.params_from:
@@ -410,6 +408,7 @@ def _cells(
             device="cpu",
             normalize=suite.normalize,
             relearn_steps=suite.relearn_steps,
+            isolate=suite.isolate,
         )
         yield run, scenario, spec
 

@@ -191,6 +191,7 @@ class OriginalFile(Spec):
 
 # After how many steps a relearning probe gives up, unless a suite says otherwise.
 RELEARN_STEPS = 500
+_ADDED = ("normalize", "references", "relearn_steps", "params_from", "isolate")
 
 
 class Suite(Spec):
@@ -220,6 +221,7 @@ class Suite(Spec):
         params: Hyper-parameters by method, for every scenario.
         params_from: File of tuned settings, as ``unlearn-bench tune`` writes it; ``params`` and
             what stands beside a method or scenario go before it. Relative to the suite's file.
+        isolate: Whether methods are called in processes that reach neither store nor data.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -240,6 +242,7 @@ class Suite(Spec):
     relearn_steps: PositiveInt = RELEARN_STEPS
     params: dict[str, dict[str, Any]] = {}
     params_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    isolate: bool = False
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod
@@ -255,16 +258,10 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        known_since = {
-            "normalize": None,
-            "references": USUAL_REFERENCES,
-            "relearn_steps": RELEARN_STEPS,
-            "params_from": None,
-        }
         return {
             key: value
             for key, value in whole(self).items()
-            if key not in known_since or value != known_since[key]
+            if key not in _ADDED or value != Suite.model_fields[key].default
         }
 
 
@@ -295,6 +292,7 @@ class RunSpec(Spec):
         surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
         limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
         draw: Which of several runs that differ in the method's random numbers alone.
+        isolate: Whether the method is called in a process of its own, as the key says.
     """
 
     dataset: str
@@ -316,6 +314,7 @@ class RunSpec(Spec):
     surrogate: Surrogate | None = None
     limit: float | None = None
     draw: int = 0
+    isolate: bool = False
 
     @property
     def scenario(self) -> str:
@@ -371,4 +370,5 @@ class RunSpec(Spec):
             | self.model_dump(mode="json", include={"forget", "method", "params"})
             | given
             | self.surrogate_identity()
+            | ({"isolated": True} if self.isolate else {})
         )

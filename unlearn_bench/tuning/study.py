@@ -15,7 +15,7 @@ from unlearn_bench.core.blindness import FIRST_SEED
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.seeds import derive
-from unlearn_bench.execution.models import reference
+from unlearn_bench.execution.identity import reference
 from unlearn_bench.execution.trials import GAP
 from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import RunResult

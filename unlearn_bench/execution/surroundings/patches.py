@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,13 @@ class Functions:
 
     def __init__(self) -> None:
         self._held = [(name, place, dict(vars(place))) for name, place in _places(len(sys.modules))]
+        self._codes = {
+            held: held.__code__
+            for name, _, names in self._held
+            if name.startswith("unlearn_bench")
+            for held in names.values()
+            if isinstance(held, FunctionType)
+        }
 
     def restore(self) -> list[str]:
         """Put back what was replaced since, and return its names."""
@@ -54,6 +61,10 @@ class Functions:
                 if _is_function(old) and not _wrapped_by_torch(now.get(attribute), old):
                     setattr(place, attribute, old)
                     found.append(f"{name}.{attribute}")
+        for function, code in self._codes.items():
+            if function.__code__ is not code:
+                function.__code__ = code
+                found.append(f"{function.__module__}.{function.__qualname__}")
         return found
 
 

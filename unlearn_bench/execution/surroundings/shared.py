@@ -25,6 +25,8 @@ from torch.utils import _python_dispatch as dispatch
 from torch.utils._device import DeviceContext
 
 from unlearn_bench.execution.surroundings import streams
+from unlearn_bench.plugins.method import Method
+from unlearn_bench.plugins.registry import REGISTERED
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,11 @@ def _cores() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0))
 
 
+def _set_registered(before: Mapping[str, Method]) -> None:
+    REGISTERED.clear()
+    REGISTERED.update(before)
+
+
 def _set_anomalies(before: tuple[bool, bool]) -> None:
     torch.autograd.set_detect_anomaly(*before)
 
@@ -273,6 +280,7 @@ SHARED = (
     Shared("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Shared("garbage collection", gc.isenabled, _collecting),
     Shared("cores", _cores, lambda before: os.sched_setaffinity(0, before), shown=False),
+    Shared("registered methods", lambda: dict(REGISTERED), _set_registered),
     Shared("tracing", sys.gettrace, sys.settrace, shown=False),
     Shared("profiling", sys.getprofile, sys.setprofile, shown=False),
 )
