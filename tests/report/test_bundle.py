@@ -381,7 +381,8 @@ def test_the_command_line_writes_and_verifies(finished, cli, tmp_path):
     assert shown.out.splitlines()[-1] == str(finished.out / "report.html")
     ended = cli("verify", target)
     assert ended.code == 0 and ended.out.startswith("verified: ")
-    assert "records.csv, records.parquet, verdicts.csv, weights.csv, curves.parquet; " in ended.out
+    tables = "records.csv, records.parquet, verdicts.csv, weights.csv, curves.parquet, population"
+    assert f"{tables}.parquet; " in ended.out
     data = bytearray(target.read_bytes())
     data[len(data) // 2] ^= 4
     target.write_bytes(data)
