@@ -33,6 +33,7 @@ RETRAINED = {
     "probe_recall": (0.60, 0.02),
     "relearn_time_features": (60.0, 4.0),
     "bn_recovery": (0.0, 0.0),
+    "input_recovery": (0.0, 0.0),
 }
 KNOWING = {
     "test_forget_accuracy": 0.88,
@@ -41,6 +42,7 @@ KNOWING = {
     "probe_recall": 0.85,
     "relearn_time_features": 10.0,
     "bn_recovery": 1.0,
+    "input_recovery": 1.0,
 }
 # Untouched weights with the class hidden behind the output.
 FAKE = {name: KNOWING[name] for name in ("probe_recall", "relearn_time_features")}
@@ -80,7 +82,7 @@ def by_method(section):
 
 
 def test_another_retraining_cannot_be_told_from_retraining(section):
-    found = by_method(section(32, pbu={}))
+    found = by_method(section(64, pbu={}))
     assert found["pbu"].verdict == found["retrain_other_seed"].verdict == "INDISTINGUISHABLE"
     assert found["pbu"].p_value > 0.05
     assert found["pbu"].nearness <= 1 and found["pbu"].nearness_auc <= 0.75
@@ -254,7 +256,7 @@ def test_seeds_are_counted_where_method_and_retraining_both_finished(run):
 
 def test_both_standings_are_given_where_one_method_lacks_a_seed(run):
     standing = glance(short_of(run, 6, ("other", 2))).standing
-    assert "by seven metrics fixed beforehand" in standing
+    assert "by eight metrics fixed beforehand" in standing
     assert "“Told apart” and “Not told apart” are descriptive only: 5 seeds" in standing
 
 
@@ -291,7 +293,7 @@ def test_a_primary_metric_of_a_plug_in_has_a_say(section):
     assert list(primary(found))[-1] == "toy"
     missing = by_method(found)["pbu"].missing
     assert "toy was not measured" in missing
-    assert glance(found).standing.startswith("Against retraining, by 8 metrics fixed beforehand.")
+    assert glance(found).standing.startswith("Against retraining, by 9 metrics fixed beforehand.")
 
 
 def test_without_retraining_there_is_no_verdict(run):
@@ -320,6 +322,7 @@ def test_the_primary_set_is_the_declared_one(section):
         "probe_recall",
         "relearn_time_features",
         "bn_recovery (forget)",
+        "input_recovery",
     }
 
 

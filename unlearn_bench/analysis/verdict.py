@@ -1,8 +1,7 @@
 """One verdict per method: can it be told from retraining, and how near is it at least?
 
 Which metrics are primary, and the difference that never matters, is declared with the metrics in
-``results/metrics.py``; they were chosen before any result was seen. Two questions are answered
-apart:
+``results/metrics.py``. Two questions are answered apart:
 
 - *Can it be told from retraining?* A permutation test within seeds (``exchange.py``) among the
   unlearned model, the reference and every other retraining of the seed. At 5 % it gives

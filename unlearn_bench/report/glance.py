@@ -158,7 +158,7 @@ def _standing(section: Section) -> str:
 
 def _rule(metrics: int, seeds: int) -> str:
     """Say what the verdict rests on, and what so many seeds can show."""
-    number = "seven" if metrics == 7 else str(metrics)
+    number = "eight" if metrics == 8 else str(metrics)
     said = (
         f"Against retraining, by {number} metrics fixed beforehand. A permutation test calls exact "
         f"unlearning DISTINGUISHABLE in at most {LEVEL:.0%} of cases; the spreads say how far from "

@@ -5,7 +5,8 @@ What decides whether a metric is primary, its floor, its label and its unit stan
 up by the column, see ``facts.py``; what computes it, in ``measure/metrics/``, registers by its
 name.
 
-The primary metrics, in this order, were chosen before any result was seen.
+The primary metrics, in this order, were chosen before any result was seen, but for input_recovery:
+it was added when masked logits and a class locked behind a key had passed the others.
 """
 
 from collections.abc import Mapping
@@ -160,8 +161,9 @@ _RECOVERY = _Metric(
     source="this project; backdoor triggers: Gu et al. 2017, arXiv:1708.06733",
     splits=("forget",),
     label="Input recovery",
+    short="input recovery",
     unit="percent",
-    role="secondary",
+    role="primary",
     floor=0.02,
 )
 _WEIGHTS = partial(
