@@ -338,6 +338,8 @@ def test_the_headline_counts_who_passes_and_names_the_nearest_of_them(section):
     assert headline(found).startswith(
         "1 of 3 methods cannot be told from retraining; nearest is good"
     )
+    # Ties are with the nearest of all, which is told apart here.
+    assert "tied" not in headline(found)
 
 
 def test_the_headline_names_nobody_where_a_fake_passes_or_nothing_has_power(section):

@@ -127,15 +127,17 @@ def _standing(section: Section, leader: Row, away: str, cost: str) -> str:
 
 
 def _ties(section: Section, passing: Sequence[Verdict]) -> str:
+    """Name who is tied with the nearest; ties are with the first of the ranking alone."""
     named = {v.method for v in passing}
+    if _nearest(section) != section.ranking[0]:
+        return ""
     tied = [name for name in section.tied if not named or name in named]
     return f", tied with {in_prose(tied, 3)}" if tied else ""
 
 
 def _judged(section: Section) -> dict[str, Verdict]:
-    """Return the verdicts on the methods of the ranking, where there is one."""
-    ranked = {row.method for row in section.ranking}
-    return {v.method: v for v in verdicts(section) if v.method in ranked and v.verdict != NONE}
+    """Return the verdicts on methods, where there is one; how they were tuned does not matter."""
+    return {v.method: v for v in verdicts(section) if v.kind == "method" and v.verdict != NONE}
 
 
 def _nearest(section: Section) -> Row:
