@@ -48,7 +48,7 @@ def draw(section: Section, look: Look, found: pd.DataFrame) -> Figure | None:
         axes.plot([value], [place], marker=marker, color=colour, ms=6, ls="")
     axes.set_yticks(range(len(rows)), [drawn_name(name) for name in rows], fontsize=8.5)
     axes.get_yticklabels()[rows.index(str(section.reference))].set_color(INK)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(False, axis="y")
     name_axes(axes, "AUC of the attack: forgotten, or never seen?")
     title = _title(section, {name: low for name, (_, low, _) in intervals.items()}, most)
