@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -205,6 +206,19 @@ def test_nothing_is_removed_in_a_folder_that_is_linked_elsewhere(
         (home / name).symlink_to(tmp_path / name)
     assert cache.collect(home, max_size=0) == ([], [])
     assert all((tmp_path / name / inside).is_dir() for name, inside in theirs.items())
+
+
+@pytest.mark.parametrize("name", ["locks", "damaged"])
+def test_nothing_is_written_where_a_link_leads(store: Store, tmp_path: Path, name: str) -> None:
+    folder = next((store.home / "artifacts" / "original").iterdir())
+    next(folder.glob("*.safetensors")).write_bytes(b"damage")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    shutil.rmtree(store.home / name, ignore_errors=True)
+    (store.home / name).symlink_to(theirs)
+    found = [damage for _, damage in cache.verify(store.home) if damage]
+    assert [damage.folder for damage in found] == [folder] and folder.exists()
+    assert list(theirs.iterdir()) == []
 
 
 def test_two_at_once_do_not_stumble_over_what_the_other_removed(

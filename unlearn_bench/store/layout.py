@@ -230,6 +230,7 @@ def put_aside(home: Path, folder: Path) -> Path:
 
 def _move_aside(path: Path, named: Path) -> Path:
     """Move ``path`` to ``named`` with a number that is still free, and return where that is."""
+    _refuse_link(named.parent)
     with readable_os_errors("put aside the damaged", path):
         named.parent.mkdir(parents=True, exist_ok=True)
         number = 1
@@ -242,6 +243,19 @@ def _move_aside(path: Path, named: Path) -> Path:
     return place
 
 
+def _refuse_link(folder: Path) -> None:
+    """Refuse to write where a link leads: whose folder that is nobody knows.
+
+    Raises:
+        OutputError: If the folder is a link.
+    """
+    if folder.is_symlink():
+        raise OutputError(
+            f"{folder} is a link, and nothing is written through it: remove it, or set "
+            "UNLEARN_BENCH_HOME to another folder"
+        )
+
+
 def lock(home: Path, key: str, *, wait: bool) -> locks.Lock | None:
     """Lock an artifact's key; None if another process holds it and ``wait`` is not set.
 
@@ -249,6 +263,7 @@ def lock(home: Path, key: str, *, wait: bool) -> locks.Lock | None:
         OutputError: If the file system refuses.
     """
     path = home / "locks" / f"{key}.lock"
+    _refuse_link(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return locks.take(path, wait=wait)
