@@ -42,9 +42,7 @@ def main() -> None:
             drawn = models[rng.permutation(len(models))[: 3 * seeds]].reshape(seeds, 3, -1)
             told = exchange(drawn, limits).p_value <= LEVEL
             apart += told
-            if not told and nearness(drawn, np.zeros(drawn[:, 0].shape), limits).max() <= (
-                NEARNESS_LIMIT
-            ):
+            if not told and nearness(drawn, limits).max() <= (NEARNESS_LIMIT):
                 passing += joint_auc(drawn, limits) <= AUC_LIMIT
         shares = (f"{100 * count / asked.suites:.1f} %" for count in (apart, passing))
         print(f"{seeds} seeds: DISTINGUISHABLE {next(shares)}, INDISTINGUISHABLE {next(shares)}")

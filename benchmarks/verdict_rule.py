@@ -64,7 +64,7 @@ def rates(kind: str, seeds: int, retrainings: int, draws: int) -> list[tuple[flo
             values = KINDS[kind](rng, (seeds, 1 + retrainings, METRICS))
             values[:, 0] += shift
             told = exchange(values, floors).p_value <= LEVEL
-            spreads.append(float(nearness(values, np.zeros((seeds, METRICS)), floors).max()))
+            spreads.append(float(nearness(values, floors).max()))
             apart += told
             if not told and spreads[-1] <= NEARNESS_LIMIT:
                 passing += joint_auc(values, floors) <= AUC_LIMIT

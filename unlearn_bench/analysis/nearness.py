@@ -28,13 +28,12 @@ AUC_LIMIT = 0.75
 _NOISE = 1e-12
 
 
-def nearness(values: "Floats", errors: "Floats", floors: "Floats") -> "Floats":
+def nearness(values: "Floats", floors: "Floats") -> "Floats":
     """Return how many spreads of retraining U may be away at most, [metrics].
 
     Args:
         values: [seeds, models, metrics], the first model is U, all others retrained; at least
             two seeds. A metric that is NaN for one model of a seed is left out there.
-        errors: [seeds, metrics], standard error of U - G over examples; 0 where none is known.
         floors: [metrics], the difference of each that never matters.
     """
     from scipy.special import stdtrit  # scipy.stats takes a second to import
@@ -42,7 +41,7 @@ def nearness(values: "Floats", errors: "Floats", floors: "Floats") -> "Floats":
     values = np.where(np.isnan(values).any(1, keepdims=True), np.nan, values)
     seeds = (~np.isnan(values[:, 0])).sum(0)
     away = values[:, 0] - values[:, 1:].mean(1)
-    error = np.sqrt((np.nanvar(away, 0, ddof=1) + np.square(errors).mean(0)) / seeds)
+    error = np.sqrt(np.nanvar(away, 0, ddof=1) / seeds)
     margin = np.abs(np.nanmean(away, 0)) + stdtrit(seeds - 1, 0.95) * error
     return np.asarray(margin / np.maximum(_units(values, floors), _NOISE))
 

@@ -137,12 +137,10 @@ class _Arms:
     Attributes:
         columns: What is compared, with floors.
         values: [seeds, models, columns]; NaN where something was not measured.
-        errors: [seeds, columns], standard error of U - G over examples.
     """
 
     columns: Mapping[str, float]
     values: "NDArray[np.float64]"
-    errors: "NDArray[np.float64]"
 
     @property
     def floors(self) -> "NDArray[np.float64]":
@@ -177,7 +175,7 @@ def _together(section: Section, rows: list[str], columns: Mapping[str, float]) -
     for other in runs[1:]:
         common = np.intersect1d(common, other.seeds)
     values = np.stack([r.values[np.isin(r.seeds, common)][:, places] for r in runs], 1)
-    return _Arms(columns, values, np.zeros((len(common), len(places))))
+    return _Arms(columns, values)
 
 
 @lru_cache(maxsize=64)
@@ -288,7 +286,7 @@ def _verdict(section: Section, method: str, kind: str) -> Verdict:
         lacks += [] if apart or powerful else [NO_POWER]
         return Verdict(method, kind, DESCRIPTIVE, apart, tuple(lacks), n)
     test = exchange(arms.values, arms.floors)
-    spreads = nearness(arms.values, arms.errors, arms.floors)
+    spreads = nearness(arms.values, arms.floors)
     worst, farthest = list(measured)[int(spreads.argmax())], float(spreads.max())
     auc = joint_auc(arms.values, arms.floors)
 

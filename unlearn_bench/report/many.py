@@ -64,13 +64,6 @@ def many_table(found: pd.DataFrame, section: Section) -> TextTable:
     return TextTable(TITLE, "", ("Method", *columns), tuple(lines), notes=(_READING_OF_SEEDS,))
 
 
-def lacking(found: pd.DataFrame) -> str:
-    """Say what is missing for numbers over many models; empty where there are some."""
-    if found["value"].notna().any():
-        return ""
-    return next(iter(found["reason"]), "")
-
-
 def tier(found: pd.DataFrame) -> str:
     """Say which tier of evidence a section has, and how many models stand behind it."""
     if found["value"].notna().any():
