@@ -259,12 +259,15 @@ class Lab:
                 )
             if batch_norm.has_running_statistics(model):
                 with timed("bn_recovery"):
-                    renewed = batch_norm.reestimated(model, data, chosen.estimated, device)
-                    for split, part, indices in (
-                        ("forget", data.train, chosen.forget),
-                        ("test_forget", data.test, chosen.tested),
-                    ):
-                        tensors[f"renewed_{split}"] = evaluate.logits(
-                            renewed, data, part, device, indices
-                        )
+                    tensors |= self._renewed(model)
         return tensors, notes | {"seconds": seconds}
+
+    def _renewed(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the logits on F and TF after BatchNorm's statistics were estimated again."""
+        data, chosen, device = self.data, self._examples, self.device
+        renewed = batch_norm.reestimated(model, data, chosen.estimated, device)
+        parts = zip(RENEWED, (data.train, data.test), (chosen.forget, chosen.tested), strict=True)
+        return {
+            f"renewed_{split}": evaluate.logits(renewed, data, part, device, indices)
+            for split, part, indices in parts
+        }
