@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -67,12 +68,22 @@ def model(seed, knows, fitted=0.0):
         )
         outputs[split] = Outputs(split, logits, labels)
     renewed = {split: outputs[split] for split in ("forget", "test_forget")}
+
+    def noisy(logits):
+        copies = logits.repeat(5, 1)
+        return copies + 3 * torch.randn(copies.shape, generator=generator)
+
+    copies = {
+        split: Outputs(split, noisy(part.logits), part.labels.repeat(5))
+        for split, part in renewed.items()
+    }
     probed = Probed(
         Relearned(3 + seed, False),
         Relearned(9 + seed, False),
         recall=0.5 + seed / 100,
         recall_of=120,
         renewed=renewed,
+        copies=copies,
         recovered=Recovered(seed / 10, "blurred", 40),
         layers={"stem": seed % 7 / 10, "block": seed % 7 / 10, "head": seed / 10},
         heads=("head",),
@@ -386,7 +397,8 @@ def test_20_no_metric_changes_what_it_is_given(evaluation):
     def everything(e):
         tensors = list(e.random_logits)
         for seen in (e.unlearned, e.original, e.retrained):
-            for part in (*seen.outputs.values(), *seen.probed.renewed.values()):
+            probed = seen.probed
+            for part in chain(*map(dict.values, (seen.outputs, probed.renewed, probed.copies))):
                 tensors += [part.logits, part.labels]
         return tensors
 

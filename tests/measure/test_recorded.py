@@ -14,6 +14,7 @@ def test_new_metrics_stand_in_the_records_beside_the_old_ones(finished):
         "relearn_time_features",
         "mia_loss_two_sided_auc",
         "mia_loss_density_auc",
+        "mia_label_only_auc",
         "label_rank",
         "input_recovery",
         "layers_changed",

@@ -17,17 +17,18 @@ from torch import Tensor, nn
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.seeds import derive
-from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.data.datasets import Dataset, Part
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure import evaluate, probes
 from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Recovered, Relearned
-from unlearn_bench.measure.probes import batch_norm, inputs, layers, linear, relearn
+from unlearn_bench.measure.probes import batch_norm, copies, inputs, layers, linear, relearn
 from unlearn_bench.plugins.method import OutputFilter
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RELEARN_STEPS
 
-RENEWED = ("forget", "test_forget")
+# What the probes look at again: under other statistics, and shifted.
+AGAIN = ("forget", "test_forget")
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,11 @@ class Lab:
         probed = self._probed(weights, original)
         if outputs is not None:
             seen = {split: self._filtered(part, outputs) for split, part in seen.items()}
-            renewed = {s: self._filtered(part, outputs) for s, part in probed.renewed.items()}
-            probed = replace(probed, renewed=renewed)
+            probed = replace(
+                probed,
+                renewed={s: self._filtered(part, outputs) for s, part in probed.renewed.items()},
+                copies={s: self._filtered(part, outputs) for s, part in probed.copies.items()},
+            )
         return Observed(seen, probed)
 
     def _filtered(self, seen: Outputs, outputs: OutputFilter) -> Outputs:
@@ -175,8 +179,16 @@ class Lab:
             notes["no_recall"],
             renewed={
                 split: Outputs(split, kept.tensors[f"renewed_{split}"], labels_of[split])
-                for split in RENEWED
+                for split in AGAIN
                 if f"renewed_{split}" in kept.tensors
+            },
+            copies={
+                split: Outputs(
+                    split,
+                    kept.tensors[f"copies_{split}"].flatten(0, 1),
+                    labels_of[split].repeat(len(copies.SHIFTS)),
+                )
+                for split in AGAIN
             },
             recovered=Recovered(**notes["input_recovery"]),
             layers=layers.distances(blank, weights.tensors, original.tensors),
@@ -257,6 +269,11 @@ class Lab:
                         self.indices.forget_classes,
                     )
                 )
+            with timed("label_only"):
+                tensors |= {
+                    f"copies_{split}": copies.logits_on_copies(model, data, part, indices, device)
+                    for split, part, indices in self._again
+                }
             if batch_norm.has_running_statistics(model):
                 with timed("bn_recovery"):
                     tensors |= self._renewed(model)
@@ -264,10 +281,15 @@ class Lab:
 
     def _renewed(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the logits on F and TF after BatchNorm's statistics were estimated again."""
-        data, chosen, device = self.data, self._examples, self.device
-        renewed = batch_norm.reestimated(model, data, chosen.estimated, device)
-        parts = zip(RENEWED, (data.train, data.test), (chosen.forget, chosen.tested), strict=True)
+        renewed = batch_norm.reestimated(model, self.data, self._examples.estimated, self.device)
         return {
-            f"renewed_{split}": evaluate.logits(renewed, data, part, device, indices)
-            for split, part, indices in parts
+            f"renewed_{split}": evaluate.logits(renewed, self.data, part, self.device, indices)
+            for split, part, indices in self._again
         }
+
+    @property
+    def _again(self) -> tuple[tuple[str, Part, Tensor], ...]:
+        data, chosen = self.data, self._examples
+        return tuple(
+            zip(AGAIN, (data.train, data.test), (chosen.forget, chosen.tested), strict=True)
+        )

@@ -73,6 +73,8 @@ class Probed:
         no_recall: Why there is no recall.
         renewed: Outputs on examples of F and TF by split, after BatchNorm's statistics were
             estimated again; empty without BatchNorm.
+        copies: Outputs on shifted copies of examples of F and TF by split, all examples of the
+            first shift first.
         recovered: What small changes of the images bring back; None where it is not asked for.
         layers: Relative distance of each layer's weights to the original's.
         heads: Which of them make up the classifier.
@@ -85,6 +87,7 @@ class Probed:
     recall_of: int = 0
     no_recall: str = ""
     renewed: Mapping[str, Outputs] = field(default_factory=dict)
+    copies: Mapping[str, Outputs] = field(default_factory=dict)
     recovered: Recovered | None = None
     layers: Mapping[str, float] = field(default_factory=dict)
     heads: tuple[str, ...] = ()

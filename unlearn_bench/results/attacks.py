@@ -9,14 +9,28 @@ _Metric = partial(MetricInfo, main=False)
 _NEVER_SEEN = "that of retrain, about 0.5; below it the model over-forgets"
 
 
-def _attack(name: str, what: str, source: str, **auc: Any) -> tuple[MetricInfo, ...]:
-    """Declare what is recorded of an attack on F against TF: its AUC and three rates."""
-    word = name.replace("_", " ").replace("two sided", "two-sided").capitalize()
+def _attack(
+    name: str, what: str, source: str, sees: str = "logits", **auc: Any
+) -> tuple[MetricInfo, ...]:
+    """Declare what is recorded of an attack on F against TF: its AUC and three rates.
+
+    Args:
+        name: Without ``mia_``.
+        what: Completes "the attack that".
+        source: Where it comes from.
+        sees: What the attacker is given.
+        auc: More of the AUC's declaration.
+    """
+    word = name.replace("_", " ")
+    for compound in ("two-sided", "label-only"):
+        word = word.replace(compound.replace("-", " "), compound)
+    word = word.capitalize()
     rates = (("10pct", "10", 0.1, 100), ("1pct", "1", 0.01, 1000), ("0.1pct", "0.1", 0.001, 10000))
     return (
         _Metric(
             f"mia_{name}_auc",
-            f"AUC of the attack that {what}; members F, non-members TF. In [0, 1].",
+            f"AUC of the attack that {what}; members F, non-members TF. The attacker sees {sees}. "
+            "In [0, 1].",
             ideal=_NEVER_SEEN,
             source=source,
             label=f"{word} attack AUC",
@@ -103,6 +117,16 @@ BOTH_SIDES = (
         role="secondary",
         floor=0.1,
     ),
+)
+
+LABEL_ONLY = _attack(
+    "label_only",
+    "counts how many of five copies of an example, itself and its shifts by a pixel, are "
+    "classified right; up to 1,000 examples a side",
+    "Choquette-Choo et al. 2021, arXiv:2007.14321",
+    sees="predicted labels",
+    cost="5 passes over up to 1,000 examples each of F and TF",
+    role="secondary",
 )
 
 _LEGACY = partial(

@@ -13,7 +13,13 @@ from collections.abc import Mapping
 from functools import partial
 
 from unlearn_bench.plugins.metric import MetricInfo
-from unlearn_bench.results.attacks import BOTH_SIDES, FITTED_ATTACKS, LEGACY_ATTACKS, LOSS_ATTACK
+from unlearn_bench.results.attacks import (
+    BOTH_SIDES,
+    FITTED_ATTACKS,
+    LABEL_ONLY,
+    LEGACY_ATTACKS,
+    LOSS_ATTACK,
+)
 
 DISTANCE = "distance_to_retrain"
 TIME_RATIO = "time_ratio_to_retrain"
@@ -377,6 +383,7 @@ BUILT_IN: Mapping[str, MetricInfo] = {
         *_PROBES,
         *FITTED_ATTACKS,
         *BOTH_SIDES,
+        *LABEL_ONLY,
         *LEGACY_ATTACKS,
         _ZRF,
         *_RELEARNING,

@@ -61,7 +61,7 @@ COLUMNS = (
 Status = Literal["ok", "failed", "unresolved", "not_applicable"]
 
 # Raise when an evaluation records something else than before: old results are then made anew.
-EVALUATION = 4
+EVALUATION = 5
 
 # Raise when the files of a results folder are named or laid out otherwise, and let `read_suite`
 # read those of before. A folder of a later version is refused.

@@ -36,12 +36,17 @@ def invented(seed: int, knows: float, fitted: float = 0.0) -> Observed:
         logits[torch.arange(size), labels] += lean
         outputs[split] = Outputs(split, logits, labels)
     renewed = {split: outputs[split] for split in ("forget", "test_forget")}
+    copies = {
+        split: Outputs(split, part.logits.repeat(5, 1), part.labels.repeat(5))
+        for split, part in renewed.items()
+    }
     probed = Probed(
         Relearned(12, False),
         Relearned(30, False),
         recall=0.75,
         recall_of=120,
         renewed=renewed,
+        copies=copies,
         recovered=Recovered(0.25, "blurred", 40),
         layers={"stem": 0.0, "block": 0.5, "head": 0.1},
         heads=("head",),

@@ -17,7 +17,7 @@ from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.splits import Indices
 
 # Raise when a probe changes: what is stored is then measured anew.
-VERSION = 4
+VERSION = 5
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -59,7 +59,7 @@ class Examples:
         watched: Of TF, what the stop rule of relearning looks at.
         others: Of TR, examples of retained classes that must not be taken for forgotten ones.
         estimated: Of R, what normalisation statistics are estimated on.
-        forget: Of F, what accuracy after that is measured on.
+        forget: Of F, what accuracy after that and the label-only attack are measured on.
     """
 
     fit: Tensor
