@@ -234,3 +234,29 @@ def test_runs_that_were_isolated_and_not_are_told_apart(folder, run):
     (note,) = read_report(place).provenance.notes
     assert note.startswith("methods were not isolated alike")
     assert note.endswith("audit hook: pbu; process, no network: finetune, salun")
+
+
+@pytest.mark.parametrize(
+    ("plugins", "isolation", "warned"),
+    [
+        ({"mine.py": "ab" * 32}, "audit hook", True),
+        ({}, "audit hook", False),
+        ({"mine.py": "ab" * 32}, "process, no network", False),
+    ],
+)
+def test_plug_ins_that_were_not_isolated_are_named_as_a_limit(
+    folder, run, plugins, isolation, warned
+):
+    place = folder([run("pbu", forget_accuracy=0.5)])
+    stored = json.loads((place / "suite.json").read_text())
+    stored["origin"] = stored.get("origin", {}) | {"plugins": plugins}
+    (place / "suite.json").write_text(json.dumps(stored))
+    made = Made(
+        "digits-resnet18-class:8-pbu-0",
+        *("digits", "resnet18", "class:8", "pbu", "0"),
+        *[""] * 4,
+        isolation=isolation,
+    )
+    (place / "weights.csv").write_text(weights_csv([made]))
+    notes = " ".join(read_report(place).provenance.notes)
+    assert ("--isolate closes this gap" in notes) == warned

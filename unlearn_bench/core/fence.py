@@ -25,6 +25,9 @@ from typing import Any
 
 from unlearn_bench.core.errors import MethodError, visible
 
+# What of a run's environment says how its method was kept apart, and what it says of most.
+ISOLATION, FENCED = "isolation", "audit hook"
+
 # By event, which of its arguments are paths.
 _READS = {
     "open": (0,),

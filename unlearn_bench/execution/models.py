@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_bench.core.errors import MethodError, ModelError, one_line
-from unlearn_bench.core.fence import Fence
+from unlearn_bench.core.fence import FENCED, ISOLATION, Fence
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.identity import Identities, reference
-from unlearn_bench.execution.isolation import FENCED, ISOLATION, Isolation
+from unlearn_bench.execution.isolation import Isolation
 from unlearn_bench.execution.isolation.call import Call
 from unlearn_bench.execution.isolation.confine import weight_caches
 from unlearn_bench.execution.task import Step, Task, Unlearning

@@ -12,6 +12,7 @@ import pandas as pd
 
 from unlearn_bench.analysis.table import Section, sections
 from unlearn_bench.core.errors import OutputError, RefusedError
+from unlearn_bench.core.fence import FENCED
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.core.reading import MIB, read_json, read_text
 from unlearn_bench.core.text import csv_text, from_cell, readable
@@ -268,7 +269,10 @@ def _provenance(
         planned=len(plan | finished | failed),
         finished=len(finished),
         failed=len(failed),
-        notes=(*listed(stored.get("notes")), *_isolation_note(runs)),
+        notes=(
+            *listed(stored.get("notes")),
+            *_isolation_notes(runs, plugins=bool(mapping(origin.get("plugins")))),
+        ),
         recipe=recipe,
         original=_given(original),
         hardware=hardware,
@@ -344,12 +348,18 @@ def _isolations(runs: Iterable[Made]) -> dict[str, list[str]]:
     return found
 
 
-def _isolation_note(runs: Iterable[Made]) -> Iterator[str]:
-    """Tell runs apart whose methods could reach different things."""
+def _isolation_notes(runs: Iterable[Made], *, plugins: bool) -> Iterator[str]:
+    """Say where methods could reach different things, and what plug-ins could reach at all."""
     found = _isolations(runs)
     if len(found) > 1:
         named = "; ".join(f"{kind}: {in_order(methods)}" for kind, methods in found.items())
         yield f"methods were not isolated alike, and could not reach the same things. {named}"
+    if plugins and FENCED in found:
+        yield (
+            "plug-ins were loaded, and methods ran in the harness's process behind an audit hook. "
+            "The hook sees Python, not native code: compiled code could have read the retrained "
+            "model. --isolate closes this gap; SECURITY.md lists the others"
+        )
 
 
 def _given(file: Mapping[str, Any]) -> str:

@@ -25,8 +25,6 @@ from unlearn_bench.execution.failures import RunFailedError
 from unlearn_bench.execution.isolation.call import Answer, Call, read_answer, read_weights
 from unlearn_bench.execution.isolation.confine import environment
 
-# What of a run's environment says how its method was kept apart, and what it says of most.
-ISOLATION, FENCED = "isolation", "audit hook"
 IN, WORK = "in", "work"
 PATIENCE = 5.0  # seconds for the server to end
 MOST = 1 << 16  # bytes of steps that are looked at together
