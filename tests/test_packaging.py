@@ -108,6 +108,7 @@ def files(folder: Path, *patterns: str) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in found}
 
 
+@pytest.mark.thorough
 def test_the_wheel_holds_everything(installed: Path) -> None:
     code = files(ROOT / "unlearn_bench", "*.py", "py.typed", "templates/*")
     assert files(installed / "unlearn_bench", "*.py", "py.typed", "templates/*") == code
@@ -123,6 +124,7 @@ def test_the_wheel_holds_everything(installed: Path) -> None:
     }
 
 
+@pytest.mark.thorough
 def test_the_wheel_says_what_it_is(installed: Path) -> None:
     info = installed / f"unlearn_bench-{__version__}.dist-info"
     metadata = (info / "METADATA").read_text()
@@ -134,6 +136,7 @@ def test_the_wheel_says_what_it_is(installed: Path) -> None:
     assert "builtin = unlearn_bench_methods" in entries
 
 
+@pytest.mark.thorough
 def test_the_wheel_works_away_from_the_checkout(
     installed: Path, tiny: Path, folder: Any, run: Any, tmp_path: Path
 ) -> None:

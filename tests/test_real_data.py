@@ -71,6 +71,7 @@ recipe: {epochs: 6, batch_size: 32, lr: 2.0e-3}
 
 
 @needs["MNIST"]
+@pytest.mark.thorough
 def test_lenet_forgets_an_eight_of_real_mnist(cli, write, tmp_path):
     data = first_of_mnist(tmp_path / "data", train=2000, test=1000)
     suite, out = write("eight.yaml", EIGHT), tmp_path / "out"

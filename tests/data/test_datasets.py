@@ -232,7 +232,7 @@ def test_real_mnist_has_its_known_shape_and_statistics(real_data):
 
 
 # Decodes 60,000 images; tests/measure/test_positive_control.py reads the first of them.
-@pytest.mark.heavy
+@pytest.mark.thorough
 def test_real_cifar10_from_parquet_has_its_known_shape(real_data):
     found = datasets.load("cifar10", root=real_data)
     assert found.train.images.data.shape == (50000, 3, 32, 32)

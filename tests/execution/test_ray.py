@@ -271,6 +271,7 @@ def node_of(cluster: Any, pid: int) -> Any:
     raise AssertionError(f"no node has the worker {pid}")
 
 
+@pytest.mark.thorough
 def test_workers_without_the_folder_get_and_give_artifacts_through_the_object_store(
     cluster: Any, noting: Path, serial: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -314,7 +315,11 @@ def test_workers_without_the_folder_get_and_give_artifacts_through_the_object_st
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("seeds", "kept"), [(1, FEW), pytest.param(3, None, marks=pytest.mark.heavy, id="24 runs")]
+    ("seeds", "kept"),
+    [
+        pytest.param(1, FEW, marks=pytest.mark.thorough),
+        pytest.param(3, None, marks=pytest.mark.heavy, id="24 runs"),
+    ],
 )
 def test_with_a_worker_and_a_node_killed_the_records_are_those_of_a_serial_run(
     seeds: int,
@@ -418,12 +423,14 @@ def backend(cluster: Any, noting: Path, folder: Path) -> Iterator[Any]:
         yield made
 
 
+@pytest.mark.thorough
 def test_other_code_on_a_node_is_refused_by_name(backend: Any) -> None:
     backend.submit(0, plan(1).runs[0], "the driver's key", {})
     error = until(backend, lambda event: event.last).error
     assert "on node " in str(error) and "install the same unlearn-bench" in str(error)
 
 
+@pytest.mark.thorough
 def test_a_run_is_ended_when_its_time_is_up(backend: Any, notes: Path, home: Path) -> None:
     given = plan(1, methods={"name": "noting", "params": {"nap": 600.0}})
     spec = next(spec for spec in given.runs if spec.method == "noting")
@@ -434,6 +441,7 @@ def test_a_run_is_ended_when_its_time_is_up(backend: Any, notes: Path, home: Pat
     assert not backend.busy
 
 
+@pytest.mark.thorough
 def test_an_office_that_is_killed_is_begun_again(backend: Any) -> None:
     asked = {"kind": "original", "identity": {"seed": 1}}
     assert ray.get(backend._office.lacks.remote(*asked.values()))
@@ -441,6 +449,7 @@ def test_an_office_that_is_killed_is_begun_again(backend: Any) -> None:
     assert ray.get(backend._office.lacks.remote(*asked.values()), timeout=60)
 
 
+@pytest.mark.thorough
 def test_a_head_that_does_not_answer_ends_the_suite_in_one_line(
     backend: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +465,7 @@ def test_a_head_that_does_not_answer_ends_the_suite_in_one_line(
     assert not list((folder / "office" / "locks").glob(".seen*"))
 
 
+@pytest.mark.thorough
 def test_a_gpu_is_shared_by_measured_memory_only_where_asked_for(cluster: Any, home: Path) -> None:
     spec = plan(1, methods="finetune").runs[0]
     alone = ray_backend.RayWorkers(Setup(home, "cuda", threads=1))
@@ -468,6 +478,7 @@ def test_a_gpu_is_shared_by_measured_memory_only_where_asked_for(cluster: Any, h
     assert many.takes(spec), "Ray queues it until a node with a GPU joins"
 
 
+@pytest.mark.thorough
 def test_runs_too_large_for_every_node_are_refused(cluster: Any) -> None:
     ray_backend.check_fits(1)
     with pytest.raises(ConfigError, match="a run takes 3 CPUs, the largest node .* has 1; write"):

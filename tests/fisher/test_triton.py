@@ -40,6 +40,7 @@ def check(found: dict[str, Any]) -> None:
     assert found["tf32"] in ([False] + [True, False] * n for n in (2, 3))
 
 
+@pytest.mark.thorough
 def test_interpreted_kernel_equals_a_plain_product() -> None:
     triton = pytest.importorskip("triton")
     if Version(triton.__version__) < Version("3.7") and Version(np.__version__) >= Version("2.5"):

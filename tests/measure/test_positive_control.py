@@ -36,6 +36,7 @@ def first_of_cifar10(place: Path, train: int, test: int) -> Dataset:
     return load("cifar10", root=place)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not (DATA / "cifar10").exists(), reason="real CIFAR-10 not in ../shared/data")
 def test_attacks_tell_an_overfitted_original_from_retraining(tmp_path):
     torch.set_num_threads(1)

@@ -23,9 +23,9 @@ SWIN = ModelSpec(name="swin_tiny_patch4_window7_224").model_copy(
 ARCHITECTURES = [
     SWIN,
     # Depthwise convolutions with squeeze and excitation, as in MobileNets, in five blocks.
-    ModelSpec(name="test_efficientnet"),
+    pytest.param(ModelSpec(name="test_efficientnet"), marks=pytest.mark.thorough),
     ModelSpec(name="lenet"),
-    pytest.param(ModelSpec(name="mobilenetv3_small_050"), marks=pytest.mark.heavy),
+    pytest.param(ModelSpec(name="mobilenetv3_small_050"), marks=pytest.mark.thorough),
 ]
 METHODS = [name for name, entry in registry.methods().items() if entry.kind == "method"]
 

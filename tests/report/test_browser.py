@@ -369,16 +369,10 @@ def test_nothing_overlaps_or_is_clipped(opened: Tab, tab: Any, rich: Path) -> No
         assert seen.page.evaluate(FAULTS) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("width", "theme"),
-    [
-        (390, "dark"),
-        # Ten seconds each; the same rules on the same words.
-        *(
-            pytest.param(*case, marks=pytest.mark.heavy)
-            for case in ((1280, "light"), (1280, "dark"), (390, "light"))
-        ),
-    ],
+    [(390, "dark"), (1280, "light"), (1280, "dark"), (390, "light")],
 )
 def test_contrast_and_structure_pass_axe(width: int, theme: str, tab: Any, rich: Path) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -390,7 +384,16 @@ def test_contrast_and_structure_pass_axe(width: int, theme: str, tab: Any, rich:
     assert not found.response["violations"], found.generate_report()
 
 
-@pytest.mark.parametrize("case", ["empty", "failed", "one_seed", "one_method", "many"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "empty",
+        *(
+            pytest.param(c, marks=pytest.mark.thorough)
+            for c in ("failed", "one_seed", "one_method", "many")
+        ),
+    ],
+)
 def test_reports_of_odd_suites_are_sensible(
     case: str, tab: Any, write: Any, with_failures: Path, invented: Any, invented_run: Any
 ) -> None:
@@ -441,7 +444,7 @@ REPORTS = Path(__file__).parents[2] / "reports"
 
 
 # Of the zoo's size is the odd suite of many methods.
-@pytest.mark.parametrize("name", ["digits", pytest.param("zoo", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("name", ["digits", pytest.param("zoo", marks=pytest.mark.thorough)])
 def test_nothing_overlaps_in_the_reports_of_real_runs(name: str, tab: Any, tmp_path: Path) -> None:
     for file in ("records.csv", "suite.json", "curves.parquet"):
         shutil.copy(REPORTS / name / file, tmp_path)
