@@ -20,6 +20,7 @@ from unlearn_bench.core.blindness import refusal
 from unlearn_bench.core.errors import AccessError
 from unlearn_bench.core.fence import crossing
 from unlearn_bench.core.memory import available_memory
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 
 Shape = tuple[int, int, int]  # channels, height, width
 Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
@@ -296,6 +297,7 @@ class Dataset:
         constants: Where ``mean`` and ``std`` come from: ``given``, ``usual`` in the literature,
             or ``measured`` on the training images.
         notes: What the user should know of how the files were read, one line each.
+        attributes: What is known of the examples beside their class.
     """
 
     name: str
@@ -307,10 +309,11 @@ class Dataset:
     fingerprint: str
     constants: str = "measured"
     notes: tuple[str, ...] = ()
+    attributes: Attributes = NO_ATTRIBUTES
 
     def sealed(self) -> "Dataset":
         """Return the same dataset with a test part that nobody can read."""
-        return replace(self, test=SealedPart())
+        return replace(self, test=SealedPart(), attributes=self.attributes.sealed())
 
     def only(self, members: Tensor) -> "Dataset":
         """Return no more than the training examples at ``members``, under the same indices.
@@ -322,7 +325,9 @@ class Dataset:
         labels[members] = self.train.labels[members]
         train = Part(self.train.images.only(members), labels)
         nothing = Part(train.images, labels[:0])
-        return replace(self, train=train, test=nothing, fingerprint="", notes=())
+        return replace(
+            self, train=train, test=nothing, fingerprint="", notes=(), attributes=NO_ATTRIBUTES
+        )
 
     @property
     def channels(self) -> int:

@@ -3,8 +3,9 @@
 Of the dataset's training part, a validation share V is set aside first (stop rules and tuning
 only). The rest is the original's training set; the scenario divides it into the forget set F
 and the retain set R. The test part gives TF and TR: for class scenarios the test examples of
-the forget and of the retain classes; for sample scenarios TF is matched to F class by class,
-and TR is the whole test part, for every class is retained.
+the forget and of the retain classes, and likewise for a fine class or a group; for sample
+scenarios TF is matched to F class by class, and TR is the whole test part, for every class is
+retained.
 
 With thirds, a fixed set of targets is the same under all seeds. Each target is kept, never seen or
 forgotten under one of every three seeds, so that K seeds give K / 3 models of each kind for it.
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import DataError, suggestion
 from unlearn_bench.core.seeds import derive
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 from unlearn_bench.suite.forget import Forget
 
 
@@ -145,6 +147,7 @@ def make(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    attributes: Attributes = NO_ATTRIBUTES,
 ) -> Indices:
     """Divide a dataset for one scenario.
 
@@ -157,13 +160,22 @@ def make(
         seed: Determines V and random forget sets.
         numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
             default their place.
+        attributes: Of the examples, where the scenario is about one.
 
     Raises:
-        DataError: If a class or index does not exist, or a set would be empty.
+        DataError: If a class, index or attribute does not exist, or a set would be empty.
     """
-    part = divide(forget, train_labels, classes, validation=validation, seed=seed, numbers=numbers)
-    if part.forget_classes:
-        tf = torch.isin(test_labels, torch.tensor(part.forget_classes))
+    part = divide(
+        forget,
+        train_labels,
+        classes,
+        validation=validation,
+        seed=seed,
+        numbers=numbers,
+        attributes=attributes,
+    )
+    tf = _like_forgotten(forget, part, test_labels, attributes)
+    if tf is not None:
         test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
     else:
         test_forget = class_matched(train_labels[part.forget], test_labels, seed)
@@ -182,6 +194,21 @@ def make(
     )
 
 
+def _like_forgotten(
+    forget: Forget, part: Division, test_labels: Tensor, attributes: Attributes
+) -> Tensor | None:
+    """Say which test examples are of what is forgotten, bool [M]; None where nothing tells."""
+    if part.forget_classes:
+        return torch.isin(test_labels, torch.tensor(part.forget_classes))
+    if forget.subclass is not None:
+        return attributes.subclass(forget.subclass)[1]
+    if forget.group is not None:
+        tf = attributes.group(forget.group.column, forget.group.value)[1]
+        # A person's pictures may all be in the training part: others of their classes stand in.
+        return tf if tf.any() else None
+    return None
+
+
 def divide(
     forget: Forget,
     train_labels: Tensor,
@@ -190,30 +217,34 @@ def divide(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    attributes: Attributes = NO_ATTRIBUTES,
 ) -> Division:
     """Divide the training part for one scenario; the arguments are those of :func:`make`.
 
     Raises:
-        DataError: If a class or index does not exist, or a set would be empty.
+        DataError: If a class, index or attribute does not exist, or a set would be empty.
     """
     held_out = hold_out(train_labels, validation, seed)
     in_training = torch.ones(len(train_labels), dtype=torch.bool)
     in_training[held_out] = False
-    forgotten_classes = tuple(sorted({class_index(c, classes) for c in forget.classes}))
-
-    is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
-    if forgotten_classes:
-        is_forgotten = torch.isin(train_labels, torch.tensor(forgotten_classes))
-    elif forget.thirds is not None:
+    if forget.thirds is not None:
         return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
-    elif forget.fraction is not None:
-        pool = in_training.nonzero().squeeze(1)
-        order = torch.randperm(len(pool), generator=_generator(seed, "forget"))
-        is_forgotten[pool[order[: round(forget.fraction * len(pool))]]] = True
-    else:
+    named = tuple(sorted({class_index(c, classes) for c in forget.classes}))
+    if forget.indices:
+        is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
         is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
         # Named examples are forgotten, so they must have been trained on.
         in_training |= is_forgotten
+    elif forget.subclass is not None:
+        is_forgotten = attributes.subclass(forget.subclass)[0]
+    elif forget.group is not None:
+        is_forgotten = attributes.group(forget.group.column, forget.group.value)[0]
+    elif forget.fraction is not None:
+        is_forgotten = _drawn(in_training, forget.fraction, seed)
+    else:
+        is_forgotten = torch.isin(train_labels, torch.tensor(named))
+        if forget.share is not None:
+            is_forgotten = _drawn(is_forgotten & in_training, forget.share, seed)
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     _check_not_empty(forget, f, r, int(is_forgotten.sum()))
@@ -221,8 +252,17 @@ def divide(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
         validation=(~in_training).nonzero().squeeze(1),
-        forget_classes=forgotten_classes,
+        forget_classes=named if forget.share is None else (),
     )
+
+
+def _drawn(pool: Tensor, share: float, seed: int) -> Tensor:
+    """Draw a share of the examples that ``pool`` marks, bool [N]."""
+    members = pool.nonzero().squeeze(1)
+    order = torch.randperm(len(members), generator=_generator(seed, "forget"))
+    drawn = torch.zeros_like(pool)
+    drawn[members[order[: round(share * len(members))]]] = True
+    return drawn
 
 
 def _divide_thirds(chosen: Tensor, in_training: Tensor, seed: int) -> Division:

@@ -73,6 +73,7 @@ class Task:
             "validation": spec.validation,
             "seed": spec.seed,
             "numbers": data.train.numbers,
+            "attributes": data.attributes,
         }
         labels, classes = data.train.labels, data.classes
         if spec.surrogate is not None:
