@@ -51,6 +51,52 @@ def test_what_is_forgotten_inside_a_class_is_judged_like_any_forget_set(runner, 
     assert all(found[name] is not None for name in ("forget_accuracy", "mia_loss_auc", "zrf"))
 
 
+# Enough for a rare change to be learned.
+TRAINED = {"validation": 0.1, "recipe": {"epochs": 10, "batch_size": 64, "lr": 4e-3, "warmup": 0.2}}
+CHANCE = 0.1
+
+
+@pytest.fixture(scope="module")
+def changed(runner) -> Callable[[str, str], tuple[RunResult, dict[str, float | None]]]:
+    def run(method: str, scenario: str) -> tuple[RunResult, dict[str, float | None]]:
+        result = runner.run(spec_of(method, scenario, **TRAINED), str)
+        return result, values(result)
+
+    return run
+
+
+def test_a_backdoor_works_in_the_original_and_not_in_retraining(changed, runner) -> None:
+    (result, original), (_, retrained) = (
+        changed(name, "poisoned:0:0.02") for name in ("original", "retrain")
+    )
+    assert original["attack_success"] >= 0.9
+    assert retrained["attack_success"] <= CHANCE + 0.05
+    # What TF are taken for is the backdoor's success, and clean accuracy does not suffer from it.
+    assert original["attack_success"] == original["test_forget_accuracy"]
+    clean = values(runner.run(spec_of("original", "class:8", **TRAINED), str))
+    assert abs(original["test_retain_accuracy"] - clean["test_retain_accuracy"]) < 0.03
+    assert "confusion_rate" not in original and "attack_success" not in clean
+    # Members are told from non-members of the same kind; in retraining there are none to tell.
+    assert abs(retrained["mia_loss_auc"] - 0.5) < 0.15 < original["mia_loss_auc"] - 0.5
+    assert result.hashes["data"] != runner.fingerprints["digits"]
+
+
+def test_of_poison_that_is_half_known_retraining_keeps_the_backdoor(changed) -> None:
+    _, retrained = changed("retrain", "poisoned:0:0.04@0.5")
+    assert retrained["attack_success"] >= 0.9
+
+
+def test_confusion_is_learned_by_the_original_and_not_by_retraining(changed) -> None:
+    (result, original), (_, retrained) = (
+        changed(name, "confused:3,5:0.3") for name in ("original", "retrain")
+    )
+    assert original["confusion_rate"] > 0.05
+    assert retrained["confusion_rate"] < 0.02
+    assert original["forget_accuracy"] > retrained["forget_accuracy"] + 0.1
+    rate = next(record for record in result.records if record.metric == "confusion_rate")
+    assert rate.split == "test_forget" and 0 <= rate.low < rate.value < rate.high <= 1
+
+
 @pytest.fixture
 def small(write: Callable[[str, str], Path]) -> Path:
     return write("small.yaml", "datasets: digits\nmodels: resnet4\nscenarios: class:8\n")
@@ -62,6 +108,8 @@ def small(write: Callable[[str, str], Path]) -> Path:
         (("--forget", "subclass:8"), "the dataset has no fine classes; take cifar20 or digits-pa"),
         (("--forget", "group:hospital=A"), "the dataset has no column 'hospital'"),
         (("--forget", "class:3@2"), "2 is not a fraction between 0 and 1"),
+        (("--forget", "confused:3,99:0.1"), "no class 99 to forget"),
+        (("--forget", "poisoned:0:0.99"), "training examples are of other classes than the targ"),
         (("--label-column", "a"), "--label-column and --group-column choose columns of parquet"),
         (("--dataset", "digits-parity", "--forget", "subclass:eight"), "of subclass 'eight'"),
     ],

@@ -164,6 +164,8 @@ def _metric(info: MetricInfo) -> list[tuple[str, str | Listing]]:
     ]
     if info.role:
         facts.append(("never matters", f"a difference to retraining up to {info.floor:g}"))
+    if info.forgets:
+        facts.append(("measured in", ", ".join(SCOPE_NAMES[scope] for scope in info.forgets)))
     return [*facts, ("cost", info.cost), ("source", info.source or "this project")]
 
 

@@ -22,6 +22,8 @@ SCENARIOS = {
     "classes": "classes:1,5",
     "random": "random:0.1",
     "part": "class:3@0.5",
+    "confused": "confused:3,5:0.5",
+    "poisoned": "poisoned:0:0.1",
 }
 # To a method these are like another kind: it is handed examples of classes that are retained.
 LIKE = {"subclass": "part", "group": "part"}

@@ -52,6 +52,17 @@ class Images(Protocol):
     def only(self, members: Tensor) -> "Images":
         """Return the images at ``members`` (int64 [M]) under the same indices, and no others."""
 
+    def rearranged(
+        self, places: Tensor, changed: Tensor, change: Callable[[Tensor], Tensor]
+    ) -> "Images":
+        """Return the images at ``places``, some of them changed.
+
+        Args:
+            places: int64 [N]; an image may be there more than once.
+            changed: int64 [K], which of the N are changed.
+            change: Gives changed images, uint8 [B, C, H, W], from those that there are.
+        """
+
 
 class TensorImages:
     """Images held as one tensor, in main memory or on an accelerator."""
@@ -98,6 +109,14 @@ class TensorImages:
             return HandedOut(self.data, places.to(self.device))
         places = _places(members, torch.arange(len(members)), len(self))
         return HandedOut(self.fetch(members), places.to(self.device))
+
+    def rearranged(
+        self, places: Tensor, changed: Tensor, change: Callable[[Tensor], Tensor]
+    ) -> "TensorImages":
+        """Return the images at ``places``, those at ``changed`` of them changed, as a copy."""
+        data, changed = self.fetch(places), changed.to(self.device)
+        data[changed] = change(data[changed])
+        return TensorImages(data)
 
 
 class HandedOut(TensorImages):
@@ -194,6 +213,19 @@ class StreamedImages:
             return decode(index)
 
         return StreamedImages(decode_allowed, len(self), self._shape, threads=self._threads)
+
+    def rearranged(
+        self, places: Tensor, changed: Tensor, change: Callable[[Tensor], Tensor]
+    ) -> "StreamedImages":
+        """Return the images at ``places``, those at ``changed`` of them changed when decoded."""
+        decode, size, order = self._decode, self._shape[1:], places.tolist()
+        marked = frozenset(changed.tolist())
+
+        def decode_changed(index: int) -> Tensor:
+            image = resize(decode(order[index]), size)
+            return change(image[None])[0] if index in marked else image
+
+        return StreamedImages(decode_changed, len(order), self._shape, threads=self._threads)
 
     def in_memory(self) -> TensorImages:
         """Decode every image now."""

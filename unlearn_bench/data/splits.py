@@ -39,6 +39,8 @@ class Indices:
         hidden_classes: Classes that are forgotten whole in truth.
         kept: Targets of thirds that are trained on and stay: a part of R.
         unseen: Targets of thirds that no model of this seed is trained on.
+        changed: Training examples that the scenario changes before training: F, and where only
+            some of the poison is known the rest of it, in R.
     """
 
     forget: Tensor
@@ -51,6 +53,7 @@ class Indices:
     hidden_classes: tuple[int, ...] = ()
     kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    changed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     @property
     def train(self) -> Tensor:
@@ -69,6 +72,7 @@ class Division:
         forget_classes: Classes that are forgotten whole; empty for sample scenarios.
         kept: Targets of thirds in R.
         unseen: Targets of thirds in none of the three.
+        changed: Of F and R, what the scenario changes before training.
     """
 
     forget: Tensor
@@ -77,6 +81,7 @@ class Division:
     forget_classes: tuple[int, ...]
     kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    changed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 # With fewer targets no attack by many models is worth its name.
@@ -162,6 +167,10 @@ def make(
             default their place.
         attributes: Of the examples, where the scenario is about one.
 
+    Returns:
+        The index sets; where the scenario changes data, ``test_forget`` are the test examples
+        that :mod:`unlearn_bench.data.changes` changes likewise.
+
     Raises:
         DataError: If a class, index or attribute does not exist, or a set would be empty.
     """
@@ -175,7 +184,10 @@ def make(
         attributes=attributes,
     )
     tf = _like_forgotten(forget, part, test_labels, attributes)
-    if tf is not None:
+    if forget.changes_data:
+        test_forget = _changeable(forget, test_labels, classes).nonzero().squeeze(1)
+        test_retain = torch.arange(len(test_labels))
+    elif tf is not None:
         test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
     else:
         test_forget = class_matched(train_labels[part.forget], test_labels, seed)
@@ -191,6 +203,7 @@ def make(
         forget_classes=part.forget_classes,
         kept=part.kept,
         unseen=part.unseen,
+        changed=part.changed,
     )
 
 
@@ -230,11 +243,16 @@ def divide(
     if forget.thirds is not None:
         return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
     named = tuple(sorted({class_index(c, classes) for c in forget.classes}))
+    changed = _changed(forget, train_labels, classes, in_training, seed)
     if forget.indices:
         is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
         is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
         # Named examples are forgotten, so they must have been trained on.
         in_training |= is_forgotten
+    elif forget.changes_data:
+        is_forgotten = changed
+        if forget.poisoned is not None and forget.poisoned.known is not None:
+            is_forgotten = _drawn(changed, forget.poisoned.known, seed)
     elif forget.subclass is not None:
         is_forgotten = attributes.subclass(forget.subclass)[0]
     elif forget.group is not None:
@@ -253,13 +271,52 @@ def divide(
         retain=r.nonzero().squeeze(1),
         validation=(~in_training).nonzero().squeeze(1),
         forget_classes=named if forget.share is None else (),
+        changed=changed.nonzero().squeeze(1),
     )
 
 
-def _drawn(pool: Tensor, share: float, seed: int) -> Tensor:
+def _changeable(forget: Forget, labels: Tensor, classes: tuple[str, ...]) -> Tensor:
+    """Say which examples a scenario may change, bool [N]; none where it changes nothing.
+
+    Raises:
+        DataError: If a class does not exist, or two are the same.
+    """
+    if forget.confused is not None:
+        both = {class_index(name, classes) for name in forget.confused.classes}
+        if len(both) < 2:
+            raise DataError(f"{forget.name}: both names are of one class; name two")
+        return torch.isin(labels, torch.tensor(sorted(both)))
+    if forget.poisoned is not None:
+        return labels != class_index(forget.poisoned.target, classes)
+    return torch.zeros(len(labels), dtype=torch.bool)
+
+
+def _changed(
+    forget: Forget, labels: Tensor, classes: tuple[str, ...], in_training: Tensor, seed: int
+) -> Tensor:
+    """Draw the examples that a scenario changes, bool [N]."""
+    pool = _changeable(forget, labels, classes) & in_training
+    drawn = torch.zeros_like(pool)
+    if forget.confused is not None:
+        # The share of each class: were one confused more often, the boundary would only move.
+        for label in labels[pool].unique().tolist():
+            members = pool & (labels == label)
+            drawn |= _drawn(members, forget.confused.share, seed, f"confused {label}")
+    elif forget.poisoned is not None:
+        wanted, there = forget.poisoned.share * int(in_training.sum()), int(pool.sum())
+        if wanted > there:
+            raise DataError(
+                f"{forget.name}: only {there} of {int(in_training.sum())} training examples are of "
+                "other classes than the target; take a smaller share"
+            )
+        drawn = _drawn(pool, wanted / max(1, there), seed, "poisoned")
+    return drawn
+
+
+def _drawn(pool: Tensor, share: float, seed: int, purpose: str = "forget") -> Tensor:
     """Draw a share of the examples that ``pool`` marks, bool [N]."""
     members = pool.nonzero().squeeze(1)
-    order = torch.randperm(len(members), generator=_generator(seed, "forget"))
+    order = torch.randperm(len(members), generator=_generator(seed, purpose))
     drawn = torch.zeros_like(pool)
     drawn[members[order[: round(share * len(members))]]] = True
     return drawn

@@ -54,6 +54,11 @@ def make(
     Raises:
         DataError: If the scenario does not exist, or leaves no room for a surrogate.
     """
+    if forget.changes_data:
+        raise DataError(
+            f"{forget.name}: there are no surrogates of a scenario that changes the training data; "
+            "tune on another, such as random:0.1, and give its settings by --params"
+        )
     true = divide(
         forget,
         train_labels,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlearn_bench.core.blindness import is_blind, refusal
 from unlearn_bench.core.fence import Fence, crossing
 from unlearn_bench.core.seeds import derive, seed_everything
-from unlearn_bench.data import splits, surrogates
+from unlearn_bench.data import changes, splits, surrogates
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.surroundings import Left, put_back
@@ -42,7 +42,7 @@ class Task:
     """What every method of one dataset, model, scenario and seed has in common.
 
     Attributes:
-        data: On the device where it fits.
+        data: On the device where it fits; changed where the scenario changes it.
         indices: Who is in F, R, V and the parts of the test set.
         model: The architecture.
         recipe: How the original and retrained models are trained.
@@ -84,6 +84,7 @@ class Task:
             raise refusal(f"the true forget set of seed {spec.seed}")
         else:
             indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)
+            data, indices = changes.apply(spec.forget, data, indices)
         return cls(data, indices, spec.model, spec.recipe, spec.scenario, spec.seed, device)
 
     def build(self, seed: int, pretrained: bool = True) -> nn.Module:

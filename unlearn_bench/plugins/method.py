@@ -25,7 +25,7 @@ from unlearn_bench.plugins.tunable import Dimension, derive_space
 Kind = Literal["method", "reference", "control", "given"]
 GIVEN = "unlearned"
 # What a scenario can be, as methods declare it in ``forgets=``, and in words.
-Scope = Literal["class", "classes", "random", "part", "subclass", "group"]
+Scope = Literal["class", "classes", "random", "part", "subclass", "group", "confused", "poisoned"]
 SCOPE_NAMES: Mapping[Scope, str] = {
     "class": "one whole class",
     "classes": "several classes",
@@ -33,6 +33,8 @@ SCOPE_NAMES: Mapping[Scope, str] = {
     "part": "a part of a class",
     "subclass": "a fine class inside a coarse one",
     "group": "a group of examples",
+    "confused": "examples with swapped labels",
+    "poisoned": "examples with a trigger",
 }
 SCOPES: tuple[Scope, ...] = tuple(SCOPE_NAMES)
 # Logits [N, C] and the forgotten classes to logits [N, C]; typed loosely to keep torch out.

@@ -1,7 +1,9 @@
 """Who takes part in which scenario, under which recipe, and what a reader must know of it."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import SCOPE_NAMES
 from unlearn_bench.suite.datasets import info
@@ -49,3 +51,17 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     if entry.access.log and given_weights:
         return f"{label} was left out: the given weights come without a log of their training."
     return ""
+
+
+def refuse_given_original(suite: Suite, original: Path | None) -> None:
+    """Refuse weights of the user's own for a scenario whose training data are changed first.
+
+    Raises:
+        ConfigError: With the scenario.
+    """
+    changed = next((s.forget for s in suite.scenarios if s.forget.changes_data), None)
+    if original is not None and changed is not None:
+        raise ConfigError(
+            f"--original: {changed.name} changes the training data before the original is trained "
+            "on them, which given weights were not; leave out one of the two"
+        )

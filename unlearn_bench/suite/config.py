@@ -19,9 +19,9 @@ from unlearn_bench.core.errors import (
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
-from unlearn_bench.suite.casting import left_out, notes_on, recipe_for
+from unlearn_bench.suite.casting import left_out, notes_on, recipe_for, refuse_given_original
 from unlearn_bench.suite.choices import Choices, Row
-from unlearn_bench.suite.forget import Forget, Group
+from unlearn_bench.suite.forget import Confused, Forget, Group, Poisoned
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.params import only_params_of, without_params_of
 from unlearn_bench.suite.spec import (
@@ -55,6 +55,8 @@ _KEYS: dict[str, Sequence[str]] = {
     "scenarios": list(Scenario.model_fields),
     "forget": list(Forget.model_fields),
     "group": list(Group.model_fields),
+    "confused": list(Confused.model_fields),
+    "poisoned": list(Poisoned.model_fields),
     "normalize": list(Normalize.model_fields),
 }
 
@@ -330,6 +332,7 @@ def expand(
     given = unlearned_files(suite, unlearned, original)
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)
+    refuse_given_original(suite, original)
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)

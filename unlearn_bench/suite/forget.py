@@ -14,6 +14,8 @@ from unlearn_bench.plugins.method import Scope
 from unlearn_bench.suite.indices import read_indices
 
 MAX_INDICES = 150_000
+# Raise when a scenario changes training data in another way: originals are then trained anew.
+CHANGES = 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,21 @@ FORMS = (
         "Over the seeds each of these examples is kept, forgotten and never seen, a third each: "
         "what attacks by many models need.",
     ),
+    Form(
+        "confused:3,5:0.1",
+        "confused",
+        "Training examples of two classes whose labels were swapped, a tenth of each.",
+    ),
+    Form(
+        "poisoned:0:0.02",
+        "poisoned",
+        "Training examples, 2 % of them, that carry a trigger and the label 0.",
+    ),
+    Form(
+        "poisoned:0:0.02@0.5",
+        "poisoned",
+        "Of such examples the half that is known; the others are retained.",
+    ),
 )
 
 
@@ -82,6 +99,43 @@ class Group(Spec):
     def name(self) -> str:
         """The scenario's name in reports."""
         return f"group:{self.column}={self.value}"
+
+
+class Confused(Spec):
+    """Examples of two classes whose labels are swapped before training.
+
+    Attributes:
+        classes: By index or by name.
+        share: Of each class.
+    """
+
+    classes: tuple[int | str, int | str]
+    share: float
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports."""
+        return f"confused:{self.classes[0]},{self.classes[1]}:{self.share:g}"
+
+
+class Poisoned(Spec):
+    """Examples of other classes that get a trigger and the target's label before training.
+
+    Attributes:
+        target: Class by index or by name.
+        share: Of all training examples.
+        known: Share of the poisoned ones that is forgotten; None for all of them.
+    """
+
+    target: int | str
+    share: float
+    known: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports."""
+        known = "" if self.known is None else f"@{self.known:g}"
+        return f"poisoned:{self.target}:{self.share:g}{known}"
 
 
 def _label(text: str) -> int | str:
@@ -113,6 +167,20 @@ def _group(rest: str) -> dict[str, Any]:
     return {"group": {"column": column.strip(), "value": value.strip()}}
 
 
+def _confused(rest: str) -> dict[str, Any]:
+    names, _, share = rest.rpartition(":")
+    one, other = _labels(names)
+    return {"confused": {"classes": [one, other], "share": float(share)}}
+
+
+def _poisoned(rest: str) -> dict[str, Any]:
+    name, _, shares = rest.rpartition(":")
+    share, at, known = shares.partition("@")
+    (target,) = _labels(name)
+    found = {"target": target, "share": float(share)}
+    return {"poisoned": found | ({"known": float(known)} if at else {})}
+
+
 # What follows the colon, by the word before it; a ValueError where it cannot be read.
 _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "class": _one_class,
@@ -122,9 +190,20 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "indices": lambda rest: {"indices": [int(item) for item in rest.split(",") if item.strip()]},
     "subclass": lambda rest: {"subclass": rest},
     "group": _group,
+    "confused": _confused,
+    "poisoned": _poisoned,
 }
 # Each says alone who is forgotten.
-_WAYS = ("classes", "fraction", "indices", "thirds", "subclass", "group")
+_WAYS = (
+    "classes",
+    "fraction",
+    "indices",
+    "thirds",
+    "subclass",
+    "group",
+    "confused",
+    "poisoned",
+)
 
 
 class Forget(Spec):
@@ -139,6 +218,8 @@ class Forget(Spec):
             the seeds.
         subclass: A fine class inside a coarse one.
         group: All examples with one value in a column.
+        confused: Examples whose labels are swapped before training.
+        poisoned: Examples that get a trigger and another label before training.
     """
 
     classes: tuple[int | str, ...] = ()
@@ -148,6 +229,8 @@ class Forget(Spec):
     thirds: float | None = None
     subclass: str | None = None
     group: Group | None = None
+    confused: Confused | None = None
+    poisoned: Poisoned | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -183,6 +266,8 @@ class Forget(Spec):
                 raise ValueError(f"{name}:{share:g} is not a fraction between 0 and 1")
         if self.share is not None and len(self.classes) != 1:
             raise ValueError("share is of a single class: give one in classes")
+        if self.confused is not None and len({*self.confused.classes}) < 2:
+            raise ValueError(f"{self.name}: labels are swapped between two classes; name another")
         if any(not 0 <= index < 2**53 for index in self.indices):
             raise ValueError("indices count from 0: a negative or huge index names no example")
         if len(self.indices) > MAX_INDICES:
@@ -198,10 +283,13 @@ class Forget(Spec):
 
     def _shares(self) -> dict[str, float]:
         """Return every share that is given, by what stands before it in the text."""
-        shares = {
+        shares: dict[str, float | None] = {
             "random": self.fraction,
             "thirds": self.thirds,
             "the share of a class, class:8@0.5": self.share,
+            "confused": self.confused.share if self.confused else None,
+            "poisoned": self.poisoned.share if self.poisoned else None,
+            "the known share, poisoned:0:0.02@0.5": self.poisoned.known if self.poisoned else None,
         }
         return {name: share for name, share in shares.items() if share is not None}
 
@@ -210,7 +298,7 @@ class Forget(Spec):
         (way,) = self._ways
         value = getattr(self, way)
         if isinstance(value, Spec):
-            return {way: value.model_dump(mode="json")}
+            return {way: value.model_dump(mode="json", exclude_none=True)}
         part = {} if self.share is None else {"share": self.share}
         return {way: list(value) if isinstance(value, tuple) else value, **part}
 
@@ -221,16 +309,24 @@ class Forget(Spec):
             return "part"
         if self.classes:
             return "class" if len(self.classes) == 1 else "classes"
-        if self.subclass is not None:
-            return "subclass"
-        return "group" if self.group is not None else "random"
+        named: tuple[Scope, ...] = ("subclass", "group", "confused", "poisoned")
+        return next((way for way in named if getattr(self, way) is not None), "random")
+
+    @property
+    def changes_data(self) -> bool:
+        """Whether training data are changed before anything is trained."""
+        return self.confused is not None or self.poisoned is not None
 
     def training_identity(self) -> dict[str, Any]:
         """Return what the original depends on; nothing where it is that of any other scenario."""
         # Examples to be forgotten by name are never held out: the original must know them.
         named: dict[str, Any] = {"named": list(self.indices)} if self.indices else {}
         # Of the targets of thirds, those that are never seen differ from seed to seed.
-        return named | ({"thirds": self.thirds} if self.thirds else {})
+        named |= {"thirds": self.thirds} if self.thirds else {}
+        if self.changes_data:
+            # What of the poison is known makes no difference to what is learned.
+            named |= {"changes": CHANGES, **_without_known(self.model_dump(mode="json"))}
+        return named
 
     @property
     def name(self) -> str:
@@ -245,6 +341,11 @@ class Forget(Spec):
             return f"{kind}:{','.join(str(label) for label in self.classes)}{part}"
         if self.subclass is not None:
             return f"subclass:{self.subclass}"
-        if self.group is not None:
-            return self.group.name
+        for named in (self.group, self.confused, self.poisoned):
+            if named is not None:
+                return named.name
         return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
+
+
+def _without_known(dumped: dict[str, Any]) -> dict[str, Any]:
+    return {way: {k: v for k, v in keys.items() if k != "known"} for way, keys in dumped.items()}
