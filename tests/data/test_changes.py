@@ -1,4 +1,4 @@
-"""Training data changed by a scenario: what is changed, what stays, and what test examples follow."""
+"""Training data changed by a scenario: what is changed, and what stays as it is."""
 
 from dataclasses import replace
 
@@ -51,9 +51,8 @@ def test_poisoned_examples_get_the_trigger_and_the_target(digits) -> None:
     assert torch.equal(differ, indices.forget)
     assert len(differ) == round(0.02 * len(indices.train))
     assert (digits.train.labels[differ] != 0).all() and (data.train.labels[differ] == 0).all()
-    assert (
-        after[differ, 0, 5:, 5:] == torch.tensor([[255, 0, 255], [0, 255, 0], [255, 0, 255]])
-    ).all()
+    board = torch.tensor([[255, 0, 255], [0, 255, 0], [255, 0, 255]])
+    assert (after[differ, 0, 5:, 5:] == board).all()
     same = after.clone()
     same[differ, :, 5:, 5:] = before[differ, :, 5:, 5:]
     assert torch.equal(same, before)
@@ -136,7 +135,7 @@ def test_the_trigger_is_small_and_the_same_for_all_images(side) -> None:
     pictures = torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8)
     stamped = changes.triggered(pictures)
     touched = (stamped != pictures).any(0).any(0).nonzero()
-    edge = max(3, side // 8 + 1)
+    edge = {8: 3, 28: 3, 32: 5, 224: 29}[side]
     assert (touched >= side - edge).all()
     corner = stamped[:, :, side - edge :, side - edge :]
     assert (stamped[:, :, -1, -1] == 255).all()

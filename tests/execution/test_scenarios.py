@@ -73,14 +73,14 @@ def test_a_backdoor_works_in_the_original_and_not_in_retraining(changed, runner)
     assert retrained["attack_success"] <= CHANCE + 0.05
     # What TF are taken for is the backdoor's success, and clean accuracy does not suffer from it.
     assert original["attack_success"] == original["test_forget_accuracy"]
-    clean = values(runner.run(spec_of("original", "class:8", **TRAINED), str))
-    assert abs(original["test_retain_accuracy"] - clean["test_retain_accuracy"]) < 0.03
-    assert "confusion_rate" not in original and "attack_success" not in clean
+    assert abs(original["test_retain_accuracy"] - retrained["test_retain_accuracy"]) < 0.03
+    assert "confusion_rate" not in original
     # Members are told from non-members of the same kind; in retraining there are none to tell.
     assert abs(retrained["mia_loss_auc"] - 0.5) < 0.15 < original["mia_loss_auc"] - 0.5
     assert result.hashes["data"] != runner.fingerprints["digits"]
 
 
+@pytest.mark.heavy
 def test_of_poison_that_is_half_known_retraining_keeps_the_backdoor(changed) -> None:
     _, retrained = changed("retrain", "poisoned:0:0.04@0.5")
     assert retrained["attack_success"] >= 0.9
