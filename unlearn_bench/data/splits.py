@@ -20,7 +20,7 @@ from torch import Tensor
 from unlearn_bench.core.errors import DataError, suggestion
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
-from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.forget import Forget, Memorised
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def make(
     seed: int,
     numbers: Tensor | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
+    memorisation: Tensor | None = None,
 ) -> Indices:
     """Divide a dataset for one scenario.
 
@@ -166,6 +167,8 @@ def make(
         numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
             default their place.
         attributes: Of the examples, where the scenario is about one.
+        memorisation: How far the original memorises each training example, [N], where the scenario
+            is about that; without it as many others stand in for F.
 
     Returns:
         The index sets; where the scenario changes data, ``test_forget`` are the test examples
@@ -182,6 +185,7 @@ def make(
         seed=seed,
         numbers=numbers,
         attributes=attributes,
+        memorisation=memorisation,
     )
     tf = _like_forgotten(forget, part, test_labels, attributes)
     if forget.changes_data:
@@ -231,6 +235,7 @@ def divide(
     seed: int,
     numbers: Tensor | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
+    memorisation: Tensor | None = None,
 ) -> Division:
     """Divide the training part for one scenario; the arguments are those of :func:`make`.
 
@@ -257,6 +262,10 @@ def divide(
         is_forgotten = attributes.subclass(forget.subclass)[0]
     elif forget.group is not None:
         is_forgotten = attributes.group(forget.group.column, forget.group.value)[0]
+    elif forget.memorised is not None and memorisation is not None:
+        is_forgotten = _ranked(in_training, forget.memorised, memorisation)
+    elif forget.memorised is not None:
+        is_forgotten = _drawn(in_training, forget.memorised.share, seed)
     elif forget.fraction is not None:
         is_forgotten = _drawn(in_training, forget.fraction, seed)
     else:
@@ -320,6 +329,17 @@ def _drawn(pool: Tensor, share: float, seed: int, purpose: str = "forget") -> Te
     drawn = torch.zeros_like(pool)
     drawn[members[order[: round(share * len(members))]]] = True
     return drawn
+
+
+def _ranked(pool: Tensor, wanted: Memorised, memorisation: Tensor) -> Tensor:
+    """Choose by memorisation a share of the examples that ``pool`` marks, bool [N]."""
+    members = pool.nonzero().squeeze(1)
+    order = members[memorisation[members].sort(descending=True, stable=True).indices]
+    count = round(wanted.share * len(order))
+    start = {"high": 0, "mid": (len(order) - count) // 2, "low": len(order) - count}
+    chosen = torch.zeros_like(pool)
+    chosen[order[start[wanted.level] : start[wanted.level] + count]] = True
+    return chosen
 
 
 def _divide_thirds(chosen: Tensor, in_training: Tensor, seed: int) -> Division:

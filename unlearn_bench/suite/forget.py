@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
@@ -59,6 +59,12 @@ FORMS = (
         "what attacks by many models need.",
     ),
     Form(
+        "memorised:high:0.05",
+        "memorised",
+        "The training examples that the original memorises most, also mid or low, by two-fold "
+        "held-out confidence; two models more are trained per seed.",
+    ),
+    Form(
         "confused:3,5:0.1",
         "confused",
         "Training examples of two classes whose labels were swapped, a tenth of each.",
@@ -99,6 +105,23 @@ class Group(Spec):
     def name(self) -> str:
         """The scenario's name in reports."""
         return f"group:{self.column}={self.value}"
+
+
+class Memorised(Spec):
+    """Examples chosen by how far the original memorises them.
+
+    Attributes:
+        level: The most memorised ones, those around the median, or the least.
+        share: Of the original's training examples.
+    """
+
+    level: Literal["high", "mid", "low"]
+    share: float
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports."""
+        return f"memorised:{self.level}:{self.share:g}"
 
 
 class Confused(Spec):
@@ -167,6 +190,11 @@ def _group(rest: str) -> dict[str, Any]:
     return {"group": {"column": column.strip(), "value": value.strip()}}
 
 
+def _memorised(rest: str) -> dict[str, Any]:
+    level, _, share = rest.partition(":")
+    return {"memorised": {"level": level.strip(), "share": float(share)}}
+
+
 def _confused(rest: str) -> dict[str, Any]:
     names, _, share = rest.rpartition(":")
     one, other = _labels(names)
@@ -190,6 +218,7 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "indices": lambda rest: {"indices": [int(item) for item in rest.split(",") if item.strip()]},
     "subclass": lambda rest: {"subclass": rest},
     "group": _group,
+    "memorised": _memorised,
     "confused": _confused,
     "poisoned": _poisoned,
 }
@@ -201,6 +230,7 @@ _WAYS = (
     "thirds",
     "subclass",
     "group",
+    "memorised",
     "confused",
     "poisoned",
 )
@@ -218,6 +248,7 @@ class Forget(Spec):
             the seeds.
         subclass: A fine class inside a coarse one.
         group: All examples with one value in a column.
+        memorised: Examples that are memorised most, least or about as far as most.
         confused: Examples whose labels are swapped before training.
         poisoned: Examples that get a trigger and another label before training.
     """
@@ -229,6 +260,7 @@ class Forget(Spec):
     thirds: float | None = None
     subclass: str | None = None
     group: Group | None = None
+    memorised: Memorised | None = None
     confused: Confused | None = None
     poisoned: Poisoned | None = None
 
@@ -287,6 +319,7 @@ class Forget(Spec):
             "random": self.fraction,
             "thirds": self.thirds,
             "the share of a class, class:8@0.5": self.share,
+            "memorised": self.memorised.share if self.memorised else None,
             "confused": self.confused.share if self.confused else None,
             "poisoned": self.poisoned.share if self.poisoned else None,
             "the known share, poisoned:0:0.02@0.5": self.poisoned.known if self.poisoned else None,
@@ -309,7 +342,7 @@ class Forget(Spec):
             return "part"
         if self.classes:
             return "class" if len(self.classes) == 1 else "classes"
-        named: tuple[Scope, ...] = ("subclass", "group", "confused", "poisoned")
+        named: tuple[Scope, ...] = ("subclass", "group", "memorised", "confused", "poisoned")
         return next((way for way in named if getattr(self, way) is not None), "random")
 
     @property
@@ -341,7 +374,7 @@ class Forget(Spec):
             return f"{kind}:{','.join(str(label) for label in self.classes)}{part}"
         if self.subclass is not None:
             return f"subclass:{self.subclass}"
-        for named in (self.group, self.confused, self.poisoned):
+        for named in (self.group, self.memorised, self.confused, self.poisoned):
             if named is not None:
                 return named.name
         return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
