@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unlearn_bench.execution.run import Runner
+from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import RunResult
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import expand
@@ -84,6 +85,15 @@ def test_a_backdoor_works_in_the_original_and_not_in_retraining(changed, runner)
 def test_of_poison_that_is_half_known_retraining_keeps_the_backdoor(changed) -> None:
     _, retrained = changed("retrain", "poisoned:0:0.04@0.5")
     assert retrained["attack_success"] >= 0.9
+
+
+def test_a_method_is_not_handed_which_retained_examples_are_poisoned(runner) -> None:
+    task = runner.task(spec_of("finetune", "poisoned:0:0.04@0.5"))
+    assert len(task.indices.changed) > len(task.indices.forget)
+    handed = task.handed_to(registry.get("scrub"))
+    assert len(handed.indices.changed) == 0 and handed.memorisation is None
+    poisoned = handed.data.train.images.fetch(task.indices.retain)
+    assert torch.equal(poisoned, task.data.train.images.fetch(task.indices.retain))
 
 
 def test_confusion_is_learned_by_the_original_and_not_by_retraining(changed) -> None:

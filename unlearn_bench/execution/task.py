@@ -182,7 +182,8 @@ class Task:
             share = max(1, round(fraction * len(members["retain"])))
             order = torch.randperm(len(members["retain"]), generator=generator)
             members["retain"] = members["retain"][order[:share]].sort().values
-        members |= dict.fromkeys(("test_forget", "test_retain", "kept", "unseen"), nothing)
+        kept_back = ("test_forget", "test_retain", "kept", "unseen", "changed")
+        members |= dict.fromkeys(kept_back, nothing)
         indices = replace(self.indices, **members)
         data = self.data.only(torch.cat([*members.values()]))
         return replace(self, data=data, indices=indices, memorisation=None)
