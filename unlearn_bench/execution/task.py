@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlearn_bench.core.blindness import is_blind, refusal
 from unlearn_bench.core.fence import Fence, crossing
 from unlearn_bench.core.seeds import derive, seed_everything
-from unlearn_bench.data import splits, surrogates
+from unlearn_bench.data import changes, splits, surrogates
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.surroundings import Left, put_back
@@ -42,7 +42,7 @@ class Task:
     """What every method of one dataset, model, scenario and seed has in common.
 
     Attributes:
-        data: On the device where it fits.
+        data: On the device where it fits; changed where the scenario changes it.
         indices: Who is in F, R, V and the parts of the test set.
         model: The architecture.
         recipe: How the original and retrained models are trained.
@@ -50,6 +50,8 @@ class Task:
         seed: Determines all that is drawn.
         device: Where models and batches are put.
         dtype: Of weights and inputs; `check` measures small effects in float64.
+        memorisation: How far the original memorises each training example, float64 [N], where F
+            was chosen by it.
     """
 
     data: Dataset
@@ -60,10 +62,23 @@ class Task:
     seed: int
     device: torch.device
     dtype: torch.dtype = torch.float32
+    memorisation: Tensor | None = None
 
     @classmethod
-    def of(cls, spec: RunSpec, data: Dataset, device: torch.device) -> "Task":
+    def of(
+        cls,
+        spec: RunSpec,
+        data: Dataset,
+        device: torch.device,
+        memorisation: Tensor | None = None,
+    ) -> "Task":
         """Return the task that a run is about.
+
+        Args:
+            spec: The run.
+            data: Its dataset.
+            device: Where it goes on.
+            memorisation: As of the task.
 
         Raises:
             DataError: If the forget set does not exist.
@@ -73,6 +88,7 @@ class Task:
             "validation": spec.validation,
             "seed": spec.seed,
             "numbers": data.train.numbers,
+            "attributes": data.attributes,
         }
         labels, classes = data.train.labels, data.classes
         if spec.surrogate is not None:
@@ -82,8 +98,19 @@ class Task:
         elif is_blind():
             raise refusal(f"the true forget set of seed {spec.seed}")
         else:
+            common["memorisation"] = memorisation
             indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)
-        return cls(data, indices, spec.model, spec.recipe, spec.scenario, spec.seed, device)
+            data, indices = changes.apply(spec.forget, data, indices)
+        return cls(
+            data,
+            indices,
+            spec.model,
+            spec.recipe,
+            spec.scenario,
+            spec.seed,
+            device,
+            memorisation=memorisation,
+        )
 
     def build(self, seed: int, pretrained: bool = True) -> nn.Module:
         """Return a model with weights drawn from ``seed``, on the CPU.
@@ -155,10 +182,11 @@ class Task:
             share = max(1, round(fraction * len(members["retain"])))
             order = torch.randperm(len(members["retain"]), generator=generator)
             members["retain"] = members["retain"][order[:share]].sort().values
-        members |= dict.fromkeys(("test_forget", "test_retain", "kept", "unseen"), nothing)
+        kept_back = ("test_forget", "test_retain", "kept", "unseen", "changed")
+        members |= dict.fromkeys(kept_back, nothing)
         indices = replace(self.indices, **members)
         data = self.data.only(torch.cat([*members.values()]))
-        return replace(self, data=data, indices=indices)
+        return replace(self, data=data, indices=indices, memorisation=None)
 
     def new_original(self) -> nn.Module:
         """Return the original before its training, on the device."""

@@ -123,6 +123,9 @@ class Evaluation:
         missing: Why there is no G; empty where there is one.
         forget_classes: Classes forgotten whole; empty for sample scenarios.
         seed: Determines whatever a metric draws.
+        scope: What kind of scenario it is, as methods name it in ``forgets=``.
+        memorisation: How far the examples of F and R are memorised, float64 by split, where F was
+            chosen by that.
     """
 
     unlearned: Observed
@@ -133,6 +136,8 @@ class Evaluation:
     missing: str = ""
     forget_classes: tuple[int, ...] = ()
     seed: int = 0
+    scope: str = ""
+    memorisation: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def reference(self) -> Observed:

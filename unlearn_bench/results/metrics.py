@@ -1,9 +1,9 @@
 """Every metric of the package, each declared once.
 
-What decides whether a metric is primary, its floor, its label and its unit stands here and in
-``attacks.py`` and nowhere else. Verdict, page, LaTeX, terminal, comparison and listings look it
-up by the column, see ``facts.py``; what computes it, in ``measure/metrics/``, registers by its
-name.
+What decides whether a metric is primary, its floor, its label and its unit stands here, in
+``attacks.py`` and in ``targeted.py``, and nowhere else. Verdict, page, LaTeX, terminal, comparison
+and listings look it up by the column, see ``facts.py``; what computes it, in ``measure/metrics/``,
+registers by its name.
 
 The primary metrics, in this order, were chosen before any result was seen, but for input_recovery:
 it was added when masked logits and a class locked behind a key had passed the others.
@@ -20,6 +20,7 @@ from unlearn_bench.results.attacks import (
     LEGACY_ATTACKS,
     LOSS_ATTACK,
 )
+from unlearn_bench.results.targeted import TARGETED
 
 DISTANCE = "distance_to_retrain"
 TIME_RATIO = "time_ratio_to_retrain"
@@ -379,6 +380,7 @@ BUILT_IN: Mapping[str, MetricInfo] = {
     info.name: info
     for info in (
         *_ACCURACIES,
+        *TARGETED,
         *LOSS_ATTACK,
         *_PROBES,
         *FITTED_ATTACKS,

@@ -19,10 +19,11 @@ from unlearn_bench.core.errors import (
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
-from unlearn_bench.suite.casting import left_out, notes_on, recipe_for
+from unlearn_bench.suite.casting import left_out, notes_on, recipe_for, refuse_given_original
 from unlearn_bench.suite.choices import Choices, Row
-from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.forget import Confused, Forget, Group, Memorised, Poisoned
 from unlearn_bench.suite.given import unlearned_files, weights_file
+from unlearn_bench.suite.params import only_params_of, without_params_of
 from unlearn_bench.suite.spec import (
     OTHER_RETRAIN,
     MethodSpec,
@@ -43,6 +44,9 @@ _SUITES = "unlearn_bench_suites"
 # More are neither run nor reported in any bearable time.
 MAX_RUNS = 100_000
 
+# Flags that take a key's place as they are.
+_AS_GIVEN = ("seeds", "references", "image_size", "label_column", "group_column")
+
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
     "recipe": list(Recipe.model_fields),
@@ -50,6 +54,10 @@ _KEYS: dict[str, Sequence[str]] = {
     "methods": list(MethodSpec.model_fields),
     "scenarios": list(Scenario.model_fields),
     "forget": list(Forget.model_fields),
+    "group": list(Group.model_fields),
+    "memorised": list(Memorised.model_fields),
+    "confused": list(Confused.model_fields),
+    "poisoned": list(Poisoned.model_fields),
     "normalize": list(Normalize.model_fields),
 }
 
@@ -68,6 +76,8 @@ class Overrides:
     pretrained: bool = False
     dataset: str | None = None
     image_size: int | None = None
+    label_column: str | None = None
+    group_column: str | None = None
     forget: Sequence[str] = ()
     seeds: int | None = None
     references: int | None = None
@@ -197,16 +207,16 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     if methods:
         names = [m.strip() for m in methods.split(",") if m.strip()]
         changes["methods"] = names
-        suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
+        suite = only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
-    given = {name: getattr(flags, name) for name in ("seeds", "references", "image_size")}
+    given = {name: getattr(flags, name) for name in _AS_GIVEN}
     given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
     changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
         changes["normalize"] = _normalize(flags.mean, flags.std)
     if flags.params_from:
-        suite = _without_params_of(suite, read_tuned(Path(flags.params_from), "--params"))
+        suite = without_params_of(suite, read_tuned(Path(flags.params_from), "--params"))
     recipe = suite.recipe.model_dump()
     dataset, model = flags.dataset or suite.datasets[0], flags.model or suite.models[0].name
     if name is None and (dataset, model) != (suite.datasets[0], suite.models[0].name):
@@ -255,43 +265,6 @@ def _scenario(text: str, suite: Suite) -> Scenario | str:
     except ValidationError:
         return text  # reported together with whatever else is wrong
     return next((known for known in suite.scenarios if known.forget == asked), text)
-
-
-def _only_params_of(suite: Suite, names: set[str]) -> Suite:
-    """Leave out what the suite sets for methods that ``--methods`` leaves out."""
-
-    def kept(params: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: values for name, values in params.items() if name in names}
-
-    scenarios = [
-        scenario.model_copy(update={"params": kept(scenario.params)})
-        for scenario in suite.scenarios
-    ]
-    return suite.model_copy(update={"params": kept(suite.params), "scenarios": tuple(scenarios)})
-
-
-def _without_params_of(suite: Suite, tuned: Tuned) -> Suite:
-    """Leave out what a suite sets for methods that a file of tuned settings is given for."""
-    names = {name for setting in tuned.settings for name in setting.methods}
-
-    def kept(params: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: values for name, values in params.items() if name not in names}
-
-    return suite.model_copy(
-        update={
-            "params": kept(suite.params),
-            "scenarios": tuple(
-                scenario.model_copy(update={"params": kept(scenario.params)})
-                for scenario in suite.scenarios
-            ),
-            "methods": tuple(
-                spec.model_copy(update={"params": {}})
-                if spec.name in names and not spec.label
-                else spec
-                for spec in suite.methods
-            ),
-        }
-    )
 
 
 def _method_specs(suite: Suite) -> list[MethodSpec]:
@@ -360,6 +333,7 @@ def expand(
     given = unlearned_files(suite, unlearned, original)
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)
+    refuse_given_original(suite, original)
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)
@@ -395,6 +369,8 @@ def _cells(
         run = RunSpec(
             dataset=dataset,
             image_size=suite.image_size,
+            label_column=suite.label_column,
+            group_column=suite.group_column,
             model=model,
             forget=scenario.forget,
             recipe=recipe_for(suite.recipe, dataset),
