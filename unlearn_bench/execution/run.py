@@ -246,5 +246,6 @@ class Runner:
             params=spec.params,
             status=status,
             hashes=known | dict(hashes or {}),
+            draw=spec.draw if kind == "method" else 0,
             **{"environment": self._environment_of(spec)} | rest,
         )

@@ -239,7 +239,11 @@ class Unlearning:
     ) -> None:
         self._seed = task.seed_of(method, draw)
         self._task, self._method, self._step = task.handed_to(method, draw), method, step
-        self._fence = fence
+        self._fence, self._purpose = fence, f"unlearn/{method.name}"
+        if draw and method.kind == "method":
+            # Another unlearning reads in another order. Further retrainings keep to that of the
+            # second one, and begin with other weights: stored ones were made so.
+            self._purpose += f"/{draw}"
         self.costs = Costs(
             Clock(task.device), passes=Passes(limit, on_cpu=task.device.type == "cpu")
         )
@@ -283,10 +287,9 @@ class Unlearning:
 
     def _splits(self) -> dict[str, Split]:
         """Return what the method declares, and no more: nothing undeclared is within reach."""
-        purpose = f"unlearn/{self._method.name}"
         return {
             name: self._task.split(
-                name, getattr(self._task.indices, name), purpose, self.costs.ledger
+                name, getattr(self._task.indices, name), self._purpose, self.costs.ledger
             )
             for name in SPLITS
             if getattr(self._method.access, name)

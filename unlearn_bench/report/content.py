@@ -1,7 +1,7 @@
 """All that a report says, put together once: page, Markdown, LaTeX and terminal only print it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +23,7 @@ from unlearn_bench.report.legacy import legacy_table
 from unlearn_bench.report.limits import not_drawn, notes
 from unlearn_bench.report.many import many_table, of_section, tier
 from unlearn_bench.report.provenance import Provenance, Report, read_report
+from unlearn_bench.report.stages import variance_note, variance_table
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -58,6 +59,7 @@ class SectionContent:
         best: Methods that the verdict sets apart from the others.
         caption: Of the first table where it stands alone, as in a paper.
         many: What takes all seeds together; empty with too few.
+        stages: How much of the variance training and unlearning give; empty for one stage.
     """
 
     section: Section
@@ -80,6 +82,12 @@ class SectionContent:
     everything: TextTable
     legacy: TextTable
     many: TextTable
+    stages: TextTable
+
+    @property
+    def more(self) -> tuple[TextTable, ...]:
+        """The tables below the first ones that have rows, each with notes for its reader."""
+        return tuple(table for table in (self.stages, self.many) if table.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +188,7 @@ def _section_content(
         everything=_everything(section),
         legacy=legacy_table(section),
         many=many_table(found, section),
+        stages=variance_table(section),
     )
 
 
@@ -198,7 +207,10 @@ def _everything(section: Section) -> TextTable:
 
 def terminal(content: Content) -> tuple[TextTable, ...]:
     """Return one plain table per section, and what is missing, for the terminal."""
-    tables: Sequence[TextTable] = [of.brief for of in content.sections]
+    tables: Sequence[TextTable] = [
+        replace(of.brief, notes=(*of.brief.notes, *variance_note(of.section)))
+        for of in content.sections
+    ]
     tables = tables or [TextTable("", content.finding, (), ())]
     gaps = [TextTable("", "", (), (), notes=content.gaps)] if content.gaps else []
     return (*tables, *content.tuning, *gaps)

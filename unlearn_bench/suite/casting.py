@@ -26,7 +26,7 @@ def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[
             f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
             "the retrained models to compare with."
         )
-    if own_weights and suite.seeds > 1:
+    if own_weights and suite.seeds.originals > 1:
         yield (
             "All seeds start from the same given weights: seeds vary the methods and the "
             "retrained models, not the original."

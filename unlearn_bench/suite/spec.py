@@ -23,9 +23,8 @@ from pydantic import (
 from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
 from unlearn_bench.suite.forget import Forget, Spec
+from unlearn_bench.suite.seeds import Seeds
 
-# What is asked for must be possible: a suite that somebody else wrote is only text.
-MAX_SEEDS = 10_000
 # The reference is `retrain`; every suite has one more retraining, and may ask for further ones.
 OTHER_RETRAIN = "retrain_other_seed"
 USUAL_REFERENCES = 2
@@ -206,7 +205,8 @@ class Suite(Spec):
         scenarios: Who is forgotten.
         methods: Methods to compare; ``all`` stands for every registered one. Retraining and
             the controls are added to every suite.
-        seeds: Number of seeds; each trains its own original.
+        seeds: Number of seeds, each of which trains its own original; or ``originals`` and how
+            often each method does its ``unlearning`` from every one of them.
         references: Retrained models per seed: ``retrain``, ``retrain_other_seed`` and, above two,
             further ones like it, which sharpen every method's verdict at once.
         recipe: How originals and retrained models are trained.
@@ -232,7 +232,7 @@ class Suite(Spec):
     methods: Annotated[tuple[MethodSpec, ...], Several, Field(min_length=1)] = (
         MethodSpec(name="all"),
     )
-    seeds: Annotated[PositiveInt, Field(le=MAX_SEEDS)] = 1
+    seeds: Seeds = Seeds()
     references: Annotated[int, Field(ge=USUAL_REFERENCES, le=MAX_REFERENCES)] = USUAL_REFERENCES
     recipe: Recipe = Recipe()
     image_size: Annotated[PositiveInt, Field(le=MAX_IMAGE_SIZE)] | None = None
@@ -291,7 +291,8 @@ class RunSpec(Spec):
         relearn_steps: After how many steps the relearning probes give up.
         surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
         limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
-        draw: Which of several runs that differ in the method's random numbers alone.
+        draw: Which of several runs that differ in the method's random numbers alone: of several
+            unlearnings from one original, or of several retrainings.
         isolate: Whether the method is called in a process of its own, as the key says.
     """
 

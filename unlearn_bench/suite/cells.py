@@ -1,0 +1,75 @@
+"""The runs that a suite asks for: every method in every place, as often as it runs there."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from unlearn_bench.core.errors import ConfigError
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.casting import recipe_for
+from unlearn_bench.suite.spec import OTHER_RETRAIN, MethodSpec, RunSpec, Scenario, Suite
+
+# More are neither run nor reported in any bearable time.
+MAX_RUNS = 100_000
+
+
+def cells(
+    suite: Suite, specs: Sequence[MethodSpec]
+) -> Iterator[tuple[RunSpec, Scenario, MethodSpec]]:
+    """Yield every run that a suite asks for, on no device yet and without parameters."""
+    places = product(suite.datasets, suite.models, range(suite.seeds.originals), suite.scenarios)
+    for (dataset, model, seed, scenario), (spec, draw) in product(places, _draws(suite, specs)):
+        run = RunSpec(
+            dataset=dataset,
+            image_size=suite.image_size,
+            model=model,
+            forget=scenario.forget,
+            recipe=recipe_for(suite.recipe, dataset),
+            validation=suite.validation,
+            threads=suite.threads,
+            seed=seed,
+            method=spec.name,
+            label=_label(spec, draw),
+            draw=draw,
+            params={},
+            device="cpu",
+            normalize=suite.normalize,
+            relearn_steps=suite.relearn_steps,
+            isolate=suite.isolate,
+        )
+        yield run, scenario, spec
+
+
+def _draws(suite: Suite, specs: Sequence[MethodSpec]) -> list[tuple[MethodSpec, int]]:
+    """Return every entry as often as it runs from one original.
+
+    Methods unlearn as often as the suite says. Retraining and the controls run once, but for the
+    further retrainings that are asked for.
+    """
+
+    def times(spec: MethodSpec) -> int:
+        if spec.name == OTHER_RETRAIN and not spec.label:
+            return suite.references - 1  # beside the reference itself
+        return suite.seeds.unlearning if registry.get(spec.name).kind == "method" else 1
+
+    return [(spec, draw) for spec in specs for draw in range(times(spec))]
+
+
+def _label(spec: MethodSpec, draw: int) -> str:
+    """Return the name in reports: several retrainings are rows of their own."""
+    label = spec.label or spec.name
+    return f"{label}-{draw + 1}" if draw and spec.name == OTHER_RETRAIN else label
+
+
+def check_count(suite: Suite, specs: Sequence[MethodSpec]) -> None:
+    """Refuse a suite of more runs than can be done.
+
+    Raises:
+        ConfigError: With how many there are, and what to do.
+    """
+    places = len(suite.datasets) * len(suite.models) * len(suite.scenarios)
+    asked = places * suite.seeds.originals * len(_draws(suite, specs))
+    if asked > MAX_RUNS:
+        raise ConfigError(
+            f"the suite asks for {asked:,} runs, at most {MAX_RUNS:,} are done: "
+            "divide it, or take fewer seeds or methods"
+        )
