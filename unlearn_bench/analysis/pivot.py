@@ -28,6 +28,15 @@ def rows_of(values: pd.DataFrame) -> dict[str, "NDArray[np.intp]"]:
     }
 
 
+def last_requests(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the records of each stream's last request, and all of other scenarios."""
+    if not (records["request"] != 0).any():
+        return records
+    places = ["dataset", "model", "scenario"]
+    last = records.groupby(places, sort=False)["request"].transform("max")
+    return records[records["request"] == last]
+
+
 def pivoted(measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return values per method, seed and unlearning, and standard errors over examples.
 

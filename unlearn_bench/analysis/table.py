@@ -24,6 +24,7 @@ from unlearn_bench.analysis.estimate import Estimate, estimate, paired_p_value
 from unlearn_bench.analysis.pivot import (
     columns_of,
     gaps_to,
+    last_requests,
     over_unlearnings,
     pivoted,
     rows_of,
@@ -241,11 +242,13 @@ def _same_budget(rows: tuple[Row, ...], origins: Mapping[str, tuple[str, bool]])
 def sections(records: pd.DataFrame, facts: Facts = BUILT_IN_FACTS) -> tuple[Section, ...]:
     """Split long records by dataset, model and scenario, in order of appearance.
 
+    Of a stream the last request's are taken: what it has come to. :mod:`.stream` has the way there.
+
     Args:
         records: As in ``records.csv``.
         facts: What ``suite.json`` says of metrics and methods; by default what is built in.
     """
-    records = with_places(records).astype({"seed": int, "value": float})
+    records = last_requests(with_places(records).astype({"seed": int, "value": float}))
     groups = records.groupby(["dataset", "model", "scenario"], sort=False)
     found = []
     for names, group in groups:

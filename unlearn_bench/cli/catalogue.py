@@ -64,11 +64,12 @@ def _metrics() -> Listing:
 
 
 def _known_metrics() -> dict[str, MetricInfo]:
-    """Return the metrics of single runs by name, then those that take many models."""
+    """Return the metrics of single runs by name, then those of streams and of many models."""
     from unlearn_bench.population.metrics import MANY
     from unlearn_bench.results.facts import known_metrics
+    from unlearn_bench.results.stream import STREAM
 
-    return {**known_metrics(), **MANY}
+    return {**known_metrics(), **STREAM, **MANY}
 
 
 def _suites() -> Listing:

@@ -37,6 +37,8 @@ class Indices:
         hidden_classes: Classes that are forgotten whole in truth.
         kept: Targets of thirds that are trained on and stay: a part of R.
         unseen: Targets of thirds that no model of this seed is trained on.
+        gone: What earlier requests of a stream took, in order. The harness alone has it, to see
+            what came back: it is in no other set, and no method is handed it.
     """
 
     forget: Tensor
@@ -49,11 +51,43 @@ class Indices:
     hidden_classes: tuple[int, ...] = ()
     kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    gone: "tuple[Gone, ...]" = ()
 
     @property
     def train(self) -> Tensor:
-        """The original's training set, F and R together."""
-        return torch.cat([self.forget, self.retain]).sort().values
+        """The original's training set: F and R together, and what has gone since."""
+        gone = (earlier.forget for earlier in self.gone)
+        return torch.cat([self.forget, self.retain, *gone]).sort().values
+
+    @property
+    def hidden_by_filters(self) -> tuple[int, ...]:
+        """Classes that are forgotten whole by now: a filter before the outputs stays in place."""
+        gone = {label for earlier in self.gone for label in earlier.forget_classes}
+        return tuple(sorted(gone.union(self.forget_classes)))
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What an earlier request of a stream took: its sets, as in :class:`Indices`."""
+
+    forget: Tensor
+    test_forget: Tensor
+    forget_classes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What went before a request of a stream.
+
+    Attributes:
+        gone: What earlier requests took, into the training part, [M].
+        turn: Number of the request, from 1.
+        named: Examples that any of the stream's requests names by index.
+    """
+
+    gone: Tensor
+    turn: int
+    named: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -145,6 +179,7 @@ def make(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    before: Before | None = None,
 ) -> Indices:
     """Divide a dataset for one scenario.
 
@@ -157,11 +192,20 @@ def make(
         seed: Determines V and random forget sets.
         numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
             default their place.
+        before: Of a request that is one of several, what went before it.
 
     Raises:
         DataError: If a class or index does not exist, or a set would be empty.
     """
-    part = divide(forget, train_labels, classes, validation=validation, seed=seed, numbers=numbers)
+    part = divide(
+        forget,
+        train_labels,
+        classes,
+        validation=validation,
+        seed=seed,
+        numbers=numbers,
+        before=before,
+    )
     if part.forget_classes:
         tf = torch.isin(test_labels, torch.tensor(part.forget_classes))
         test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
@@ -190,6 +234,7 @@ def divide(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    before: Before | None = None,
 ) -> Division:
     """Divide the training part for one scenario; the arguments are those of :func:`make`.
 
@@ -199,6 +244,14 @@ def divide(
     held_out = hold_out(train_labels, validation, seed)
     in_training = torch.ones(len(train_labels), dtype=torch.bool)
     in_training[held_out] = False
+    named = forget.indices if before is None else before.named
+    if named:  # to be forgotten, so they must have been trained on
+        in_training[_places(named, len(train_labels), numbers)] = True
+    held_out = (~in_training).nonzero().squeeze(1)
+    purpose = "forget"
+    if before is not None:
+        in_training[before.gone] = False
+        purpose += f"/{before.turn}" if before.turn > 1 else ""
     forgotten_classes = tuple(sorted({class_index(c, classes) for c in forget.classes}))
 
     is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
@@ -208,19 +261,19 @@ def divide(
         return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
     elif forget.fraction is not None:
         pool = in_training.nonzero().squeeze(1)
-        order = torch.randperm(len(pool), generator=_generator(seed, "forget"))
+        order = torch.randperm(len(pool), generator=_generator(seed, purpose))
         is_forgotten[pool[order[: round(forget.fraction * len(pool))]]] = True
     else:
         is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
-        # Named examples are forgotten, so they must have been trained on.
-        in_training |= is_forgotten
 
+    if before is not None:
+        is_forgotten[before.gone] = False
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     _check_not_empty(forget, f, r, int(is_forgotten.sum()))
     return Division(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
-        validation=(~in_training).nonzero().squeeze(1),
+        validation=held_out,
         forget_classes=forgotten_classes,
     )
 
@@ -247,7 +300,7 @@ def _check_not_empty(forget: Forget, f: Tensor, r: Tensor, count: int) -> None:
         cause = (
             f"its {count} training example(s) are all set aside for validation; it needs more"
             if count
-            else "no training example is of it; choose other classes or more"
+            else "no training example is left of it; choose other classes or more"
         )
         raise DataError(f"{forget.name}: the forget set is empty: {cause}")
     if not r.any():

@@ -50,6 +50,11 @@ def make(
     Raises:
         DataError: If the scenario does not exist, or leaves no room for a surrogate.
     """
+    if len(forget.requests) > 1:
+        raise DataError(
+            f"{forget.name}: settings are tuned for one request; tune on "
+            f"{forget.requests[0].name}, for one"
+        )
     true = divide(forget, train_labels, classes, validation=validation, seed=seed, numbers=numbers)
     generator = torch.Generator().manual_seed(derive(seed, "surrogates"))
     if true.forget_classes:

@@ -4,7 +4,6 @@ Nothing is made twice: what the store holds is loaded, and what failed is not tr
 """
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,24 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.core.errors import MethodError, ModelError, one_line
+from unlearn_bench.core.errors import MethodError, ModelError
 from unlearn_bench.core.fence import Fence
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.execution.failures import Failures, RunFailedError
-from unlearn_bench.execution.identity import Identities, reference
+from unlearn_bench.execution.identity import Identities, previous, reference
 from unlearn_bench.execution.isolation import FENCED, ISOLATION, Isolation
 from unlearn_bench.execution.isolation.call import Call
 from unlearn_bench.execution.isolation.confine import weight_caches
+from unlearn_bench.execution.returned import check_model, check_state, stored_log
 from unlearn_bench.execution.task import Step, Task, Unlearning
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
-from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.store.layout import CODE, is_made_by_other_code
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RunSpec
-from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
+from unlearn_bench.toolkit.context import TrainingLog
 from unlearn_bench.training.loop import UpdateLog
 from unlearn_bench.training.models import load_weights
 
@@ -74,6 +73,7 @@ class Models:
         failures: What is not to be tried again.
         environment: Gives what a run's times cannot be read without.
         fence: Gives what is closed to a run's method.
+        task: Gives the task of another run that a run builds on.
     """
 
     def __init__(
@@ -83,7 +83,9 @@ class Models:
         failures: Failures,
         environment: Callable[[RunSpec], dict[str, Any]],
         fence: Callable[[RunSpec], Fence],
+        task: Callable[[RunSpec], Task],
     ) -> None:
+        self._task = task
         self._store, self._identities = store, identities
         self._failures, self._environment = failures, environment
         self._fence, self._isolation = fence, Isolation()
@@ -231,7 +233,7 @@ class Models:
         return self._store.get_or_build("training_log", self._identities.training_log(spec), build)
 
     def unlearned(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Artifact:
-        """Return what the method of ``spec`` made of the original."""
+        """Return what the method of ``spec`` made of the original, request by request."""
         identity, key = self._identities.unlearned(spec), self._identities.key(spec)
 
         def get_or_make() -> Artifact:
@@ -246,8 +248,9 @@ class Models:
         return made
 
     def unlearn(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Built:
-        """Call the method on a private copy of the original, timed and watched."""
+        """Call the method on a private copy of what it starts from, timed and watched."""
         method = registry.get(spec.method)
+        start = self._start(spec, original, step)
         log = self._training_log(spec, task, original, step) if wants_log(spec) else None
         given = _given_weights(spec, task)
 
@@ -256,22 +259,39 @@ class Models:
 
         step(spec.label)
         call = self._call_apart if spec.isolate else self._call_here
-        weights, notes = call(spec, task, original, log, given, tell)
+        weights, notes = call(spec, task, start, log, given, tell)
         if method.kind == "given":  # reading the file is not what unlearning it has cost
             notes["cost"] = {"seconds": {}, "peak_bytes": None, "examples": {}, "passes": {}}
         return weights, {**notes, CODE: method.running_code}
+
+    def _start(self, spec: RunSpec, original: Artifact, step: Step) -> Artifact:
+        """Return what the method starts from: the original, or what it left a request ago.
+
+        Raises:
+            RunFailedError: If that request failed.
+        """
+        before = previous(spec)
+        if before is None:
+            return original
+        try:
+            return self.unlearned(before, self._task(before), original, step)
+        except RunFailedError as failure:
+            told = str(failure)
+            if not told.startswith("request "):  # the first that failed is the one to mend
+                told = f"request {before.request} failed: {told}"
+            raise RunFailedError(told) from failure
 
     def _call_here(
         self,
         spec: RunSpec,
         task: Task,
-        original: Artifact,
+        start: Artifact,
         log: TrainingLog | None,
         given: Mapping[str, Tensor] | None,
         tell: Step,
     ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
         """Call the method in this process, behind a fence."""
-        model = task.load(original.tensors)
+        model = task.load(start.tensors)
         unlearning = Unlearning(
             task,
             registry.get(spec.method),
@@ -296,7 +316,7 @@ class Models:
         self,
         spec: RunSpec,
         task: Task,
-        original: Artifact,
+        start: Artifact,
         log: TrainingLog | None,
         given: Mapping[str, Tensor] | None,
         tell: Step,
@@ -306,7 +326,7 @@ class Models:
             task,
             registry.get(spec.method),
             spec.params,
-            original.tensors,
+            start.tensors,
             log,
             given,
             spec.limit,
@@ -315,7 +335,7 @@ class Models:
         )
         extra = weight_caches().values() if spec.model.pretrained else ()
         returned = self._isolation.call(call, self._fence(spec).closed, extra, tell)
-        check_state(returned.weights, original.tensors)
+        check_state(returned.weights, start.tensors)
         answer = returned.answer.model_dump()
         environment = with_halved(self._environment(spec), answer["halved"])
         return returned.weights, {
@@ -358,80 +378,8 @@ def check_classifies(model: nn.Module, data: Dataset, device: torch.device) -> f
     return right
 
 
-def check_model(returned: object, expected: Mapping[str, Tensor]) -> nn.Module:
-    """Return a method's model if it has the original's architecture and finite weights.
-
-    Args:
-        returned: What the method gave back.
-        expected: State of the original.
-
-    Raises:
-        MethodError: With what is wrong and what is expected.
-    """
-    if not isinstance(returned, nn.Module):
-        raise MethodError(
-            f"the method returned {type(returned).__name__}, not a model; end it with "
-            "`return model`"
-        )
-    check_state(returned.state_dict(), expected)
-    return returned
-
-
-def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another architecture than the original's, or that are not finite.
-
-    Raises:
-        MethodError: With what is wrong and what is expected.
-    """
-    for name in sorted(expected.keys() | state.keys()):
-        if name not in state or name not in expected:
-            what = "lacks the" if name in expected else "has an additional"
-            raise MethodError(f"the returned model {what} tensor {name}; keep the architecture")
-        given, wanted = state[name], expected[name]
-        if given.shape != wanted.shape or given.dtype != wanted.dtype:
-            raise MethodError(
-                f"tensor {name} came back as {given.dtype} {list(given.shape)}, expected "
-                f"{wanted.dtype} {list(wanted.shape)}; keep the architecture"
-            )
-        if not torch.isfinite(given).all():
-            raise MethodError(
-                f"tensor {name} holds NaN or infinity; lower the learning rate, or watch the "
-                "loss with unlearn_bench.api.check_finite"
-            )
-
-
 def with_halved(environment: Mapping[str, Any], halved: Mapping[str, int]) -> dict[str, Any]:
     """Add what was done in smaller batches than planned, as memory did not suffice."""
     before = environment.get("halved_batches", {})
     both = {**before, **halved}
     return {**environment, **({"halved_batches": both} if both else {})}
-
-
-def _number(name: str, value: Tensor | float) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        shape = f" of shape {list(value.shape)}" if isinstance(value, Tensor) else ""
-        raise MethodError(
-            f"ctx.log({name}=...) was given a {type(value).__name__}{shape}; log single numbers"
-        ) from error
-
-
-def stored_log(entries: list[dict[str, Tensor | float]]) -> list[dict[str, float | None]]:
-    """Turn a method's log into numbers; very long ones are thinned evenly, the last entry kept.
-
-    Numbers that are not finite become None, as JSON has no word for them.
-
-    Raises:
-        MethodError: If something other than a single number was logged.
-    """
-    stride = math.ceil(len(entries) / MAX_LOG_ENTRIES) or 1
-    kept = {*range(0, len(entries), stride), len(entries) - 1} if entries else set()
-    log = []
-    for position in sorted(kept):
-        entry = entries[position].items()
-        values = {one_line(name): _number(name, value) for name, value in entry}
-        # Not finite, or beyond what results hold: JSON and averages have no number for it.
-        finite = {name: v if abs(v) <= LARGEST else None for name, v in values.items()}
-        log.append({"step": float(position), **finite})
-    return log

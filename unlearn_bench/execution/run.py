@@ -82,6 +82,7 @@ class Runner:
             self._failures,
             self._environment_of,
             lambda spec: self._fence_of(spec.dataset),
+            self.task,
         )
         self.judge = Judge(store, self._failures)
         self.trials = Trials(store, self._identities, self._failures, self.models)
@@ -247,5 +248,6 @@ class Runner:
             status=status,
             hashes=known | dict(hashes or {}),
             draw=spec.draw if kind == "method" else 0,
+            request=spec.request,
             **{"environment": self._environment_of(spec)} | rest,
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlearn_bench.core.blindness import is_blind, refusal
 from unlearn_bench.core.fence import Fence, crossing
 from unlearn_bench.core.seeds import derive, seed_everything
-from unlearn_bench.data import splits, surrogates
+from unlearn_bench.data import requests, splits, surrogates
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.surroundings import Left, put_back
@@ -46,7 +46,7 @@ class Task:
         indices: Who is in F, R, V and the parts of the test set.
         model: The architecture.
         recipe: How the original and retrained models are trained.
-        scenario: Its name.
+        scenario: Its name; of a stream, that of the requests so far.
         seed: Determines all that is drawn.
         device: Where models and batches are put.
         dtype: Of weights and inputs; `check` measures small effects in float64.
@@ -81,9 +81,17 @@ class Task:
             indices = surrogates.make(spec.forget, number, of, labels, classes, **common)
         elif is_blind():
             raise refusal(f"the true forget set of seed {spec.seed}")
+        elif spec.request:
+            turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
+            indices = turns[spec.request - 1]
+        elif spec.forget.union:
+            turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
+            indices = requests.at_once(turns)
         else:
             indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)
-        return cls(data, indices, spec.model, spec.recipe, spec.scenario, spec.seed, device)
+        # Of a stream the requests so far: what comes later changes nothing here.
+        name = spec.asked.name if spec.request else spec.scenario
+        return cls(data, indices, spec.model, spec.recipe, name, spec.seed, device)
 
     def build(self, seed: int, pretrained: bool = True) -> nn.Module:
         """Return a model with weights drawn from ``seed``, on the CPU.
@@ -156,7 +164,8 @@ class Task:
             order = torch.randperm(len(members["retain"]), generator=generator)
             members["retain"] = members["retain"][order[:share]].sort().values
         members |= dict.fromkeys(("test_forget", "test_retain", "kept", "unseen"), nothing)
-        indices = replace(self.indices, **members)
+        # What has gone before is out of reach as well.
+        indices = replace(self.indices, **members, gone=())
         data = self.data.only(torch.cat([*members.values()]))
         return replace(self, data=data, indices=indices)
 

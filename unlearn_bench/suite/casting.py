@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.method import Scope
 from unlearn_bench.suite.datasets import info
 from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.spec import MethodSpec, Recipe, Suite
@@ -26,6 +27,12 @@ def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[
             f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
             "the retrained models to compare with."
         )
+    for scenario in suite.scenarios:
+        if scenario.forget.stream:
+            yield (
+                f"{scenario.forget.name} is also run as one request and in the reverse order, to "
+                "compare with."
+            )
     if own_weights and suite.seeds.originals > 1:
         yield (
             "All seeds start from the same given weights: seeds vary the methods and the "
@@ -42,15 +49,31 @@ def recipe_for(recipe: Recipe, dataset: str) -> Recipe:
     return Recipe.model_validate(recipe.model_dump() | {"augment": augment})
 
 
+def _scopes(forget: Forget) -> list[Scope]:
+    """Return what kinds of scenario a method meets: of a stream, each request's."""
+    found: list[Scope] = []
+    for request in forget.requests:
+        few = "class" if len(request.classes) == 1 else "classes"
+        found.append(few if request.classes else "random")
+    if forget.union:
+        return ["classes" if "random" not in found else "random"]
+    return found
+
+
 def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     """Say why a method takes no part in a scenario, or nothing if it does."""
     entry = registry.get(spec.name)
-    kind = "random" if not forget.classes else "class" if len(forget.classes) == 1 else "classes"
+    kinds = _scopes(forget)
     label = spec.label or spec.name
-    if kind not in entry.forgets:
+    if forget.stream and entry.access.log:
+        return (
+            f"{label} was left out of {forget.name}: it reads the log of the original's training, "
+            "which tells of examples that have gone."
+        )
+    if not set(kinds) <= set(entry.forgets):
         made_for = " and ".join(_SCOPE_NAMES[scope] for scope in entry.forgets)
         return f"{label} was left out of {forget.name}: it is made for {made_for} only."
-    if entry.outputs and kind == "random":
+    if entry.outputs and "random" in kinds:
         return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
     if entry.access.log and given_weights:
         return f"{label} was left out: the given weights come without a log of their training."

@@ -6,6 +6,7 @@ from itertools import product
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.casting import recipe_for
+from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.spec import OTHER_RETRAIN, MethodSpec, RunSpec, Scenario, Suite
 
 # More are neither run nor reported in any bearable time.
@@ -15,9 +16,19 @@ MAX_RUNS = 100_000
 def cells(
     suite: Suite, specs: Sequence[MethodSpec]
 ) -> Iterator[tuple[RunSpec, Scenario, MethodSpec]]:
-    """Yield every run that a suite asks for, on no device yet and without parameters."""
-    places = product(suite.datasets, suite.models, range(suite.seeds.originals), suite.scenarios)
-    for (dataset, model, seed, scenario), (spec, draw) in product(places, _draws(suite, specs)):
+    """Yield every run that a suite asks for, on no device yet and without parameters.
+
+    Of a stream, all methods meet one request before any meets the next.
+    """
+    requests = [
+        (scenario, request)
+        for scenario in with_companions(suite.scenarios)
+        for request in _requests(scenario)
+    ]
+    places = product(suite.datasets, suite.models, range(suite.seeds.originals), requests)
+    for (dataset, model, seed, (scenario, request)), (spec, draw) in product(
+        places, _draws(suite, specs)
+    ):
         run = RunSpec(
             dataset=dataset,
             image_size=suite.image_size,
@@ -35,8 +46,33 @@ def cells(
             normalize=suite.normalize,
             relearn_steps=suite.relearn_steps,
             isolate=suite.isolate,
+            request=request,
         )
         yield run, scenario, spec
+
+
+def with_companions(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Return scenarios, each stream followed by the two that it is compared with.
+
+    The same requests at once show what asking one by one costs, the reverse order what the order
+    does. A stream whose reverse is itself has no other order.
+    """
+    found = list(scenarios)
+    for scenario in scenarios:
+        stream = scenario.forget.stream
+        if not stream:
+            continue
+        known = {other.forget for other in found}
+        union, back = Forget(union=stream), Forget(stream=stream[::-1])
+        others = [] if {union, Forget(union=stream[::-1])} & known else [union]
+        others += [] if back in known else [back]
+        found += [scenario.model_copy(update={"forget": forget}) for forget in others]
+    return found
+
+
+def _requests(scenario: Scenario) -> Sequence[int]:
+    """Return the numbers of a stream's requests; 0 alone where there is no stream."""
+    return range(1, len(scenario.forget.stream) + 1) if scenario.forget.stream else (0,)
 
 
 def _draws(suite: Suite, specs: Sequence[MethodSpec]) -> list[tuple[MethodSpec, int]]:
@@ -66,7 +102,8 @@ def check_count(suite: Suite, specs: Sequence[MethodSpec]) -> None:
     Raises:
         ConfigError: With how many there are, and what to do.
     """
-    places = len(suite.datasets) * len(suite.models) * len(suite.scenarios)
+    requests = sum(len(_requests(scenario)) for scenario in with_companions(suite.scenarios))
+    places = len(suite.datasets) * len(suite.models) * requests
     asked = places * suite.seeds.originals * len(_draws(suite, specs))
     if asked > MAX_RUNS:
         raise ConfigError(

@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_serializer, model_validator
 
 from unlearn_bench.core.errors import visible
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.suite.indices import read_indices
+from unlearn_bench.suite.stream import joined, repeated, split_requests
 
 MAX_INDICES = 150_000
 
@@ -33,12 +34,22 @@ class Forget(Spec):
     ``thirds:0.1``. Classes may be given by index or by name. With thirds, every example of a
     fixed share of the training part is kept, forgotten or never seen, each in a third of the
     seeds: what attacks by many models need.
+
+    ``stream:class:1;class:4;random:0.02`` is several such requests one after the other, and
+    ``union:`` before the same list all of them at once: see :mod:`unlearn_bench.suite.stream`.
     """
 
     classes: tuple[int | str, ...] = ()
     fraction: float | None = None
     indices: tuple[int, ...] = ()
     thirds: float | None = None
+    stream: "tuple[Forget, ...]" = ()
+    union: "tuple[Forget, ...]" = ()
+
+    @field_validator("stream", "union", mode="before")
+    @classmethod
+    def _repeated(cls, value: Any) -> Any:
+        return repeated(value) if isinstance(value, list | tuple) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -48,6 +59,8 @@ class Forget(Spec):
     @classmethod
     def _parse(cls, text: str) -> dict[str, Any]:
         kind, _, rest = text.partition(":")
+        if kind in ("stream", "union"):
+            return {kind: split_requests(rest)}
         if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
             return {"indices": read_indices(Path(rest.strip()))}
         items = [item.strip() for item in rest.split(",") if item.strip()]
@@ -63,7 +76,7 @@ class Forget(Spec):
         text = visible(text if len(text) <= 80 else f"{text[:80]}...")
         raise ValueError(
             f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
-            "indices:3,14, indices:FILE or thirds:0.1"
+            "indices:3,14, indices:FILE or thirds:0.1; several as stream:class:8;random:0.1"
         )
 
     @model_validator(mode="after")
@@ -73,8 +86,12 @@ class Forget(Spec):
         for kind, share in given.items():
             if not 0 < share < 1:
                 raise ValueError(f"{kind}:{share:g} is not a fraction between 0 and 1")
-        if bool(self.classes) + len(given) + bool(self.indices) != 1:
-            raise ValueError("give either classes, a fraction, indices or thirds, and at least one")
+        ways = (self.classes, self.indices, self.stream, self.union)
+        if sum(map(bool, ways)) + len(given) != 1:
+            raise ValueError(
+                "give either classes, a fraction, indices, thirds, a stream or a union"
+            )
+        self._check_requests()
         if any(not 0 <= index < 2**53 for index in self.indices):
             raise ValueError("indices count from 0: a negative or huge index names no example")
         if len(self.indices) > MAX_INDICES:
@@ -84,6 +101,33 @@ class Forget(Spec):
             )
         return self
 
+    def _check_requests(self) -> None:
+        several = self.requests if self.stream or self.union else ()
+        if len(several) == 1:
+            raise ValueError(f"{self.name} is a single request: write {several[0].name}")
+        for request in several:
+            if request.stream or request.union or request.thirds is not None:
+                raise ValueError(
+                    f"{request.name} cannot be one request of several: it says what is trained on; "
+                    "take classes, random shares or indices"
+                )
+
+    @property
+    def requests(self) -> "tuple[Forget, ...]":
+        """What is asked for, in order: one thing, but for streams and unions."""
+        return self.stream or self.union or (self,)
+
+    def until(self, number: int) -> "Forget":
+        """Return the first ``number`` requests of a stream."""
+        return self.stream[0] if number == 1 else Forget(stream=self.stream[:number])
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """Training examples that are named by their index: these are never held out."""
+        if len(self.requests) == 1:
+            return self.indices
+        return tuple(sorted({index for request in self.requests for index in request.indices}))
+
     @model_serializer
     def _to_dict(self) -> dict[str, Any]:
         if self.fraction is not None:
@@ -92,6 +136,9 @@ class Forget(Spec):
             return {"thirds": self.thirds}
         if self.classes:
             return {"classes": list(self.classes)}
+        if self.stream or self.union:
+            kind = "stream" if self.stream else "union"
+            return {kind: [request._to_dict() for request in self.requests]}
         return {"indices": list(self.indices)}
 
     @property
@@ -104,4 +151,7 @@ class Forget(Spec):
         if self.classes:
             kind = "class" if len(self.classes) == 1 else "classes"
             return f"{kind}:{','.join(str(label) for label in self.classes)}"
+        if self.stream or self.union:
+            kind = "stream" if self.stream else "union"
+            return f"{kind}:{joined([request.name for request in self.requests])}"
         return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"

@@ -166,6 +166,9 @@ class Scenario(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "stream" in value and "forget" not in value:
+            rest = {key: given for key, given in value.items() if key != "stream"}
+            return rest | {"forget": {"stream": value["stream"]}}
         return {"forget": value} if isinstance(value, str) else value
 
 
@@ -294,6 +297,7 @@ class RunSpec(Spec):
         draw: Which of several runs that differ in the method's random numbers alone: of several
             unlearnings from one original, or of several retrainings.
         isolate: Whether the method is called in a process of its own, as the key says.
+        request: Which request of a stream it is about, from 1; 0 where ``forget`` is no stream.
     """
 
     dataset: str
@@ -316,6 +320,12 @@ class RunSpec(Spec):
     limit: float | None = None
     draw: int = 0
     isolate: bool = False
+    request: int = 0
+
+    @property
+    def asked(self) -> Forget:
+        """Who was to be forgotten so far: of a stream, the requests up to this run's."""
+        return self.forget.until(self.request) if self.request else self.forget
 
     @property
     def scenario(self) -> str:
@@ -331,7 +341,10 @@ class RunSpec(Spec):
     def evaluation_identity(self) -> dict[str, Any]:
         """Return what changes how models are judged; nothing where that is as it always was."""
         usual = self.relearn_steps == RELEARN_STEPS
-        return {} if usual else {"relearn_steps": self.relearn_steps}
+        steps: dict[str, Any] = {} if usual else {"relearn_steps": self.relearn_steps}
+        # Models depend on the requests so far; what is said of them, on where they stand.
+        stream = {"of": self.forget.model_dump(mode="json"), "request": self.request}
+        return steps | (stream if self.request else {})
 
     def input_identity(self) -> dict[str, Any]:
         """Return what determines the inputs beside the data; nothing where nothing is given."""
@@ -340,7 +353,7 @@ class RunSpec(Spec):
     def training_identity(self) -> dict[str, Any]:
         """Return what determines the original model, apart from the data themselves."""
         # Examples to be forgotten by name are never held out: the original must know them.
-        named: dict[str, Any] = {"named": list(self.forget.indices)} if self.forget.indices else {}
+        named: dict[str, Any] = {"named": list(self.forget.named)} if self.forget.named else {}
         # Of the targets of thirds, those that are never seen differ from seed to seed.
         named |= {"thirds": self.forget.thirds} if self.forget.thirds else {}
         return (
@@ -368,7 +381,8 @@ class RunSpec(Spec):
         given |= {"draw": self.draw} if self.draw else {}
         return (
             self.training_identity()
-            | self.model_dump(mode="json", include={"forget", "method", "params"})
+            | self.model_dump(mode="json", include={"method", "params"})
+            | {"forget": self.asked.model_dump(mode="json")}
             | given
             | self.surrogate_identity()
             | ({"isolated": True} if self.isolate else {})

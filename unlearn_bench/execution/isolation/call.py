@@ -42,7 +42,7 @@ class Call:
         task: With no more examples than it declares.
         method: As registered, its whole retain split being the declared share.
         params: All hyper-parameters.
-        original: Weights of O.
+        original: Weights of what the method starts from: O, or of a stream what it left before.
         training_log: For methods that declare it.
         given: Weights of the user's own, where these stand in for the method's work.
         limit: Seconds after which it is ended.

@@ -35,7 +35,7 @@ from unlearn_bench.execution.isolation.confine import (
     die_with_parent,
     readable,
 )
-from unlearn_bench.execution.models import check_model, stored_log
+from unlearn_bench.execution.returned import check_model, stored_log
 from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.plugins import registry
 from unlearn_bench.toolkit.context import TrainingLog
