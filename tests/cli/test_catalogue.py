@@ -9,10 +9,11 @@ from unlearn_bench.cli.catalogue import Listing
 from unlearn_bench.core.errors import UnknownNameError, UserError
 from unlearn_bench.data import datasets
 from unlearn_bench.plugins import registry
-from unlearn_bench.plugins.method import Parameter
+from unlearn_bench.plugins.method import SCOPES, Parameter
 from unlearn_bench.population.metrics import MANY
 from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.suite import config
+from unlearn_bench.suite.forget import FORMS, Forget
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -93,7 +94,19 @@ def test_a_mistaken_choice_says_what_there_is(what: str, narrowed: dict, message
 def test_a_method_shows_where_it_comes_from_and_what_it_is_made_for() -> None:
     facts = dict(catalogue.describe("pbu"))
     assert facts["family"] == "ascent" and facts["year"] == "2025"
-    assert facts["made for"] == "one class, several classes, any examples"
+    assert facts["made for"] == "every kind of scenario"
+    assert dict(catalogue.describe("damp"))["made for"] == "one whole class, several classes"
+
+
+def test_every_way_of_forgetting_that_is_listed_is_understood(tmp_path: Path) -> None:
+    file = tmp_path / "some.txt"
+    file.write_text("3\n14\n")
+    for text, _ in catalogue.listing("scenarios").rows:
+        written = text.replace("FILE", str(file))
+        scenario = Forget.model_validate(written)
+        assert scenario.name == written or scenario.indices == (3, 14)
+    listed = {form.scope for form in FORMS}
+    assert listed == set(SCOPES)
 
 
 @pytest.mark.parametrize("name", registry.methods())

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearn_bench.core.errors import DataError
+from unlearn_bench.data.attributes import Attributes
 from unlearn_bench.data.splits import LEAST_TARGETS, Indices, hold_out, make, targets
 from unlearn_bench.suite.forget import Forget
 
@@ -30,7 +31,9 @@ def counts(labels: torch.Tensor) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    text=st.sampled_from(["class:1", "classes:0,3", "random:0.1", "random:0.9", "indices:1,2,99"]),
+    text=st.sampled_from(
+        ["class:1", "classes:0,3", "class:1@0.4", "random:0.1", "random:0.9", "indices:1,2,99"]
+    ),
     seed=st.integers(0, 1000),
     validation=st.sampled_from([0.05, 0.1, 0.5]),
 )
@@ -105,6 +108,9 @@ def test_the_seed_and_nothing_else_decides() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("subclass:a", "subclass:a: the dataset has no fine classes"),
+        ("group:a=b", "the dataset has no column 'a'"),
+        ("class:1@0.01", "class:1@0.01: the forget set is empty"),
         ("class:5", r"no class 5 to forget \(classes are 0 to 4: cat, dog, emu, fox, gnu\)"),
         ("class:-1", "no class -1 to forget"),
         ("class:dgo", "no class 'dgo' to forget; did you mean 'dog'"),
@@ -135,6 +141,56 @@ def test_a_number_is_a_class_name_before_it_is_an_index() -> None:
     labels = torch.arange(40) % 4
     sets = make(Forget.model_validate("class:3"), labels, labels, names, validation=0.1, seed=0)
     assert sets.forget_classes == (0,)
+
+
+def test_of_a_part_of_a_class_the_rest_stays_and_the_class_stands_in_the_test_part() -> None:
+    sets, whole = divide("class:dog@0.5"), divide("class:dog")
+    assert len(sets.forget) == 9  # of the 18 that are trained on
+    assert set(sets.forget.tolist()) < set(whole.forget.tolist())
+    assert set(whole.forget.tolist()) - set(sets.forget.tolist()) <= set(sets.retain.tolist())
+    assert sets.forget_classes == ()
+    assert counts(TEST[sets.test_forget]) == [0, 8, 0, 0, 0]
+    assert sets.test_retain.tolist() == list(range(40))
+    assert sets.forget.tolist() == divide("class:1@0.5").forget.tolist()
+    assert sets.forget.tolist() != divide("class:1@0.5", seed=1).forget.tolist()
+
+
+ATTRIBUTES = Attributes(
+    {"fine": lambda: [f"{label}{i % 2}" for i, label in enumerate(TRAIN.tolist())],
+     "person": lambda: ["Ada" if i < 30 else "Bob" for i in range(100)]},
+    {"fine": lambda: [f"{label}{i % 2}" for i, label in enumerate(TEST.tolist())]},
+    finer="fine",
+)  # fmt: skip
+
+
+def divide_known(text: str) -> Indices:
+    return make(
+        Forget.model_validate(text),
+        TRAIN,
+        TEST,
+        CLASSES,
+        validation=0.1,
+        seed=0,
+        attributes=ATTRIBUTES,
+    )
+
+
+def test_a_fine_class_is_forgotten_whole_inside_its_coarse_one() -> None:
+    sets = divide_known("subclass:31")
+    fine, tested = ATTRIBUTES.train["fine"](), ATTRIBUTES.test["fine"]()
+    assert {fine[i] for i in sets.forget.tolist()} == {"31"}
+    assert "31" not in {fine[i] for i in sets.retain.tolist()}
+    assert 3 in TRAIN[sets.retain] and sets.forget_classes == ()
+    assert {tested[i] for i in sets.test_forget.tolist()} == {"31"}
+    assert "31" not in {tested[i] for i in sets.test_retain.tolist()}
+
+
+def test_a_group_without_test_examples_is_tested_on_others_of_its_classes() -> None:
+    sets = divide_known("group:person=Ada")
+    assert sets.forget.max() < 30 and sets.retain.min() >= 30
+    assert sets.test_retain.tolist() == list(range(40))
+    # In the proportions in which Ada's pictures are of the classes.
+    assert set(TEST[sets.test_forget].tolist()) == set(TRAIN[sets.forget].tolist())
 
 
 def thirds(seed, share=0.2, count=1500):

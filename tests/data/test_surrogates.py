@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import splits, surrogates
+from unlearn_bench.data.attributes import Attributes
 from unlearn_bench.suite.forget import Forget
 
 # Classes of 40, 40, 44, 80, 40 and 120 examples.
@@ -102,3 +103,32 @@ def test_the_draw_depends_on_the_seed_alone() -> None:
     forget = Forget.model_validate("random:0.2")
     other = surrogates.make(forget, 0, 2, LABELS, CLASSES, **options)
     assert not torch.equal(made("random:0.2").forget, other.forget)
+
+
+def test_a_fine_class_is_replaced_by_another_fine_class() -> None:
+    fine = [f"{label}{i % 2}" for i, label in enumerate(LABELS.tolist())]
+    found = [
+        surrogates.make(
+            Forget.model_validate("subclass:00"),
+            number,
+            2,
+            LABELS,
+            CLASSES,
+            validation=0.25,
+            seed=SEED,
+            attributes=Attributes({"fine": lambda: fine}, finer="fine"),
+        )
+        for number in range(2)
+    ]
+    chosen = [{fine[i] for i in indices.forget.tolist()} for indices in found]
+    assert [len(names) for names in chosen] == [1, 1] and chosen[0] != chosen[1]
+    for names, indices in zip(chosen, found, strict=True):
+        assert {fine[i] for i in indices.hidden.tolist()} == {"00"} != names
+        assert not names & {fine[i] for i in indices.retain.tolist()}
+        assert indices.forget_classes == ()
+
+
+def test_the_part_of_a_class_is_replaced_by_another_part_of_it() -> None:
+    for indices in every("class:3@0.3"):
+        assert set(LABELS[indices.forget].tolist()) == {3}
+        assert len(indices.forget) == len(true("class:3@0.3").forget)

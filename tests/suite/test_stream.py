@@ -41,14 +41,15 @@ def test_an_x_in_the_name_of_a_class_repeats_nothing() -> None:
 @pytest.mark.parametrize(
     ("form", "reason"),
     [
-        ("stream:", "give either"),
+        ("stream:", "does not say who is forgotten"),
         ("stream:class:1", "is a single request: write class:1"),
         ("stream:class:1;clas:2", "does not say who is forgotten"),
         ("stream:class:1;thirds:0.1", "thirds:0.1 cannot be one request of several"),
+        ("stream:class:1;poisoned:0:0.1", "poisoned:0:0.1 cannot be one request of several"),
         ({"stream": ["class:1", "stream:class:2;class:3"]}, "cannot be one request of several"),
         ("stream:random:0.01x0", "a stream has 2 to 1,000 requests"),
         ("stream:random:0.0001x1001", "a stream has 2 to 1,000 requests"),
-        ({"stream": ["class:1", "class:2"], "classes": [1]}, "give either"),
+        ({"stream": ["class:1", "class:2"], "classes": [1]}, "in exactly one way"),
     ],
 )
 def test_what_is_no_stream_is_refused_with_the_reason(form: Any, reason: str) -> None:

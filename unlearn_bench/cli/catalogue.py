@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from unlearn_bench.core.errors import ConfigError, UnknownNameError, suggestion, unknown_name
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS, Access
-from unlearn_bench.plugins.method import Kind, Method, Scope
+from unlearn_bench.plugins.method import SCOPE_NAMES, SCOPES, Kind, Method
 from unlearn_bench.plugins.metric import Direction, MetricInfo, Role
 
-FORGOTTEN: dict[Scope, str] = {
-    "class": "one class",
-    "classes": "several classes",
-    "random": "any examples",
-}
 PARAMETER_COLUMNS = ("name", "type", "default", "origin", "meaning")
 BETTER: dict[Direction, str] = {
     "retrain": "as retraining has it",
@@ -72,6 +67,12 @@ def _known_metrics() -> dict[str, MetricInfo]:
     return {**known_metrics(), **STREAM, **MANY}
 
 
+def _scenarios() -> Listing:
+    from unlearn_bench.suite.forget import FORMS
+
+    return Listing(("name", "who is forgotten"), [(form.text, form.meaning) for form in FORMS])
+
+
 def _suites() -> Listing:
     from unlearn_bench.suite import config
 
@@ -84,6 +85,7 @@ LISTINGS: dict[str, Callable[[], Listing]] = {
     "controls": lambda: _methods("control"),
     "models": _models,
     "datasets": _datasets,
+    "scenarios": _scenarios,
     "metrics": _metrics,
     "suites": _suites,
 }
@@ -163,7 +165,15 @@ def _metric(info: MetricInfo) -> list[tuple[str, str | Listing]]:
     ]
     if info.role:
         facts.append(("never matters", f"a difference to retraining up to {info.floor:g}"))
+    if info.forgets:
+        facts.append(("measured in", ", ".join(SCOPE_NAMES[scope] for scope in info.forgets)))
     return [*facts, ("cost", info.cost), ("source", info.source or "this project")]
+
+
+def _made_for(entry: Method) -> str:
+    if set(entry.forgets) == set(SCOPES):
+        return "every kind of scenario"
+    return ", ".join(SCOPE_NAMES[scope] for scope in entry.forgets)
 
 
 def _method(entry: Method) -> list[tuple[str, str | Listing]]:
@@ -173,7 +183,7 @@ def _method(entry: Method) -> list[tuple[str, str | Listing]]:
         ("reads", str(entry.access)),
         ("family", entry.family or "none named"),
         ("year", str(entry.year or "not published")),
-        ("made for", ", ".join(FORGOTTEN[scope] for scope in entry.forgets)),
+        ("made for", _made_for(entry)),
         ("source", entry.source or "this project"),
         ("file", str(entry.file)),
     ]

@@ -12,7 +12,8 @@ from unlearn_bench.cli.app import Plugins, app, new_console, say
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="methods, controls, models, datasets, metrics or suites.")
+        str,
+        typer.Argument(help="methods, controls, models, datasets, scenarios, metrics or suites."),
     ],
     pattern: Annotated[str, typer.Argument(help="Shell pattern on the names.")] = "*",
     access: Annotated[

@@ -27,7 +27,8 @@ DataRoot = Annotated[
 Forget = Annotated[
     list[str] | None,
     typer.Option(
-        help="class:8, classes:1,2, random:0.1 or indices:FILE; repeatable.", show_default=False
+        help="class:8, random:0.1 or any other of `list scenarios`; repeatable.",
+        show_default=False,
     ),
 ]
 Seeds = Annotated[
@@ -89,6 +90,22 @@ Stem = Annotated[
 ]
 ImageSize = Annotated[
     int | None, typer.Option(min=1, help="Resize images to this side.", show_default=False)
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of parquet:PATH to learn, such as coarse_label.",
+        show_default=False,
+        metavar="COLUMN",
+    ),
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with the fine classes for subclass:NAME. Default: fine_label.",
+        show_default=False,
+        metavar="COLUMN",
+    ),
 ]
 Mean = Annotated[
     str | None,

@@ -44,6 +44,8 @@ def tune(
     original: options.Original = None,
     stem: options.Stem = None,
     image_size: options.ImageSize = None,
+    label_column: options.LabelColumn = None,
+    group_column: options.GroupColumn = None,
     mean: options.Mean = None,
     std: options.Std = None,
     pretrained: options.Pretrained = False,

@@ -39,7 +39,7 @@ def same_architecture(subject: Subject) -> str:
 
 @check("every declared scenario", "a scenario that is declared will be run")
 def every_declared_scenario(subject: Subject) -> str:
-    """Run one class, several and random examples, as far as declared; weights must move in each.
+    """Run in every kind of scenario that is declared; weights must move in each.
 
     Of several classes each must count: without F read, nothing is known of that.
     """

@@ -17,7 +17,16 @@ from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.context import Split
 
 FORGOTTEN = {"class": (3,), "classes": (1, 5)}
-SCENARIOS = {"class": "class:3", "classes": "classes:1,5", "random": "random:0.1"}
+SCENARIOS = {
+    "class": "class:3",
+    "classes": "classes:1,5",
+    "random": "random:0.1",
+    "part": "class:3@0.5",
+    "confused": "confused:3,5:0.5",
+    "poisoned": "poisoned:0:0.1",
+}
+# To a method these are like another kind: it is handed examples of classes that are retained.
+LIKE = {"subclass": "part", "group": "part"}
 ANOTHER_CLASS = 4
 FEWER_CLASSES = 7
 # Checks ask whether, not how well: networks with one block of each kind answer soonest.
@@ -115,7 +124,8 @@ class Subject:
     def __init__(self, method: Method) -> None:
         self.method = method
         self.quick = dict(method.check.quick)
-        self.scopes: list[str] = [scope for scope in SCOPES if scope in method.forgets]
+        declared = (LIKE.get(scope, scope) for scope in SCOPES if scope in method.forgets)
+        self.scopes = list(dict.fromkeys(declared))
         self._trials: dict[tuple[Any, ...], Trial] = {}
         self._exact: dict[tuple[str, int, bool], World] = {}
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.data import splits
+from unlearn_bench.data import changes, splits
 from unlearn_bench.data.datasets import Dataset, load
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.data.splits import Indices
@@ -278,6 +278,12 @@ def make_world(
         validation=0.1,
         seed=seed,
     )
+    change = changes.change_of(scenario, data.classes)
+    if change is not None:
+        changed = changes.in_part(data.train, indices.changed, change)
+        assert isinstance(changed.images, TensorImages)
+        watched = Part(WatchedImages(changed.images.data), changed.labels)
+        data = replace(data, train=watched, fingerprint=f"{data.fingerprint} {scenario.name}")
     spec = ModelSpec.model_validate(architecture)
     task = Task(data, indices, spec, recipe, scenario.name, seed, CPU)
     if not logged:

@@ -24,6 +24,7 @@ from unlearn_bench.core.errors import (
 )
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.data import encoded, folder, parquet, torchvision_sources
+from unlearn_bench.data.attributes import Attributes, Values
 from unlearn_bench.data.images import (
     Dataset,
     Images,
@@ -33,7 +34,7 @@ from unlearn_bench.data.images import (
     TensorImages,
     fits_in_memory,
 )
-from unlearn_bench.data.sources import Raw, RawPart, held_out
+from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart, held_out
 from unlearn_bench.suite.datasets import DATASETS, info
 from unlearn_bench.suite.spec import MAX_IMAGE_SIZE, Normalize
 
@@ -65,11 +66,11 @@ class Source:
     Attributes:
         description: One line for ``unlearn-bench list datasets``.
         read: Gives the raw images from the root, the path given after ``:`` ("" if the name
-            takes none) and whether to download.
+            takes none), whether to download, and the columns that are meant.
     """
 
     description: str
-    read: Callable[[Path, str, bool], Raw]
+    read: Callable[[Path, str, bool, Columns], Raw]
 
 
 def load(
@@ -79,6 +80,7 @@ def load(
     image_size: int | None = None,
     download: bool = False,
     normalize: Normalize | None = None,
+    columns: Columns = USUAL_COLUMNS,
 ) -> Dataset:
     """Load a dataset by name.
 
@@ -92,11 +94,12 @@ def load(
             (bilinear, antialiased) and the centre cut out. By default images stay as they are.
         download: Whether to get missing files from where torchvision gets them.
         normalize: Constants in place of the usual ones, or of those measured where none are.
+        columns: Of Parquet files that hold several labels.
 
     Raises:
         UnknownNameError: If there is no such dataset.
-        ParameterError: If ``image_size`` is not a positive whole number, or ``normalize`` gives
-            neither one value nor one per channel.
+        ParameterError: If ``image_size`` is not a positive whole number, ``normalize`` gives
+            neither one value nor one per channel, or the dataset has no columns to choose from.
         DataError: If files are missing, damaged or do not make up a dataset.
     """
     kind, separator, path = name.partition(":")
@@ -106,8 +109,14 @@ def load(
     if separator and not path:
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
     _refuse_size(image_size)
+    if columns != USUAL_COLUMNS and key != "parquet:PATH":
+        raise ParameterError(
+            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
+            "none; leave them out"
+        )
     try:
-        raw = SOURCES[key].read(DEFAULT_ROOT if root is None else Path(root), path, download)
+        root = DEFAULT_ROOT if root is None else Path(root)
+        raw = SOURCES[key].read(root, path, download, columns)
         _check(raw, name)
         fingerprint = _fingerprint(raw, image_size)
     except RefusedError as error:
@@ -126,6 +135,7 @@ def load(
         fingerprint=fingerprint,
         constants=constants,
         notes=(*raw.notes, *notes),
+        attributes=raw.attributes,
     )
     return data.sealed() if is_blind() else data
 
@@ -322,6 +332,7 @@ def _fingerprint(raw: Raw, image_size: int | None) -> str:
             _update(digest, part.images.data)
         else:
             _update_from_files(digest, part.images)
+    digest.update(raw.attributes.digest)
     return digest.hexdigest()
 
 
@@ -340,7 +351,7 @@ def _update_from_files(digest: "hashlib._Hash", images: encoded.Encoded) -> None
                 digest.update(hashlib.file_digest(file, "sha256").digest())
 
 
-def _read_digits(root: Path, path: str, download: bool) -> Raw:
+def _digits() -> Raw:
     """Return scikit-learn's digits, 8x8 grey, whose 0..16 are scaled to 0..255."""
     from sklearn.datasets import load_digits
 
@@ -352,21 +363,40 @@ def _read_digits(root: Path, path: str, download: bool) -> Raw:
     return Raw(train, test, tuple(str(digit) for digit in range(10)))
 
 
+def _digits_by_parity() -> Raw:
+    """Return the digits as two classes, even and odd, with the digits as fine classes."""
+    raw = _digits()
+
+    def values(part: RawPart) -> dict[str, Values]:
+        return {"digit": lambda: [raw.classes[label] for label in part.labels.tolist()]}
+
+    return Raw(
+        replace(raw.train, labels=raw.train.labels % 2),
+        replace(raw.test, labels=raw.test.labels % 2),
+        ("even", "odd"),
+        attributes=Attributes(values(raw.train), values(raw.test), "digit"),
+    )
+
+
 def _resolved(root: Path, path: str) -> Path:
     """A path as given, or below ``root`` where only that exists."""
     given = expand_user(Path(path), "the dataset's path")
     return root / given if not given.exists() and (root / given).exists() else given
 
 
-def _reader(name: str) -> Callable[[Path, str, bool], Raw]:
+def _reader(name: str) -> Callable[[Path, str, bool, Columns], Raw]:
     """Return what reads the dataset of that name in :data:`DATASETS`."""
     if name == "digits":
-        return _read_digits
+        return lambda root, path, download, columns: _digits()
+    if name == "digits-parity":
+        return lambda root, path, download, columns: _digits_by_parity()
     if name == "imagefolder:PATH":
-        return lambda root, path, download: folder.load_folder(_resolved(root, path))
+        return lambda root, path, download, columns: folder.load_folder(_resolved(root, path))
     if name == "parquet:PATH":
-        return lambda root, path, download: parquet.load_folder(_resolved(root, path))
-    return lambda root, path, download: torchvision_sources.load(name, root, download)
+        return lambda root, path, download, columns: parquet.load_folder(
+            _resolved(root, path), columns
+        )
+    return lambda root, path, download, columns: torchvision_sources.load(name, root, download)
 
 
 SOURCES = {name: Source(known.description, _reader(name)) for name, known in DATASETS.items()}

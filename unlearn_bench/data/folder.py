@@ -2,28 +2,35 @@
 
 The usual names of both parts are known, in any case. Where there is no test part, a fixed fifth
 of every class is held out; where there is no training part either, the class folders may lie in
-``PATH`` itself. Tiny ImageNet's list of validation labels is read as well.
+``PATH`` itself. Tiny ImageNet's list of validation labels is read as well. Folders inside a class
+folder are its fine classes, and ``PATH/groups.csv`` may say of every image to which groups it
+belongs: a column ``file`` with its path below ``PATH``, and one column for each kind of group.
 
 Only regular files are read, and no link to a folder is followed: it may lead in a circle, to all
 of the disk, or to the same images once more.
 """
 
+import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from unlearn_bench.core.errors import DataError, visible
 from unlearn_bench.core.reading import MIB, is_regular, read_text
+from unlearn_bench.data.attributes import Attributes, Values
 from unlearn_bench.data.encoded import EncodedFiles, readable_suffixes
 from unlearn_bench.data.sources import Raw, RawPart, held_out
 
 TRAIN_NAMES = ("train", "training", "trn")
 TEST_NAMES = ("test", "testing", "tst", "val", "valid", "validation", "eval")
 TINY_LABELS = "val_annotations.txt"  # Tiny ImageNet: file name, class, and a box
+GROUPS, SUBCLASS = "groups.csv", "subclass"
 LABELS_BYTES = 64 * MIB
 MAX_FILES = 20_000_000
 SHOWN = 8
@@ -97,7 +104,57 @@ def load_folder(path: Path) -> Raw:
         _part(path, test),
         tuple(classes),
         (*notes, *seen.notes(path)),
+        _attributes(path, train, test),
     )
+
+
+def _attributes(path: Path, train: Labelled, test: Labelled) -> Attributes:
+    """Return the fine classes, if any class folder has folders, and the groups of the list."""
+    groups = path / GROUPS
+    text = read_text(groups, LABELS_BYTES) if is_regular(groups) else ""
+    columns = _header(groups, text) if text else []
+    # Parts lie in train/ or in the folder itself: a class folder with folders in it is deeper.
+    nested = [len(_below_class(path, file)) > 1 for file, _ in train]
+    finer = SUBCLASS if any(nested) else ""
+
+    def values(part: Labelled) -> dict[str, Values]:
+        files = [file for file, _ in part]
+        found: dict[str, Values] = {
+            column: partial(_grouped, path, files, text, column) for column in columns
+        }
+        if finer:
+            found[finer] = lambda: [_below_class(path, file)[0] for file in files]
+        return found
+
+    return Attributes(values(train), values(test), finer, text.encode())
+
+
+def _below_class(path: Path, file: Path) -> tuple[str, ...]:
+    """Return the folders and the name of an image, from below its class folder."""
+    parts = file.relative_to(path).parts
+    return parts[2:] if parts[0].lower() in (*TRAIN_NAMES, *TEST_NAMES) else parts[1:]
+
+
+def _header(groups: Path, text: str) -> list[str]:
+    names = next(csv.reader(io.StringIO(text)), [])
+    if names.count("file") != 1 or len(names) < 2 or len({*names}) < len(names):
+        raise DataError(
+            f"{groups} begins with {visible(','.join(names)[:60])!r}; wanted a column file and one "
+            "or more columns of groups, each with a name of its own"
+        )
+    return [name for name in names if name not in ("file", SUBCLASS)]
+
+
+def _grouped(path: Path, files: list[Path], text: str, column: str) -> list[str]:
+    """Return the value of every image in a column of the list of groups."""
+    known = {row["file"]: row[column] for row in csv.DictReader(io.StringIO(text))}
+    names = [file.relative_to(path).as_posix() for file in files]
+    absent = next((name for name in names if known.get(name) is None), None)
+    if absent is not None:
+        raise DataError(
+            f"{path / GROUPS} says nothing of {visible(absent)}; add a line for every image"
+        )
+    return [known[name] for name in names]
 
 
 def _parts(path: Path) -> tuple[Path, list[Path]]:

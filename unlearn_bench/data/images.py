@@ -20,6 +20,7 @@ from unlearn_bench.core.blindness import refusal
 from unlearn_bench.core.errors import AccessError
 from unlearn_bench.core.fence import crossing
 from unlearn_bench.core.memory import available_memory
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 
 Shape = tuple[int, int, int]  # channels, height, width
 Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
@@ -50,6 +51,17 @@ class Images(Protocol):
 
     def only(self, members: Tensor) -> "Images":
         """Return the images at ``members`` (int64 [M]) under the same indices, and no others."""
+
+    def rearranged(
+        self, places: Tensor, changed: Tensor, change: Callable[[Tensor], Tensor]
+    ) -> "Images":
+        """Return the images at ``places``, some of them changed.
+
+        Args:
+            places: int64 [N]; an image may be there more than once.
+            changed: int64 [K], which of the N are changed.
+            change: Gives changed images, uint8 [B, C, H, W], from those that there are.
+        """
 
 
 class TensorImages:
@@ -97,6 +109,14 @@ class TensorImages:
             return HandedOut(self.data, places.to(self.device))
         places = _places(members, torch.arange(len(members)), len(self))
         return HandedOut(self.fetch(members), places.to(self.device))
+
+    def rearranged(
+        self, places: Tensor, changed: Tensor, change: Callable[[Tensor], Tensor]
+    ) -> "TensorImages":
+        """Return the images at ``places``, those at ``changed`` of them changed, as a copy."""
+        data, changed = self.fetch(places), changed.to(self.device)
+        data[changed] = change(data[changed])
+        return TensorImages(data)
 
 
 class HandedOut(TensorImages):
@@ -193,6 +213,19 @@ class StreamedImages:
             return decode(index)
 
         return StreamedImages(decode_allowed, len(self), self._shape, threads=self._threads)
+
+    def rearranged(
+        self, places: Tensor, changed: Tensor, change: Callable[[Tensor], Tensor]
+    ) -> "StreamedImages":
+        """Return the images at ``places``, those at ``changed`` of them changed when decoded."""
+        decode, size, order = self._decode, self._shape[1:], places.tolist()
+        marked = frozenset(changed.tolist())
+
+        def decode_changed(index: int) -> Tensor:
+            image = resize(decode(order[index]), size)
+            return change(image[None])[0] if index in marked else image
+
+        return StreamedImages(decode_changed, len(order), self._shape, threads=self._threads)
 
     def in_memory(self) -> TensorImages:
         """Decode every image now."""
@@ -296,6 +329,7 @@ class Dataset:
         constants: Where ``mean`` and ``std`` come from: ``given``, ``usual`` in the literature,
             or ``measured`` on the training images.
         notes: What the user should know of how the files were read, one line each.
+        attributes: What is known of the examples beside their class.
     """
 
     name: str
@@ -307,10 +341,11 @@ class Dataset:
     fingerprint: str
     constants: str = "measured"
     notes: tuple[str, ...] = ()
+    attributes: Attributes = NO_ATTRIBUTES
 
     def sealed(self) -> "Dataset":
         """Return the same dataset with a test part that nobody can read."""
-        return replace(self, test=SealedPart())
+        return replace(self, test=SealedPart(), attributes=self.attributes.sealed())
 
     def only(self, members: Tensor) -> "Dataset":
         """Return no more than the training examples at ``members``, under the same indices.
@@ -322,7 +357,9 @@ class Dataset:
         labels[members] = self.train.labels[members]
         train = Part(self.train.images.only(members), labels)
         nothing = Part(train.images, labels[:0])
-        return replace(self, train=train, test=nothing, fingerprint="", notes=())
+        return replace(
+            self, train=train, test=nothing, fingerprint="", notes=(), attributes=NO_ATTRIBUTES
+        )
 
     @property
     def channels(self) -> int:

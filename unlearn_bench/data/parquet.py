@@ -3,6 +3,7 @@
 A folder holds ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-*``), or a folder
 ``train`` and a folder ``test`` with files ``0000.parquet``, as the hub converts. A row is one
 image, encoded as JPEG or PNG, in a column of bytes or of ``{bytes, path}``, and one label.
+Columns of texts, numbers and truth values are attributes, read when a scenario asks for one.
 Rows are read by row group on demand, so a set may be larger than memory.
 """
 
@@ -13,6 +14,7 @@ import itertools
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,8 @@ from unlearn_bench.core.errors import DataError, RefusedError, one_line
 from unlearn_bench.core.memory import available_memory
 from unlearn_bench.core.quantities import in_order, size_text
 from unlearn_bench.core.reading import MIB, is_regular, parse_json
-from unlearn_bench.data.sources import Raw, RawPart
+from unlearn_bench.data.attributes import Attributes, Values
+from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +36,7 @@ TRAIN_NAMES = ("train",)
 TEST_NAMES = ("test", "validation", "valid", "val")
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
+FINER_COLUMN = "fine_label"
 # Row groups of image sets hold about 100 rows; more than one per decoding thread.
 ROW_GROUPS_KEPT = 16
 # A file of a few bytes may declare any number of rows.
@@ -98,8 +102,12 @@ class ParquetColumn:
         return column if _is_bytes(column.type) else column.field("bytes")
 
 
-def load_folder(folder: Path) -> Raw:
+def load_folder(folder: Path, columns: Columns = USUAL_COLUMNS) -> Raw:
     """Load the training and test files of ``folder``, or of the one folder in it that has them.
+
+    Args:
+        folder: Of the dataset.
+        columns: Which of several labels are the classes, and which the fine classes in them.
 
     Raises:
         DataError: If files are missing or damaged, have no image or label column, or disagree.
@@ -111,8 +119,11 @@ def load_folder(folder: Path) -> Raw:
             f"no {missing} in {folder}, nor a folder of that name with Parquet files; "
             "put both parts of the dataset there"
         )
-    classes = class_names(train_files[0])
-    train, test = _part(train_files), _part(test_files)
+    wanted = (columns.label,) if columns.label else LABEL_COLUMNS
+    names = open_parquet(train_files[0]).schema_arrow.names
+    label = _column(names, wanted, "label", train_files[0])
+    classes = class_names(train_files[0], label)
+    train, test = _part(train_files, label), _part(test_files, label)
     for files, part in ((train_files, train), (test_files, test)):
         if not len(part.labels):
             raise DataError(f"{files[0]} has no rows; get it again")
@@ -124,7 +135,38 @@ def load_folder(folder: Path) -> Raw:
                 "number the classes from 0 up"
             )
         classes = tuple(str(label) for label in range(highest + 1))
-    return Raw(train, test, classes)
+    finer = columns.group or (FINER_COLUMN if label != FINER_COLUMN else "")
+    attributes = Attributes(_attributes(train_files), _attributes(test_files), finer)
+    if columns.group:
+        _column(list(attributes.train), (columns.group,), "group", train_files[0])
+    elif finer not in attributes.train:
+        attributes = replace(attributes, finer="")
+    return Raw(train, test, classes, attributes=attributes)
+
+
+def _attributes(files: Sequence[Path]) -> dict[str, Values]:
+    """Return the columns of plain values, each read when it is asked for."""
+    schema = open_parquet(files[0]).schema_arrow
+    return {
+        name: functools.partial(_values, files, name)
+        for name in schema.names
+        if schema.names.count(name) == 1 and _is_plain(schema.field(name).type)
+    }
+
+
+def _values(files: Sequence[Path], column: str) -> list[str]:
+    """Return a column as texts, numbers of classes by their names where the files give them."""
+    names = class_names(files[0], column)
+    found: list[str] = []
+    for path in files:
+        with _damage_named(path):
+            file = open_parquet(path)
+            _column(file.schema_arrow.names, (column,), "group", path)
+            values = file.read(columns=[column]).column(0).to_pylist()
+        for value in values:
+            named = names is not None and isinstance(value, int) and 0 <= value < len(names)
+            found.append(names[value] if names and named else str("" if value is None else value))
+    return found
 
 
 def find_files(folder: Path, *, search_below: bool = True) -> tuple[list[Path], list[Path]]:
@@ -167,10 +209,9 @@ def _files_of(folder: Path, names: Sequence[str]) -> list[Path]:
     return []
 
 
-def class_names(path: Path) -> tuple[str, ...] | None:
-    """Return the class names that the ``huggingface`` metadata of a file gives, if any."""
+def class_names(path: Path, label: str) -> tuple[str, ...] | None:
+    """Return the names that the ``huggingface`` metadata of a file gives to a column's labels."""
     schema = open_parquet(path).schema_arrow
-    label = _column(schema.names, LABEL_COLUMNS, "label", path)
     try:
         metadata = parse_json((schema.metadata or {})[b"huggingface"], f"the metadata of {path}")
         names = metadata["info"]["features"][label]["names"]
@@ -230,7 +271,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _part(files: Sequence[Path]) -> RawPart:
+def _part(files: Sequence[Path], label: str) -> RawPart:
     column = _column(open_parquet(files[0]).schema_arrow.names, IMAGE_COLUMNS, "image", files[0])
     for path in files:
         schema = open_parquet(path).schema_arrow
@@ -243,14 +284,14 @@ def _part(files: Sequence[Path]) -> RawPart:
                 f"column {column!r} of {path} has type {one_line(str(kind))[:120]}; "
                 "wanted bytes or {bytes, path}"
             )
-    labels = [_labels(path) for path in files]
+    labels = [_labels(path, label) for path in files]
     return RawPart(ParquetColumn(files[0].parent, files, column), torch.cat(labels))
 
 
-def _labels(path: Path) -> Tensor:
+def _labels(path: Path, label: str) -> Tensor:
     """Return the labels of one file, int64 [rows]."""
     file = open_parquet(path)
-    name = _column(file.schema_arrow.names, LABEL_COLUMNS, "label", path)
+    name = _column(file.schema_arrow.names, (label,), "label", path)
     with _damage_named(path):
         column = file.read(columns=[name]).column(0)
     import pyarrow as pa
@@ -282,6 +323,14 @@ def _is_bytes(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_plain(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    plain = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+    more = (pa.types.is_boolean, pa.types.is_floating, pa.types.is_dictionary, pa.types.is_date)
+    return any(is_kind(kind) for is_kind in (*plain, *more))
 
 
 def _fields(kind: "pa.DataType") -> list["pa.Field"]:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import splits
-from unlearn_bench.data.splits import Before, Gone, Indices
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
+from unlearn_bench.data.before import Before, Gone
+from unlearn_bench.data.splits import Indices
 from unlearn_bench.suite.forget import Forget
 
 
@@ -25,6 +27,7 @@ def in_turn(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    attributes: Attributes = NO_ATTRIBUTES,
 ) -> tuple[Indices, ...]:
     """Divide a dataset once for each of several requests.
 
@@ -36,6 +39,7 @@ def in_turn(
         validation: Share of the training part set aside as V.
         seed: Determines V and random forget sets.
         numbers: By which requests name training examples.
+        attributes: Of the examples, where a request is about one.
 
     Returns:
         The index sets of every request, each with what has gone before it.
@@ -56,6 +60,7 @@ def in_turn(
                 validation=validation,
                 seed=seed,
                 numbers=numbers,
+                attributes=attributes,
                 before=Before(taken, turn, forget.named),
             )
         except DataError as error:

@@ -5,14 +5,31 @@ Every kind of source (torchvision's files, Parquet, folders) ends in a :class:`R
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 from unlearn_bench.data.encoded import Encoded
 from unlearn_bench.data.images import TensorImages
 
 HELD_OUT = 5  # every fifth image of a class is held out where a source has no test part
+
+
+class Columns(NamedTuple):
+    """Which columns of Parquet files are meant; None for the usual ones.
+
+    Attributes:
+        label: The classes.
+        group: The fine classes inside them.
+    """
+
+    label: str | None = None
+    group: str | None = None
+
+
+USUAL_COLUMNS = Columns()
 
 
 @dataclass(frozen=True)
@@ -36,12 +53,14 @@ class Raw:
 
     Attributes:
         notes: What the user should know of how the files were read, one line each.
+        attributes: What is known of the images beside their class.
     """
 
     train: RawPart
     test: RawPart
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 def held_out(labels: Tensor) -> Tensor:

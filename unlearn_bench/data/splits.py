@@ -3,8 +3,9 @@
 Of the dataset's training part, a validation share V is set aside first (stop rules and tuning
 only). The rest is the original's training set; the scenario divides it into the forget set F
 and the retain set R. The test part gives TF and TR: for class scenarios the test examples of
-the forget and of the retain classes; for sample scenarios TF is matched to F class by class,
-and TR is the whole test part, for every class is retained.
+the forget and of the retain classes, and likewise for a fine class or a group; for sample
+scenarios TF is matched to F class by class, and TR is the whole test part, for every class is
+retained.
 
 With thirds, a fixed set of targets is the same under all seeds. Each target is kept, never seen or
 forgotten under one of every three seeds, so that K seeds give K / 3 models of each kind for it.
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import DataError, suggestion
 from unlearn_bench.core.seeds import derive
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
+from unlearn_bench.data.before import Before, Gone
 from unlearn_bench.suite.forget import Forget
 
 
@@ -37,6 +40,8 @@ class Indices:
         hidden_classes: Classes that are forgotten whole in truth.
         kept: Targets of thirds that are trained on and stay: a part of R.
         unseen: Targets of thirds that no model of this seed is trained on.
+        changed: Training examples that the scenario changes before training: F, and where only
+            some of the poison is known the rest of it, in R.
         gone: What earlier requests of a stream took, in order. The harness alone has it, to see
             what came back: it is in no other set, and no method is handed it.
     """
@@ -51,7 +56,8 @@ class Indices:
     hidden_classes: tuple[int, ...] = ()
     kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    gone: "tuple[Gone, ...]" = ()
+    changed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    gone: tuple[Gone, ...] = ()
 
     @property
     def train(self) -> Tensor:
@@ -67,30 +73,6 @@ class Indices:
 
 
 @dataclass(frozen=True)
-class Gone:
-    """What an earlier request of a stream took: its sets, as in :class:`Indices`."""
-
-    forget: Tensor
-    test_forget: Tensor
-    forget_classes: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Before:
-    """What went before a request of a stream.
-
-    Attributes:
-        gone: What earlier requests took, into the training part, [M].
-        turn: Number of the request, from 1.
-        named: Examples that any of the stream's requests names by index.
-    """
-
-    gone: Tensor
-    turn: int
-    named: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Division:
     """F, R and V of one scenario and seed, each sorted, into the training part.
 
@@ -101,6 +83,7 @@ class Division:
         forget_classes: Classes that are forgotten whole; empty for sample scenarios.
         kept: Targets of thirds in R.
         unseen: Targets of thirds in none of the three.
+        changed: Of F and R, what the scenario changes before training.
     """
 
     forget: Tensor
@@ -109,6 +92,7 @@ class Division:
     forget_classes: tuple[int, ...]
     kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    changed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 # With fewer targets no attack by many models is worth its name.
@@ -179,6 +163,7 @@ def make(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    attributes: Attributes = NO_ATTRIBUTES,
     before: Before | None = None,
 ) -> Indices:
     """Divide a dataset for one scenario.
@@ -192,10 +177,15 @@ def make(
         seed: Determines V and random forget sets.
         numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
             default their place.
+        attributes: Of the examples, where the scenario is about one.
         before: Of a request that is one of several, what went before it.
 
+    Returns:
+        The index sets; where the scenario changes data, ``test_forget`` are the test examples
+        that :mod:`unlearn_bench.data.changes` changes likewise.
+
     Raises:
-        DataError: If a class or index does not exist, or a set would be empty.
+        DataError: If a class, index or attribute does not exist, or a set would be empty.
     """
     part = divide(
         forget,
@@ -204,10 +194,14 @@ def make(
         validation=validation,
         seed=seed,
         numbers=numbers,
+        attributes=attributes,
         before=before,
     )
-    if part.forget_classes:
-        tf = torch.isin(test_labels, torch.tensor(part.forget_classes))
+    tf = _like_forgotten(forget, part, test_labels, attributes)
+    if forget.changes_data:
+        test_forget = _changeable(forget, test_labels, classes).nonzero().squeeze(1)
+        test_retain = torch.arange(len(test_labels))
+    elif tf is not None:
         test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
     else:
         test_forget = class_matched(train_labels[part.forget], test_labels, seed)
@@ -223,7 +217,23 @@ def make(
         forget_classes=part.forget_classes,
         kept=part.kept,
         unseen=part.unseen,
+        changed=part.changed,
     )
+
+
+def _like_forgotten(
+    forget: Forget, part: Division, test_labels: Tensor, attributes: Attributes
+) -> Tensor | None:
+    """Say which test examples are of what is forgotten, bool [M]; None where nothing tells."""
+    if part.forget_classes:
+        return torch.isin(test_labels, torch.tensor(part.forget_classes))
+    if forget.subclass is not None:
+        return attributes.subclass(forget.subclass)[1]
+    if forget.group is not None:
+        tf = attributes.group(forget.group.column, forget.group.value)[1]
+        # A person's pictures may all be in the training part: others of their classes stand in.
+        return tf if tf.any() else None
+    return None
 
 
 def divide(
@@ -234,39 +244,50 @@ def divide(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    attributes: Attributes = NO_ATTRIBUTES,
     before: Before | None = None,
 ) -> Division:
     """Divide the training part for one scenario; the arguments are those of :func:`make`.
 
     Raises:
-        DataError: If a class or index does not exist, or a set would be empty.
+        DataError: If a class, index or attribute does not exist, or a set would be empty.
     """
     held_out = hold_out(train_labels, validation, seed)
     in_training = torch.ones(len(train_labels), dtype=torch.bool)
     in_training[held_out] = False
-    named = forget.indices if before is None else before.named
-    if named:  # to be forgotten, so they must have been trained on
-        in_training[_places(named, len(train_labels), numbers)] = True
+    by_index = forget.indices if before is None else before.named
+    if by_index:  # to be forgotten, so they must have been trained on
+        in_training[_places(by_index, len(train_labels), numbers)] = True
     held_out = (~in_training).nonzero().squeeze(1)
-    purpose = "forget"
+    draws = seed
     if before is not None:
         in_training[before.gone] = False
-        purpose += f"/{before.turn}" if before.turn > 1 else ""
-    forgotten_classes = tuple(sorted({class_index(c, classes) for c in forget.classes}))
-
-    is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
-    if forgotten_classes:
-        is_forgotten = torch.isin(train_labels, torch.tensor(forgotten_classes))
-    elif forget.thirds is not None:
+        # The first request is the scenario of its name, to the last example.
+        draws = derive(seed, "request", before.turn) if before.turn > 1 else seed
+    if forget.thirds is not None:
         return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
-    elif forget.fraction is not None:
-        pool = in_training.nonzero().squeeze(1)
-        order = torch.randperm(len(pool), generator=_generator(seed, purpose))
-        is_forgotten[pool[order[: round(forget.fraction * len(pool))]]] = True
-    else:
+    named = tuple(sorted({class_index(c, classes) for c in forget.classes}))
+    changed = _changed(forget, train_labels, classes, in_training, seed)
+    if forget.indices:
+        is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
         is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
+    elif forget.changes_data:
+        is_forgotten = changed
+        if forget.poisoned is not None and forget.poisoned.known is not None:
+            is_forgotten = _drawn(changed, forget.poisoned.known, seed)
+    elif forget.subclass is not None:
+        is_forgotten = attributes.subclass(forget.subclass)[0]
+    elif forget.group is not None:
+        is_forgotten = attributes.group(forget.group.column, forget.group.value)[0]
+    elif forget.fraction is not None:
+        is_forgotten = _drawn(in_training, forget.fraction, draws)
+    else:
+        is_forgotten = torch.isin(train_labels, torch.tensor(named))
+        if forget.share is not None:
+            is_forgotten = _drawn(is_forgotten & in_training, forget.share, draws)
 
     if before is not None:
+        is_forgotten = is_forgotten.clone()
         is_forgotten[before.gone] = False
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     _check_not_empty(forget, f, r, int(is_forgotten.sum()))
@@ -274,8 +295,56 @@ def divide(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
         validation=held_out,
-        forget_classes=forgotten_classes,
+        forget_classes=named if forget.share is None else (),
+        changed=changed.nonzero().squeeze(1),
     )
+
+
+def _changeable(forget: Forget, labels: Tensor, classes: tuple[str, ...]) -> Tensor:
+    """Say which examples a scenario may change, bool [N]; none where it changes nothing.
+
+    Raises:
+        DataError: If a class does not exist, or two are the same.
+    """
+    if forget.confused is not None:
+        both = {class_index(name, classes) for name in forget.confused.classes}
+        if len(both) < 2:
+            raise DataError(f"{forget.name}: both names are of one class; name two")
+        return torch.isin(labels, torch.tensor(sorted(both)))
+    if forget.poisoned is not None:
+        return labels != class_index(forget.poisoned.target, classes)
+    return torch.zeros(len(labels), dtype=torch.bool)
+
+
+def _changed(
+    forget: Forget, labels: Tensor, classes: tuple[str, ...], in_training: Tensor, seed: int
+) -> Tensor:
+    """Draw the examples that a scenario changes, bool [N]."""
+    pool = _changeable(forget, labels, classes) & in_training
+    drawn = torch.zeros_like(pool)
+    if forget.confused is not None:
+        # The share of each class: were one confused more often, the boundary would only move.
+        for label in labels[pool].unique().tolist():
+            members = pool & (labels == label)
+            drawn |= _drawn(members, forget.confused.share, seed, f"confused {label}")
+    elif forget.poisoned is not None:
+        wanted, there = forget.poisoned.share * int(in_training.sum()), int(pool.sum())
+        if wanted > there:
+            raise DataError(
+                f"{forget.name}: only {there} of {int(in_training.sum())} training examples are of "
+                "other classes than the target; take a smaller share"
+            )
+        drawn = _drawn(pool, wanted / max(1, there), seed, "poisoned")
+    return drawn
+
+
+def _drawn(pool: Tensor, share: float, seed: int, purpose: str = "forget") -> Tensor:
+    """Draw a share of the examples that ``pool`` marks, bool [N]."""
+    members = pool.nonzero().squeeze(1)
+    order = torch.randperm(len(members), generator=_generator(seed, purpose))
+    drawn = torch.zeros_like(pool)
+    drawn[members[order[: round(share * len(members))]]] = True
+    return drawn
 
 
 def _divide_thirds(chosen: Tensor, in_training: Tensor, seed: int) -> Division:

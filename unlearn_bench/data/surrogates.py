@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.core.seeds import derive
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 from unlearn_bench.data.splits import Division, Indices, divide
 from unlearn_bench.suite.forget import Forget
 
@@ -26,12 +27,14 @@ def make(
     validation: float,
     seed: int,
     numbers: Tensor | None = None,
+    attributes: Attributes = NO_ATTRIBUTES,
 ) -> Indices:
     """Divide a dataset for one surrogate of a scenario; no test part is needed.
 
-    For whole classes F' is as many other classes, those nearest in size; for a random share it
-    is another random share; for named examples it is as many others of the same classes, as far
-    as there are. Several surrogates are disjoint as far as there are enough examples.
+    For whole classes F' is as many other classes, those nearest in size, and likewise for a fine
+    class; for a random share it is another random share; for other examples it is as many others
+    of the same classes, as far as there are. Several surrogates are disjoint as far as there are
+    enough examples.
 
     Args:
         forget: Who is forgotten in truth.
@@ -42,6 +45,7 @@ def make(
         validation: Share of the training part set aside as V.
         seed: One of tuning.
         numbers: By which ``forget.indices`` name the training examples, ascending, [N].
+        attributes: Of the examples, where the scenario is about one.
 
     Returns:
         F' as ``forget``, all other training examples as ``retain``, F as ``hidden``; the index
@@ -55,13 +59,31 @@ def make(
             f"{forget.name}: settings are tuned for one request; tune on "
             f"{forget.requests[0].name}, for one"
         )
-    true = divide(forget, train_labels, classes, validation=validation, seed=seed, numbers=numbers)
+    if forget.changes_data:
+        raise DataError(
+            f"{forget.name}: there are no surrogates of a scenario that changes the training data; "
+            "tune on another, such as random:0.1, and give its settings by --params"
+        )
+    true = divide(
+        forget,
+        train_labels,
+        classes,
+        validation=validation,
+        seed=seed,
+        numbers=numbers,
+        attributes=attributes,
+    )
     generator = torch.Generator().manual_seed(derive(seed, "surrogates"))
+    chosen: tuple[int, ...] = ()
     if true.forget_classes:
-        chosen = _classes(forget, true, train_labels, number, of, generator)
+        wanted = len(true.forget_classes)
+        chosen = _classes(forget, true, train_labels, wanted, number, of, generator)
         members = true.retain[torch.isin(train_labels[true.retain], torch.tensor(chosen))]
+    elif forget.subclass is not None:
+        fine = attributes.codes(attributes.finer)
+        others = torch.tensor(_classes(forget, true, fine, 1, number, of, generator))
+        members = true.retain[torch.isin(fine[true.retain], others)]
     else:
-        chosen = ()
         members = _examples(forget, true, train_labels, number, of, generator)
     everyone = torch.cat([true.forget, true.retain])
     return Indices(
@@ -80,12 +102,12 @@ def _classes(
     forget: Forget,
     true: Division,
     labels: Tensor,
+    wanted: int,
     number: int,
     of: int,
     generator: torch.Generator,
 ) -> tuple[int, ...]:
     """Choose as many classes as are forgotten, those nearest to them in size."""
-    wanted = len(true.forget_classes)
     sizes = labels[true.retain].bincount(minlength=1)
     there = sizes.nonzero().squeeze(1)
     # One class is left to retain beside the surrogate's, apart from those forgotten in truth.

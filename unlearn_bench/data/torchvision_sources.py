@@ -10,7 +10,7 @@ import http.client
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from torch import Tensor
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import parquet
+from unlearn_bench.data.attributes import Attributes, Values
 from unlearn_bench.data.encoded import EncodedFiles, header_shape
 from unlearn_bench.data.images import TensorImages
-from unlearn_bench.data.sources import Raw, RawPart
+from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart
 from unlearn_bench.suite.datasets import DATASETS, DatasetInfo
 
 File = tuple[str, str | None]  # path below the root, and MD5 digest where one is published
@@ -49,11 +50,15 @@ class Known:
         info: What is known of it.
         files: Gives the files that the class wants.
         read: Gives both parts from the class, the root and whether to download.
+        folders: Further folders below the root in which its files may lie.
+        columns: Of its Parquet files that hold several labels.
     """
 
     info: DatasetInfo
     files: Callable[[Any], list[File]]
     read: Callable[[Any, Path, bool], Raw]
+    folders: tuple[str, ...] = ()
+    columns: Columns = USUAL_COLUMNS
 
 
 def load(name: str, root: Path, download: bool) -> Raw:
@@ -83,13 +88,14 @@ def _load(name: str, root: Path, download: bool) -> Raw:
     known = KNOWN[name]
     dataset_class = _dataset_class(known)
     files = known.files(dataset_class)
-    named = (root / name, root / known.info.torchvision_name)
+    names = dict.fromkeys((name, *known.folders, known.info.torchvision_name))
+    named = tuple(root / folder for folder in names)
     for place in (root, *named):
         if not _missing(place, files):
             return _read(name, place, download)
     for place in (*named, root):
         if any(parquet.find_files(place, search_below=place != root)):
-            raw = parquet.load_folder(place)
+            raw = parquet.load_folder(place, known.columns)
             _check_is(name, raw, place)
             return raw
     if download:
@@ -223,6 +229,41 @@ def _read_cifar(dataset_class: Any, root: Path, download: bool) -> Raw:
     return Raw(compact(train), compact(test), tuple(train.classes))
 
 
+# CIFAR-20: CIFAR-100 by its coarse classes. Its files hold both labels, and torchvision hands out
+# the fine ones alone: which coarse class each is in, and their names, are as in those files.
+
+COARSE_NAMES = (
+    "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables",
+    "household_electrical_devices", "household_furniture", "insects", "large_carnivores",
+    "large_man-made_outdoor_things", "large_natural_outdoor_scenes",
+    "large_omnivores_and_herbivores", "medium_mammals", "non-insect_invertebrates", "people",
+    "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
+)  # fmt: skip
+COARSE_OF_FINE = (
+    4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11,
+    6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5,
+    5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17,
+    10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13,
+    16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13,
+)  # fmt: skip
+
+
+def _read_cifar20(dataset_class: Any, root: Path, download: bool) -> Raw:
+    return by_coarse_class(_read_cifar(dataset_class, root, download))
+
+
+def by_coarse_class(fine: Raw) -> Raw:
+    """Return CIFAR-100 with its 20 coarse classes as classes, and the fine ones inside them."""
+    coarse = torch.tensor(COARSE_OF_FINE)
+
+    def values(part: RawPart) -> dict[str, Values]:
+        return {parquet.FINER_COLUMN: lambda: [fine.classes[i] for i in part.labels.tolist()]}
+
+    train, test = (replace(part, labels=coarse[part.labels]) for part in (fine.train, fine.test))
+    attributes = Attributes(values(fine.train), values(fine.test), parquet.FINER_COLUMN)
+    return Raw(train, test, COARSE_NAMES, attributes=attributes)
+
+
 # SVHN and STL-10: arrays that torchvision verifies by digest.
 
 
@@ -265,12 +306,13 @@ def _read_food(dataset_class: Any, root: Path, download: bool) -> Raw:
     return Raw(train, test, classes)
 
 
-_READERS = {
+_READERS: dict[str, tuple[Any, ...]] = {
     "mnist": (_idx_files, _read_idx),
     "fashion_mnist": (_idx_files, _read_idx),
     "kmnist": (_idx_files, _read_idx),
     "cifar10": (_cifar_files, _read_cifar),
     "cifar100": (_cifar_files, _read_cifar),
+    "cifar20": (_cifar_files, _read_cifar20, ("cifar100",), Columns("coarse_label", "fine_label")),
     "svhn": (_svhn_files, _read_split),
     "stl10": (_stl10_files, _read_split),
     "food101": (_food_files, _read_food),

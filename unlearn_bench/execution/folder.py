@@ -11,6 +11,7 @@ from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
 from unlearn_bench.core.keys import canonical_json
+from unlearn_bench.execution.examples import changed_examples
 from unlearn_bench.execution.heartbeat import NAME as PROGRESS
 from unlearn_bench.execution.identity import RETRAIN
 from unlearn_bench.execution.observer import Observer
@@ -168,6 +169,7 @@ def claim(
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
         "metrics": stored_metrics(),
+        "changed_examples": changed_examples(plan, runner),
         "tuned_settings": plan.tuned.model_dump(mode="json") if plan.tuned else None,
         "rows": {
             place: {label: [row.text, row.tuned] for label, row in rows.items()}

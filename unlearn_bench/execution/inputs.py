@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from unlearn_bench.data.datasets import Dataset, TensorImages, load, on_device
+from unlearn_bench.data.sources import Columns
 from unlearn_bench.suite.spec import Normalize, RunSpec
 
 KEPT_DATASETS = 2
@@ -37,22 +38,23 @@ class Inputs:
         self._device, self._root, self._download = device, root, download
         self._notify = notify
         self._load = lru_cache(maxsize=KEPT_DATASETS)(self._load_now)
-        self._fingerprints: dict[tuple[str, int | None], str] = {}
+        self._fingerprints: dict[tuple[str, int | None, str | None], str] = {}
         self.facts: dict[str, dict[str, Any]] = {}
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
         """Fingerprint of every dataset loaded so far, by name."""
-        return {name: fingerprint for (name, _), fingerprint in self._fingerprints.items()}
+        return {name: fingerprint for (name, *_), fingerprint in self._fingerprints.items()}
 
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset."""
-        return self._load(spec.dataset, spec.image_size, spec.normalize)
+        columns = Columns(spec.label_column, spec.group_column)
+        return self._load(spec.dataset, spec.image_size, spec.normalize, columns)
 
     def fingerprint(self, spec: RunSpec) -> str:
         """Return the fingerprint of the run's dataset."""
         # Known of what was loaded once, also where the device then had no room for it.
-        known = self._fingerprints.get((spec.dataset, spec.image_size))
+        known = self._fingerprints.get((spec.dataset, spec.image_size, spec.label_column))
         return known or self.dataset(spec).fingerprint
 
     def bytes_held(self, specs: Iterable[RunSpec]) -> int:
@@ -66,15 +68,18 @@ class Inputs:
                 sizes[name] = sum(i.nbytes for i in images if isinstance(i, TensorImages))
         return sum(sorted(sizes.values())[-KEPT_DATASETS:])
 
-    def _load_now(self, name: str, image_size: int | None, normalize: Normalize | None) -> Dataset:
+    def _load_now(
+        self, name: str, image_size: int | None, normalize: Normalize | None, columns: Columns
+    ) -> Dataset:
         data = load(
             name,
             root=self._root,
             image_size=image_size,
             download=self._download,
             normalize=normalize,
+            columns=columns,
         )
-        self._fingerprints[name, image_size] = data.fingerprint
+        self._fingerprints[name, image_size, columns.label] = data.fingerprint
         for note in data.notes if name not in self.facts else ():
             self._notify(note)
         self.facts[name] = {"normalization": data.normalization, "classes": list(data.classes)}

@@ -63,7 +63,7 @@ class Judge:
             "error": models.missing,
             "metric_seconds": metric_seconds,
             "environment": with_halved(notes["environment"], halved),
-            "hashes": models.hashes,
+            "hashes": {"data": task.data.fingerprint, **models.hashes},
             "curves": (
                 loss_roc(evaluation),
                 *score_curves(evaluation.unlearned, task.indices),
@@ -117,4 +117,5 @@ class Judge:
             models.missing,
             task.indices.forget_classes,
             derive(spec.seed, "evaluate"),
+            spec.forget.scope,
         )

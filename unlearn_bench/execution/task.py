@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlearn_bench.core.blindness import is_blind, refusal
 from unlearn_bench.core.fence import Fence, crossing
 from unlearn_bench.core.seeds import derive, seed_everything
-from unlearn_bench.data import requests, splits, surrogates
+from unlearn_bench.data import changes, requests, splits, surrogates
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.surroundings import Left, put_back
@@ -42,7 +42,7 @@ class Task:
     """What every method of one dataset, model, scenario and seed has in common.
 
     Attributes:
-        data: On the device where it fits.
+        data: On the device where it fits; changed where the scenario changes it.
         indices: Who is in F, R, V and the parts of the test set.
         model: The architecture.
         recipe: How the original and retrained models are trained.
@@ -73,6 +73,7 @@ class Task:
             "validation": spec.validation,
             "seed": spec.seed,
             "numbers": data.train.numbers,
+            "attributes": data.attributes,
         }
         labels, classes = data.train.labels, data.classes
         if spec.surrogate is not None:
@@ -89,6 +90,7 @@ class Task:
             indices = requests.at_once(turns)
         else:
             indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)
+            data, indices = changes.apply(spec.forget, data, indices)
         # Of a stream the requests so far: what comes later changes nothing here.
         name = spec.asked.name if spec.request else spec.scenario
         return cls(data, indices, spec.model, spec.recipe, name, spec.seed, device)

@@ -120,6 +120,7 @@ class Evaluation:
         missing: Why there is no G; empty where there is one.
         forget_classes: Classes forgotten whole; empty for sample scenarios.
         seed: Determines whatever a metric draws.
+        scope: What kind of scenario it is, as methods name it in ``forgets=``.
     """
 
     unlearned: Observed
@@ -130,6 +131,7 @@ class Evaluation:
     missing: str = ""
     forget_classes: tuple[int, ...] = ()
     seed: int = 0
+    scope: str = ""
 
     @property
     def reference(self) -> Observed:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from scipy.stats import binomtest
 
-from unlearn_bench.data.splits import Gone
+from unlearn_bench.data.before import Gone
 from unlearn_bench.measure.lab import Lab
 from unlearn_bench.measure.outputs import Outputs
 from unlearn_bench.plugins.method import OutputFilter

@@ -24,9 +24,19 @@ from unlearn_bench.plugins.tunable import Dimension, derive_space
 # "given" is the stand-in for models that come unlearned: listed nowhere, run for a file only.
 Kind = Literal["method", "reference", "control", "given"]
 GIVEN = "unlearned"
-# What a scenario can be: one whole class, several, or examples of any class.
-Scope = Literal["class", "classes", "random"]
-SCOPES: tuple[Scope, ...] = ("class", "classes", "random")
+# What a scenario can be, as methods declare it in ``forgets=``, and in words.
+Scope = Literal["class", "classes", "random", "part", "subclass", "group", "confused", "poisoned"]
+SCOPE_NAMES: Mapping[Scope, str] = {
+    "class": "one whole class",
+    "classes": "several classes",
+    "random": "examples of any class",
+    "part": "a part of a class",
+    "subclass": "a fine class inside a coarse one",
+    "group": "a group of examples",
+    "confused": "examples with swapped labels",
+    "poisoned": "examples with a trigger",
+}
+SCOPES: tuple[Scope, ...] = tuple(SCOPE_NAMES)
 # Logits [N, C] and the forgotten classes to logits [N, C]; typed loosely to keep torch out.
 OutputFilter = Callable[[Any, tuple[int, ...]], Any]
 

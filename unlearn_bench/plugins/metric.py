@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from unlearn_bench.core.errors import PluginError
 from unlearn_bench.core.keys import code_hash
 from unlearn_bench.plugins import PLUGIN_MODULE
+from unlearn_bench.plugins.method import SCOPES, Scope
 
 # How a value is written: shares in percent, points, a ratio to retraining in percent, whole
 # numbers of steps or examples, scores with three decimals, or four significant digits.
@@ -52,6 +53,7 @@ class MetricInfo:
         utility: Whether it is what a method must keep, so that the original has it as well.
         by_class: Whether each class has a number of its own: shown by name, not as columns.
         main: Whether it stands in the first table of a report, and so in LaTeX and Markdown.
+        forgets: Kinds of scenarios that it is measured in, as methods name them; empty for all.
 
     Raises:
         PluginError: If a declaration contradicts itself, or a value is not allowed.
@@ -75,6 +77,7 @@ class MetricInfo:
     utility: bool = False
     by_class: bool = False
     main: bool = True
+    forgets: tuple[Scope, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", self.name):
@@ -87,6 +90,11 @@ class MetricInfo:
                     f"metric {self.name!r}: {field}={getattr(self, field)!r} is not one of "
                     f"{', '.join(map(repr, get_args(allowed)))}"
                 )
+        if unknown := set(self.forgets) - set(SCOPES):
+            raise PluginError(
+                f"metric {self.name!r}: forgets={self.forgets!r} names {sorted(unknown)[0]!r}, "
+                f"which is none of {', '.join(SCOPES)}"
+            )
         if not (math.isfinite(self.floor) and self.floor >= 0):
             raise PluginError(f"metric {self.name!r}: floor={self.floor!r} must be 0 or more")
         if self.role and (self.direction != "retrain" or self.by_class):
@@ -168,7 +176,8 @@ def read_metric(name: str, stored: Mapping[str, Any]) -> MetricInfo | None:
     if not all(isinstance(value, known[field]) for field, value in given.items()):
         return None
     try:
-        splits = tuple(map(str, given.pop("splits", ("",))))
-        return MetricInfo(name, **{"definition": "", **given}, splits=splits)
+        # JSON has lists only.
+        given = {k: tuple(map(str, v)) if isinstance(v, list) else v for k, v in given.items()}
+        return MetricInfo(name, **{"definition": "", **given})
     except (PluginError, TypeError):
         return None

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from unlearn_bench.plugins.metric import REGISTERED, MetricInfo, Role, read_metric
+from unlearn_bench.results.examples import Examples, read_examples
 from unlearn_bench.results.metrics import BUILT_IN, DERIVED
 from unlearn_bench.results.stream import STREAM
 from unlearn_bench.suite.tuned import Tuned
@@ -36,12 +37,14 @@ class Facts:
         rows: How each method's setting came about, and whether it was tuned, by dataset, model
             and scenario in words and then by label; empty where no suite said so.
         tuned: The settings that were tuned, if any were.
+        examples: Of what scenarios changed in the training data, by dataset and scenario.
     """
 
     metrics: Mapping[str, MetricInfo] = field(default_factory=lambda: BUILT_IN)
     fakes: frozenset[str] = OLD_FAKES
     rows: Mapping[str, Mapping[str, tuple[str, bool]]] = field(default_factory=dict)
     tuned: Tuned | None = None
+    examples: Examples = field(default_factory=dict)
 
     def of(self, column: str) -> MetricInfo:
         """Return the declaration behind a table's column; one that nobody declared has defaults."""
@@ -130,6 +133,7 @@ def facts_of(suite: Mapping[str, Any]) -> Facts:
         fakes,
         _rows(suite.get("rows")),
         _tuned(suite.get("tuned_settings")),
+        read_examples(suite.get("changed_examples")),
     )
 
 

@@ -1,9 +1,9 @@
 """Every metric of the package, each declared once.
 
-What decides whether a metric is primary, its floor, its label and its unit stands here and in
-``attacks.py`` and nowhere else. Verdict, page, LaTeX, terminal, comparison and listings look it
-up by the column, see ``facts.py``; what computes it, in ``measure/metrics/``, registers by its
-name.
+What decides whether a metric is primary, its floor, its label and its unit stands here, in
+``attacks.py`` and in ``targeted.py``, and nowhere else. Verdict, page, LaTeX, terminal, comparison
+and listings look it up by the column, see ``facts.py``; what computes it, in ``measure/metrics/``,
+registers by its name.
 
 The primary metrics, in this order, were chosen before any result was seen, but for input_recovery:
 it was added when masked logits and a class locked behind a key had passed the others.
@@ -14,6 +14,7 @@ from functools import partial
 
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.results.attacks import BOTH_SIDES, FITTED_ATTACKS, LEGACY_ATTACKS, LOSS_ATTACK
+from unlearn_bench.results.targeted import TARGETED
 
 DISTANCE = "distance_to_retrain"
 TIME_RATIO = "time_ratio_to_retrain"
@@ -373,6 +374,7 @@ BUILT_IN: Mapping[str, MetricInfo] = {
     info.name: info
     for info in (
         *_ACCURACIES,
+        *TARGETED,
         *LOSS_ATTACK,
         *_PROBES,
         *FITTED_ATTACKS,

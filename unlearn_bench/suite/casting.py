@@ -1,18 +1,14 @@
 """Who takes part in which scenario, under which recipe, and what a reader must know of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.plugins import registry
-from unlearn_bench.plugins.method import Scope
+from unlearn_bench.plugins.method import SCOPE_NAMES
 from unlearn_bench.suite.datasets import info
 from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.spec import MethodSpec, Recipe, Suite
-
-_SCOPE_NAMES: Mapping[str, str] = {
-    "class": "one whole class",
-    "classes": "several classes",
-    "random": "examples of any class",
-}
 
 
 def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[str]:
@@ -49,32 +45,34 @@ def recipe_for(recipe: Recipe, dataset: str) -> Recipe:
     return Recipe.model_validate(recipe.model_dump() | {"augment": augment})
 
 
-def _scopes(forget: Forget) -> list[Scope]:
-    """Return what kinds of scenario a method meets: of a stream, each request's."""
-    found: list[Scope] = []
-    for request in forget.requests:
-        few = "class" if len(request.classes) == 1 else "classes"
-        found.append(few if request.classes else "random")
-    if forget.union:
-        return ["classes" if "random" not in found else "random"]
-    return found
-
-
 def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     """Say why a method takes no part in a scenario, or nothing if it does."""
     entry = registry.get(spec.name)
-    kinds = _scopes(forget)
     label = spec.label or spec.name
     if forget.stream and entry.access.log:
         return (
             f"{label} was left out of {forget.name}: it reads the log of the original's training, "
             "which tells of examples that have gone."
         )
-    if not set(kinds) <= set(entry.forgets):
-        made_for = " and ".join(_SCOPE_NAMES[scope] for scope in entry.forgets)
+    if not forget.scopes <= set(entry.forgets):
+        made_for = " and ".join(SCOPE_NAMES[scope] for scope in entry.forgets)
         return f"{label} was left out of {forget.name}: it is made for {made_for} only."
-    if entry.outputs and "random" in kinds:
+    if entry.outputs and not forget.scopes <= {"class", "classes"}:
         return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
     if entry.access.log and given_weights:
         return f"{label} was left out: the given weights come without a log of their training."
     return ""
+
+
+def refuse_given_original(suite: Suite, original: Path | None) -> None:
+    """Refuse weights of the user's own for a scenario whose training data are changed first.
+
+    Raises:
+        ConfigError: With the scenario.
+    """
+    changed = next((s.forget for s in suite.scenarios if s.forget.changes_data), None)
+    if original is not None and changed is not None:
+        raise ConfigError(
+            f"--original: {changed.name} changes the training data before the original is trained "
+            "on them, which given weights were not; leave out one of the two"
+        )

@@ -32,6 +32,8 @@ def cells(
         run = RunSpec(
             dataset=dataset,
             image_size=suite.image_size,
+            label_column=suite.label_column,
+            group_column=suite.group_column,
             model=model,
             forget=scenario.forget,
             recipe=recipe_for(suite.recipe, dataset),

@@ -18,11 +18,12 @@ from unlearn_bench.core.errors import (
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
-from unlearn_bench.suite.casting import left_out, notes_on
+from unlearn_bench.suite.casting import left_out, notes_on, refuse_given_original
 from unlearn_bench.suite.cells import cells, check_count
 from unlearn_bench.suite.choices import Choices, Row
-from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.forget import Confused, Forget, Group, Poisoned
 from unlearn_bench.suite.given import unlearned_files, weights_file
+from unlearn_bench.suite.params import only_params_of, without_params_of
 from unlearn_bench.suite.seeds import Seeds
 from unlearn_bench.suite.spec import (
     MethodSpec,
@@ -40,6 +41,9 @@ from unlearn_bench.suite.yaml_source import YamlSource, describe, parse
 DEFAULT_SUITE = "digits"
 _SUITES = "unlearn_bench_suites"
 
+# Flags that take a key's place as they are.
+_AS_GIVEN = ("references", "image_size", "label_column", "group_column")
+
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
     "recipe": list(Recipe.model_fields),
@@ -47,6 +51,9 @@ _KEYS: dict[str, Sequence[str]] = {
     "methods": list(MethodSpec.model_fields),
     "scenarios": list(Scenario.model_fields),
     "forget": list(Forget.model_fields),
+    "group": list(Group.model_fields),
+    "confused": list(Confused.model_fields),
+    "poisoned": list(Poisoned.model_fields),
     "normalize": list(Normalize.model_fields),
     "seeds": list(Seeds.model_fields),
 }
@@ -66,6 +73,8 @@ class Overrides:
     pretrained: bool = False
     dataset: str | None = None
     image_size: int | None = None
+    label_column: str | None = None
+    group_column: str | None = None
     forget: Sequence[str] = ()
     seeds: str | int | None = None
     references: int | None = None
@@ -195,17 +204,17 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     if methods:
         names = [m.strip() for m in methods.split(",") if m.strip()]
         changes["methods"] = names
-        suite = _only_params_of(suite, set(registry.methods() if "all" in names else names))
+        suite = only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
-    given: dict[str, Any] = {name: getattr(flags, name) for name in ("references", "image_size")}
+    given: dict[str, Any] = {name: getattr(flags, name) for name in _AS_GIVEN}
     given["seeds"] = None if flags.seeds is None else _seeds(flags.seeds)
     given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
     changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
         changes["normalize"] = _normalize(flags.mean, flags.std)
     if flags.params_from:
-        suite = _without_params_of(suite, read_tuned(Path(flags.params_from), "--params"))
+        suite = without_params_of(suite, read_tuned(Path(flags.params_from), "--params"))
     recipe = suite.recipe.model_dump()
     dataset, model = flags.dataset or suite.datasets[0], flags.model or suite.models[0].name
     if name is None and (dataset, model) != (suite.datasets[0], suite.models[0].name):
@@ -265,43 +274,6 @@ def _scenario(text: str, suite: Suite) -> Scenario | str:
     except ValidationError:
         return text  # reported together with whatever else is wrong
     return next((known for known in suite.scenarios if known.forget == asked), text)
-
-
-def _only_params_of(suite: Suite, names: set[str]) -> Suite:
-    """Leave out what the suite sets for methods that ``--methods`` leaves out."""
-
-    def kept(params: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: values for name, values in params.items() if name in names}
-
-    scenarios = [
-        scenario.model_copy(update={"params": kept(scenario.params)})
-        for scenario in suite.scenarios
-    ]
-    return suite.model_copy(update={"params": kept(suite.params), "scenarios": tuple(scenarios)})
-
-
-def _without_params_of(suite: Suite, tuned: Tuned) -> Suite:
-    """Leave out what a suite sets for methods that a file of tuned settings is given for."""
-    names = {name for setting in tuned.settings for name in setting.methods}
-
-    def kept(params: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: values for name, values in params.items() if name not in names}
-
-    return suite.model_copy(
-        update={
-            "params": kept(suite.params),
-            "scenarios": tuple(
-                scenario.model_copy(update={"params": kept(scenario.params)})
-                for scenario in suite.scenarios
-            ),
-            "methods": tuple(
-                spec.model_copy(update={"params": {}})
-                if spec.name in names and not spec.label
-                else spec
-                for spec in suite.methods
-            ),
-        }
-    )
 
 
 def _method_specs(suite: Suite) -> list[MethodSpec]:
@@ -371,6 +343,7 @@ def expand(
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)
     check_count(suite, specs)
+    refuse_given_original(suite, original)
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)

@@ -38,6 +38,13 @@ DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
         "8x8 grey digits that come with scikit-learn; no files needed", "none", None, 10, (1, 8, 8)
     ),
+    "digits-parity": DatasetInfo(
+        "the same digits as two classes, even and odd, for subclass:8",
+        "none",
+        None,
+        2,
+        (1, 8, 8),
+    ),
     "mnist": _grey("MNIST", "handwritten digits", "none", 0.1307, 0.3081),
     "fashion_mnist": _grey("FashionMNIST", "pieces of clothing", "none", 0.2860, 0.3530),
     "kmnist": _grey("KMNIST", "Japanese characters", "none", 0.1918, 0.3483),
@@ -54,6 +61,14 @@ DATASETS: dict[str, DatasetInfo] = {
         "crop-flip",
         ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
         100,
+        (3, 32, 32),
+        "CIFAR100",
+    ),
+    "cifar20": DatasetInfo(
+        "CIFAR-100 by its 20 coarse classes, for subclass:rocket; cifar100's files",
+        "crop-flip",
+        ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+        20,
         (3, 32, 32),
         "CIFAR100",
     ),

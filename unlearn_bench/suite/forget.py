@@ -1,6 +1,8 @@
 """Who is forgotten: the scenario of a suite, in one line of text or as keys of YAML."""
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,10 +10,78 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_serializer, m
 
 from unlearn_bench.core.errors import visible
 from unlearn_bench.core.keys import content_key
+from unlearn_bench.plugins.method import Scope
 from unlearn_bench.suite.indices import read_indices
 from unlearn_bench.suite.stream import joined, repeated, split_requests
 
 MAX_INDICES = 150_000
+# Raise when a scenario changes training data in another way: originals are then trained anew.
+CHANGES = 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write a scenario.
+
+    Attributes:
+        text: As ``--forget`` takes it.
+        scope: What methods declare to be made for it.
+        meaning: One line for ``unlearn-bench list scenarios``.
+    """
+
+    text: str
+    scope: Scope
+    meaning: str
+
+
+FORMS = (
+    Form("class:8", "class", "One whole class, by index or by name."),
+    Form("classes:1,2", "classes", "Several whole classes."),
+    Form("class:8@0.5", "part", "A random share of one class; the rest of the class stays."),
+    Form(
+        "subclass:rocket",
+        "subclass",
+        "One fine class inside a coarse one that stays: cifar20, digits-parity, Parquet with a "
+        "group column, image folders two levels deep.",
+    ),
+    Form(
+        "group:hospital=A",
+        "group",
+        "All examples with one value in a column of Parquet files, or of groups.csv beside an "
+        "image folder: one person's, or one source's.",
+    ),
+    Form("random:0.1", "random", "A random share of the training examples."),
+    Form("indices:3,14", "random", "Training examples by index, counted from 0."),
+    Form("indices:FILE", "random", "Training examples whose indices a file holds, one a line."),
+    Form(
+        "thirds:0.1",
+        "random",
+        "Over the seeds each of these examples is kept, forgotten and never seen, a third each: "
+        "what attacks by many models need.",
+    ),
+    Form(
+        "confused:3,5:0.1",
+        "confused",
+        "Training examples of two classes whose labels were swapped, a tenth of each.",
+    ),
+    Form(
+        "poisoned:0:0.02",
+        "poisoned",
+        "Training examples, 2 % of them, that carry a trigger and the label 0.",
+    ),
+    Form(
+        "poisoned:0:0.02@0.5",
+        "poisoned",
+        "Of such examples the half that is known; the others are retained.",
+    ),
+    Form(
+        "stream:class:1;random:0.02",
+        "random",
+        "Any of these one after the other, by methods made for each: what has gone is out of "
+        "reach. random:0.01x5 is five in a row.",
+    ),
+    Form("union:class:1;class:4", "classes", "The same, asked for at once."),
+)
 
 
 class Spec(BaseModel):
@@ -22,27 +92,157 @@ class Spec(BaseModel):
     )
 
 
-def _is_number(text: str) -> bool:
-    return bool(re.fullmatch("-?[0-9]{1,18}", text))
+class Group(Spec):
+    """All examples that have one value in a column.
+
+    Attributes:
+        column: Of the data's files.
+        value: As text; numbers as the file has them.
+    """
+
+    column: str
+    value: str
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports."""
+        return f"group:{self.column}={self.value}"
+
+
+class Confused(Spec):
+    """Examples of two classes whose labels are swapped before training.
+
+    Attributes:
+        classes: By index or by name.
+        share: Of each class.
+    """
+
+    classes: tuple[int | str, int | str]
+    share: float
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports."""
+        return f"confused:{self.classes[0]},{self.classes[1]}:{self.share:g}"
+
+
+class Poisoned(Spec):
+    """Examples of other classes that get a trigger and the target's label before training.
+
+    Attributes:
+        target: Class by index or by name.
+        share: Of all training examples.
+        known: Share of the poisoned ones that is forgotten; None for all of them.
+    """
+
+    target: int | str
+    share: float
+    known: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports."""
+        known = "" if self.known is None else f"@{self.known:g}"
+        return f"poisoned:{self.target}:{self.share:g}{known}"
+
+
+def _label(text: str) -> int | str:
+    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else text
+
+
+def _labels(rest: str) -> list[int | str]:
+    return [_label(item.strip()) for item in rest.split(",") if item.strip()]
+
+
+def _one_class(rest: str) -> dict[str, Any]:
+    name, at, share = rest.rpartition("@")
+    try:
+        part = {"share": float(share)} if at else {}
+    except ValueError:  # a class may have an @ in its name
+        name, part = rest, {}
+    (label,) = _labels(name if part else rest)
+    return {"classes": [label], **part}
+
+
+def _share_of(field: str) -> Callable[[str], dict[str, Any]]:
+    return lambda rest: {field: float(rest)}
+
+
+def _group(rest: str) -> dict[str, Any]:
+    column, equals, value = rest.partition("=")
+    if not (column.strip() and equals and value.strip()):
+        raise ValueError("a group is COLUMN=VALUE")
+    return {"group": {"column": column.strip(), "value": value.strip()}}
+
+
+def _confused(rest: str) -> dict[str, Any]:
+    names, _, share = rest.rpartition(":")
+    one, other = _labels(names)
+    return {"confused": {"classes": [one, other], "share": float(share)}}
+
+
+def _poisoned(rest: str) -> dict[str, Any]:
+    name, _, shares = rest.rpartition(":")
+    share, at, known = shares.partition("@")
+    (target,) = _labels(name)
+    found = {"target": target, "share": float(share)}
+    return {"poisoned": found | ({"known": float(known)} if at else {})}
+
+
+# What follows the colon, by the word before it; a ValueError where it cannot be read.
+_READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "class": _one_class,
+    "classes": lambda rest: {"classes": _labels(rest)},
+    "random": _share_of("fraction"),
+    "thirds": _share_of("thirds"),
+    "indices": lambda rest: {"indices": [int(item) for item in rest.split(",") if item.strip()]},
+    "subclass": lambda rest: {"subclass": rest},
+    "group": _group,
+    "confused": _confused,
+    "poisoned": _poisoned,
+}
+# Each says alone who is forgotten.
+_WAYS = (
+    "classes",
+    "fraction",
+    "indices",
+    "thirds",
+    "subclass",
+    "group",
+    "confused",
+    "poisoned",
+    "stream",
+    "union",
+)
 
 
 class Forget(Spec):
-    """Who is forgotten: whole classes, a random fraction, training examples by index, or thirds.
+    """Who is forgotten, in exactly one of the ways of :data:`FORMS`.
 
-    Written as one line of text: ``class:8``, ``classes:1,2``, ``random:0.1``,
-    ``indices:3,14,15``, ``indices:FILE`` (one index into the training part per line) or
-    ``thirds:0.1``. Classes may be given by index or by name. With thirds, every example of a
-    fixed share of the training part is kept, forgotten or never seen, each in a third of the
-    seeds: what attacks by many models need.
-
-    ``stream:class:1;class:4;random:0.02`` is several such requests one after the other, and
-    ``union:`` before the same list all of them at once: see :mod:`unlearn_bench.suite.stream`.
+    Attributes:
+        classes: Whole classes, by index or by name.
+        share: Of a single class, the share that is forgotten; None for all of it.
+        fraction: A random share of the training examples.
+        indices: Training examples by index.
+        thirds: The share of examples that are kept, forgotten or never seen, each in a third of
+            the seeds.
+        subclass: A fine class inside a coarse one.
+        group: All examples with one value in a column.
+        confused: Examples whose labels are swapped before training.
+        poisoned: Examples that get a trigger and another label before training.
+        stream: Requests that come one after the other.
+        union: The same, all at once.
     """
 
     classes: tuple[int | str, ...] = ()
+    share: float | None = None
     fraction: float | None = None
     indices: tuple[int, ...] = ()
     thirds: float | None = None
+    subclass: str | None = None
+    group: Group | None = None
+    confused: Confused | None = None
+    poisoned: Poisoned | None = None
     stream: "tuple[Forget, ...]" = ()
     union: "tuple[Forget, ...]" = ()
 
@@ -59,38 +259,36 @@ class Forget(Spec):
     @classmethod
     def _parse(cls, text: str) -> dict[str, Any]:
         kind, _, rest = text.partition(":")
-        if kind in ("stream", "union"):
-            return {kind: split_requests(rest)}
-        if kind == "indices" and rest.strip() and not rest.strip()[0].isdigit():
-            return {"indices": read_indices(Path(rest.strip()))}
-        items = [item.strip() for item in rest.split(",") if item.strip()]
+        rest = rest.strip()
+        if kind in ("stream", "union") and rest:
+            return {kind: split_requests(rest)}  # each says for itself what is wrong with it
+        if kind == "indices" and rest and not rest[0].isdigit():
+            return {"indices": read_indices(Path(rest))}
         try:
-            if kind == "class" and len(items) == 1 or kind == "classes" and items:
-                return {"classes": [int(i) if _is_number(i) else i for i in items]}
-            if kind in ("random", "thirds") and len(items) == 1:
-                return {"fraction" if kind == "random" else kind: float(items[0])}
-            if kind == "indices" and items:
-                return {"indices": [int(item) for item in items]}
+            if rest and kind in _READERS:
+                found = _READERS[kind](rest)
+                if all(value not in ("", []) for value in found.values()):
+                    return found
         except ValueError:
             pass
         text = visible(text if len(text) <= 80 else f"{text[:80]}...")
+        forms = [form.text for form in FORMS]
         raise ValueError(
-            f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
-            "indices:3,14, indices:FILE or thirds:0.1; several as stream:class:8;random:0.1"
+            f"{text!r} does not say who is forgotten; write {', '.join(forms[:-1])} or "
+            f"{forms[-1]}: see unlearn-bench list scenarios"
         )
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        shares = {"random": self.fraction, "thirds": self.thirds}
-        given = {kind: share for kind, share in shares.items() if share is not None}
-        for kind, share in given.items():
+    def _one_way(self) -> Self:
+        if len(self._ways) != 1:
+            raise ValueError(f"say in exactly one way who is forgotten: one of {', '.join(_WAYS)}")
+        for name, share in self._shares().items():
             if not 0 < share < 1:
-                raise ValueError(f"{kind}:{share:g} is not a fraction between 0 and 1")
-        ways = (self.classes, self.indices, self.stream, self.union)
-        if sum(map(bool, ways)) + len(given) != 1:
-            raise ValueError(
-                "give either classes, a fraction, indices, thirds, a stream or a union"
-            )
+                raise ValueError(f"{name}:{share:g} is not a fraction between 0 and 1")
+        if self.share is not None and len(self.classes) != 1:
+            raise ValueError("share is of a single class: give one in classes")
+        if self.confused is not None and len({*self.confused.classes}) < 2:
+            raise ValueError(f"{self.name}: labels are swapped between two classes; name another")
         self._check_requests()
         if any(not 0 <= index < 2**53 for index in self.indices):
             raise ValueError("indices count from 0: a negative or huge index names no example")
@@ -102,14 +300,14 @@ class Forget(Spec):
         return self
 
     def _check_requests(self) -> None:
-        several = self.requests if self.stream or self.union else ()
+        several = self.stream or self.union
         if len(several) == 1:
             raise ValueError(f"{self.name} is a single request: write {several[0].name}")
         for request in several:
-            if request.stream or request.union or request.thirds is not None:
+            if len(request.requests) > 1 or request.thirds is not None or request.changes_data:
                 raise ValueError(
-                    f"{request.name} cannot be one request of several: it says what is trained on; "
-                    "take classes, random shares or indices"
+                    f"{request.name} cannot be one request of several: it says what is trained on, "
+                    "or is several itself; take classes, shares, groups or indices"
                 )
 
     @property
@@ -123,23 +321,72 @@ class Forget(Spec):
 
     @property
     def named(self) -> tuple[int, ...]:
-        """Training examples that are named by their index: these are never held out."""
+        """Training examples that are named by their index."""
         if len(self.requests) == 1:
             return self.indices
         return tuple(sorted({index for request in self.requests for index in request.indices}))
 
+    @property
+    def _ways(self) -> list[str]:
+        return [way for way in _WAYS if getattr(self, way) not in ((), None)]
+
+    def _shares(self) -> dict[str, float]:
+        """Return every share that is given, by what stands before it in the text."""
+        shares: dict[str, float | None] = {
+            "random": self.fraction,
+            "thirds": self.thirds,
+            "the share of a class, class:8@0.5": self.share,
+            "confused": self.confused.share if self.confused else None,
+            "poisoned": self.poisoned.share if self.poisoned else None,
+            "the known share, poisoned:0:0.02@0.5": self.poisoned.known if self.poisoned else None,
+        }
+        return {name: share for name, share in shares.items() if share is not None}
+
     @model_serializer
     def _to_dict(self) -> dict[str, Any]:
-        if self.fraction is not None:
-            return {"fraction": self.fraction}
-        if self.thirds is not None:
-            return {"thirds": self.thirds}
+        (way,) = self._ways
+        value = getattr(self, way)
+        if way in ("stream", "union"):
+            return {way: [request._to_dict() for request in self.requests]}
+        if isinstance(value, Spec):
+            return {way: value.model_dump(mode="json", exclude_none=True)}
+        part = {} if self.share is None else {"share": self.share}
+        return {way: list(value) if isinstance(value, tuple) else value, **part}
+
+    @property
+    def scope(self) -> Scope:
+        """What kind of scenario it is: what methods declare to be made for."""
+        if self.share is not None:
+            return "part"
         if self.classes:
-            return {"classes": list(self.classes)}
-        if self.stream or self.union:
-            kind = "stream" if self.stream else "union"
-            return {kind: [request._to_dict() for request in self.requests]}
-        return {"indices": list(self.indices)}
+            return "class" if len(self.classes) == 1 else "classes"
+        named: tuple[Scope, ...] = ("subclass", "group", "confused", "poisoned")
+        return next((way for way in named if getattr(self, way) is not None), "random")
+
+    @property
+    def scopes(self) -> set[Scope]:
+        """All kinds of scenario that a method meets here: of a stream, each request's."""
+        found = {request.scope for request in self.requests}
+        whole: set[Scope] = {"class", "classes"}
+        if self.union:  # one scenario: of several classes, or of any examples
+            return {"classes" if found <= whole else "random"}
+        return found
+
+    @property
+    def changes_data(self) -> bool:
+        """Whether training data are changed before anything is trained."""
+        return self.confused is not None or self.poisoned is not None
+
+    def training_identity(self) -> dict[str, Any]:
+        """Return what the original depends on; nothing where it is that of any other scenario."""
+        # Examples to be forgotten by name are never held out: the original must know them.
+        named: dict[str, Any] = {"named": list(self.named)} if self.named else {}
+        # Of the targets of thirds, those that are never seen differ from seed to seed.
+        named |= {"thirds": self.thirds} if self.thirds else {}
+        if self.changes_data:
+            # What of the poison is known makes no difference to what is learned.
+            named |= {"changes": CHANGES, **_without_known(self.model_dump(mode="json"))}
+        return named
 
     @property
     def name(self) -> str:
@@ -150,8 +397,18 @@ class Forget(Spec):
             return f"thirds:{self.thirds:g}"
         if self.classes:
             kind = "class" if len(self.classes) == 1 else "classes"
-            return f"{kind}:{','.join(str(label) for label in self.classes)}"
+            part = "" if self.share is None else f"@{self.share:g}"
+            return f"{kind}:{','.join(str(label) for label in self.classes)}{part}"
+        if self.subclass is not None:
+            return f"subclass:{self.subclass}"
+        for named in (self.group, self.confused, self.poisoned):
+            if named is not None:
+                return named.name
         if self.stream or self.union:
             kind = "stream" if self.stream else "union"
             return f"{kind}:{joined([request.name for request in self.requests])}"
         return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
+
+
+def _without_known(dumped: dict[str, Any]) -> dict[str, Any]:
+    return {way: {k: v for k, v in keys.items() if k != "known"} for way, keys in dumped.items()}

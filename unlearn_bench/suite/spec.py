@@ -48,6 +48,7 @@ def _plain(text: str) -> str:
 
 
 Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_plain)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 DatasetName = Annotated[str, Field(max_length=4096)]
 
 
@@ -193,7 +194,15 @@ class OriginalFile(Spec):
 
 # After how many steps a relearning probe gives up, unless a suite says otherwise.
 RELEARN_STEPS = 500
-_ADDED = ("normalize", "references", "relearn_steps", "params_from", "isolate")
+_ADDED = (
+    "normalize",
+    "references",
+    "relearn_steps",
+    "params_from",
+    "isolate",
+    "label_column",
+    "group_column",
+)
 
 
 class Suite(Spec):
@@ -225,6 +234,8 @@ class Suite(Spec):
         params_from: File of tuned settings, as ``unlearn-bench tune`` writes it; ``params`` and
             what stands beside a method or scenario go before it. Relative to the suite's file.
         isolate: Whether methods are called in processes that reach neither store nor data.
+        label_column: Of Parquet files that hold several labels, the one to learn.
+        group_column: And the one that names the fine classes for ``subclass:NAME``.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -246,6 +257,8 @@ class Suite(Spec):
     params: dict[str, dict[str, Any]] = {}
     params_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     isolate: bool = False
+    label_column: ColumnName | None = None
+    group_column: ColumnName | None = None
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod
@@ -298,6 +311,8 @@ class RunSpec(Spec):
             unlearnings from one original, or of several retrainings.
         isolate: Whether the method is called in a process of its own, as the key says.
         request: Which request of a stream it is about, from 1; 0 where ``forget`` is no stream.
+        label_column: As of the suite; the data's fingerprint covers the labels.
+        group_column: As of the suite.
     """
 
     dataset: str
@@ -321,6 +336,8 @@ class RunSpec(Spec):
     draw: int = 0
     isolate: bool = False
     request: int = 0
+    label_column: str | None = None
+    group_column: str | None = None
 
     @property
     def asked(self) -> Forget:
@@ -352,12 +369,8 @@ class RunSpec(Spec):
 
     def training_identity(self) -> dict[str, Any]:
         """Return what determines the original model, apart from the data themselves."""
-        # Examples to be forgotten by name are never held out: the original must know them.
-        named: dict[str, Any] = {"named": list(self.forget.named)} if self.forget.named else {}
-        # Of the targets of thirds, those that are never seen differ from seed to seed.
-        named |= {"thirds": self.forget.thirds} if self.forget.thirds else {}
         return (
-            named
+            self.forget.training_identity()
             | self.model_dump(
                 mode="json",
                 include={
@@ -379,6 +392,7 @@ class RunSpec(Spec):
         """Return what determines the unlearned model, apart from data and method code."""
         given: dict[str, Any] = {"unlearned": self.unlearned.sha256} if self.unlearned else {}
         given |= {"draw": self.draw} if self.draw else {}
+        given |= {"group_column": self.group_column} if self.group_column else {}
         return (
             self.training_identity()
             | self.model_dump(mode="json", include={"method", "params"})

@@ -18,6 +18,7 @@ from unlearn_bench.measure.metrics import (
 from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.measure.probes import relearn
 from unlearn_bench.plugins import metric
+from unlearn_bench.plugins.method import SCOPES
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record
@@ -42,7 +43,18 @@ def test_every_recorded_name_is_described(evaluation):
     described = set(BUILT_IN)
     assert recorded <= described
     # The ratio is derived from several runs, when the records are put together.
-    assert described - recorded == {"time_ratio_to_retrain", "break_even_requests"}
+    derived = {"time_ratio_to_retrain", "break_even_requests"}
+    of_a_kind = {name for name, info in BUILT_IN.items() if info.forgets}
+    assert described - recorded == derived | of_a_kind
+
+
+@pytest.mark.parametrize("name", [name for name, info in BUILT_IN.items() if info.forgets])
+def test_a_metric_of_one_kind_of_scenario_is_recorded_there_alone(evaluation, name, monkeypatch):
+    of_a_kind = {n: e for n, e in metrics.ENTRIES.items() if any(m.forgets for m in e.metrics)}
+    monkeypatch.setattr(metrics, "ENTRIES", of_a_kind)  # the others take their time
+    for scope in SCOPES:
+        measured, _ = metrics.compute(replace(evaluation(), scope=scope))
+        assert (name in {r.metric for r in measured}) == (scope in BUILT_IN[name].forgets)
 
 
 def test_the_time_of_every_function_is_told(evaluation):

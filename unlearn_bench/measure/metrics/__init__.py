@@ -33,6 +33,11 @@ class Entry:
     metrics: tuple[MetricInfo, ...]
     needs_retrained: bool
 
+    def measures_in(self, scope: str) -> bool:
+        """Whether it is about scenarios of a kind; "" is a kind that nobody named."""
+        kinds = {kind for metric in self.metrics for kind in metric.forgets}
+        return not kinds or scope in kinds
+
     @property
     def file(self) -> Path:
         """The file that defines it."""
@@ -58,8 +63,9 @@ def measures(
     """Register the decorated function as what computes ``metrics``.
 
     Args:
-        metrics: What it returns records of, every one of them in every evaluation: a declaration,
-            or the name of one in ``results/metrics.py``.
+        metrics: What it returns records of, every one of them in every evaluation of the kinds
+            of scenarios that they name: a declaration, or the name of one in
+            ``results/metrics.py``.
         needs_retrained: Whether it compares with the retrained model. Where that is missing the
             function is not called and its metrics are recorded as unresolved.
 
@@ -111,7 +117,7 @@ def get(name: str) -> MetricInfo:
 
 
 def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
-    """Compute every metric.
+    """Compute every metric of the scenario's kind.
 
     Returns:
         The records, and the CPU seconds that each function of metrics took, by its name.
@@ -124,6 +130,8 @@ def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
     records: list[Record] = []
     seconds = {}
     for entry in sorted(ENTRIES.values(), key=lambda entry: entry.order):
+        if not entry.measures_in(evaluation.scope):
+            continue
         start = time.process_time()
         if entry.needs_retrained and evaluation.retrained is None:
             found = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures import (
     accuracy,
+    changed,
     classes,
     cost,
     phases,
@@ -40,6 +41,7 @@ _OF_RECORDS: tuple[tuple[str, Callable[[Section, Look], Figure | None]], ...] = 
     ("classes", classes.draw_destinations),
     ("phases", phases.draw),
     ("tuning", tuning.draw),
+    ("changed", changed.draw),
 )
 
 
@@ -75,7 +77,7 @@ def draw(
             own = _curves_of(section, curves)
             if own is not None:
                 found.insert(2, ("roc", roc.draw(section, look, own)))
-                found.insert(-2, ("training", training.draw(section, look, own)))
+                found.insert(-3, ("training", training.draw(section, look, own)))
             if population is not None and len(population):
                 found.insert(
                     2, ("privacy", privacy.draw(section, look, of_section(population, section)))

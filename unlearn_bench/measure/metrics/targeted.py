@@ -1,0 +1,31 @@
+"""Whether what was wrong in the training data still shows: confusion, and a trigger's success.
+
+In scenarios that change the data, TF are test examples changed like F, with the labels that F has:
+to take such an example for its label is the effect of the change, and no accuracy to be proud of.
+"""
+
+from scipy.stats import binomtest
+
+from unlearn_bench.measure.metrics import measures
+from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.results.records import Record
+
+
+def _effect(name: str, evaluation: Evaluation) -> list[Record]:
+    """Return the share of TF that has the changed label's prediction, with its Wilson interval."""
+    changed = evaluation.unlearned["test_forget"]
+    hits, total = int(changed.correct().sum()), len(changed)
+    ends = binomtest(hits, total).proportion_ci(method="wilson")
+    return [Record(name, "test_forget", hits / total, float(ends.low), float(ends.high))]
+
+
+@measures("confusion_rate")
+def confusion(evaluation: Evaluation) -> list[Record]:
+    """Return the targeted error: test examples of one confused class taken for the other."""
+    return _effect("confusion_rate", evaluation)
+
+
+@measures("attack_success")
+def backdoor(evaluation: Evaluation) -> list[Record]:
+    """Return how often the trigger turns another class into the target."""
+    return _effect("attack_success", evaluation)
