@@ -1,11 +1,12 @@
 """All that a report says, put together once: page, Markdown, LaTeX and terminal only print it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
+from unlearn_bench.analysis.stream import Place, Stream, streams
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import distinguished
 from unlearn_bench.population.many import table as population_table
@@ -24,6 +25,7 @@ from unlearn_bench.report.limits import not_drawn, notes
 from unlearn_bench.report.many import many_table, of_section, tier
 from unlearn_bench.report.provenance import Provenance, Report, read_report
 from unlearn_bench.report.stages import variance_note, variance_table
+from unlearn_bench.report.stream import stream_tables
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -60,6 +62,7 @@ class SectionContent:
         caption: Of the first table where it stands alone, as in a paper.
         many: What takes all seeds together; empty with too few.
         stages: How much of the variance training and unlearning give; empty for one stage.
+        stream: What is said of a stream of requests; empty where there is none.
     """
 
     section: Section
@@ -83,11 +86,12 @@ class SectionContent:
     legacy: TextTable
     many: TextTable
     stages: TextTable
+    stream: tuple[TextTable, ...] = ()
 
     @property
     def more(self) -> tuple[TextTable, ...]:
         """The tables below the first ones that have rows, each with notes for its reader."""
-        return tuple(table for table in (self.stages, self.many) if table.rows)
+        return tuple(table for table in (*self.stream, self.stages, self.many) if table.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +107,7 @@ class Content:
         tuning: How the settings were tuned, a table for each dataset, model and scenario.
         overview_caption: Of the overview where it stands alone; empty without one.
         population: What takes many models, columns as in ``population.parquet``.
+        streams: Streams of requests by dataset, model and scenario.
     """
 
     report: Report
@@ -114,6 +119,7 @@ class Content:
     tuning: tuple[TextTable, ...] = ()
     overview_caption: str = ""
     population: pd.DataFrame = field(default_factory=lambda: population_table(None))
+    streams: Mapping[Place, Stream] = field(default_factory=dict)
 
 
 def read_content(folder: Path) -> Content:
@@ -129,7 +135,7 @@ def content_of(report: Report) -> Content:
     """Say all there is to say of a report that was read."""
     sections = report.sections
     finding = overview_headline(sections)
-    numbers = population_table(report.curves)
+    numbers, requests = population_table(report.curves), streams(report.records)
     return Content(
         report,
         finding,
@@ -142,6 +148,7 @@ def content_of(report: Report) -> Content:
                 report.provenance,
                 not_drawn(place, sections),
                 of_section(numbers, section),
+                requests.get((section.dataset, section.model, section.scenario)),
             )
             for place, section in enumerate(sections)
         ),
@@ -152,6 +159,7 @@ def content_of(report: Report) -> Content:
         ),
         overview_caption(sections, finding) if len(sections) > 1 else "",
         numbers,
+        requests,
     )
 
 
@@ -162,7 +170,11 @@ def _requests(section: Section) -> dict[str, float]:
 
 
 def _section_content(
-    section: Section, origin: Provenance, more: tuple[Note, ...], found: pd.DataFrame
+    section: Section,
+    origin: Provenance,
+    more: tuple[Note, ...],
+    found: pd.DataFrame,
+    stream: Stream | None,
 ) -> SectionContent:
     finding, columns = headline(section), main_columns(section)
     # Of unequal budgets nobody is set in bold beside the others.
@@ -189,6 +201,7 @@ def _section_content(
         legacy=legacy_table(section),
         many=many_table(found, section),
         stages=variance_table(section),
+        stream=stream_tables(stream, section),
     )
 
 

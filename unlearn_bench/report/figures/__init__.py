@@ -6,7 +6,7 @@ show, and a caption that says n and how to read it. What a folder lacks is not d
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from unlearn_bench.analysis.table import Section
@@ -19,6 +19,7 @@ from unlearn_bench.report.figures import (
     privacy,
     ranking,
     roc,
+    stream,
     training,
     tuning,
 )
@@ -29,6 +30,8 @@ from unlearn_bench.report.many import of_section
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from unlearn_bench.analysis.stream import Place, Stream
 
 __all__ = ["OVERALL", "Figure", "draw", "inline"]
 
@@ -49,6 +52,7 @@ def draw(
     sections: Sequence[Section],
     curves: "pd.DataFrame | None" = None,
     population: "pd.DataFrame | None" = None,
+    streams: "Mapping[Place, Stream] | None" = None,
 ) -> dict[int, tuple[Figure, ...]]:
     """Draw every section that has something to show, keyed by its place in ``sections``.
 
@@ -56,6 +60,7 @@ def draw(
         sections: What was measured.
         curves: Points of all curves, from :func:`unlearn_bench.results.curves.read_curves`.
         population: What takes many models, columns as in ``population.parquet``.
+        streams: Streams of requests by dataset, model and scenario.
     """
     if not any(row.seeds for section in sections for row in section.table.rows):
         return {}
@@ -82,6 +87,10 @@ def draw(
                 found.insert(
                     2, ("privacy", privacy.draw(section, look, of_section(population, section)))
                 )
+            place = (section.dataset, section.model, section.scenario)
+            if streams and place in streams:
+                found.insert(0, ("came-back", stream.draw_back(section, look, streams[place])))
+                found.insert(1, ("requests", stream.draw_way(section, look, streams[place])))
             drawn[index] = tuple(
                 explained(figure, whole).named(f"{prefix}{name}")
                 for name, figure in found
