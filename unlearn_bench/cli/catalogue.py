@@ -184,6 +184,7 @@ def _method(entry: Method) -> list[tuple[str, str | Listing]]:
         ("family", entry.family or "none named"),
         ("year", str(entry.year or "not published")),
         ("made for", _made_for(entry)),
+        *([("keeps", "a state between the requests of a stream")] if entry.keeps_state else []),
         ("source", entry.source or "this project"),
         ("file", str(entry.file)),
     ]

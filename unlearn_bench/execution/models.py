@@ -25,16 +25,20 @@ from unlearn_bench.execution.task import Step, Task, Unlearning
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.store.layout import CODE, is_made_by_other_code
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RunSpec
 from unlearn_bench.toolkit.context import TrainingLog
+from unlearn_bench.toolkit.state import State
 from unlearn_bench.training.loop import UpdateLog
 from unlearn_bench.training.models import load_weights
 
 # How the steps begin that are told of while an original is trained.
 TRAINING = "train original"
 RECORDING = "record training log"
+# What a method keeps between requests: the kind of artifact, and its hash in the weights' notes.
+STATE = "state"
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,30 @@ class Trio:
             "unlearned": self.unlearned,
             "retrained": self.retrained,
         }
-        return {name: made.sha256 for name, made in all_three.items() if made is not None}
+        hashes = {name: made.sha256 for name, made in all_three.items() if made is not None}
+        state = self.unlearned.notes.get(STATE)
+        return hashes | ({STATE: str(state)} if state else {})
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """What the call of a method begins with.
+
+    Attributes:
+        start: The weights that it starts from.
+        log: Of the original's training, for methods that declare it.
+        given: Weights of the user's own, where these stand in for the method's work.
+        state: What the method left at the last request, for methods that keep any.
+    """
+
+    start: Artifact
+    log: TrainingLog | None
+    given: Mapping[str, Tensor] | None
+    state: State | None
+
+
+# Weights, notes, and what the method leaves for its next request.
+_Made = tuple[Mapping[str, Tensor], dict[str, Any], State | None]
 
 
 class Models:
@@ -251,15 +278,21 @@ class Models:
         """Call the method on a private copy of what it starts from, timed and watched."""
         method = registry.get(spec.method)
         start = self._start(spec, original, step)
-        log = self._training_log(spec, task, original, step) if wants_log(spec) else None
-        given = _given_weights(spec, task)
+        begin = _Begin(
+            start,
+            self._training_log(spec, task, original, step) if wants_log(spec) else None,
+            _given_weights(spec, task),
+            self._left_state(spec, task, start),
+        )
 
         def tell(text: str) -> None:
             step(f"{spec.label}: {text}")
 
         step(spec.label)
         call = self._call_apart if spec.isolate else self._call_here
-        weights, notes = call(spec, task, start, log, given, tell)
+        weights, notes, state = call(spec, task, begin, tell)
+        if state is not None and spec.request:
+            notes[STATE] = self._kept_state(spec, task, state).sha256
         if method.kind == "given":  # reading the file is not what unlearning it has cost
             notes["cost"] = {"seconds": {}, "peak_bytes": None, "examples": {}, "passes": {}}
         return weights, {**notes, CODE: method.running_code}
@@ -274,75 +307,95 @@ class Models:
         if before is None:
             return original
         try:
-            return self.unlearned(before, self._task(before), original, step)
+            made = self.unlearned(before, self._task(before), original, step)
+            if STATE in made.notes and self._state_of(before, made) is None:
+                why = "the state that belongs to it is missing"
+                self._store.reject("unlearned", self._identities.unlearned(before), why)
+                made = self.unlearned(before, self._task(before), original, step)
+            return made
         except RunFailedError as failure:
             told = str(failure)
             if not told.startswith("request "):  # the first that failed is the one to mend
                 told = f"request {before.request} failed: {told}"
             raise RunFailedError(told) from failure
 
-    def _call_here(
-        self,
-        spec: RunSpec,
-        task: Task,
-        start: Artifact,
-        log: TrainingLog | None,
-        given: Mapping[str, Tensor] | None,
-        tell: Step,
-    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    def _state_of(self, spec: RunSpec, made: Artifact) -> Artifact | None:
+        """Return the stored state that belongs to weights, if it is there."""
+        found = self._store.find(STATE, self._identities.unlearned(spec))
+        return found if found is not None and found.sha256 == made.notes.get(STATE) else None
+
+    def _left_state(self, spec: RunSpec, task: Task, start: Artifact) -> State | None:
+        """Return what the method left beside ``start``; nothing where it keeps none."""
+        before = previous(spec)
+        stored = self._state_of(before, start) if before is not None else None
+        if stored is None:
+            return None
+        tensors = {name: tensor.to(task.device) for name, tensor in stored.tensors.items()}
+        return State(tensors, stored.notes["plain"])
+
+    def _kept_state(self, spec: RunSpec, task: Task, state: State) -> Artifact:
+        """Store what the method leaves, before the weights that it belongs to."""
+        handed = task.handed_to(registry.get(spec.method), spec.draw)
+        members = torch.cat([getattr(handed.indices, name) for name in SPLITS])
+        checked = state.checked(handed.data, members)
+        return self._store.get_or_build(
+            STATE,
+            self._identities.unlearned(spec),
+            lambda: (checked.tensors, {"plain": checked.plain}),
+        )
+
+    def _call_here(self, spec: RunSpec, task: Task, begin: _Begin, tell: Step) -> _Made:
         """Call the method in this process, behind a fence."""
-        model = task.load(start.tensors)
+        method = registry.get(spec.method)
+        model = task.load(begin.start.tensors)
         unlearning = Unlearning(
             task,
-            registry.get(spec.method),
+            method,
             step=tell,
-            training_log=log,
-            given=given,
+            training_log=begin.log,
+            given=begin.given,
             limit=spec.limit,
             fence=self._fence(spec),
             draw=spec.draw,
+            state=begin.state,
         )
         expected = copy.deepcopy(model.state_dict())
         with noting_halved() as halved:
             returned = unlearning.run(model, spec.params)
         unlearning.left.refuse("the method")
-        return check_model(returned, expected).state_dict(), {
+        notes = {
             "cost": unlearning.costs.notes(),
             "log": stored_log(unlearning.context.log_entries),
             "environment": with_halved(self._environment(spec), halved) | {ISOLATION: FENCED},
         }
+        state = unlearning.context.state if method.keeps_state else None
+        return check_model(returned, expected).state_dict(), notes, state
 
-    def _call_apart(
-        self,
-        spec: RunSpec,
-        task: Task,
-        start: Artifact,
-        log: TrainingLog | None,
-        given: Mapping[str, Tensor] | None,
-        tell: Step,
-    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    def _call_apart(self, spec: RunSpec, task: Task, begin: _Begin, tell: Step) -> _Made:
         """Call the method in a process of its own, which can reach nothing else."""
         call = Call(
             task,
             registry.get(spec.method),
             spec.params,
-            start.tensors,
-            log,
-            given,
+            begin.start.tensors,
+            begin.log,
+            begin.given,
             spec.limit,
             torch.get_num_threads(),
             spec.draw,
+            begin.state,
         )
         extra = weight_caches().values() if spec.model.pretrained else ()
         returned = self._isolation.call(call, self._fence(spec).closed, extra, tell)
-        check_state(returned.weights, start.tensors)
+        check_state(returned.weights, begin.start.tensors)
         answer = returned.answer.model_dump()
         environment = with_halved(self._environment(spec), answer["halved"])
-        return returned.weights, {
+        notes = {
             "cost": answer["cost"],
             "log": answer["log"],
             "environment": environment | {ISOLATION: returned.in_force},
         }
+        return returned.weights, notes, returned.state
 
 
 def wants_log(spec: RunSpec) -> bool:

@@ -26,6 +26,7 @@ from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.spec import ModelSpec, Recipe, RunSpec
 from unlearn_bench.toolkit.attacks import Pixels
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
+from unlearn_bench.toolkit.state import State
 from unlearn_bench.training import models
 from unlearn_bench.training.loop import UpdateLog, train
 
@@ -228,6 +229,7 @@ class Unlearning:
         context_type: What the method is handed; `check` watches what is read.
         limit: Seconds after which the method is ended at its next pass through a model.
         fence: What is closed to the method.
+        state: What it left at the last request, if it keeps any; by default nothing.
 
     Attributes:
         context: For the method.
@@ -247,6 +249,7 @@ class Unlearning:
         limit: float | None = None,
         draw: int = 0,
         fence: Fence = NO_PLACES,
+        state: State | None = None,
     ) -> None:
         self._seed = task.seed_of(method, draw)
         self._task, self._method, self._step = task.handed_to(method, draw), method, step
@@ -273,6 +276,7 @@ class Unlearning:
             pixels=Pixels(*(self._per_channel(v) for v in (task.data.mean, task.data.std))),
             training_log=training_log,
             given=given,
+            state=(state or State()) if method.keeps_state else None,
         )
 
     def run(self, model: nn.Module, params: Mapping[str, Any]) -> object:
