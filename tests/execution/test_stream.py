@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from tests.execution.test_order import Watcher
+from unlearn_bench.execution.models import Trio
 from unlearn_bench.execution.plugin_files import load_plugin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.plugins import registry
-from unlearn_bench.results.records import RunResult, read_run
+from unlearn_bench.results.records import RunResult
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import Plan, expand
-from unlearn_bench.suite.spec import RunSpec, Suite
+from unlearn_bench.suite.spec import Suite
 
 STREAM = "stream:class:8;class:1;random:0.05"
 KEPT = ("retrain", "original", "finetune")
@@ -44,6 +45,15 @@ def runner_in(home: Path) -> Runner:
 def finish(given: Plan, home: Path, out: Path) -> dict[tuple[str, int], RunResult]:
     results = execute(given, runner_in(home), out, Watcher(), command="c")
     return {(result.method, result.request): result for result in results}
+
+
+def made(given: Plan, home: Path) -> dict[tuple[str, int], Trio]:
+    """Make the models of a plan, and judge none of them, which takes most of a run."""
+    runner = runner_in(home)
+    found = {}
+    for run in given.runs:
+        found[run.method, run.request] = runner.models.of(run, runner.task(run), str)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +88,7 @@ def dict_of(result: RunResult) -> dict[str, float]:
 
 
 def test_a_request_starts_from_the_model_that_the_last_one_left(
-    finished: Any, tmp_path: Path, home: Path, own_registry: None, write: Any
+    finished: Any, home: Path, own_registry: None, write: Any
 ) -> None:
     load_plugin(
         write(
@@ -97,24 +107,22 @@ def test_a_request_starts_from_the_model_that_the_last_one_left(
             """,
         )
     )
-    results = finish(plan(methods="add_one", kept=("add_one", "retrain")), home, tmp_path / "out")
-    seen = [results["add_one", k].log[0]["before"] for k in (1, 2, 3)]
+    models = made(plan(methods="add_one", kept=("add_one",)), home)
+    seen = [models["add_one", k].unlearned.notes["log"][0]["before"] for k in (1, 2, 3)]
     assert seen[1] - seen[0] == pytest.approx(1, abs=1e-5)
     assert seen[2] - seen[1] == pytest.approx(1, abs=1e-5)
     # Retraining begins with nothing, and is the same for every method.
     for k in (1, 2, 3):
-        weights = results["retrain", k].hashes["unlearned"]
-        assert weights == finished["retrain", k].hashes["unlearned"]
-        assert weights == results["add_one", k].hashes["retrained"]
-    assert len({results["retrain", k].hashes["unlearned"] for k in (1, 2, 3)}) == 3
+        weights = finished["retrain", k].hashes["unlearned"]
+        assert weights == models["add_one", k].hashes["retrained"]
+        assert weights == finished["finetune", k].hashes["retrained"]
+    assert len({finished["retrain", k].hashes["unlearned"] for k in (1, 2, 3)}) == 3
 
 
-def test_a_request_alone_makes_what_comes_before_it(
-    finished: Any, home: Path, tmp_path: Path
-) -> None:
+def test_a_request_alone_makes_what_comes_before_it(finished: Any, home: Path) -> None:
     """As on another machine of a cluster, or after the store was cleared."""
-    (last,) = (r for r in plan().runs if (r.method, r.request) == ("finetune", 3))
-    alone = runner_in(home).run(last, str)
+    last = tuple(r for r in plan().runs if (r.method, r.request) == ("finetune", 3))
+    alone = made(replace(plan(), runs=last), home)["finetune", 3]
     assert alone.hashes["unlearned"] == finished["finetune", 3].hashes["unlearned"]
 
 
@@ -164,15 +172,14 @@ THIEF = """
 
 
 def test_a_method_that_looks_for_earlier_data_finds_none(
-    home: Path, tmp_path: Path, own_registry: None, write: Any
+    home: Path, own_registry: None, write: Any
 ) -> None:
     load_plugin(write("thief.py", THIEF))
     given = plan(methods="thief", kept=("thief",))
-    results = finish(given, home, tmp_path / "out")
+    models = made(given, home)
     held = []
     for k in (1, 2, 3):
-        assert results["thief", k].error == ""
-        (found,) = results["thief", k].log
+        (found,) = models["thief", k].unlearned.notes["log"]
         assert found["splits"] == found["unique"] and found["corners"] > 20
         # Whatever it digs up holds no more examples than the three splits do.
         assert 0 < found["images"] <= found["splits"]
@@ -203,36 +210,3 @@ def test_when_a_request_fails_those_after_it_say_which(
     assert [results["fragile", k].status for k in (1, 2, 3)] == ["ok", "failed", "failed"]
     assert results["fragile", 2].error == "it cannot count"
     assert results["fragile", 3].error == "request 2 failed: it cannot count"
-
-
-def test_a_stream_goes_on_at_its_last_finished_request(
-    finished: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given, out = plan(), tmp_path / "out"
-    run: Any = Runner.run
-
-    def interrupted(self: Runner, spec: RunSpec, step: Any) -> RunResult:
-        if (spec.method, spec.request) == ("finetune", 2):
-            raise KeyboardInterrupt
-        result: RunResult = run(self, spec, step)
-        return result
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Runner, "run", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            execute(given, runner_in(home), out, Watcher(), command="c")
-    runner = runner_in(home)
-    first = next(r for r in given.runs if (r.method, r.request) == ("finetune", 1))
-    assert read_run(out, runner.key(first)) is not None
-    watcher = Watcher()
-    results = execute(given, runner, out, watcher, command="c")
-    assert not any("train original" in step for step in watcher.steps)
-    for result in results:
-        undisturbed = finished[result.method, result.request]
-        assert result.key == undisturbed.key and result.hashes == undisturbed.hashes
-        assert _measured(result) == _measured(undisturbed)
-
-
-def _measured(result: RunResult) -> list[Any]:
-    costs = ("seconds", "bytes")
-    return [r for r in result.records if not any(word in r.metric for word in costs)]

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.execution.test_stream import finish, plan, runner_in
+from tests.execution.test_stream import made, plan, runner_in
 from unlearn_bench.core.errors import PluginError
+from unlearn_bench.execution.failures import RunFailedError
 from unlearn_bench.execution.plugin_files import load_plugin
 from unlearn_bench.plugins import registry
+from unlearn_bench.store.store import Store
 
 COUNTS = """
     import torch
@@ -41,35 +43,29 @@ def counts(own_registry: None, write: Any) -> None:
 
 @pytest.mark.parametrize("isolate", [False, pytest.param(True, marks=pytest.mark.heavy)])
 def test_a_state_is_handed_on_from_request_to_request(
-    isolate: bool, counts: None, home: Path, tmp_path: Path
+    isolate: bool, counts: None, home: Path
 ) -> None:
-    results = finish(of_counts(isolate), home, tmp_path / "out")
-    assert [results["counts", k].error for k in (1, 2, 3)] == [""] * 3
-    assert [results["counts", k].log[0]["before"] for k in (1, 2, 3)] == [0, 1, 2]
-    assert [results["counts", k].log[0]["kept"] for k in (1, 2, 3)] == [0, 2, 2]
-    hashes = [results["counts", k].hashes["state"] for k in (1, 2, 3)]
-    assert len(set(hashes)) == 3
+    models = made(of_counts(isolate), home)
+    logs = [models["counts", k].unlearned.notes["log"][0] for k in (1, 2, 3)]
+    assert [log["before"] for log in logs] == [0, 1, 2]
+    assert [log["kept"] for log in logs] == [0, 2, 2]
+    assert len({models["counts", k].hashes["state"] for k in (1, 2, 3)}) == 3
     assert len(list((home / "artifacts" / "state").iterdir())) == 3
 
 
-def test_weights_whose_state_is_lost_are_made_again(
-    counts: None, home: Path, tmp_path: Path
-) -> None:
+def test_weights_whose_state_is_lost_are_made_again(counts: None, home: Path) -> None:
     given = of_counts()
-    undisturbed = finish(given, home, tmp_path / "out")
+    undisturbed = made(given, home)["counts", 3]
     shutil.rmtree(home / "artifacts" / "state")
-    last = given.runs[-1]
-    runner = runner_in(home)
-    identity = runner.identities(last)["unlearned"]
-    runner._store.reject("unlearned", identity, "a test wants it made again")
-    again = runner.run(last, str)
-    assert again.log[0]["before"] == 2
-    for name in ("unlearned", "state"):
-        assert again.hashes[name] == undisturbed["counts", 3].hashes[name]
+    last, store = given.runs[-1], Store(home)
+    store.reject("unlearned", runner_in(home).identities(last)["unlearned"], "of a test")
+    again = made(replace(given, runs=(last,)), home)["counts", 3]
+    assert again.unlearned.notes["log"][0]["before"] == 2
+    assert again.hashes == undisturbed.hashes
 
 
 def test_a_state_that_holds_examples_fails_the_request(
-    own_registry: None, write: Any, home: Path, tmp_path: Path
+    own_registry: None, write: Any, home: Path
 ) -> None:
     text = """
         from unlearn_bench.api import Access, method
@@ -81,14 +77,16 @@ def test_a_state_that_holds_examples_fails_the_request(
             return model
     """
     load_plugin(write("hoards.py", text))
-    results = finish(plan(methods="hoards", kept=("hoards",)), home, tmp_path / "out")
-    assert results["hoards", 1].status == "failed"
-    assert "ctx.state['memory'] holds training examples" in results["hoards", 1].error
-    assert results["hoards", 3].error.startswith("request 1 failed: ctx.state['memory']")
+    given = plan(methods="hoards", kept=("hoards",))
+    reason = r"ctx.state\['memory'\] holds training examples"
+    with pytest.raises(RunFailedError, match=f"^{reason}"):
+        made(given, home)
+    with pytest.raises(RunFailedError, match=f"^request 1 failed: {reason}"):
+        made(replace(given, runs=given.runs[-1:]), home)
 
 
 def test_a_method_that_declares_no_state_has_none(
-    own_registry: None, write: Any, home: Path, tmp_path: Path
+    own_registry: None, write: Any, home: Path
 ) -> None:
     text = """
         from unlearn_bench.api import Access, method
@@ -99,8 +97,8 @@ def test_a_method_that_declares_no_state_has_none(
             return model
     """
     load_plugin(write("silent.py", text))
-    results = finish(plan(methods="silent", kept=("silent",)), home, tmp_path / "out")
-    assert "add keeps_state=True to its @method line" in results["silent", 1].error
+    with pytest.raises(RunFailedError, match="add keeps_state=True to its @method line"):
+        made(plan(methods="silent", kept=("silent",)), home)
 
 
 def test_only_methods_keep_a_state(own_registry: None, write: Any) -> None:
