@@ -46,6 +46,13 @@ def test_page_and_markdown_show_them_all(content, no_figures):
         assert "+40.0" in written and "retrain_other_seed" in re.sub(r"<wbr>|\\", "", written)
 
 
+def test_the_first_table_says_which_request_it_is_about_and_the_terminal_what_came_back(content):
+    from unlearn_bench.report.content import terminal
+
+    assert content.sections[0].reading.startswith("After request 3 of 3, and of what that one took")
+    assert "Came back over 3 requests, points: salun 30.0" in terminal(content)[0].notes
+
+
 def test_pictures_state_what_came_back_and_what_it_cost(content):
     report = content.report
     drawn = draw(report.sections, report.curves, content.population, content.streams)

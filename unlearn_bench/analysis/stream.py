@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from unlearn_bench.analysis.estimate import Estimate, estimate
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.results.records import with_places
 from unlearn_bench.results.stream import (
     ALL_FORGET,
@@ -210,6 +211,11 @@ def slope(values: "Floats") -> "Floats":
 Place = tuple[str, str, str]
 
 
+def place_of(section: Section) -> Place:
+    """Return under which key :func:`streams` has a section's stream, if it is one."""
+    return section.dataset, section.model, section.scenario
+
+
 def streams(records: pd.DataFrame) -> dict[Place, Stream]:
     """Return the streams of a suite by dataset, model and scenario.
 
@@ -224,13 +230,16 @@ def streams(records: pd.DataFrame) -> dict[Place, Stream]:
         if len(requests) > 1:
             here = records[(records["dataset"] == dataset) & (records["model"] == model)]
             found[dataset, model, scenario] = _stream(here, scenario, requests)
-    others = {
-        (*place, scenario): found.get((*place, reversed_of(scenario))) for *place, scenario in found
-    }
     return {
-        place: stream if others[place] is stream else replace(stream, reverse=others[place])
-        for place, stream in found.items()
+        place: replace(stream, reverse=_reverse(found, place)) for place, stream in found.items()
     }
+
+
+def _reverse(found: Mapping[Place, Stream], place: Place) -> Stream | None:
+    """Return the same requests in the reverse order, where that is another order."""
+    dataset, model, scenario = place
+    other = reversed_of(scenario)
+    return found.get((dataset, model, other)) if other != scenario else None
 
 
 def _stream(records: pd.DataFrame, scenario: str, requests: Sequence[str]) -> Stream:

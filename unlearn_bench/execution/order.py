@@ -8,7 +8,8 @@ at another's lock.
 from collections.abc import Mapping
 
 from unlearn_bench.core.keys import canonical_json
-from unlearn_bench.execution.models import previous, wants_log
+from unlearn_bench.execution.identity import previous
+from unlearn_bench.execution.models import wants_log
 from unlearn_bench.suite.spec import RunSpec
 
 

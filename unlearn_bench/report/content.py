@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unlearn_bench.analysis.stream import Place, Stream, streams
+from unlearn_bench.analysis.stream import Place, Stream, place_of, streams
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import distinguished
 from unlearn_bench.population.many import table as population_table
@@ -25,7 +25,7 @@ from unlearn_bench.report.limits import not_drawn, notes
 from unlearn_bench.report.many import many_table, of_section, tier
 from unlearn_bench.report.provenance import Provenance, Report, read_report
 from unlearn_bench.report.stages import variance_note, variance_table
-from unlearn_bench.report.stream import stream_tables
+from unlearn_bench.report.stream import reading_of, stream_note, stream_tables
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -148,7 +148,7 @@ def content_of(report: Report) -> Content:
                 report.provenance,
                 not_drawn(place, sections),
                 of_section(numbers, section),
-                requests.get((section.dataset, section.model, section.scenario)),
+                requests.get(place_of(section)),
             )
             for place, section in enumerate(sections)
         ),
@@ -186,7 +186,7 @@ def _section_content(
         columns,
         table=text_table(section, finding, columns),
         brief=brief_table(section, finding),
-        reading=reading(section),
+        reading=" ".join(filter(None, (reading_of(stream), reading(section)))),
         distance=distance_definition(section) if section.compared else "",
         verdicts=verdict_table(section),
         caveat=caveat(section),
@@ -221,7 +221,14 @@ def _everything(section: Section) -> TextTable:
 def terminal(content: Content) -> tuple[TextTable, ...]:
     """Return one plain table per section, and what is missing, for the terminal."""
     tables: Sequence[TextTable] = [
-        replace(of.brief, notes=(*of.brief.notes, *variance_note(of.section)))
+        replace(
+            of.brief,
+            notes=(
+                *of.brief.notes,
+                *stream_note(content.streams.get(place_of(of.section)), of.section),
+                *variance_note(of.section),
+            ),
+        )
         for of in content.sections
     ]
     tables = tables or [TextTable("", content.finding, (), ())]

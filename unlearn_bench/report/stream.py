@@ -8,6 +8,7 @@ import numpy as np
 from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.stream import FIGURES, Stream
 from unlearn_bench.analysis.table import Section
+from unlearn_bench.core.quantities import in_order
 from unlearn_bench.report.text import NONE, TextTable, format_value, plus_minus
 from unlearn_bench.results.stream import DEARER_FROM, EROSION, REVERSAL, STREAM
 
@@ -45,6 +46,33 @@ def stream_tables(stream: Stream | None, section: Section) -> tuple[TextTable, .
     if not methods:
         return ()
     return (_summary(stream, methods), _matrix(stream, methods), _over(stream, methods))
+
+
+def reading_of(stream: Stream | None) -> str:
+    """Say which request the first table of a stream is about; nothing where there is no stream."""
+    if stream is None:
+        return ""
+    last = len(stream.requests)
+    return (
+        f"After request {last} of {last}, and of what that one took; "
+        f"the tables under “{TITLE}” have all of them."
+    )
+
+
+def stream_note(stream: Stream | None, section: Section) -> tuple[str, ...]:
+    """Say in one line what came back under each method, for a terminal."""
+    if stream is None or stream.reference is None:
+        return ()
+    found = {
+        row.method: value.mean
+        for row in section.table.of_kind("method")
+        if row.method in stream.methods and (value := stream.reversal(row.method)) is not None
+    }
+    if not found:
+        return ()
+    ordered = sorted(found, key=lambda method: (-found[method], method))
+    named = [f"{method} {100 * found[method]:.1f}" for method in ordered]
+    return (f"Came back over {len(stream.requests)} requests, points: {in_order(named)}",)
 
 
 def _summary(stream: Stream, methods: list[str]) -> TextTable:

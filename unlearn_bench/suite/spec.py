@@ -351,6 +351,13 @@ class RunSpec(Spec):
             return self.forget.name
         return f"{self.forget.name} surrogate {self.surrogate.number + 1}"
 
+    @property
+    def place(self) -> str:
+        """Who is forgotten, in words; of a stream also which request it is."""
+        if not self.request:
+            return self.scenario
+        return f"{self.scenario}, request {self.request} of {len(self.forget.stream)}"
+
     def surrogate_identity(self) -> dict[str, Any]:
         """Return what tells a surrogate from the scenario; nothing where nothing is tuned."""
         return {SURROGATE: self.surrogate.model_dump()} if self.surrogate else {}

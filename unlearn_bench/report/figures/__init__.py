@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from unlearn_bench.analysis.stream import place_of
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures import (
     accuracy,
@@ -87,10 +88,10 @@ def draw(
                 found.insert(
                     2, ("privacy", privacy.draw(section, look, of_section(population, section)))
                 )
-            place = (section.dataset, section.model, section.scenario)
-            if streams and place in streams:
-                found.insert(0, ("came-back", stream.draw_back(section, look, streams[place])))
-                found.insert(1, ("requests", stream.draw_way(section, look, streams[place])))
+            requests = (streams or {}).get(place_of(section))
+            if requests is not None:
+                found.insert(0, ("came-back", stream.draw_back(section, look, requests)))
+                found.insert(1, ("requests", stream.draw_way(section, look, requests)))
             drawn[index] = tuple(
                 explained(figure, whole).named(f"{prefix}{name}")
                 for name, figure in found
