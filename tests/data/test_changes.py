@@ -158,8 +158,11 @@ def test_a_change_that_the_data_cannot_have_is_refused(digits, text, message) ->
         changed(digits, text)
 
 
-def test_there_are_no_surrogates_of_changed_data(digits) -> None:
-    forget = Forget.model_validate("poisoned:0:0.02")
+@pytest.mark.parametrize("text", ["poisoned:0:0.02", "confused:3,5:0.1", "memorised:high:0.1"])
+def test_there_are_no_surrogates_of_what_takes_training_or_changes_data(digits, text) -> None:
+    forget = Forget.model_validate(text)
     options = {"validation": 0.1, "seed": 0}
-    with pytest.raises(DataError, match="no surrogates of a scenario that changes the training"):
+    with pytest.raises(
+        DataError, match=f"{text}: there are no surrogates of a scenario that .*; tune on another"
+    ):
         surrogates.make(forget, 0, 2, digits.train.labels, digits.classes, **options)

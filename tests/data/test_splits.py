@@ -193,6 +193,28 @@ def test_a_group_without_test_examples_is_tested_on_others_of_its_classes() -> N
     assert set(TEST[sets.test_forget].tolist()) == set(TRAIN[sets.forget].tolist())
 
 
+def test_the_most_the_least_and_the_middling_memorised_are_told_by_their_scores() -> None:
+    scores = torch.rand(100, generator=torch.Generator().manual_seed(1)).double()
+    scores[hold_out(TRAIN, 0.1, 0)] = torch.nan  # nobody knows of what is not trained on
+    chosen, ranks = {}, {}
+    for level in ("high", "mid", "low"):
+        forget = Forget.model_validate(f"memorised:{level}:0.2")
+        sets = make(forget, TRAIN, TEST, CLASSES, validation=0.1, seed=0, memorisation=scores)
+        order = scores[sets.train].sort(descending=True).values
+        chosen[level] = sets.forget
+        ranks[level] = torch.isin(order, scores[sets.forget]).nonzero().flatten().tolist()
+    assert ranks["high"] == list(range(18))
+    assert ranks["mid"] == list(range(36, 54))
+    assert ranks["low"] == list(range(72, 90))
+    assert len(torch.cat([*chosen.values()]).unique()) == 54
+
+
+def test_before_anything_is_trained_as_many_examples_stand_in_for_the_memorised() -> None:
+    assert len(divide("memorised:high:0.2").forget) == 18
+    with pytest.raises(DataError, match="memorised:high:0.001: the forget set is empty"):
+        divide("memorised:high:0.001")
+
+
 def thirds(seed, share=0.2, count=1500):
     labels = torch.arange(count) % 10
     return make(

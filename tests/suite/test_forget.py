@@ -17,6 +17,7 @@ WRITTEN: list[tuple[str, dict[str, Any], str]] = [
     ("subclass:rocket", {"subclass": "rocket"}, "subclass"),
     ("subclass:8", {"subclass": "8"}, "subclass"),
     ("group:hospital=A", {"group": {"column": "hospital", "value": "A"}}, "group"),
+    ("memorised:mid:0.05", {"memorised": {"level": "mid", "share": 0.05}}, "memorised"),
     ("confused:3,5:0.1", {"confused": {"classes": [3, 5], "share": 0.1}}, "confused"),
     ("confused:cat,dog:0.1", {"confused": {"classes": ["cat", "dog"], "share": 0.1}}, "confused"),
     ("poisoned:0:0.02", {"poisoned": {"target": 0, "share": 0.02}}, "poisoned"),
@@ -48,6 +49,9 @@ def test_the_text_and_the_keys_of_a_scenario_mean_the_same(
         ("subclass:", "does not say who is forgotten"),
         ("group:hospital", "does not say who is forgotten"),
         ("group:=A", "does not say who is forgotten"),
+        ("memorised:most:0.1", "'high', 'mid' or 'low'"),
+        ("memorised:high:2", "memorised:2 is not a fraction between 0 and 1"),
+        ("memorised:high", "does not say who is forgotten"),
         ("confused:3:0.1", "does not say who is forgotten"),
         ("confused:3,4,5:0.1", "does not say who is forgotten"),
         ("confused:3,5", "does not say who is forgotten"),
@@ -69,7 +73,7 @@ def test_a_scenario_that_says_too_little_or_too_much_is_refused(given: Any, reas
 
 
 def test_scenarios_of_one_original_share_it() -> None:
-    for text in ("class:3@0.5", "subclass:8", "group:a=b", "random:0.1"):
+    for text in ("class:3@0.5", "subclass:8", "group:a=b", "random:0.1", "memorised:low:0.1"):
         assert Forget.model_validate(text).training_identity() == {}
 
 

@@ -76,7 +76,7 @@ def test_lists_of_indices_are_told_apart_by_name() -> None:
         ("class:1,2", "does not say who is forgotten"),
         (
             "klass:1",
-            "write class:8, classes:1,2, .* indices:FILE, .* or .*: see unlearn-bench list",
+            "write class:8, classes:1,2, .* indices:FILE, .*: see unlearn-bench list",
         ),
         ("random:some", "does not say who is forgotten"),
         ("random:0", "random:0 is not a fraction between 0 and 1"),

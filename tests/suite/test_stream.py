@@ -46,6 +46,7 @@ def test_an_x_in_the_name_of_a_class_repeats_nothing() -> None:
         ("stream:class:1;clas:2", "does not say who is forgotten"),
         ("stream:class:1;thirds:0.1", "thirds:0.1 cannot be one request of several"),
         ("stream:class:1;poisoned:0:0.1", "poisoned:0:0.1 cannot be one request of several"),
+        ("stream:memorised:high:0.1;class:1", "memorised:high:0.1 cannot be one request of"),
         ({"stream": ["class:1", "stream:class:2;class:3"]}, "cannot be one request of several"),
         ("stream:random:0.01x0", "a stream has 2 to 1,000 requests"),
         ("stream:random:0.0001x1001", "a stream has 2 to 1,000 requests"),

@@ -21,12 +21,12 @@ SCENARIOS = {
     "class": "class:3",
     "classes": "classes:1,5",
     "random": "random:0.1",
-    "part": "class:3@0.5",
-    "confused": "confused:3,5:0.5",
+    "part": "class:3@0.8",  # of few examples a shuffle may come twice by chance
     "poisoned": "poisoned:0:0.1",
 }
-# To a method these are like another kind: it is handed examples of classes that are retained.
-LIKE = {"subclass": "part", "group": "part"}
+# To a method these are like another kind: it is handed examples of classes that are retained, of
+# one or of any, or examples with wrong labels, of which a trigger is learned soonest.
+LIKE = {"subclass": "part", "group": "part", "memorised": "random", "confused": "poisoned"}
 ANOTHER_CLASS = 4
 FEWER_CLASSES = 7
 # Checks ask whether, not how well: networks with one block of each kind answer soonest.

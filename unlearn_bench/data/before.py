@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unlearn_bench.core.seeds import derive
+
 
 @dataclass(frozen=True)
 class Gone:
@@ -27,3 +29,10 @@ class Before:
     gone: Tensor
     turn: int
     named: tuple[int, ...]
+
+    def seed(self, seed: int) -> int:
+        """Return the seed of the request's own draws, from that of the run.
+
+        The first request is the scenario of its name, to the last example.
+        """
+        return derive(seed, "request", self.turn) if self.turn > 1 else seed

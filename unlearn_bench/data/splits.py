@@ -21,7 +21,7 @@ from unlearn_bench.core.errors import DataError, suggestion
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 from unlearn_bench.data.before import Before, Gone
-from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.forget import Forget, Memorised
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,7 @@ def make(
     seed: int,
     numbers: Tensor | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
+    memorisation: Tensor | None = None,
     before: Before | None = None,
 ) -> Indices:
     """Divide a dataset for one scenario.
@@ -178,6 +179,8 @@ def make(
         numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
             default their place.
         attributes: Of the examples, where the scenario is about one.
+        memorisation: How far the original memorises each training example, [N], where the scenario
+            is about that; without it as many others stand in for F.
         before: Of a request that is one of several, what went before it.
 
     Returns:
@@ -195,6 +198,7 @@ def make(
         seed=seed,
         numbers=numbers,
         attributes=attributes,
+        memorisation=memorisation,
         before=before,
     )
     tf = _like_forgotten(forget, part, test_labels, attributes)
@@ -245,6 +249,7 @@ def divide(
     seed: int,
     numbers: Tensor | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
+    memorisation: Tensor | None = None,
     before: Before | None = None,
 ) -> Division:
     """Divide the training part for one scenario; the arguments are those of :func:`make`.
@@ -259,11 +264,9 @@ def divide(
     if by_index:  # to be forgotten, so they must have been trained on
         in_training[_places(by_index, len(train_labels), numbers)] = True
     held_out = (~in_training).nonzero().squeeze(1)
-    draws = seed
+    draws = seed if before is None else before.seed(seed)
     if before is not None:
         in_training[before.gone] = False
-        # The first request is the scenario of its name, to the last example.
-        draws = derive(seed, "request", before.turn) if before.turn > 1 else seed
     if forget.thirds is not None:
         return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
     named = tuple(sorted({class_index(c, classes) for c in forget.classes}))
@@ -279,6 +282,10 @@ def divide(
         is_forgotten = attributes.subclass(forget.subclass)[0]
     elif forget.group is not None:
         is_forgotten = attributes.group(forget.group.column, forget.group.value)[0]
+    elif forget.memorised is not None and memorisation is not None:
+        is_forgotten = _ranked(in_training, forget.memorised, memorisation)
+    elif forget.memorised is not None:
+        is_forgotten = _drawn(in_training, forget.memorised.share, draws)
     elif forget.fraction is not None:
         is_forgotten = _drawn(in_training, forget.fraction, draws)
     else:
@@ -286,11 +293,8 @@ def divide(
         if forget.share is not None:
             is_forgotten = _drawn(is_forgotten & in_training, forget.share, draws)
 
-    if before is not None:
-        is_forgotten = is_forgotten.clone()
-        is_forgotten[before.gone] = False
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
-    _check_not_empty(forget, f, r, int(is_forgotten.sum()))
+    _check_not_empty(forget, f, r, int(is_forgotten[held_out].sum()))
     return Division(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
@@ -345,6 +349,17 @@ def _drawn(pool: Tensor, share: float, seed: int, purpose: str = "forget") -> Te
     drawn = torch.zeros_like(pool)
     drawn[members[order[: round(share * len(members))]]] = True
     return drawn
+
+
+def _ranked(pool: Tensor, wanted: Memorised, memorisation: Tensor) -> Tensor:
+    """Choose by memorisation a share of the examples that ``pool`` marks, bool [N]."""
+    members = pool.nonzero().squeeze(1)
+    order = members[memorisation[members].sort(descending=True, stable=True).indices]
+    count = round(wanted.share * len(order))
+    start = {"high": 0, "mid": (len(order) - count) // 2, "low": len(order) - count}
+    chosen = torch.zeros_like(pool)
+    chosen[order[start[wanted.level] : start[wanted.level] + count]] = True
+    return chosen
 
 
 def _divide_thirds(chosen: Tensor, in_training: Tensor, seed: int) -> Division:

@@ -59,10 +59,13 @@ def make(
             f"{forget.name}: settings are tuned for one request; tune on "
             f"{forget.requests[0].name}, for one"
         )
-    if forget.changes_data:
+    if forget.changes_data or forget.memorised is not None:
+        why = (
+            "changes the training data" if forget.changes_data else "takes models to say who it is"
+        )
         raise DataError(
-            f"{forget.name}: there are no surrogates of a scenario that changes the training data; "
-            "tune on another, such as random:0.1, and give its settings by --params"
+            f"{forget.name}: there are no surrogates of a scenario that {why}; tune on another, "
+            "such as random:0.1, and give its settings by --params"
         )
     true = divide(
         forget,

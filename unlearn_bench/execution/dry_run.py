@@ -19,6 +19,7 @@ from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.durations import Durations, variants
 from unlearn_bench.execution.folder import refuse_another_suite, refuse_foreign
 from unlearn_bench.execution.identity import RETRAIN, reference
+from unlearn_bench.execution.memorisation import HALVES
 from unlearn_bench.execution.models import wants_log
 from unlearn_bench.execution.order import awaited
 from unlearn_bench.execution.run import Runner
@@ -167,6 +168,10 @@ class _Work:
             self.disk["models"] += model
             if spec.original is None:
                 watch.train(spec)
+        memorised = spec.forget.memorised is not None
+        if memorised and self._is_missing("memorisation", identities["memorisation"]):
+            self.disk["models"] += len(HALVES) * model
+            watch.train(spec)  # two halves of the data, one after the other
         retrain = reference(spec)
         retrained = self._runner.identities(retrain)["unlearned"]
         if retrained != identities["unlearned"] and self._is_missing("unlearned", retrained):

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from torch import Tensor
+
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.failures import Failures
@@ -15,7 +17,7 @@ from unlearn_bench.measure.lab import Lab
 from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.measure.metrics.mia import loss_roc
 from unlearn_bench.measure.outputs import Evaluation
-from unlearn_bench.measure.scores import score_curves
+from unlearn_bench.measure.scores import memorisation_curves, score_curves
 from unlearn_bench.measure.stream import stream_records
 from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import Record
@@ -67,6 +69,7 @@ class Judge:
             "curves": (
                 loss_roc(evaluation),
                 *score_curves(evaluation.unlearned, task.indices),
+                *memorisation_curves(task.memorisation, task.indices),
             ),
         }
 
@@ -118,4 +121,15 @@ class Judge:
             task.indices.forget_classes,
             derive(spec.seed, "evaluate"),
             spec.forget.scope,
+            memorised(task),
         )
+
+
+def memorised(task: Task) -> dict[str, Tensor]:
+    """Return the estimates of memorisation over F and R, where F was chosen by them."""
+    if task.memorisation is None:
+        return {}
+    return {
+        "forget": task.memorisation[task.indices.forget],
+        "retain": task.memorisation[task.indices.retain],
+    }

@@ -148,7 +148,7 @@ class Models:
         before = key in self._failures.reasons
         make = self._load_given if spec.original is not None else self._train
         try:
-            return self._made(
+            return self.made(
                 "original",
                 self._identities.original(spec),
                 key,
@@ -174,7 +174,7 @@ class Models:
             lambda: check_classifies(task.load(original.tensors), task.data, task.device)
         )
 
-    def _made(
+    def made(
         self, kind: str, identity: Mapping[str, Any], key: str, build: Callable[[], Built]
     ) -> Artifact:
         """Return an artifact, built unless it is there or building it failed before.
@@ -264,7 +264,7 @@ class Models:
         identity, key = self._identities.unlearned(spec), self._identities.key(spec)
 
         def get_or_make() -> Artifact:
-            return self._made(
+            return self.made(
                 "unlearned", identity, key, lambda: self.unlearn(spec, task, original, step)
             )
 

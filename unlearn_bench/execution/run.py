@@ -20,6 +20,7 @@ from unlearn_bench.execution.failures import Failures
 from unlearn_bench.execution.identity import Identities
 from unlearn_bench.execution.inputs import Inputs
 from unlearn_bench.execution.judge import Judge
+from unlearn_bench.execution.memorisation import Memorisation
 from unlearn_bench.execution.models import Models
 from unlearn_bench.execution.task import Step, Task
 from unlearn_bench.execution.trials import Trials
@@ -48,6 +49,7 @@ class Runner:
 
     Attributes:
         models: Makes the models of runs.
+        memorisation: Estimates how far originals memorise each example.
         judge: Looks at them.
         trials: Does both while a method is tuned.
         notify: Told in one line what the user should know.
@@ -84,6 +86,7 @@ class Runner:
             lambda spec: self._fence_of(spec.dataset),
             self.task,
         )
+        self.memorisation = Memorisation(store, self._identities, self._failures, self.models)
         self.judge = Judge(store, self._failures)
         self.trials = Trials(store, self._identities, self._failures, self.models)
 
@@ -137,6 +140,9 @@ class Runner:
     def task(self, spec: RunSpec) -> Task:
         """Return what the run has in common with others of its dataset, model, scenario and seed.
 
+        Where F follows from a trained model, others of the same number stand in for it: whatever
+        can be wrong shows before anything is trained.
+
         Raises:
             DataError: If the data are missing, or the forget set does not exist.
         """
@@ -178,6 +184,7 @@ class Runner:
             "original": self._identities.original(spec),
             "unlearned": self._identities.unlearned(spec),
             "training_log": self._identities.training_log(spec),
+            "memorisation": self.memorisation.identity(spec),
         }
 
     def key(self, spec: RunSpec) -> str:
@@ -205,6 +212,9 @@ class Runner:
         # More threads than small tensors can feed only wait for each other.
         torch.set_num_threads(self._threads_of(spec))
         task = self._failures.guard(lambda: self.task(spec))
+        if spec.forget.memorised is not None and spec.surrogate is None:
+            estimate = self.memorisation.of(spec, task, step)
+            task = Task.of(spec, self.dataset(spec), self._device, estimate)
         if spec.surrogate is not None:
             return self.result(spec, "ok", **self.trials.run(spec, task, step))
         made = self.models.of(spec, task, step)

@@ -51,6 +51,8 @@ class Task:
         seed: Determines all that is drawn.
         device: Where models and batches are put.
         dtype: Of weights and inputs; `check` measures small effects in float64.
+        memorisation: How far the original memorises each training example, float64 [N], where F
+            was chosen by it.
     """
 
     data: Dataset
@@ -61,10 +63,23 @@ class Task:
     seed: int
     device: torch.device
     dtype: torch.dtype = torch.float32
+    memorisation: Tensor | None = None
 
     @classmethod
-    def of(cls, spec: RunSpec, data: Dataset, device: torch.device) -> "Task":
+    def of(
+        cls,
+        spec: RunSpec,
+        data: Dataset,
+        device: torch.device,
+        memorisation: Tensor | None = None,
+    ) -> "Task":
         """Return the task that a run is about.
+
+        Args:
+            spec: The run.
+            data: Its dataset.
+            device: Where it goes on.
+            memorisation: As of the task.
 
         Raises:
             DataError: If the forget set does not exist.
@@ -90,11 +105,21 @@ class Task:
             turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
             indices = requests.at_once(turns)
         else:
+            common["memorisation"] = memorisation
             indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)
             data, indices = changes.apply(spec.forget, data, indices)
         # Of a stream the requests so far: what comes later changes nothing here.
         name = spec.asked.name if spec.request else spec.scenario
-        return cls(data, indices, spec.model, spec.recipe, name, spec.seed, device)
+        return cls(
+            data,
+            indices,
+            spec.model,
+            spec.recipe,
+            name,
+            spec.seed,
+            device,
+            memorisation=memorisation,
+        )
 
     def build(self, seed: int, pretrained: bool = True) -> nn.Module:
         """Return a model with weights drawn from ``seed``, on the CPU.
@@ -170,7 +195,7 @@ class Task:
         # What has gone before is out of reach as well.
         indices = replace(self.indices, **members, gone=())
         data = self.data.only(torch.cat([*members.values()]))
-        return replace(self, data=data, indices=indices)
+        return replace(self, data=data, indices=indices, memorisation=None)
 
     def new_original(self) -> nn.Module:
         """Return the original before its training, on the device."""

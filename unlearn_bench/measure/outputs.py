@@ -121,6 +121,8 @@ class Evaluation:
         forget_classes: Classes forgotten whole; empty for sample scenarios.
         seed: Determines whatever a metric draws.
         scope: What kind of scenario it is, as methods name it in ``forgets=``.
+        memorisation: How far the examples of F and R are memorised, float64 by split, where F was
+            chosen by that.
     """
 
     unlearned: Observed
@@ -132,6 +134,7 @@ class Evaluation:
     forget_classes: tuple[int, ...] = ()
     seed: int = 0
     scope: str = ""
+    memorisation: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def reference(self) -> Observed:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure.outputs import Observed, Outputs
-from unlearn_bench.results.curves import SCORES, TARGET_CLASS
+from unlearn_bench.results.curves import MEMORISATION, SCORES, TARGET_CLASS
 from unlearn_bench.results.records import Curve
 
 # Examples of each split whose scores are kept.
@@ -49,10 +49,26 @@ def score_curves(seen: Observed, indices: Indices) -> Iterator[Curve]:
     yield _curve(TARGET_CLASS, everyone[order], labels[order])
 
 
-def _curve(series: str, examples: Tensor, scores: Tensor, most: int | None = None) -> Curve:
+def memorisation_curves(scores: Tensor | None, indices: Indices) -> Iterator[Curve]:
+    """Yield by split how far examples are memorised, as a suite's estimate has it, if it has one.
+
+    Args:
+        scores: float64 [N], over the training part.
+        indices: The scenario's index sets.
+    """
+    if scores is None:
+        return
+    for split in ("forget", "retain"):
+        members = getattr(indices, split)
+        yield _curve(split, members, scores[members], _MOST[split], MEMORISATION)
+
+
+def _curve(
+    series: str, examples: Tensor, scores: Tensor, most: int | None = None, curve: str = SCORES
+) -> Curve:
     if most is not None and len(examples) > most:
         # By a hash of the index, so that other members of the split change nobody's place.
         order = (examples * 2_654_435_761 % 2**32).argsort(stable=True)[:most].sort().values
         examples, scores = examples[order], scores[order]
     rounded = (round(score, _DIGITS) for score in scores.tolist())
-    return Curve(SCORES, series, tuple(map(float, examples.tolist())), tuple(rounded))
+    return Curve(curve, series, tuple(map(float, examples.tolist())), tuple(rounded))

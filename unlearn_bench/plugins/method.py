@@ -25,7 +25,17 @@ from unlearn_bench.plugins.tunable import Dimension, derive_space
 Kind = Literal["method", "reference", "control", "given"]
 GIVEN = "unlearned"
 # What a scenario can be, as methods declare it in ``forgets=``, and in words.
-Scope = Literal["class", "classes", "random", "part", "subclass", "group", "confused", "poisoned"]
+Scope = Literal[
+    "class",
+    "classes",
+    "random",
+    "part",
+    "subclass",
+    "group",
+    "memorised",
+    "confused",
+    "poisoned",
+]
 SCOPE_NAMES: Mapping[Scope, str] = {
     "class": "one whole class",
     "classes": "several classes",
@@ -33,6 +43,7 @@ SCOPE_NAMES: Mapping[Scope, str] = {
     "part": "a part of a class",
     "subclass": "a fine class inside a coarse one",
     "group": "a group of examples",
+    "memorised": "examples by how far they are memorised",
     "confused": "examples with swapped labels",
     "poisoned": "examples with a trigger",
 }

@@ -3,7 +3,8 @@
 Kept beside ``records.csv`` and written with it: what a method logged while it ran (``training``,
 one series per logged name, x the step), the ROC of membership attacks (``roc``, one series
 per attack, x the false, y the true positive rate) and the scores of single examples (``scores``,
-one series per split, x the example's index, y phi). Of several unlearnings from one original the
+one series per split, x the example's index, y phi), and likewise how far examples are memorised
+(``memorisation``), where the scenario is about that. Of several unlearnings from one original the
 first has a place in it, and of a stream the last request: what is drawn, and taken together over
 seeds, is one model of each seed. Reading it takes no torch.
 """
@@ -37,7 +38,7 @@ COLUMNS = (
     "x",
     "y",
 )
-TRAINING, ROC, SCORES = "training", "roc", "scores"
+TRAINING, ROC, SCORES, MEMORISATION = "training", "roc", "scores", "memorisation"
 # The series of scores that gives the class of each target of thirds.
 TARGET_CLASS = "target_class"
 # More points of one logged series than this do not show on any screen; runs/KEY.json has more.

@@ -1,4 +1,4 @@
-"""Metrics of scenarios that change the training data: whether the change still has its effect.
+"""Metrics of single kinds of scenarios: whether changed training data still have their effect.
 
 Each is measured in its own kind of scenario and recorded in no other.
 """
@@ -35,5 +35,19 @@ TARGETED = (
         short="attack success",
         heading="Attack\nsuccess, %",
         forgets=("poisoned",),
+    ),
+    MetricInfo(
+        "memorisation",
+        "Mean over examples of p(y | x) under a model that saw the example minus that under one "
+        "that did not, each trained on half of the data: by it F was chosen, so it is the same for "
+        "all methods. In [-1, 1]; for memorised scenarios only.",
+        ideal="none: it says what is forgotten",
+        cost="two trainings on half of the data, once per original",
+        source="Feldman 2020, arXiv:1906.05271; Zhao et al. 2024, arXiv:2406.01257",
+        splits=("forget", "retain"),
+        label="Memorisation",
+        direction="none",
+        main=False,
+        forgets=("memorised",),
     ),
 )

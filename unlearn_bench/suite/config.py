@@ -21,7 +21,7 @@ from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.casting import left_out, notes_on, refuse_given_original
 from unlearn_bench.suite.cells import cells, check_count
 from unlearn_bench.suite.choices import Choices, Row
-from unlearn_bench.suite.forget import Confused, Forget, Group, Poisoned
+from unlearn_bench.suite.forget import Confused, Forget, Group, Memorised, Poisoned
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.params import only_params_of, without_params_of
 from unlearn_bench.suite.seeds import Seeds
@@ -52,6 +52,7 @@ _KEYS: dict[str, Sequence[str]] = {
     "scenarios": list(Scenario.model_fields),
     "forget": list(Forget.model_fields),
     "group": list(Group.model_fields),
+    "memorised": list(Memorised.model_fields),
     "confused": list(Confused.model_fields),
     "poisoned": list(Poisoned.model_fields),
     "normalize": list(Normalize.model_fields),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer, model_validator
 
@@ -60,6 +60,12 @@ FORMS = (
         "what attacks by many models need.",
     ),
     Form(
+        "memorised:high:0.05",
+        "memorised",
+        "The training examples that the original memorises most, also mid or low, by two-fold "
+        "held-out confidence; two models more are trained per seed.",
+    ),
+    Form(
         "confused:3,5:0.1",
         "confused",
         "Training examples of two classes whose labels were swapped, a tenth of each.",
@@ -107,6 +113,23 @@ class Group(Spec):
     def name(self) -> str:
         """The scenario's name in reports."""
         return f"group:{self.column}={self.value}"
+
+
+class Memorised(Spec):
+    """Examples chosen by how far the original memorises them.
+
+    Attributes:
+        level: The most memorised ones, those around the median, or the least.
+        share: Of the original's training examples.
+    """
+
+    level: Literal["high", "mid", "low"]
+    share: float
+
+    @property
+    def name(self) -> str:
+        """The scenario's name in reports."""
+        return f"memorised:{self.level}:{self.share:g}"
 
 
 class Confused(Spec):
@@ -175,6 +198,11 @@ def _group(rest: str) -> dict[str, Any]:
     return {"group": {"column": column.strip(), "value": value.strip()}}
 
 
+def _memorised(rest: str) -> dict[str, Any]:
+    level, _, share = rest.partition(":")
+    return {"memorised": {"level": level.strip(), "share": float(share)}}
+
+
 def _confused(rest: str) -> dict[str, Any]:
     names, _, share = rest.rpartition(":")
     one, other = _labels(names)
@@ -198,6 +226,7 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "indices": lambda rest: {"indices": [int(item) for item in rest.split(",") if item.strip()]},
     "subclass": lambda rest: {"subclass": rest},
     "group": _group,
+    "memorised": _memorised,
     "confused": _confused,
     "poisoned": _poisoned,
 }
@@ -209,11 +238,15 @@ _WAYS = (
     "thirds",
     "subclass",
     "group",
+    "memorised",
     "confused",
     "poisoned",
     "stream",
     "union",
 )
+# Of these, what can be one request of several: others say what is trained on, or take models to
+# find out who it is.
+_SINGLE = ("classes", "fraction", "indices", "subclass", "group")
 
 
 class Forget(Spec):
@@ -228,6 +261,7 @@ class Forget(Spec):
             the seeds.
         subclass: A fine class inside a coarse one.
         group: All examples with one value in a column.
+        memorised: Examples that are memorised most, least or about as far as most.
         confused: Examples whose labels are swapped before training.
         poisoned: Examples that get a trigger and another label before training.
         stream: Requests that come one after the other.
@@ -241,6 +275,7 @@ class Forget(Spec):
     thirds: float | None = None
     subclass: str | None = None
     group: Group | None = None
+    memorised: Memorised | None = None
     confused: Confused | None = None
     poisoned: Poisoned | None = None
     stream: "tuple[Forget, ...]" = ()
@@ -272,7 +307,7 @@ class Forget(Spec):
         except ValueError:
             pass
         text = visible(text if len(text) <= 80 else f"{text[:80]}...")
-        forms = [form.text for form in FORMS]
+        forms = [form.text for form in FORMS if "@" not in form.text]  # a variant of another
         raise ValueError(
             f"{text!r} does not say who is forgotten; write {', '.join(forms[:-1])} or "
             f"{forms[-1]}: see unlearn-bench list scenarios"
@@ -304,10 +339,10 @@ class Forget(Spec):
         if len(several) == 1:
             raise ValueError(f"{self.name} is a single request: write {several[0].name}")
         for request in several:
-            if len(request.requests) > 1 or request.thirds is not None or request.changes_data:
+            if request._ways[0] not in _SINGLE:
                 raise ValueError(
-                    f"{request.name} cannot be one request of several: it says what is trained on, "
-                    "or is several itself; take classes, shares, groups or indices"
+                    f"{request.name} cannot be one request of several: take classes, shares, "
+                    "groups or indices"
                 )
 
     @property
@@ -336,6 +371,7 @@ class Forget(Spec):
             "random": self.fraction,
             "thirds": self.thirds,
             "the share of a class, class:8@0.5": self.share,
+            "memorised": self.memorised.share if self.memorised else None,
             "confused": self.confused.share if self.confused else None,
             "poisoned": self.poisoned.share if self.poisoned else None,
             "the known share, poisoned:0:0.02@0.5": self.poisoned.known if self.poisoned else None,
@@ -360,7 +396,7 @@ class Forget(Spec):
             return "part"
         if self.classes:
             return "class" if len(self.classes) == 1 else "classes"
-        named: tuple[Scope, ...] = ("subclass", "group", "confused", "poisoned")
+        named: tuple[Scope, ...] = ("subclass", "group", "memorised", "confused", "poisoned")
         return next((way for way in named if getattr(self, way) is not None), "random")
 
     @property
@@ -401,7 +437,7 @@ class Forget(Spec):
             return f"{kind}:{','.join(str(label) for label in self.classes)}{part}"
         if self.subclass is not None:
             return f"subclass:{self.subclass}"
-        for named in (self.group, self.confused, self.poisoned):
+        for named in (self.group, self.memorised, self.confused, self.poisoned):
             if named is not None:
                 return named.name
         if self.stream or self.union:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from unlearn_bench.core.errors import UnknownNameError
 from unlearn_bench.measure import metrics
@@ -53,7 +54,9 @@ def test_a_metric_of_one_kind_of_scenario_is_recorded_there_alone(evaluation, na
     of_a_kind = {n: e for n, e in metrics.ENTRIES.items() if any(m.forgets for m in e.metrics)}
     monkeypatch.setattr(metrics, "ENTRIES", of_a_kind)  # the others take their time
     for scope in SCOPES:
-        measured, _ = metrics.compute(replace(evaluation(), scope=scope))
+        estimates = {"forget": torch.tensor([0.5, 0.3]), "retain": torch.tensor([0.1])}
+        asked = replace(evaluation(), scope=scope, memorisation=estimates)
+        measured, _ = metrics.compute(asked)
         assert (name in {r.metric for r in measured}) == (scope in BUILT_IN[name].forgets)
 
 
