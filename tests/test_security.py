@@ -10,7 +10,7 @@ from unlearn_bench.data import encoded, folder, parquet
 from unlearn_bench.report import archive, limits
 from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
-from unlearn_bench.suite import config, forget, given, indices, spec, yaml_source
+from unlearn_bench.suite import cells, forget, given, indices, seeds, spec, yaml_source
 from unlearn_bench.training import weights
 
 TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
@@ -23,8 +23,8 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
             "a suite's file",
             [yaml_source.SUITE_BYTES, yaml_source.VALUES, yaml_source.ALIASES, yaml_source.DEPTH],
         ),
-        ("seeds, image size, threads", [spec.MAX_SEEDS, spec.MAX_IMAGE_SIZE, spec.MAX_THREADS]),
-        ("runs of a plan", [config.MAX_RUNS]),
+        ("seeds, image size, threads", [seeds.MAX_SEEDS, spec.MAX_IMAGE_SIZE, spec.MAX_THREADS]),
+        ("runs of a plan", [cells.MAX_RUNS]),
         ("characters of a name or", [spec.MAX_NAME]),
         ("a number among", [spec.MAX_ARGUMENT]),
         ("a file of indices", [indices.INDEX_BYTES, forget.MAX_INDICES]),

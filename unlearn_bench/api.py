@@ -78,6 +78,7 @@ from unlearn_bench.toolkit.relabelling import (
     train_relabelled,
     wrong_labels,
 )
+from unlearn_bench.toolkit.state import State
 from unlearn_bench.toolkit.streams import mixed, shuffled
 from unlearn_bench.toolkit.teachers import frozen_copy, kl_divergence
 
@@ -109,6 +110,7 @@ __all__ = [
     "Record",
     "Relabel",
     "Split",
+    "State",
     "TailUnit",
     "Targets",
     "TrainingLog",

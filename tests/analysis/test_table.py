@@ -2,7 +2,8 @@ import pytest
 
 from unlearn_bench.analysis.table import sections
 from unlearn_bench.results.metrics import DISTANCE
-from unlearn_bench.results.records import Record, table, with_time_ratios
+from unlearn_bench.results.ratios import with_time_ratios
+from unlearn_bench.results.records import Record, table
 
 ACCURATE = {
     "forget_accuracy": 0.0,

@@ -12,6 +12,7 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import SCOPES, Parameter
 from unlearn_bench.population.metrics import MANY
 from unlearn_bench.results.metrics import BUILT_IN
+from unlearn_bench.results.stream import STREAM
 from unlearn_bench.suite import config
 from unlearn_bench.suite.forget import FORMS, Forget
 
@@ -36,7 +37,7 @@ def test_listings_are_what_can_be_asked_for(plugin: Path) -> None:
     assert listed["controls"] >= {"original", "logit_mask", "retrain_other_seed"}
     assert not listed["methods"] & listed["controls"]
     assert listed["datasets"] == set(datasets.SOURCES)
-    assert listed["metrics"] == set(BUILT_IN) | set(MANY)
+    assert listed["metrics"] == set(BUILT_IN) | set(STREAM) | set(MANY)
     assert listed["suites"] == set(config.suite_files())
     assert listed["models"] >= {"resnet18", "lenet", "allcnn", "vit_tiny_patch16_224"}
 

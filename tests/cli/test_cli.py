@@ -126,7 +126,7 @@ def test_a_mistake_in_a_suite_or_a_flag_is_told_without_loading_torch(tiny: Path
     [
         ("epoch: 1\n", "9:1", "epoch: unknown key"),
         ("seed: 3\n", "9:1", "seed: unknown key; did you mean 'seeds'?"),
-        ("seeds: two\n", "9:1", "seeds: input should be a valid integer"),
+        ("seeds: two\n", "9:1", "seeds: write a number of seeds"),
         ("seeds: 1\nseeds: 2\n", "10:1", "the key 'seeds' is given twice, first in line 9"),
         ("params: {finetune: 3}\n", "9:10", "params.finetune: input should be a mapping"),
         ("params: [finetune\n", "10:1", "expected ',' or ']'"),

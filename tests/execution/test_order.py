@@ -57,24 +57,51 @@ class Watcher:
     def run_failed(self, trace: str) -> None: ...
 
 
-def names(given: Plan, positions: Iterable[int | None]) -> list[str]:
-    runs = [None if p is None else given.runs[p] for p in positions]
-    return ["" if run is None else f"{run.method} {run.forget.name}" for run in runs]
+def names(given: Plan, positions: Iterable[int]) -> list[str]:
+    runs = [given.runs[p] for p in positions]
+    return [f"{run.method} {run.asked.name}" for run in runs]
+
+
+def waits_of(given: Plan) -> dict[str, set[str]]:
+    after = awaited(dict(enumerate(given.runs)))
+    return {
+        name: set(names(given, others))
+        for name, others in zip(names(given, after), after.values(), strict=True)
+    }
 
 
 def test_an_original_is_trained_by_a_run_that_wants_its_log_and_a_cell_by_its_first() -> None:
-    given = plan(scenarios=["class:8", "class:1"])
-    after = awaited(dict(enumerate(given.runs)))
-    waits = dict(zip(names(given, after), names(given, after.values()), strict=True))
-    assert waits == {
-        "amnesiac class:8": "",
-        "retrain class:8": "amnesiac class:8",
-        "finetune class:8": "amnesiac class:8",
+    assert waits_of(plan(scenarios=["class:8", "class:1"])) == {
+        "amnesiac class:8": set(),
+        "retrain class:8": {"amnesiac class:8"},
+        "finetune class:8": {"amnesiac class:8"},
         # Another scenario's log is another: its run makes G there, and the others wait for it.
-        "amnesiac class:1": "amnesiac class:8",
-        "retrain class:1": "amnesiac class:1",
-        "finetune class:1": "amnesiac class:1",
+        "amnesiac class:1": {"amnesiac class:8"},
+        "retrain class:1": {"amnesiac class:1"},
+        "finetune class:1": {"amnesiac class:1"},
     }
+
+
+def test_a_request_waits_for_the_one_before_and_retraining_for_none() -> None:
+    whole = plan(scenarios="stream:class:8;class:1")
+    stream = replace(whole, runs=tuple(run for run in whole.runs if run.request))
+    order = "stream:class:8;class:1"
+    forward = replace(stream, runs=tuple(r for r in stream.runs if r.scenario == order))
+    assert waits_of(forward) == {
+        "retrain class:8": set(),
+        "finetune class:8": {"retrain class:8"},
+        "retrain stream:class:8;class:1": {"retrain class:8"},
+        "finetune stream:class:8;class:1": {
+            "retrain stream:class:8;class:1",
+            "finetune class:8",
+        },
+    }
+    # Whatever stands first in the plan, nothing waits for what waits for it.
+    turned = replace(stream, runs=stream.runs[::-1])
+    after, done = awaited(dict(enumerate(turned.runs))), set()
+    while ready := {p for p, others in after.items() if others <= done} - done:
+        done |= ready
+    assert done == set(after)
 
 
 def test_one_at_a_time_the_plan_is_kept_to_and_side_by_side_originals_come_first() -> None:

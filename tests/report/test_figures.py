@@ -15,7 +15,8 @@ from unlearn_bench.report.figures.labels import Label, place_labels
 from unlearn_bench.report.figures.ranking import critical_difference, friedman, why_absent
 from unlearn_bench.report.glance import glance
 from unlearn_bench.results import curves as stored_curves
-from unlearn_bench.results.records import Record, table, with_time_ratios
+from unlearn_bench.results.ratios import with_time_ratios
+from unlearn_bench.results.records import Record, table
 
 SVG = "{http://www.w3.org/2000/svg}"
 

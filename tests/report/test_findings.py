@@ -4,7 +4,8 @@ from unlearn_bench.analysis.table import sections
 from unlearn_bench.report.findings import headline, overview_headline, worst_classes
 from unlearn_bench.report.glance import glance
 from unlearn_bench.report.limits import notes
-from unlearn_bench.results.records import Record, table, with_time_ratios
+from unlearn_bench.results.ratios import with_time_ratios
+from unlearn_bench.results.records import Record, table
 
 AT_RETRAIN = {
     "forget_accuracy": 0.0,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from unlearn_bench.core.errors import OutputError
+from unlearn_bench.results.ratios import with_time_ratios
 from unlearn_bench.results.records import (
     COLUMNS,
     Record,
@@ -16,7 +17,6 @@ from unlearn_bench.results.records import (
     read_run,
     read_suite,
     table,
-    with_time_ratios,
     write_records,
     write_run,
 )

@@ -183,7 +183,7 @@ def test_flags_change_the_suite_they_are_given_with(write: Write) -> None:
     assert changed.datasets == ("cifar10",)
     assert changed.image_size == 16
     assert [scenario.forget.name for scenario in changed.scenarios] == ["class:1", "classes:2,3"]
-    assert (changed.seeds, changed.recipe.epochs) == (4, 3)
+    assert (changed.seeds.originals, changed.recipe.epochs) == (4, 3)
     assert changed.recipe.lr == load_suite(str(path)).recipe.lr
     runs = expand(changed, device="cpu").runs
     finetune = next(spec for spec in runs if spec.label == "finetune")

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.seeds import Seeds
 from unlearn_bench.suite.spec import MethodSpec, ModelSpec, OriginalFile, Recipe, RunSpec, Suite
 
 SUITE: dict[str, Any] = {
@@ -124,7 +125,7 @@ def test_short_forms_mean_lists_of_one() -> None:
     assert suite.models == (ModelSpec(name="test_resnet"),)
     assert [scenario.forget.name for scenario in suite.scenarios] == ["class:8"]
     assert suite.methods == (MethodSpec(name="all"),)
-    assert suite.seeds == 1
+    assert suite.seeds == Seeds(originals=1, unlearning=1)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_every_fault_of_a_suite_is_named_on_one_line(write: Write) -> None:
     assert "\n" not in line
     assert f"{source.path}:1:1: datsets: unknown key; did you mean 'datasets'?" in line
     assert f"{source.path}:3:3: recipe.epoch: unknown key; did you mean 'epochs'?" in line
-    assert f"{source.path}:4:1: seeds: input should be a valid integer" in line
+    assert f"{source.path}:4:1: seeds: write a number of seeds" in line
     assert "(given: 'none')" in line
     assert "models: field required" in line
 

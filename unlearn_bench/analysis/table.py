@@ -6,6 +6,10 @@ Distance to retraining, the number by which methods are ordered::
 
 with ``A`` the accuracies of :data:`ACCURACIES` that were measured, ``U_s`` the unlearned and
 ``G_s`` the retrained model of seed ``s``; then mean and interval over seeds.
+
+Where methods unlearned several times from each original, a seed's value is the mean of its
+unlearnings. Means and intervals are then over originals, which is what was drawn independently:
+unlearnings from the same original are no further evidence of what another original would give.
 """
 
 from collections.abc import Mapping
@@ -17,16 +21,25 @@ import numpy as np
 import pandas as pd
 
 from unlearn_bench.analysis.estimate import Estimate, estimate, paired_p_value
+from unlearn_bench.analysis.pivot import (
+    columns_of,
+    gaps_to,
+    last_requests,
+    over_unlearnings,
+    pivoted,
+    rows_of,
+    seeds_of,
+    unlearnings,
+)
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, holm
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts
 from unlearn_bench.results.metrics import DISTANCE, MIA_AUC
+from unlearn_bench.results.records import with_places
 from unlearn_bench.suite.tuned import TunedSetting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What the distance is made of, and the first columns of every table, in this order.
-ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy")
 ORIGINAL = "original"
 
 # Points of retain accuracy below retraining from which a method counts as having damaged it.
@@ -49,10 +62,11 @@ class Row:
         method: Label of the method.
         kind: ``reference``, ``control`` or ``method``.
         seeds: Seeds with a result, ascending.
-        failed: Seeds that failed, ascending.
+        failed: Seeds without any result, ascending.
         damage: Points of retain accuracy lost against retraining, or against the original where
             nothing was retrained, on the worse of training and test examples; None if that is
             less than :data:`DAMAGE_POINTS`.
+        unlearnings: How often it unlearned from each original at most.
     """
 
     method: str
@@ -60,6 +74,7 @@ class Row:
     seeds: tuple[int, ...]
     failed: tuple[int, ...] = ()
     damage: float | None = None
+    unlearnings: int = 1
 
 
 @dataclass(frozen=True)
@@ -93,11 +108,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that ended without a result."""
+    """A run that ended without a result; of several unlearnings, ``draw`` counts from 0."""
 
     method: str
     seed: int
     reason: str
+    draw: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +138,7 @@ class Section:
     Attributes:
         seeds: Every seed that was run, ascending.
         values: Per method and seed (index) and column, distances included.
+        each: The same per method, seed and unlearning from that seed's original.
         errors: Standard errors over examples, likewise; NaN where a metric has none.
         by_class: Means over seeds by metric, for those with a number per class.
         not_applicable: Columns that make no sense for this model or scenario.
@@ -140,6 +157,7 @@ class Section:
     seeds: tuple[int, ...]
     table: Table
     values: pd.DataFrame
+    each: pd.DataFrame
     errors: pd.DataFrame
     by_class: Mapping[str, pd.DataFrame]
     not_applicable: frozenset[str]
@@ -160,7 +178,10 @@ class Section:
     @cached_property
     def _runs(self) -> Mapping[str, "Runs"]:
         seeds = self.values.index.get_level_values("seed").to_numpy()
-        values, errors = self.values.to_numpy(), self.errors.to_numpy()
+        # One model of each seed: a mean over several varies less than the single retrained model
+        # that it would be compared with, and is not exchangeable with it.
+        values = self.each.groupby(level=["method", "seed"]).head(1).to_numpy()
+        errors = self.errors.to_numpy()
         # Distances, which come last, have no error over examples.
         more = values.shape[1] - errors.shape[1]
         errors = np.pad(np.nan_to_num(errors), ((0, 0), (0, more)))
@@ -170,9 +191,14 @@ class Section:
         }
 
     def runs(self, method: str | None) -> "Runs":
-        """Return the numbers of one method; of one without any result, none."""
+        """Return the numbers of one method's first unlearning under each seed, if it has any."""
         none = np.empty((0, len(self.places)))
         return self._runs.get(method or "", Runs(np.empty(0, dtype=int), none, none))
+
+    @property
+    def unlearnings(self) -> int:
+        """How often methods unlearned from each original at most."""
+        return max((row.unlearnings for row in self.table.rows), default=1)
 
     @property
     def fakes(self) -> tuple[str, ...]:
@@ -216,33 +242,19 @@ def _same_budget(rows: tuple[Row, ...], origins: Mapping[str, tuple[str, bool]])
 def sections(records: pd.DataFrame, facts: Facts = BUILT_IN_FACTS) -> tuple[Section, ...]:
     """Split long records by dataset, model and scenario, in order of appearance.
 
+    Of a stream the last request's are taken: what it has come to. :mod:`.stream` has the way there.
+
     Args:
         records: As in ``records.csv``.
         facts: What ``suite.json`` says of metrics and methods; by default what is built in.
     """
-    records = records.astype({"seed": int, "value": float})
+    records = last_requests(with_places(records).astype({"seed": int, "value": float}))
     groups = records.groupby(["dataset", "model", "scenario"], sort=False)
     found = []
     for names, group in groups:
         dataset, model, scenario = map(str, names)
         found.append(_section(dataset, model, scenario, group, facts))
     return tuple(found)
-
-
-def seeds_of(values: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return the rows of one method, indexed by seed alone."""
-    return values[values.index.get_level_values("method") == method].droplevel("method")
-
-
-def rows_of(values: pd.DataFrame) -> dict[str, "NDArray[np.intp]"]:
-    """Return the places of every method's rows, in order of appearance."""
-    if values.empty:
-        return {}
-    groups = values.groupby(level="method", sort=False).indices
-    return {
-        str(m): np.asarray(groups[m])
-        for m in dict.fromkeys(values.index.get_level_values("method"))
-    }
 
 
 def _section(
@@ -253,17 +265,18 @@ def _section(
     measured = records[(records["metric"] != "") & (records["status"] != "failed")]
     by_class = {metric: _by_class(measured, metric) for metric in facts.by_class()}
     measured = measured[~measured["metric"].isin(by_class)]
-    measured = measured.assign(column=_columns(measured))
-    values, errors = _values(measured)
-    finished = set(values.index.get_level_values("method"))
+    measured = measured.assign(column=columns_of(measured))
+    each, errors = pivoted(measured)
+    finished = set(each.index.get_level_values("method"))
     reference = next(
         (name for name, kind in kinds.items() if kind == "reference" and name in finished), None
     )
-    gaps, compared = _gaps(values, reference)
+    away, compared = gaps_to(each, reference)
     if compared:
-        values[DISTANCE] = 100 * gaps[list(compared)].abs().mean(axis=1, skipna=False)
+        each[DISTANCE] = 100 * away[list(compared)].abs().mean(axis=1, skipna=False)
+    values, gaps = over_unlearnings(each), over_unlearnings(away)
     failures = _failures(records[records["status"] == "failed"])
-    table = _table(values, gaps, kinds, reference, failures)
+    table = _table(values, gaps, kinds, reference, failures, unlearnings(each))
     unresolved = measured[measured["status"] == "unresolved"]
     return Section(
         dataset,
@@ -272,6 +285,7 @@ def _section(
         seeds=tuple(sorted(set(records["seed"]))),
         table=table,
         values=values,
+        each=each,
         errors=errors,
         by_class=by_class,
         not_applicable=frozenset(measured[measured["status"] == "not_applicable"]["column"]),
@@ -300,43 +314,13 @@ def _by_class(measured: pd.DataFrame, metric: str) -> pd.DataFrame:
     return own.pivot_table(index="method", columns="split", values="value", sort=False)
 
 
-def _values(measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return values, and their standard errors over examples, per method and seed and column."""
-    columns = list(dict.fromkeys(measured["column"]))
-    values = measured.pivot_table(index=["method", "seed"], columns="column", values="value")
-    values = values.reindex(columns=columns).astype(float)
-    # Half of a 95 % interval is 1.96 standard errors.
-    halves = (measured["high"].astype(float) - measured["low"].astype(float)) / (2 * 1.959964)
-    errors = measured.assign(error_of_value=halves).pivot_table(
-        index=["method", "seed"], columns="column", values="error_of_value"
-    )
-    return values, errors.reindex(index=values.index, columns=columns).astype(float)
-
-
-def _gaps(values: pd.DataFrame, reference: str | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the gaps to retraining, and the accuracies that the distance is made of."""
-    if reference is None:
-        return pd.DataFrame(np.nan, index=values.index, columns=values.columns), ()
-    retrained = seeds_of(values, reference)
-    has_value = retrained.notna().any()
-    compared = tuple(name for name in ACCURACIES if has_value.get(name, False))
-    seed_of_row = values.index.get_level_values("seed")
-    return values - retrained.reindex(seed_of_row).set_axis(values.index), compared
-
-
 def _failures(failed: pd.DataFrame) -> tuple[Failure, ...]:
     return tuple(
-        Failure(str(method), int(seed), str(error) or "no reason recorded")
-        for method, seed, error in zip(
-            failed["method"], failed["seed"], failed["error"], strict=True
+        Failure(str(method), int(seed), str(error) or "no reason recorded", int(draw))
+        for method, seed, error, draw in zip(
+            failed["method"], failed["seed"], failed["error"], failed["draw"], strict=True
         )
     )
-
-
-def _columns(records: pd.DataFrame) -> "pd.Series[str]":
-    """Name each record's column: the metric, with its split where it has several."""
-    splits = records.groupby("metric")["split"].transform("nunique")
-    return records["metric"].where(splits < 2, records["metric"] + " (" + records["split"] + ")")
 
 
 def _table(
@@ -345,6 +329,7 @@ def _table(
     kinds: Mapping[str, str],
     reference: str | None,
     failures: tuple[Failure, ...],
+    unlearnings: Mapping[str, int],
 ) -> Table:
     rows = rows_of(values)
     cells = _cells(values, gaps, rows, reference)
@@ -356,7 +341,7 @@ def _table(
 
     def row(method: str, kind: str) -> Row:
         finished = seeds[rows[method]].tolist() if method in rows else []
-        failed = failed_seeds.get(method, set())
+        failed = failed_seeds.get(method, set()).difference(finished)
         losses = [
             100 * (cells[baseline, column].value.mean - cells[method, column].value.mean)
             for column in ("retain_accuracy", "test_retain_accuracy")
@@ -369,6 +354,7 @@ def _table(
             tuple(sorted(finished)),
             tuple(sorted(failed)),
             damage if kind == "method" and damage >= DAMAGE_POINTS else None,
+            unlearnings.get(method, 1),
         )
 
     def order(row: Row) -> tuple[int, bool, float, str]:

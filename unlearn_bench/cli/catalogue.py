@@ -59,11 +59,12 @@ def _metrics() -> Listing:
 
 
 def _known_metrics() -> dict[str, MetricInfo]:
-    """Return the metrics of single runs by name, then those that take many models."""
+    """Return the metrics of single runs by name, then those of streams and of many models."""
     from unlearn_bench.population.metrics import MANY
     from unlearn_bench.results.facts import known_metrics
+    from unlearn_bench.results.stream import STREAM
 
-    return {**known_metrics(), **MANY}
+    return {**known_metrics(), **STREAM, **MANY}
 
 
 def _scenarios() -> Listing:
@@ -183,6 +184,7 @@ def _method(entry: Method) -> list[tuple[str, str | Listing]]:
         ("family", entry.family or "none named"),
         ("year", str(entry.year or "not published")),
         ("made for", _made_for(entry)),
+        *([("keeps", "a state between the requests of a stream")] if entry.keeps_state else []),
         ("source", entry.source or "this project"),
         ("file", str(entry.file)),
     ]

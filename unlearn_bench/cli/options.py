@@ -31,7 +31,15 @@ Forget = Annotated[
         show_default=False,
     ),
 ]
-Seeds = Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default=False)]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        help="How many seeds, each with its own original; or originals x unlearnings from each, "
+        "such as 5x3.",
+        show_default=False,
+        metavar="NUMBER",
+    ),
+]
 References = Annotated[
     int | None,
     typer.Option(

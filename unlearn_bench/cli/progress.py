@@ -84,7 +84,7 @@ class LiveProgress:
     def run_started(self, position: int, spec: RunSpec) -> None:
         """Show the run at ``position``."""
         name = " · ".join(
-            (spec.dataset, spec.model.label, spec.scenario, f"seed {spec.seed}", spec.label)
+            (spec.dataset, spec.model.label, spec.place, f"seed {spec.seed}", spec.label)
         )
         self._running[position] = _Row(name, time.perf_counter())
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from unlearn_bench.core.errors import DataError, suggestion
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
+from unlearn_bench.data.before import Before, Gone
 from unlearn_bench.suite.forget import Forget, Memorised
 
 
@@ -41,6 +42,8 @@ class Indices:
         unseen: Targets of thirds that no model of this seed is trained on.
         changed: Training examples that the scenario changes before training: F, and where only
             some of the poison is known the rest of it, in R.
+        gone: What earlier requests of a stream took, in order. The harness alone has it, to see
+            what came back: it is in no other set, and no method is handed it.
     """
 
     forget: Tensor
@@ -54,11 +57,19 @@ class Indices:
     kept: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     changed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    gone: tuple[Gone, ...] = ()
 
     @property
     def train(self) -> Tensor:
-        """The original's training set, F and R together."""
-        return torch.cat([self.forget, self.retain]).sort().values
+        """The original's training set: F and R together, and what has gone since."""
+        gone = (earlier.forget for earlier in self.gone)
+        return torch.cat([self.forget, self.retain, *gone]).sort().values
+
+    @property
+    def hidden_by_filters(self) -> tuple[int, ...]:
+        """Classes that are forgotten whole by now: a filter before the outputs stays in place."""
+        gone = {label for earlier in self.gone for label in earlier.forget_classes}
+        return tuple(sorted(gone.union(self.forget_classes)))
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,7 @@ def make(
     numbers: Tensor | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
     memorisation: Tensor | None = None,
+    before: Before | None = None,
 ) -> Indices:
     """Divide a dataset for one scenario.
 
@@ -169,6 +181,7 @@ def make(
         attributes: Of the examples, where the scenario is about one.
         memorisation: How far the original memorises each training example, [N], where the scenario
             is about that; without it as many others stand in for F.
+        before: Of a request that is one of several, what went before it.
 
     Returns:
         The index sets; where the scenario changes data, ``test_forget`` are the test examples
@@ -186,6 +199,7 @@ def make(
         numbers=numbers,
         attributes=attributes,
         memorisation=memorisation,
+        before=before,
     )
     tf = _like_forgotten(forget, part, test_labels, attributes)
     if forget.changes_data:
@@ -236,6 +250,7 @@ def divide(
     numbers: Tensor | None = None,
     attributes: Attributes = NO_ATTRIBUTES,
     memorisation: Tensor | None = None,
+    before: Before | None = None,
 ) -> Division:
     """Divide the training part for one scenario; the arguments are those of :func:`make`.
 
@@ -245,6 +260,13 @@ def divide(
     held_out = hold_out(train_labels, validation, seed)
     in_training = torch.ones(len(train_labels), dtype=torch.bool)
     in_training[held_out] = False
+    by_index = forget.indices if before is None else before.named
+    if by_index:  # to be forgotten, so they must have been trained on
+        in_training[_places(by_index, len(train_labels), numbers)] = True
+    held_out = (~in_training).nonzero().squeeze(1)
+    draws = seed if before is None else before.seed(seed)
+    if before is not None:
+        in_training[before.gone] = False
     if forget.thirds is not None:
         return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
     named = tuple(sorted({class_index(c, classes) for c in forget.classes}))
@@ -252,8 +274,6 @@ def divide(
     if forget.indices:
         is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
         is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
-        # Named examples are forgotten, so they must have been trained on.
-        in_training |= is_forgotten
     elif forget.changes_data:
         is_forgotten = changed
         if forget.poisoned is not None and forget.poisoned.known is not None:
@@ -265,20 +285,20 @@ def divide(
     elif forget.memorised is not None and memorisation is not None:
         is_forgotten = _ranked(in_training, forget.memorised, memorisation)
     elif forget.memorised is not None:
-        is_forgotten = _drawn(in_training, forget.memorised.share, seed)
+        is_forgotten = _drawn(in_training, forget.memorised.share, draws)
     elif forget.fraction is not None:
-        is_forgotten = _drawn(in_training, forget.fraction, seed)
+        is_forgotten = _drawn(in_training, forget.fraction, draws)
     else:
         is_forgotten = torch.isin(train_labels, torch.tensor(named))
         if forget.share is not None:
-            is_forgotten = _drawn(is_forgotten & in_training, forget.share, seed)
+            is_forgotten = _drawn(is_forgotten & in_training, forget.share, draws)
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
-    _check_not_empty(forget, f, r, int(is_forgotten.sum()))
+    _check_not_empty(forget, f, r, int(is_forgotten[held_out].sum()))
     return Division(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
-        validation=(~in_training).nonzero().squeeze(1),
+        validation=held_out,
         forget_classes=named if forget.share is None else (),
         changed=changed.nonzero().squeeze(1),
     )
@@ -364,7 +384,7 @@ def _check_not_empty(forget: Forget, f: Tensor, r: Tensor, count: int) -> None:
         cause = (
             f"its {count} training example(s) are all set aside for validation; it needs more"
             if count
-            else "no training example is of it; choose other classes or more"
+            else "no training example is left of it; choose other classes or more"
         )
         raise DataError(f"{forget.name}: the forget set is empty: {cause}")
     if not r.any():

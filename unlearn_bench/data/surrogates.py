@@ -54,6 +54,11 @@ def make(
     Raises:
         DataError: If the scenario does not exist, or leaves no room for a surrogate.
     """
+    if len(forget.requests) > 1:
+        raise DataError(
+            f"{forget.name}: settings are tuned for one request; tune on "
+            f"{forget.requests[0].name}, for one"
+        )
     if forget.changes_data or forget.memorised is not None:
         why = (
             "changes the training data" if forget.changes_data else "takes models to say who it is"

@@ -105,8 +105,8 @@ def forecast(plan: Plan, runner: Runner, home: Path, out: Path, at_a_time: int =
     todo = {p: spec for p, spec in enumerate(plan.runs) if results[p] is None}
     watch = _Watch(plan, results, home)
     work = _Work(runner, home, watch)
-    for position, first in sorted(awaited(todo).items()):
-        work.add(todo[position], trains=first is None)
+    for position, others in sorted(awaited(todo).items()):
+        work.add(todo[position], trains=not others)
     disk = dict(work.disk) | {"results": len(todo) * RESULT_BYTES}
     need = {home: disk["models"] + disk["logits and features"], out: disk["results"]}
     free = {place: shutil.disk_usage(_existing(place)).free for place in need}
@@ -276,7 +276,7 @@ class _Sizes:
 
     def views(self, spec: RunSpec) -> int:
         """Return the bytes of float64 logits on all parts, and of the probes' float32 features."""
-        key = f"{spec.dataset} {spec.model.model_dump_json()} {spec.forget} {spec.seed}"
+        key = f"{spec.dataset} {spec.model.model_dump_json()} {spec.asked} {spec.seed}"
         if key not in self._views:
             data, indices = self._runner.dataset(spec), self._runner.check_split(spec)
             chosen = probes.choose(indices, data.train.labels, derive(spec.seed, "probes"))

@@ -204,7 +204,7 @@ def _cells(plan: Plan) -> list[dict[str, Any]]:
         {
             "dataset": spec.dataset,
             "model": spec.model.label,
-            "scenario": spec.scenario,
+            "scenario": spec.place,
             "seed": spec.seed,
             "method": spec.label,
         }

@@ -23,6 +23,17 @@ def reference(spec: RunSpec) -> RunSpec:
     )
 
 
+def previous(spec: RunSpec) -> RunSpec | None:
+    """Return the run of the request before, whose model ``spec`` starts from.
+
+    None where it starts from the original: outside of streams, at the first request, and for
+    retraining, which begins with nothing.
+    """
+    if spec.request < 2 or registry.get(spec.method).kind == "reference":
+        return None
+    return spec.model_copy(update={"request": spec.request - 1})
+
+
 class Identities:
     """Says what determines each thing that is kept of a run, as JSON values.
 

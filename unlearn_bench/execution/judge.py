@@ -18,6 +18,7 @@ from unlearn_bench.measure.metrics.cost import cost_records
 from unlearn_bench.measure.metrics.mia import loss_roc
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.measure.scores import memorisation_curves, score_curves
+from unlearn_bench.measure.stream import stream_records
 from unlearn_bench.plugins import registry
 from unlearn_bench.results.records import Record
 from unlearn_bench.store.store import Store
@@ -44,8 +45,11 @@ class Judge:
         clock = Clock(task.device)
         guard = self._failures.guard
         with noting_halved() as halved, clock.phase("evaluate"):
-            evaluation = guard(lambda: self.observe(spec, task, models))
+            lab = self._lab(spec, task)
+            evaluation = guard(lambda: self._observe(lab, spec, task, models))
             measured, metric_seconds = guard(lambda: self._measure(evaluation))
+            if spec.request:
+                measured += guard(lambda: self._of_stream(lab, spec, models, evaluation))
             probed = evaluation.unlearned.probed
             for name, spent in (probed.seconds if probed else {}).items():
                 metric_seconds[f"probe {name}"] = spent
@@ -77,7 +81,10 @@ class Judge:
 
     def observe(self, spec: RunSpec, task: Task, models: Trio) -> Evaluation:
         """Look at U, O and G."""
-        lab = Lab(
+        return self._observe(self._lab(spec, task), spec, task, models)
+
+    def _lab(self, spec: RunSpec, task: Task) -> Lab:
+        return Lab(
             self._store,
             task.data,
             task.indices,
@@ -88,6 +95,21 @@ class Judge:
             seed=derive(spec.seed, "probes"),
             relearn_steps=spec.relearn_steps,
         )
+
+    def _of_stream(
+        self, lab: Lab, spec: RunSpec, models: Trio, evaluation: Evaluation
+    ) -> list[Record]:
+        """Return what is measured of a request of a stream besides."""
+        return stream_records(
+            lab,
+            evaluation.unlearned["forget"],
+            models.unlearned,
+            models.original,
+            registry.get(spec.method).outputs,
+            last=spec.request == len(spec.forget.stream),
+        )
+
+    def _observe(self, lab: Lab, spec: RunSpec, task: Task, models: Trio) -> Evaluation:
         original, retrained = models.original, models.retrained
         return Evaluation(
             lab.observe(models.unlearned, original, registry.get(spec.method).outputs),

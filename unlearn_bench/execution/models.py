@@ -4,7 +4,6 @@ Nothing is made twice: what the store holds is loaded, and what failed is not tr
 """
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,30 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.core.errors import MethodError, ModelError, one_line
+from unlearn_bench.core.errors import MethodError, ModelError
 from unlearn_bench.core.fence import FENCED, ISOLATION, Fence
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.execution.failures import Failures, RunFailedError
-from unlearn_bench.execution.identity import Identities, reference
+from unlearn_bench.execution.identity import Identities, previous, reference
 from unlearn_bench.execution.isolation import Isolation
 from unlearn_bench.execution.isolation.call import Call
 from unlearn_bench.execution.isolation.confine import weight_caches
+from unlearn_bench.execution.returned import check_model, check_state, stored_log
 from unlearn_bench.execution.task import Step, Task, Unlearning
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
-from unlearn_bench.results.checks import LARGEST
+from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.store.layout import CODE, is_made_by_other_code
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RunSpec
-from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
+from unlearn_bench.toolkit.context import TrainingLog
+from unlearn_bench.toolkit.state import State
 from unlearn_bench.training.loop import UpdateLog
 from unlearn_bench.training.models import load_weights
 
 # How the steps begin that are told of while an original is trained.
 TRAINING = "train original"
 RECORDING = "record training log"
+# What a method keeps between requests: the kind of artifact, and its hash in the weights' notes.
+STATE = "state"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,30 @@ class Trio:
             "unlearned": self.unlearned,
             "retrained": self.retrained,
         }
-        return {name: made.sha256 for name, made in all_three.items() if made is not None}
+        hashes = {name: made.sha256 for name, made in all_three.items() if made is not None}
+        state = self.unlearned.notes.get(STATE)
+        return hashes | ({STATE: str(state)} if state else {})
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """What the call of a method begins with.
+
+    Attributes:
+        start: The weights that it starts from.
+        log: Of the original's training, for methods that declare it.
+        given: Weights of the user's own, where these stand in for the method's work.
+        state: What the method left at the last request, for methods that keep any.
+    """
+
+    start: Artifact
+    log: TrainingLog | None
+    given: Mapping[str, Tensor] | None
+    state: State | None
+
+
+# Weights, notes, and what the method leaves for its next request.
+_Made = tuple[Mapping[str, Tensor], dict[str, Any], State | None]
 
 
 class Models:
@@ -74,6 +100,7 @@ class Models:
         failures: What is not to be tried again.
         environment: Gives what a run's times cannot be read without.
         fence: Gives what is closed to a run's method.
+        task: Gives the task of another run that a run builds on.
     """
 
     def __init__(
@@ -83,7 +110,9 @@ class Models:
         failures: Failures,
         environment: Callable[[RunSpec], dict[str, Any]],
         fence: Callable[[RunSpec], Fence],
+        task: Callable[[RunSpec], Task],
     ) -> None:
+        self._task = task
         self._store, self._identities = store, identities
         self._failures, self._environment = failures, environment
         self._fence, self._isolation = fence, Isolation()
@@ -231,7 +260,7 @@ class Models:
         return self._store.get_or_build("training_log", self._identities.training_log(spec), build)
 
     def unlearned(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Artifact:
-        """Return what the method of ``spec`` made of the original."""
+        """Return what the method of ``spec`` made of the original, request by request."""
         identity, key = self._identities.unlearned(spec), self._identities.key(spec)
 
         def get_or_make() -> Artifact:
@@ -246,83 +275,127 @@ class Models:
         return made
 
     def unlearn(self, spec: RunSpec, task: Task, original: Artifact, step: Step) -> Built:
-        """Call the method on a private copy of the original, timed and watched."""
+        """Call the method on a private copy of what it starts from, timed and watched."""
         method = registry.get(spec.method)
-        log = self._training_log(spec, task, original, step) if wants_log(spec) else None
-        given = _given_weights(spec, task)
+        start = self._start(spec, original, step)
+        begin = _Begin(
+            start,
+            self._training_log(spec, task, original, step) if wants_log(spec) else None,
+            _given_weights(spec, task),
+            self._left_state(spec, task, start),
+        )
 
         def tell(text: str) -> None:
             step(f"{spec.label}: {text}")
 
         step(spec.label)
         call = self._call_apart if spec.isolate else self._call_here
-        weights, notes = call(spec, task, original, log, given, tell)
+        weights, notes, state = call(spec, task, begin, tell)
+        if state is not None and spec.request:
+            notes[STATE] = self._kept_state(spec, task, state).sha256
         if method.kind == "given":  # reading the file is not what unlearning it has cost
             notes["cost"] = {"seconds": {}, "peak_bytes": None, "examples": {}, "passes": {}}
         return weights, {**notes, CODE: method.running_code}
 
-    def _call_here(
-        self,
-        spec: RunSpec,
-        task: Task,
-        original: Artifact,
-        log: TrainingLog | None,
-        given: Mapping[str, Tensor] | None,
-        tell: Step,
-    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    def _start(self, spec: RunSpec, original: Artifact, step: Step) -> Artifact:
+        """Return what the method starts from: the original, or what it left a request ago.
+
+        Raises:
+            RunFailedError: If that request failed.
+        """
+        before = previous(spec)
+        if before is None:
+            return original
+        try:
+            made = self.unlearned(before, self._task(before), original, step)
+            if STATE in made.notes and self._state_of(before, made) is None:
+                why = "the state that belongs to it is missing"
+                self._store.reject("unlearned", self._identities.unlearned(before), why)
+                made = self.unlearned(before, self._task(before), original, step)
+            return made
+        except RunFailedError as failure:
+            told = str(failure)
+            if not told.startswith("request "):  # the first that failed is the one to mend
+                told = f"request {before.request} failed: {told}"
+            raise RunFailedError(told) from failure
+
+    def _state_of(self, spec: RunSpec, made: Artifact) -> Artifact | None:
+        """Return the stored state that belongs to weights, if it is there."""
+        found = self._store.find(STATE, self._identities.unlearned(spec))
+        return found if found is not None and found.sha256 == made.notes.get(STATE) else None
+
+    def _left_state(self, spec: RunSpec, task: Task, start: Artifact) -> State | None:
+        """Return what the method left beside ``start``; nothing where it keeps none."""
+        before = previous(spec)
+        stored = self._state_of(before, start) if before is not None else None
+        if stored is None:
+            return None
+        tensors = {name: tensor.to(task.device) for name, tensor in stored.tensors.items()}
+        return State(tensors, stored.notes["plain"])
+
+    def _kept_state(self, spec: RunSpec, task: Task, state: State) -> Artifact:
+        """Store what the method leaves, before the weights that it belongs to."""
+        handed = task.handed_to(registry.get(spec.method), spec.draw)
+        members = torch.cat([getattr(handed.indices, name) for name in SPLITS])
+        checked = state.checked(handed.data, members)
+        return self._store.get_or_build(
+            STATE,
+            self._identities.unlearned(spec),
+            lambda: (checked.tensors, {"plain": checked.plain}),
+        )
+
+    def _call_here(self, spec: RunSpec, task: Task, begin: _Begin, tell: Step) -> _Made:
         """Call the method in this process, behind a fence."""
-        model = task.load(original.tensors)
+        method = registry.get(spec.method)
+        model = task.load(begin.start.tensors)
         unlearning = Unlearning(
             task,
-            registry.get(spec.method),
+            method,
             step=tell,
-            training_log=log,
-            given=given,
+            training_log=begin.log,
+            given=begin.given,
             limit=spec.limit,
             fence=self._fence(spec),
             draw=spec.draw,
+            state=begin.state,
         )
         expected = copy.deepcopy(model.state_dict())
         with noting_halved() as halved:
             returned = unlearning.run(model, spec.params)
         unlearning.left.refuse("the method")
-        return check_model(returned, expected).state_dict(), {
+        notes = {
             "cost": unlearning.costs.notes(),
             "log": stored_log(unlearning.context.log_entries),
             "environment": with_halved(self._environment(spec), halved) | {ISOLATION: FENCED},
         }
+        state = unlearning.context.state if method.keeps_state else None
+        return check_model(returned, expected).state_dict(), notes, state
 
-    def _call_apart(
-        self,
-        spec: RunSpec,
-        task: Task,
-        original: Artifact,
-        log: TrainingLog | None,
-        given: Mapping[str, Tensor] | None,
-        tell: Step,
-    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    def _call_apart(self, spec: RunSpec, task: Task, begin: _Begin, tell: Step) -> _Made:
         """Call the method in a process of its own, which can reach nothing else."""
         call = Call(
             task,
             registry.get(spec.method),
             spec.params,
-            original.tensors,
-            log,
-            given,
+            begin.start.tensors,
+            begin.log,
+            begin.given,
             spec.limit,
             torch.get_num_threads(),
             spec.draw,
+            begin.state,
         )
         extra = weight_caches().values() if spec.model.pretrained else ()
         returned = self._isolation.call(call, self._fence(spec).closed, extra, tell)
-        check_state(returned.weights, original.tensors)
+        check_state(returned.weights, begin.start.tensors)
         answer = returned.answer.model_dump()
         environment = with_halved(self._environment(spec), answer["halved"])
-        return returned.weights, {
+        notes = {
             "cost": answer["cost"],
             "log": answer["log"],
             "environment": environment | {ISOLATION: returned.in_force},
         }
+        return returned.weights, notes, returned.state
 
 
 def wants_log(spec: RunSpec) -> bool:
@@ -358,80 +431,8 @@ def check_classifies(model: nn.Module, data: Dataset, device: torch.device) -> f
     return right
 
 
-def check_model(returned: object, expected: Mapping[str, Tensor]) -> nn.Module:
-    """Return a method's model if it has the original's architecture and finite weights.
-
-    Args:
-        returned: What the method gave back.
-        expected: State of the original.
-
-    Raises:
-        MethodError: With what is wrong and what is expected.
-    """
-    if not isinstance(returned, nn.Module):
-        raise MethodError(
-            f"the method returned {type(returned).__name__}, not a model; end it with "
-            "`return model`"
-        )
-    check_state(returned.state_dict(), expected)
-    return returned
-
-
-def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another architecture than the original's, or that are not finite.
-
-    Raises:
-        MethodError: With what is wrong and what is expected.
-    """
-    for name in sorted(expected.keys() | state.keys()):
-        if name not in state or name not in expected:
-            what = "lacks the" if name in expected else "has an additional"
-            raise MethodError(f"the returned model {what} tensor {name}; keep the architecture")
-        given, wanted = state[name], expected[name]
-        if given.shape != wanted.shape or given.dtype != wanted.dtype:
-            raise MethodError(
-                f"tensor {name} came back as {given.dtype} {list(given.shape)}, expected "
-                f"{wanted.dtype} {list(wanted.shape)}; keep the architecture"
-            )
-        if not torch.isfinite(given).all():
-            raise MethodError(
-                f"tensor {name} holds NaN or infinity; lower the learning rate, or watch the "
-                "loss with unlearn_bench.api.check_finite"
-            )
-
-
 def with_halved(environment: Mapping[str, Any], halved: Mapping[str, int]) -> dict[str, Any]:
     """Add what was done in smaller batches than planned, as memory did not suffice."""
     before = environment.get("halved_batches", {})
     both = {**before, **halved}
     return {**environment, **({"halved_batches": both} if both else {})}
-
-
-def _number(name: str, value: Tensor | float) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        shape = f" of shape {list(value.shape)}" if isinstance(value, Tensor) else ""
-        raise MethodError(
-            f"ctx.log({name}=...) was given a {type(value).__name__}{shape}; log single numbers"
-        ) from error
-
-
-def stored_log(entries: list[dict[str, Tensor | float]]) -> list[dict[str, float | None]]:
-    """Turn a method's log into numbers; very long ones are thinned evenly, the last entry kept.
-
-    Numbers that are not finite become None, as JSON has no word for them.
-
-    Raises:
-        MethodError: If something other than a single number was logged.
-    """
-    stride = math.ceil(len(entries) / MAX_LOG_ENTRIES) or 1
-    kept = {*range(0, len(entries), stride), len(entries) - 1} if entries else set()
-    log = []
-    for position in sorted(kept):
-        entry = entries[position].items()
-        values = {one_line(name): _number(name, value) for name, value in entry}
-        # Not finite, or beyond what results hold: JSON and averages have no number for it.
-        finite = {name: v if abs(v) <= LARGEST else None for name, v in values.items()}
-        log.append({"step": float(position), **finite})
-    return log

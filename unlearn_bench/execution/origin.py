@@ -60,7 +60,7 @@ def origin(plan: Plan, keys: Sequence[str], runner: Runner) -> dict[str, Any]:
         "data": dict(runner.fingerprints),
         "inputs": dict(runner.inputs),
         "planned": {
-            key: [spec.dataset, spec.model.label, spec.scenario, spec.label, spec.seed]
+            key: [spec.dataset, spec.model.label, spec.place, spec.label, spec.seed]
             for key, spec in zip(keys, plan.runs, strict=True)
         },
         "not_asked": [

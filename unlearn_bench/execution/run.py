@@ -84,6 +84,7 @@ class Runner:
             self._failures,
             self._environment_of,
             lambda spec: self._fence_of(spec.dataset),
+            self.task,
         )
         self.memorisation = Memorisation(store, self._identities, self._failures, self.models)
         self.judge = Judge(store, self._failures)
@@ -256,5 +257,7 @@ class Runner:
             params=spec.params,
             status=status,
             hashes=known | dict(hashes or {}),
+            draw=spec.draw if kind == "method" else 0,
+            request=spec.request,
             **{"environment": self._environment_of(spec)} | rest,
         )

@@ -240,7 +240,7 @@ class Dispatcher:
                 self._workers.wait(self._hear)
 
     def _give_out(self) -> None:
-        ready = [p for p, first in self._waiting.items() if first is None or first in self._done]
+        ready = [p for p, others in self._waiting.items() if others <= self._done]
         for position in ready:
             spec = self._todo[position]
             if not self._workers.takes(spec):
@@ -270,7 +270,7 @@ class Dispatcher:
             f"{spec.label} (seed {spec.seed}): {event.died}; it is tried again, "
             f"{self._deaths[event.position]} of {self._workers.retries}"
         )
-        self._waiting = {event.position: None, **self._waiting}
+        self._waiting = {event.position: frozenset(), **self._waiting}
 
     def _end(self, event: Event) -> None:
         """Take note of what failed on the way, and hand the result on."""
@@ -290,7 +290,9 @@ class Dispatcher:
         self._done.add(event.position)
         more = self._finish(event.position, result)
         self._todo |= more
-        self._waiting |= dict.fromkeys(more)  # what follows from results waits for no other run
+        self._waiting |= dict.fromkeys(
+            more, frozenset()
+        )  # what follows from results waits for no other run
 
 
 def _overdue(limit: float | None, step: str) -> str:
@@ -313,7 +315,8 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
     """
     seen: set[Any] = set()
     for spec in plan.runs:
-        split = ("split", spec.dataset, spec.forget.model_dump_json(), spec.scenario, spec.seed)
+        asked = (spec.forget.model_dump_json(), spec.scenario, spec.request)
+        split = ("split", spec.dataset, *asked, spec.seed)
         given = spec.unlearned and spec.unlearned.sha256
         model = ("model", spec.dataset, spec.model.model_dump_json(), given)
         for what, check in ((split, runner.check_split), (model, runner.check_model)):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlearn_bench.core.blindness import is_blind, refusal
 from unlearn_bench.core.fence import Fence, crossing
 from unlearn_bench.core.seeds import derive, seed_everything
-from unlearn_bench.data import changes, splits, surrogates
+from unlearn_bench.data import changes, requests, splits, surrogates
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.surroundings import Left, put_back
@@ -26,6 +26,7 @@ from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.spec import ModelSpec, Recipe, RunSpec
 from unlearn_bench.toolkit.attacks import Pixels
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
+from unlearn_bench.toolkit.state import State
 from unlearn_bench.training import models
 from unlearn_bench.training.loop import UpdateLog, train
 
@@ -46,7 +47,7 @@ class Task:
         indices: Who is in F, R, V and the parts of the test set.
         model: The architecture.
         recipe: How the original and retrained models are trained.
-        scenario: Its name.
+        scenario: Its name; of a stream, that of the requests so far.
         seed: Determines all that is drawn.
         device: Where models and batches are put.
         dtype: Of weights and inputs; `check` measures small effects in float64.
@@ -97,16 +98,24 @@ class Task:
             indices = surrogates.make(spec.forget, number, of, labels, classes, **common)
         elif is_blind():
             raise refusal(f"the true forget set of seed {spec.seed}")
+        elif spec.request:
+            turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
+            indices = turns[spec.request - 1]
+        elif spec.forget.union:
+            turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
+            indices = requests.at_once(turns)
         else:
             common["memorisation"] = memorisation
             indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)
             data, indices = changes.apply(spec.forget, data, indices)
+        # Of a stream the requests so far: what comes later changes nothing here.
+        name = spec.asked.name if spec.request else spec.scenario
         return cls(
             data,
             indices,
             spec.model,
             spec.recipe,
-            spec.scenario,
+            name,
             spec.seed,
             device,
             memorisation=memorisation,
@@ -184,7 +193,8 @@ class Task:
             members["retain"] = members["retain"][order[:share]].sort().values
         kept_back = ("test_forget", "test_retain", "kept", "unseen", "changed")
         members |= dict.fromkeys(kept_back, nothing)
-        indices = replace(self.indices, **members)
+        # What has gone before is out of reach as well.
+        indices = replace(self.indices, **members, gone=())
         data = self.data.only(torch.cat([*members.values()]))
         return replace(self, data=data, indices=indices, memorisation=None)
 
@@ -245,6 +255,7 @@ class Unlearning:
         context_type: What the method is handed; `check` watches what is read.
         limit: Seconds after which the method is ended at its next pass through a model.
         fence: What is closed to the method.
+        state: What it left at the last request, if it keeps any; by default nothing.
 
     Attributes:
         context: For the method.
@@ -264,10 +275,15 @@ class Unlearning:
         limit: float | None = None,
         draw: int = 0,
         fence: Fence = NO_PLACES,
+        state: State | None = None,
     ) -> None:
         self._seed = task.seed_of(method, draw)
         self._task, self._method, self._step = task.handed_to(method, draw), method, step
-        self._fence = fence
+        self._fence, self._purpose = fence, f"unlearn/{method.name}"
+        if draw and method.kind == "method":
+            # Another unlearning reads in another order. Further retrainings keep to that of the
+            # second one, and begin with other weights: stored ones were made so.
+            self._purpose += f"/{draw}"
         self.costs = Costs(
             Clock(task.device), passes=Passes(limit, on_cpu=task.device.type == "cpu")
         )
@@ -286,6 +302,7 @@ class Unlearning:
             pixels=Pixels(*(self._per_channel(v) for v in (task.data.mean, task.data.std))),
             training_log=training_log,
             given=given,
+            state=(state or State()) if method.keeps_state else None,
         )
 
     def run(self, model: nn.Module, params: Mapping[str, Any]) -> object:
@@ -311,10 +328,9 @@ class Unlearning:
 
     def _splits(self) -> dict[str, Split]:
         """Return what the method declares, and no more: nothing undeclared is within reach."""
-        purpose = f"unlearn/{self._method.name}"
         return {
             name: self._task.split(
-                name, getattr(self._task.indices, name), purpose, self.costs.ledger
+                name, getattr(self._task.indices, name), self._purpose, self.costs.ledger
             )
             for name in SPLITS
             if getattr(self._method.access, name)

@@ -81,13 +81,41 @@ class Lab:
         return Observed(seen, probed)
 
     def _filtered(self, seen: Outputs, outputs: OutputFilter) -> Outputs:
-        logits = outputs(seen.logits.clone(), self.indices.forget_classes)
+        logits = outputs(seen.logits.clone(), self.indices.hidden_by_filters)
         if logits.shape != seen.logits.shape or not logits.isfinite().all():
             raise MethodError(
                 f"the output filter turned logits {list(seen.logits.shape)} into "
                 f"{list(logits.shape)}, or into NaN or infinity; keep the shape, stay finite"
             )
         return replace(seen, logits=logits.double())
+
+    def what_went(
+        self, weights: Artifact, outputs: OutputFilter | None = None
+    ) -> tuple[Outputs, ...]:
+        """Return what a model says of the examples that each earlier request of a stream took."""
+        rows = self.logits(weights)["train"]
+        labels = self.data.train.labels
+        seen = (
+            Outputs("forget", rows[torch.searchsorted(self._trained, g.forget)], labels[g.forget])
+            for g in self.indices.gone
+        )
+        return tuple(part if outputs is None else self._filtered(part, outputs) for part in seen)
+
+    def relearned(self, weights: Artifact, original: Artifact) -> Relearned:
+        """Return how fast a model relearns F, without any other probe.
+
+        Args:
+            weights: The model.
+            original: The model whose accuracy on TF it has to come near.
+        """
+        target = self._target(original)
+        identity = self._probe_identity(weights, target) | {"only": "relearn_time"}
+
+        def build() -> Built:
+            model = self._load(weights)
+            return {}, self._relearned(model, self._examples.relearned, target)
+
+        return Relearned(**self._kept("probes", identity, build).notes)
 
     def logits(self, weights: Artifact) -> dict[str, Tensor]:
         """Return the logits on F and R, as ``train``, and on the whole test part, as ``test``.
@@ -148,22 +176,31 @@ class Lab:
     def _examples(self) -> probes.Examples:
         return probes.choose(self.indices, self.data.train.labels, self.seed)
 
-    def _probed(self, weights: Artifact, original: Artifact) -> Probed:
-        chosen = self._examples
+    def _target(self, original: Artifact) -> float:
+        """Return the accuracy on TF at which a model has relearned."""
         logits = self.logits(original)["test"][self.indices.test_forget]
         labels = self.data.test.labels[self.indices.test_forget]
         # Reachable by a count of right answers, whatever the rounding of the difference.
-        target = round(Outputs("", logits, labels).accuracy() - relearn.WITHIN, 9)
+        return round(Outputs("", logits, labels).accuracy() - relearn.WITHIN, 9)
+
+    def _probe_identity(self, weights: Artifact, target: float) -> dict[str, Any]:
+        examples = vars(self._examples).items()
         identity = {
             "version": probes.VERSION,
             "weights": weights.sha256,
             "target": target,
             "seed": self.seed,
             "classes": list(self.indices.forget_classes),
-            "examples": {name: content_key(found.tolist()) for name, found in vars(chosen).items()},
+            "examples": {name: content_key(found.tolist()) for name, found in examples},
         }
         if self.relearn_steps != RELEARN_STEPS:
             identity["relearn_steps"] = self.relearn_steps
+        return identity
+
+    def _probed(self, weights: Artifact, original: Artifact) -> Probed:
+        chosen = self._examples
+        target = self._target(original)
+        identity = self._probe_identity(weights, target)
         kept = self._kept("probes", identity, lambda: self._probe(weights, target))
         notes = dict(kept.notes)
         labels_of = {

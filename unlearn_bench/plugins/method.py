@@ -150,6 +150,7 @@ class Method:
         check: What `unlearn-bench check` needs to know.
         fake: Of a control whose weights still hold what it hides: what does not tell it from
             retraining is fooled, and says so in the report.
+        keeps_state: Whether it keeps something from one request of a stream to the next.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Method:
     forgets: tuple[Scope, ...] = SCOPES
     check: Check = NO_CHECK
     fake: bool = False
+    keeps_state: bool = False
 
     @property
     def place(self) -> str:
@@ -300,6 +302,11 @@ def checked(method: Method) -> Method:
         raise PluginError(
             f"method {method.name!r}: fake=True says that nothing is forgotten, which no method "
             'may claim to be unlearning; declare kind="control"'
+        )
+    if method.keeps_state and method.kind != "method":
+        raise PluginError(
+            f"method {method.name!r}: keeps_state=True is for methods; a {method.kind} starts from "
+            "nothing at every request"
         )
     _check_scopes(method.name, method.forgets)
     _check_defaults(method)

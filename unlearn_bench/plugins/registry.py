@@ -68,6 +68,7 @@ def method(
     forgets: tuple[Scope, ...] = SCOPES,
     check: Check = NO_CHECK,
     fake: bool = False,
+    keeps_state: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the unlearning method ``name``.
 
@@ -88,6 +89,8 @@ def method(
         fake: For controls only: whether the weights still hold what is hidden, as with
             ``outputs``, which says so by itself. A metric that does not tell a fake from
             retraining is marked as fooled.
+        keeps_state: Whether it keeps tensors and plain values from one request of a stream to the
+            next, in ``ctx.state``.
 
     Raises:
         PluginError: If the name, the access or the signature cannot be used, or a default is
@@ -97,7 +100,7 @@ def method(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         file = Path(inspect.getfile(function)).resolve()
         try:
-            given = (outputs, family, year, tuple(forgets), check, fake)
+            given = (outputs, family, year, tuple(forgets), check, fake, keeps_state)
             entry = checked(Method(name, function, access, source, kind, file, *given))
         except PluginError as error:
             raise PluginError(f"{file}:{first_line(function)}: {error}") from error

@@ -57,7 +57,7 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
     key = page_key(folder)
     content = content or read_content(folder)
     report = content.report
-    drawn = figures.draw(report.sections, report.curves, content.population)
+    drawn = figures.draw(report.sections, report.curves, content.population, content.streams)
     written: dict[str, str | bytes] = {}
     for figure in (figure for of_section in drawn.values() for figure in of_section):
         written |= {figure.path: figure.svg, figure.pdf_path: figure.pdf}

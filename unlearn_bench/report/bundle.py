@@ -51,6 +51,7 @@ from unlearn_bench.report.provenance import WEIGHTS, made, weights_csv
 from unlearn_bench.results import curves
 from unlearn_bench.results.facts import facts_of
 from unlearn_bench.results.records import (
+    PLACES,
     RECORDS_BYTES,
     RunResult,
     as_csv,
@@ -369,4 +370,6 @@ def _parquet_differences(path: Path, expected: pd.DataFrame, source: str) -> lis
 
 def _kind(column: str) -> type:
     """Return the type of a column of records or curves."""
-    return int if column in ("seed", "n", "n_models") else float if column in _REAL else str
+    return (
+        int if column in ("seed", "n", "n_models", *PLACES) else float if column in _REAL else str
+    )

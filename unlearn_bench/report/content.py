@@ -1,11 +1,12 @@
 """All that a report says, put together once: page, Markdown, LaTeX and terminal only print it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
+from unlearn_bench.analysis.stream import Place, Stream, place_of, streams
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import distinguished
 from unlearn_bench.population.many import table as population_table
@@ -23,6 +24,8 @@ from unlearn_bench.report.legacy import legacy_table
 from unlearn_bench.report.limits import not_drawn, notes
 from unlearn_bench.report.many import many_table, of_section, tier
 from unlearn_bench.report.provenance import Provenance, Report, read_report
+from unlearn_bench.report.stages import variance_note, variance_table
+from unlearn_bench.report.stream import reading_of, stream_note, stream_tables
 from unlearn_bench.report.text import (
     NONE,
     TextTable,
@@ -58,6 +61,8 @@ class SectionContent:
         best: Methods that the verdict sets apart from the others.
         caption: Of the first table where it stands alone, as in a paper.
         many: What takes all seeds together; empty with too few.
+        stages: How much of the variance training and unlearning give; empty for one stage.
+        stream: What is said of a stream of requests; empty where there is none.
     """
 
     section: Section
@@ -80,6 +85,13 @@ class SectionContent:
     everything: TextTable
     legacy: TextTable
     many: TextTable
+    stages: TextTable
+    stream: tuple[TextTable, ...] = ()
+
+    @property
+    def more(self) -> tuple[TextTable, ...]:
+        """The tables below the first ones that have rows, each with notes for its reader."""
+        return tuple(table for table in (*self.stream, self.stages, self.many) if table.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +107,7 @@ class Content:
         tuning: How the settings were tuned, a table for each dataset, model and scenario.
         overview_caption: Of the overview where it stands alone; empty without one.
         population: What takes many models, columns as in ``population.parquet``.
+        streams: Streams of requests by dataset, model and scenario.
     """
 
     report: Report
@@ -106,6 +119,7 @@ class Content:
     tuning: tuple[TextTable, ...] = ()
     overview_caption: str = ""
     population: pd.DataFrame = field(default_factory=lambda: population_table(None))
+    streams: Mapping[Place, Stream] = field(default_factory=dict)
 
 
 def read_content(folder: Path) -> Content:
@@ -121,7 +135,7 @@ def content_of(report: Report) -> Content:
     """Say all there is to say of a report that was read."""
     sections = report.sections
     finding = overview_headline(sections)
-    numbers = population_table(report.curves)
+    numbers, requests = population_table(report.curves), streams(report.records)
     return Content(
         report,
         finding,
@@ -134,6 +148,7 @@ def content_of(report: Report) -> Content:
                 report.provenance,
                 not_drawn(place, sections),
                 of_section(numbers, section),
+                requests.get(place_of(section)),
             )
             for place, section in enumerate(sections)
         ),
@@ -144,6 +159,7 @@ def content_of(report: Report) -> Content:
         ),
         overview_caption(sections, finding) if len(sections) > 1 else "",
         numbers,
+        requests,
     )
 
 
@@ -154,7 +170,11 @@ def _requests(section: Section) -> dict[str, float]:
 
 
 def _section_content(
-    section: Section, origin: Provenance, more: tuple[Note, ...], found: pd.DataFrame
+    section: Section,
+    origin: Provenance,
+    more: tuple[Note, ...],
+    found: pd.DataFrame,
+    stream: Stream | None,
 ) -> SectionContent:
     finding, columns = headline(section), main_columns(section)
     # Of unequal budgets nobody is set in bold beside the others.
@@ -166,7 +186,7 @@ def _section_content(
         columns,
         table=text_table(section, finding, columns),
         brief=brief_table(section, finding),
-        reading=reading(section),
+        reading=" ".join(filter(None, (reading_of(stream), reading(section)))),
         distance=distance_definition(section) if section.compared else "",
         verdicts=verdict_table(section),
         caveat=caveat(section),
@@ -180,6 +200,8 @@ def _section_content(
         everything=_everything(section),
         legacy=legacy_table(section),
         many=many_table(found, section),
+        stages=variance_table(section),
+        stream=stream_tables(stream, section),
     )
 
 
@@ -198,7 +220,17 @@ def _everything(section: Section) -> TextTable:
 
 def terminal(content: Content) -> tuple[TextTable, ...]:
     """Return one plain table per section, and what is missing, for the terminal."""
-    tables: Sequence[TextTable] = [of.brief for of in content.sections]
+    tables: Sequence[TextTable] = [
+        replace(
+            of.brief,
+            notes=(
+                *of.brief.notes,
+                *stream_note(content.streams.get(place_of(of.section)), of.section),
+                *variance_note(of.section),
+            ),
+        )
+        for of in content.sections
+    ]
     tables = tables or [TextTable("", content.finding, (), ())]
     gaps = [TextTable("", "", (), (), notes=content.gaps)] if content.gaps else []
     return (*tables, *content.tuning, *gaps)

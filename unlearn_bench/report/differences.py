@@ -8,8 +8,9 @@ import pandas as pd
 
 from unlearn_bench.analysis.estimate import Estimate, Sample, estimate, paired, welch
 from unlearn_bench.analysis.exchange import LEVEL
+from unlearn_bench.analysis.pivot import seeds_of
 from unlearn_bench.analysis.statistics import holm
-from unlearn_bench.analysis.table import Section, seeds_of
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import primary
 from unlearn_bench.plugins.metric import MetricInfo
 from unlearn_bench.results.checks import as_cells

@@ -270,6 +270,8 @@ def _evidence(section: Section, tier: str) -> list[Note]:
         text += "each with its own original and retrained model."
     else:
         text += f"with an original in {originals} and a retrained model in {retrained} of them."
+    if section.unlearnings > 1:
+        text += f" Methods unlearned {section.unlearnings} times from each original."
     rate = section.table.value(section.reference or ORIGINAL, "mia_loss_resolvable_fpr")
     if rate is not None and rate.mean >= 1:
         text += f" Fewer than {_MIN_FALSE_POSITIVES} unseen examples: the attack resolves nothing."

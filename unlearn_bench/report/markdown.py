@@ -61,8 +61,8 @@ def _section(of: SectionContent, figures: Sequence[Figure], stands_alone: bool) 
         blocks.append(escape(" ".join(explained)))
     if of.bands.rows:
         blocks += [f"### {of.bands.title}", render_table(of.bands), escape(of.band_reading)]
-    if of.many.rows:
-        blocks += [f"### {of.many.title}", render_table(of.many), escape(" ".join(of.many.notes))]
+    for table in of.more:
+        blocks += [f"### {table.title}", render_table(table), escape(" ".join(table.notes))]
     remarks = [f"- **{escape(note.lead)}**: {escape(note.text)}" for note in of.notes]
     remarks += [f"- {escape(failure)}" for failure in of.failures]
     if remarks:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unlearn_bench.analysis.estimate import Estimate
-from unlearn_bench.analysis.table import ACCURACIES, DAMAGE_POINTS, Row, Section
+from unlearn_bench.analysis.pivot import ACCURACIES
+from unlearn_bench.analysis.table import DAMAGE_POINTS, Row, Section
 from unlearn_bench.analysis.verdict import fooled, primary, retrain_band, verdicts
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.plugins.metric import MetricInfo
@@ -150,10 +151,11 @@ def cell_text(section: Section, row: Row, column: str) -> str:
 
 
 def seeds_text(row: Row) -> str:
-    """Write how many seeds gave a result, and how many failed."""
+    """Write how many seeds gave a result, how many failed, and how often each was unlearned."""
+    each = f" × {row.unlearnings}" if row.unlearnings > 1 else ""
     if not row.failed:
-        return str(len(row.seeds))
-    return f"{len(row.seeds)} of {len(row.seeds) + len(row.failed)}"
+        return f"{len(row.seeds)}{each}"
+    return f"{len(row.seeds)} of {len(row.seeds) + len(row.failed)}{each}"
 
 
 def section_title(section: Section) -> str:
@@ -193,6 +195,9 @@ def intervals(sections: Sequence[Section], seeds: str = "seeds") -> str:
     if all(len(section.seeds) == 1 for section in sections):
         return "Of one seed, so without intervals."
     mixed = any(len(section.seeds) == 1 for section in sections)
+    times = max(section.unlearnings for section in sections)
+    if times > 1:
+        seeds += f", each the mean of up to {times} unlearnings from its original"
     single = "; one seed has no interval" if mixed else ""
     return f"Mean ± half-width of the 95 % t-interval over {seeds}{single}."
 
@@ -326,12 +331,12 @@ def time_range(ratios: Sequence[float]) -> str:
 
 def failure_texts(section: Section) -> tuple[str, ...]:
     """Write each failed method with its seeds and reason, alike reasons together."""
-    seeds: dict[tuple[str, str], list[int]] = {}
-    for failure in section.failures:
-        seeds.setdefault((failure.method, failure.reason), []).append(failure.seed)
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for failure in sorted(section.failures, key=lambda failure: (failure.seed, failure.draw)):
+        again = f" (unlearning {failure.draw + 1})" if failure.draw else ""
+        seeds.setdefault((failure.method, failure.reason), []).append(f"{failure.seed}{again}")
     return tuple(
-        f"Failed: {method}, seed{'s' if len(found) > 1 else ''} "
-        f"{in_order([*map(str, sorted(found))])}: {reason}"
+        f"Failed: {method}, seed{'s' if len(found) > 1 else ''} {in_order(found)}: {reason}"
         for (method, reason), found in seeds.items()
     )
 

@@ -25,6 +25,7 @@ STATUSES = ("ok", "failed", "unresolved", "not_applicable")
 _SEED = re.compile(rf"-?[0-9]{{1,{MAX_SEED_DIGITS}}}")
 _KEY = re.compile(r"[A-Za-z0-9][\w:.-]{0,249}")
 _NUMBERS = ("value", "low", "high")
+_WHOLE = ("seed", "draw", "request")
 _LONG = ("error", "params")
 _WORDS = ((Mapping, "a mapping"), (list, "a list"), (str, "text"), (bool, "true or false"))
 
@@ -120,8 +121,8 @@ def checked_records(records: pd.DataFrame, name: str) -> pd.DataFrame:
         texts = records[column].to_numpy(dtype=object)
         if column in _NUMBERS:
             columns[column] = _numbers(texts, column, name)
-        elif column == "seed":
-            columns[column] = _seeds(texts, name)
+        elif column in _WHOLE:
+            columns[column] = _whole(texts, column, name)
         else:
             columns[column] = _texts(texts, column, name)
     return pd.DataFrame(columns, columns=records.columns)
@@ -140,11 +141,11 @@ def _numbers(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "np.ndarr
     return found
 
 
-def _seeds(texts: "np.ndarray[Any, Any]", name: str) -> "np.ndarray[Any, Any]":
+def _whole(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "np.ndarray[Any, Any]":
     right = {text: _SEED.fullmatch(text) is not None for text in set(texts)}
     for place, text in enumerate(texts):
         if not right[text]:
-            raise _wrong(name, place, "seed", texts, "a whole number")
+            raise _wrong(name, place, column, texts, "a whole number")
     return np.array([int(text) for text in texts], dtype=np.int64)
 
 

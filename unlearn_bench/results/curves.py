@@ -4,7 +4,9 @@ Kept beside ``records.csv`` and written with it: what a method logged while it r
 one series per logged name, x the step), the ROC of membership attacks (``roc``, one series
 per attack, x the false, y the true positive rate) and the scores of single examples (``scores``,
 one series per split, x the example's index, y phi), and likewise how far examples are memorised
-(``memorisation``), where the scenario is about that. Reading it takes no torch.
+(``memorisation``), where the scenario is about that. Of several unlearnings from one original the
+first has a place in it, and of a stream the last request: what is drawn, and taken together over
+seeds, is one model of each seed. Reading it takes no torch.
 """
 
 import io
@@ -84,13 +86,21 @@ def table(results: Iterable[RunResult]) -> pd.DataFrame:
                 "y": curve.y,
             }
         )
-        for result in results
-        if result.status == "ok"
+        for result in _one_of_each_seed(results)
         for curve in (*result.curves, *logged(result))
     ]
     if not parts:
         return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _one_of_each_seed(results: Iterable[RunResult]) -> list[RunResult]:
+    """Return the finished results without further unlearnings and earlier requests of streams."""
+    finished = [result for result in results if result.status == "ok"]
+    last: dict[str, int] = {}
+    for result in finished:
+        last[result.scenario] = max(result.request, last.get(result.scenario, 0))
+    return [r for r in finished if r.draw == 0 and r.request == last[r.scenario]]
 
 
 def write_curves(folder: Path, results: Iterable[RunResult]) -> Path:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from unlearn_bench.plugins.metric import REGISTERED, MetricInfo, Role, read_metric
 from unlearn_bench.results.examples import Examples, read_examples
 from unlearn_bench.results.metrics import BUILT_IN, DERIVED
+from unlearn_bench.results.stream import STREAM
 from unlearn_bench.suite.tuned import Tuned
 
 # Results folders from before fakes were a fact of the control have none but these.
@@ -48,7 +49,7 @@ class Facts:
     def of(self, column: str) -> MetricInfo:
         """Return the declaration behind a table's column; one that nobody declared has defaults."""
         name = column.partition(" (")[0]
-        found = self.metrics.get(name) or DERIVED.get(name)
+        found = self.metrics.get(name) or DERIVED.get(name) or STREAM.get(name)
         # Not in the first table: an old folder may hold many that are no longer known.
         return found or MetricInfo(_a_name(name), "", direction="none", main=False)
 

@@ -28,7 +28,6 @@ from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import JSON_BYTES, MIB, parse_json, read_bytes
 from unlearn_bench.results.checks import (
     KINDS,
-    LARGEST,
     MAX_SEED_DIGITS,
     STATUSES,
     as_cells,
@@ -39,6 +38,7 @@ from unlearn_bench.results.checks import (
     is_number,
     number,
 )
+from unlearn_bench.results.ratios import with_time_ratios
 
 COLUMNS = (
     "method",
@@ -57,6 +57,10 @@ COLUMNS = (
     "params",
     "run_key",
 )
+
+# Whole numbers, 0 where a suite has but one: which unlearning from the same original, from 0, and
+# which request of a stream, from 1. A table without either has no such column.
+PLACES = ("draw", "request")
 
 Status = Literal["ok", "failed", "unresolved", "not_applicable"]
 
@@ -81,7 +85,7 @@ _RUN: Mapping[str, type] = {
     **dict.fromkeys(("status", "error"), str),
     **dict.fromkeys(("params", "metric_seconds", "environment", "hashes"), Mapping),
     **dict.fromkeys(("records", "log", "curves"), list),
-    "seed": int,
+    **dict.fromkeys(("seed", *PLACES), int),
 }
 
 
@@ -151,6 +155,8 @@ class RunResult:
         hashes: SHA-256 of what went in and came out: ``data``, ``method_file``, and of the
             weights ``original``, ``unlearned`` and ``retrained``, as far as the run came.
         curves: What was measured as a curve, the ROC of attacks for one.
+        draw: Which of several unlearnings from the same original, from 0.
+        request: Which request of a stream, from 1; 0 where nothing comes after the other.
     """
 
     key: str
@@ -169,6 +175,8 @@ class RunResult:
     environment: Mapping[str, Any] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     curves: tuple[Curve, ...] = ()
+    draw: int = 0
+    request: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the long-form rows; a failed run is one row that carries its reason."""
@@ -181,6 +189,7 @@ class RunResult:
             "kind": self.kind,
             "params": json.dumps(dict(self.params), sort_keys=True),
             "run_key": self.key,
+            **{place: getattr(self, place) for place in PLACES},
         }
         if self.status != "ok":
             return [
@@ -261,8 +270,10 @@ def _run_of(stored: dict[str, Any]) -> RunResult:
     checked(stored, _RUN)
     if stored["kind"] not in KINDS or stored["status"] not in STATUSES:
         raise ValueError(f"its kind is {stored['kind']!r}, its status {stored['status']!r}")
-    if isinstance(stored["seed"], bool) or abs(stored["seed"]) >= 10**MAX_SEED_DIGITS:
-        raise ValueError(f"its seed is {stored['seed']}")
+    for place in ("seed", *PLACES):
+        value = stored.get(place, 0)
+        if isinstance(value, bool) or abs(value) >= 10**MAX_SEED_DIGITS:
+            raise ValueError(f"its {place} is {value}")
     stored["records"] = tuple(map(_record_of, stored["records"]))
     stored["log"] = tuple(
         {name: number(value, f"{name} in its log") for name, value in entry.items()}
@@ -307,39 +318,15 @@ def put_run_aside(folder: Path, key: str) -> Path:
 
 
 def table(results: Iterable[RunResult]) -> pd.DataFrame:
-    """Return all rows of ``results`` in long form, columns as in :data:`COLUMNS`."""
+    """Return all rows of ``results`` in long form: :data:`COLUMNS`, and those places that vary."""
     rows = [row for result in results for row in result.rows()]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    varying = [place for place in PLACES if any(row[place] for row in rows)]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *varying])
 
 
-def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
-    """Append what relates a run's time to retraining's: two metrics that one run cannot know.
-
-    ``time_ratio_to_retrain`` is seconds to unlearn over seconds to retrain.
-    ``break_even_requests`` is from how many requests on the method is cheaper, its
-    precomputation done once: p / (r - (w - p)), left out where a request saves nothing.
-
-    The reference is the retraining of the same dataset, model, scenario and seed; runs without
-    a finished reference get neither.
-    """
-    pair = ["dataset", "model", "scenario", "seed"]
-    seconds = records[records["metric"] == "wall_seconds"]
-    reference = seconds[seconds["kind"] == "reference"].drop_duplicates(pair)
-    both = seconds.merge(reference[[*pair, "value"]], on=pair, suffixes=("", "_reference"))
-    if both.empty:
-        return records
-    both = both.assign(low=None, high=None)
-    wall, retrain = both["value"].astype(float), both["value_reference"].astype(float)
-    # A clock that stood still gives no ratio.
-    ratio = both.assign(metric="time_ratio_to_retrain", value=wall / retrain.where(retrain > 0))
-    ratio = ratio[ratio["value"].abs() <= LARGEST]
-    once = records[records["metric"] == "wall_seconds_precompute"].set_index("run_key")["value"]
-    precompute = both["run_key"].map(once[~once.index.duplicated()]).astype(float)
-    saved = retrain - (wall - precompute)
-    pays = both.assign(metric="break_even_requests", value=precompute / saved.where(saved > 0))
-    pays = pays[(pays["kind"] == "method") & (saved > 0) & ~(pays["value"].abs() > LARGEST)]
-    added = [part[list(COLUMNS)].astype(object) for part in (ratio, pays) if len(part)]
-    return pd.concat([records.astype(object), *added], ignore_index=True)
+def with_places(records: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that has all of :data:`PLACES`, 0 where it had no such column."""
+    return records.assign(**{p: 0 for p in PLACES if p not in records.columns})
 
 
 def as_csv(results: Iterable[RunResult]) -> str:
@@ -350,9 +337,10 @@ def as_csv(results: Iterable[RunResult]) -> str:
 def as_parquet(records: pd.DataFrame) -> bytes:
     """Return the content of ``records.parquet``: the rows of ``records.csv``, typed."""
     numbers = dict.fromkeys(("value", "low", "high"), "float64") | {"seed": "int64"}
-    types = {column: numbers.get(column, "str") for column in COLUMNS}
+    numbers |= dict.fromkeys(PLACES, "int64")
+    types = {column: numbers.get(column, "str") for column in records.columns}
     stream = io.BytesIO()
-    records[list(COLUMNS)].astype(types).to_parquet(stream, index=False)
+    records.astype(types).to_parquet(stream, index=False)
     return stream.getvalue()
 
 
@@ -397,7 +385,8 @@ def read_records(folder: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in records.columns]
     if missing:
         raise OutputError(f"{path} lacks the columns {', '.join(missing)}")
-    return checked_records(records[list(COLUMNS)], str(path))
+    places = [place for place in PLACES if place in records.columns]
+    return checked_records(records[[*COLUMNS, *places]], str(path))
 
 
 def read_suite(folder: Path) -> dict[str, Any]:

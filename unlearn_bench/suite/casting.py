@@ -23,7 +23,13 @@ def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[
             f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
             "the retrained models to compare with."
         )
-    if own_weights and suite.seeds > 1:
+    for scenario in suite.scenarios:
+        if scenario.forget.stream:
+            yield (
+                f"{scenario.forget.name} is also run as one request and in the reverse order, to "
+                "compare with."
+            )
+    if own_weights and suite.seeds.originals > 1:
         yield (
             "All seeds start from the same given weights: seeds vary the methods and the "
             "retrained models, not the original."
@@ -43,10 +49,15 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     """Say why a method takes no part in a scenario, or nothing if it does."""
     entry = registry.get(spec.name)
     label = spec.label or spec.name
-    if forget.scope not in entry.forgets:
+    if forget.stream and entry.access.log:
+        return (
+            f"{label} was left out of {forget.name}: it reads the log of the original's training, "
+            "which tells of examples that have gone."
+        )
+    if not forget.scopes <= set(entry.forgets):
         made_for = " and ".join(SCOPE_NAMES[scope] for scope in entry.forgets)
         return f"{label} was left out of {forget.name}: it is made for {made_for} only."
-    if entry.outputs and forget.scope not in ("class", "classes"):
+    if entry.outputs and not forget.scopes <= {"class", "classes"}:
         return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
     if entry.access.log and given_weights:
         return f"{label} was left out: the given weights come without a log of their training."

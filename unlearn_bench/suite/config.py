@@ -2,9 +2,8 @@
 
 import importlib.resources
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from unlearn_bench.core.errors import (
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
-from unlearn_bench.suite.casting import left_out, notes_on, recipe_for, refuse_given_original
+from unlearn_bench.suite.casting import left_out, notes_on, refuse_given_original
+from unlearn_bench.suite.cells import cells, check_count
 from unlearn_bench.suite.choices import Choices, Row
 from unlearn_bench.suite.forget import Confused, Forget, Group, Memorised, Poisoned
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.params import only_params_of, without_params_of
+from unlearn_bench.suite.seeds import Seeds
 from unlearn_bench.suite.spec import (
-    OTHER_RETRAIN,
     MethodSpec,
     ModelSpec,
     Normalize,
@@ -41,11 +41,8 @@ from unlearn_bench.suite.yaml_source import YamlSource, describe, parse
 DEFAULT_SUITE = "digits"
 _SUITES = "unlearn_bench_suites"
 
-# More are neither run nor reported in any bearable time.
-MAX_RUNS = 100_000
-
 # Flags that take a key's place as they are.
-_AS_GIVEN = ("seeds", "references", "image_size", "label_column", "group_column")
+_AS_GIVEN = ("references", "image_size", "label_column", "group_column")
 
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
@@ -59,6 +56,7 @@ _KEYS: dict[str, Sequence[str]] = {
     "confused": list(Confused.model_fields),
     "poisoned": list(Poisoned.model_fields),
     "normalize": list(Normalize.model_fields),
+    "seeds": list(Seeds.model_fields),
 }
 
 
@@ -79,7 +77,7 @@ class Overrides:
     label_column: str | None = None
     group_column: str | None = None
     forget: Sequence[str] = ()
-    seeds: int | None = None
+    seeds: str | int | None = None
     references: int | None = None
     epochs: int | None = None
     settings: Sequence[str] = ()
@@ -210,7 +208,8 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         suite = only_params_of(suite, set(registry.methods() if "all" in names else names))
     if flags.forget:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
-    given = {name: getattr(flags, name) for name in _AS_GIVEN}
+    given: dict[str, Any] = {name: getattr(flags, name) for name in _AS_GIVEN}
+    given["seeds"] = None if flags.seeds is None else _seeds(flags.seeds)
     given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
     changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
@@ -241,6 +240,17 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         return Suite.model_validate(dumped | changes)
     except ValidationError as error:
         raise ConfigError(describe(error, _KEYS, None)) from None
+
+
+def _seeds(given: str | int) -> Seeds:
+    """Return what ``--seeds`` gives."""
+    try:
+        return Seeds.model_validate(given)
+    except ValidationError:
+        raise ConfigError(
+            f"--seeds {given}: give a number of at least 1, or originals x unlearnings from each, "
+            "such as 5x3"
+        ) from None
 
 
 def _normalize(mean: str | None, std: str | None) -> dict[str, list[float]]:
@@ -333,12 +343,13 @@ def expand(
     given = unlearned_files(suite, unlearned, original)
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)
+    check_count(suite, specs)
     refuse_given_original(suite, original)
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)
     runs = []
-    for run, scenario, spec in _cells(suite, specs):
+    for run, scenario, spec in cells(suite, specs):
         reason = left_out(spec, run.forget, weights is not None)
         if reason:
             notes.setdefault(reason)
@@ -360,47 +371,8 @@ def expand(
     )
 
 
-def _cells(
-    suite: Suite, specs: Sequence[MethodSpec]
-) -> Iterator[tuple[RunSpec, Scenario, MethodSpec]]:
-    """Yield every run that a suite asks for, on no device yet and without parameters."""
-    places = product(suite.datasets, suite.models, range(suite.seeds), suite.scenarios)
-    for (dataset, model, seed, scenario), (spec, draw) in product(places, _draws(suite, specs)):
-        run = RunSpec(
-            dataset=dataset,
-            image_size=suite.image_size,
-            label_column=suite.label_column,
-            group_column=suite.group_column,
-            model=model,
-            forget=scenario.forget,
-            recipe=recipe_for(suite.recipe, dataset),
-            validation=suite.validation,
-            threads=suite.threads,
-            seed=seed,
-            method=spec.name,
-            label=(spec.label or spec.name) + (f"-{draw + 1}" if draw else ""),
-            draw=draw,
-            params={},
-            device="cpu",
-            normalize=suite.normalize,
-            relearn_steps=suite.relearn_steps,
-            isolate=suite.isolate,
-        )
-        yield run, scenario, spec
-
-
-def _draws(suite: Suite, specs: Sequence[MethodSpec]) -> list[tuple[MethodSpec, int]]:
-    """Return every entry once, but for the further retrainings that are asked for."""
-    further = suite.references - 1  # beside the reference itself
-    return [
-        (spec, draw)
-        for spec in specs
-        for draw in range(further if spec.name == OTHER_RETRAIN and not spec.label else 1)
-    ]
-
-
 def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:
-    """Refuse labels that repeat, parameters of methods that take no part, and too many runs."""
+    """Refuse labels that repeat, and parameters of methods that take no part."""
     labels = [spec.label or spec.name for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
@@ -410,12 +382,6 @@ def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:
         raise ConfigError(
             f"params: {name!r} is not among the methods of this suite"
             f"{suggestion(name, labels)} (methods: {', '.join(labels)})"
-        )
-    runs_asked = len(suite.datasets) * len(suite.models) * len(suite.scenarios) * suite.seeds
-    if runs_asked * len(specs) > MAX_RUNS:
-        raise ConfigError(
-            f"the suite asks for {runs_asked * len(specs):,} runs, at most {MAX_RUNS:,} are done: "
-            "divide it, or take fewer seeds or methods"
         )
 
 

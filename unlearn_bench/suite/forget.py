@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_serializer, model_validator
 
 from unlearn_bench.core.errors import visible
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.plugins.method import Scope
 from unlearn_bench.suite.indices import read_indices
+from unlearn_bench.suite.stream import joined, repeated, split_requests
 
 MAX_INDICES = 150_000
 # Raise when a scenario changes training data in another way: originals are then trained anew.
@@ -79,6 +80,13 @@ FORMS = (
         "poisoned",
         "Of such examples the half that is known; the others are retained.",
     ),
+    Form(
+        "stream:class:1;random:0.02",
+        "random",
+        "Any of these one after the other, by methods made for each: what has gone is out of "
+        "reach. random:0.01x5 is five in a row.",
+    ),
+    Form("union:class:1;class:4", "classes", "The same, asked for at once."),
 )
 
 
@@ -233,7 +241,12 @@ _WAYS = (
     "memorised",
     "confused",
     "poisoned",
+    "stream",
+    "union",
 )
+# Of these, what can be one request of several: others say what is trained on, or take models to
+# find out who it is.
+_SINGLE = ("classes", "fraction", "indices", "subclass", "group")
 
 
 class Forget(Spec):
@@ -251,6 +264,8 @@ class Forget(Spec):
         memorised: Examples that are memorised most, least or about as far as most.
         confused: Examples whose labels are swapped before training.
         poisoned: Examples that get a trigger and another label before training.
+        stream: Requests that come one after the other.
+        union: The same, all at once.
     """
 
     classes: tuple[int | str, ...] = ()
@@ -263,6 +278,13 @@ class Forget(Spec):
     memorised: Memorised | None = None
     confused: Confused | None = None
     poisoned: Poisoned | None = None
+    stream: "tuple[Forget, ...]" = ()
+    union: "tuple[Forget, ...]" = ()
+
+    @field_validator("stream", "union", mode="before")
+    @classmethod
+    def _repeated(cls, value: Any) -> Any:
+        return repeated(value) if isinstance(value, list | tuple) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -273,6 +295,8 @@ class Forget(Spec):
     def _parse(cls, text: str) -> dict[str, Any]:
         kind, _, rest = text.partition(":")
         rest = rest.strip()
+        if kind in ("stream", "union") and rest:
+            return {kind: split_requests(rest)}  # each says for itself what is wrong with it
         if kind == "indices" and rest and not rest[0].isdigit():
             return {"indices": read_indices(Path(rest))}
         try:
@@ -283,7 +307,7 @@ class Forget(Spec):
         except ValueError:
             pass
         text = visible(text if len(text) <= 80 else f"{text[:80]}...")
-        forms = [form.text for form in FORMS]
+        forms = [form.text for form in FORMS if "@" not in form.text]  # a variant of another
         raise ValueError(
             f"{text!r} does not say who is forgotten; write {', '.join(forms[:-1])} or "
             f"{forms[-1]}: see unlearn-bench list scenarios"
@@ -300,6 +324,7 @@ class Forget(Spec):
             raise ValueError("share is of a single class: give one in classes")
         if self.confused is not None and len({*self.confused.classes}) < 2:
             raise ValueError(f"{self.name}: labels are swapped between two classes; name another")
+        self._check_requests()
         if any(not 0 <= index < 2**53 for index in self.indices):
             raise ValueError("indices count from 0: a negative or huge index names no example")
         if len(self.indices) > MAX_INDICES:
@@ -308,6 +333,33 @@ class Forget(Spec):
                 "random:FRACTION forgets more"
             )
         return self
+
+    def _check_requests(self) -> None:
+        several = self.stream or self.union
+        if len(several) == 1:
+            raise ValueError(f"{self.name} is a single request: write {several[0].name}")
+        for request in several:
+            if request._ways[0] not in _SINGLE:
+                raise ValueError(
+                    f"{request.name} cannot be one request of several: take classes, shares, "
+                    "groups or indices"
+                )
+
+    @property
+    def requests(self) -> "tuple[Forget, ...]":
+        """What is asked for, in order: one thing, but for streams and unions."""
+        return self.stream or self.union or (self,)
+
+    def until(self, number: int) -> "Forget":
+        """Return the first ``number`` requests of a stream."""
+        return self.stream[0] if number == 1 else Forget(stream=self.stream[:number])
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """Training examples that are named by their index."""
+        if len(self.requests) == 1:
+            return self.indices
+        return tuple(sorted({index for request in self.requests for index in request.indices}))
 
     @property
     def _ways(self) -> list[str]:
@@ -330,6 +382,8 @@ class Forget(Spec):
     def _to_dict(self) -> dict[str, Any]:
         (way,) = self._ways
         value = getattr(self, way)
+        if way in ("stream", "union"):
+            return {way: [request._to_dict() for request in self.requests]}
         if isinstance(value, Spec):
             return {way: value.model_dump(mode="json", exclude_none=True)}
         part = {} if self.share is None else {"share": self.share}
@@ -346,6 +400,15 @@ class Forget(Spec):
         return next((way for way in named if getattr(self, way) is not None), "random")
 
     @property
+    def scopes(self) -> set[Scope]:
+        """All kinds of scenario that a method meets here: of a stream, each request's."""
+        found = {request.scope for request in self.requests}
+        whole: set[Scope] = {"class", "classes"}
+        if self.union:  # one scenario: of several classes, or of any examples
+            return {"classes" if found <= whole else "random"}
+        return found
+
+    @property
     def changes_data(self) -> bool:
         """Whether training data are changed before anything is trained."""
         return self.confused is not None or self.poisoned is not None
@@ -353,7 +416,7 @@ class Forget(Spec):
     def training_identity(self) -> dict[str, Any]:
         """Return what the original depends on; nothing where it is that of any other scenario."""
         # Examples to be forgotten by name are never held out: the original must know them.
-        named: dict[str, Any] = {"named": list(self.indices)} if self.indices else {}
+        named: dict[str, Any] = {"named": list(self.named)} if self.named else {}
         # Of the targets of thirds, those that are never seen differ from seed to seed.
         named |= {"thirds": self.thirds} if self.thirds else {}
         if self.changes_data:
@@ -377,6 +440,9 @@ class Forget(Spec):
         for named in (self.group, self.memorised, self.confused, self.poisoned):
             if named is not None:
                 return named.name
+        if self.stream or self.union:
+            kind = "stream" if self.stream else "union"
+            return f"{kind}:{joined([request.name for request in self.requests])}"
         return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
 
 

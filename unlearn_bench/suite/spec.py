@@ -23,9 +23,8 @@ from pydantic import (
 from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
 from unlearn_bench.suite.forget import Forget, Spec
+from unlearn_bench.suite.seeds import Seeds
 
-# What is asked for must be possible: a suite that somebody else wrote is only text.
-MAX_SEEDS = 10_000
 # The reference is `retrain`; every suite has one more retraining, and may ask for further ones.
 OTHER_RETRAIN = "retrain_other_seed"
 USUAL_REFERENCES = 2
@@ -168,6 +167,9 @@ class Scenario(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "stream" in value and "forget" not in value:
+            rest = {key: given for key, given in value.items() if key != "stream"}
+            return rest | {"forget": {"stream": value["stream"]}}
         return {"forget": value} if isinstance(value, str) else value
 
 
@@ -215,7 +217,8 @@ class Suite(Spec):
         scenarios: Who is forgotten.
         methods: Methods to compare; ``all`` stands for every registered one. Retraining and
             the controls are added to every suite.
-        seeds: Number of seeds; each trains its own original.
+        seeds: Number of seeds, each of which trains its own original; or ``originals`` and how
+            often each method does its ``unlearning`` from every one of them.
         references: Retrained models per seed: ``retrain``, ``retrain_other_seed`` and, above two,
             further ones like it, which sharpen every method's verdict at once.
         recipe: How originals and retrained models are trained.
@@ -243,7 +246,7 @@ class Suite(Spec):
     methods: Annotated[tuple[MethodSpec, ...], Several, Field(min_length=1)] = (
         MethodSpec(name="all"),
     )
-    seeds: Annotated[PositiveInt, Field(le=MAX_SEEDS)] = 1
+    seeds: Seeds = Seeds()
     references: Annotated[int, Field(ge=USUAL_REFERENCES, le=MAX_REFERENCES)] = USUAL_REFERENCES
     recipe: Recipe = Recipe()
     image_size: Annotated[PositiveInt, Field(le=MAX_IMAGE_SIZE)] | None = None
@@ -304,8 +307,10 @@ class RunSpec(Spec):
         relearn_steps: After how many steps the relearning probes give up.
         surrogate: Set while a method is tuned: what it forgets in place of ``forget``.
         limit: Seconds of unlearning after which a run of tuning is ended; not part of the key.
-        draw: Which of several runs that differ in the method's random numbers alone.
+        draw: Which of several runs that differ in the method's random numbers alone: of several
+            unlearnings from one original, or of several retrainings.
         isolate: Whether the method is called in a process of its own, as the key says.
+        request: Which request of a stream it is about, from 1; 0 where ``forget`` is no stream.
         label_column: As of the suite; the data's fingerprint covers the labels.
         group_column: As of the suite.
     """
@@ -330,8 +335,14 @@ class RunSpec(Spec):
     limit: float | None = None
     draw: int = 0
     isolate: bool = False
+    request: int = 0
     label_column: str | None = None
     group_column: str | None = None
+
+    @property
+    def asked(self) -> Forget:
+        """Who was to be forgotten so far: of a stream, the requests up to this run's."""
+        return self.forget.until(self.request) if self.request else self.forget
 
     @property
     def scenario(self) -> str:
@@ -340,6 +351,13 @@ class RunSpec(Spec):
             return self.forget.name
         return f"{self.forget.name} surrogate {self.surrogate.number + 1}"
 
+    @property
+    def place(self) -> str:
+        """Who is forgotten, in words; of a stream also which request it is."""
+        if not self.request:
+            return self.scenario
+        return f"{self.scenario}, request {self.request} of {len(self.forget.stream)}"
+
     def surrogate_identity(self) -> dict[str, Any]:
         """Return what tells a surrogate from the scenario; nothing where nothing is tuned."""
         return {SURROGATE: self.surrogate.model_dump()} if self.surrogate else {}
@@ -347,7 +365,10 @@ class RunSpec(Spec):
     def evaluation_identity(self) -> dict[str, Any]:
         """Return what changes how models are judged; nothing where that is as it always was."""
         usual = self.relearn_steps == RELEARN_STEPS
-        return {} if usual else {"relearn_steps": self.relearn_steps}
+        steps: dict[str, Any] = {} if usual else {"relearn_steps": self.relearn_steps}
+        # Models depend on the requests so far; what is said of them, on where they stand.
+        stream = {"of": self.forget.model_dump(mode="json"), "request": self.request}
+        return steps | (stream if self.request else {})
 
     def input_identity(self) -> dict[str, Any]:
         """Return what determines the inputs beside the data; nothing where nothing is given."""
@@ -381,7 +402,8 @@ class RunSpec(Spec):
         given |= {"group_column": self.group_column} if self.group_column else {}
         return (
             self.training_identity()
-            | self.model_dump(mode="json", include={"forget", "method", "params"})
+            | self.model_dump(mode="json", include={"method", "params"})
+            | {"forget": self.asked.model_dump(mode="json")}
             | given
             | self.surrogate_identity()
             | ({"isolated": True} if self.isolate else {})

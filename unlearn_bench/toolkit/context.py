@@ -21,6 +21,7 @@ from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.suite.spec import Recipe
 from unlearn_bench.toolkit.attacks import Pixels
+from unlearn_bench.toolkit.state import State
 
 Batch = tuple[Tensor, Tensor]
 TracedBatch = tuple[Tensor, Tensor, Tensor]
@@ -271,6 +272,7 @@ class Context:
         pixels: Pixels,
         training_log: TrainingLog | None = None,
         given: Mapping[str, Tensor] | None = None,
+        state: State | None = None,
     ) -> None:
         self.device = device
         self.rng = torch.Generator().manual_seed(derive(seed, "rng"))
@@ -287,6 +289,7 @@ class Context:
         self._clock = clock
         self._training_log = training_log
         self._given = given
+        self._state = state
         self._models_built = count()
 
     def _read(self, name: str) -> Split:
@@ -326,6 +329,20 @@ class Context:
                 "add Access.LOG to access= in its @method line, or do not read ctx.training_log"
             )
         return self._training_log
+
+    @property
+    def state(self) -> State:
+        """What the method left at the last request of a stream; empty at the first.
+
+        Raises:
+            AccessError: If the method does not declare that it keeps one.
+        """
+        if self._state is None:
+            raise AccessError(
+                f"method {self._method!r} read ctx.state but keeps no state between requests; add "
+                "keeps_state=True to its @method line"
+            )
+        return self._state
 
     def given_weights(self) -> Mapping[str, Tensor]:
         """Return the user's unlearned weights, which `run --unlearned` names.

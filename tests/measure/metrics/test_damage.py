@@ -61,6 +61,18 @@ def test_near_classes_are_those_that_the_original_confuses_with_the_forgotten(co
     assert values(replace(counted, original=near))["near_class_drop", "test_retain"] == 0.5
 
 
+def test_a_class_that_an_earlier_request_took_is_not_near(counted):
+    logits = torch.tensor([[0.0, 1.0, 9.0, 3.0]], dtype=torch.float64)
+    original = Observed({"test_forget": Outputs("test_forget", logits, torch.tensor([2]))})
+    left = {"test_retain": part("test_retain", [0, 0, 1, 1], [0, 0, 3, 0])}  # owl is gone
+    retrained = {"test_retain": part("test_retain", [0, 0, 1, 1], [0, 1, 1, 1])}
+    here = replace(
+        counted, unlearned=Observed(left), original=original, retrained=Observed(retrained)
+    )
+    assert near_classes(here) == [1, 0]
+    assert values(here)["near_class_drop", "test_retain"] == 1.0
+
+
 def test_where_no_class_is_forgotten_none_is_near(counted):
     records = {r.metric: r for r in damage(replace(counted, forget_classes=()))}
     assert records["near_class_drop"].status == "not_applicable"

@@ -22,8 +22,15 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import MethodError, one_line
 from unlearn_bench.execution.failures import RunFailedError
-from unlearn_bench.execution.isolation.call import Answer, Call, read_answer, read_weights
+from unlearn_bench.execution.isolation.call import (
+    Answer,
+    Call,
+    read_answer,
+    read_state,
+    read_weights,
+)
 from unlearn_bench.execution.isolation.confine import environment
+from unlearn_bench.toolkit.state import State
 
 IN, WORK = "in", "work"
 PATIENCE = 5.0  # seconds for the server to end
@@ -47,11 +54,13 @@ class Returned:
         weights: By name; not yet compared with what is expected.
         answer: Costs, log and what else is said.
         in_force: What the process had given up, in words.
+        state: What the method leaves for its next request; None where it keeps nothing.
     """
 
     weights: Mapping[str, Tensor]
     answer: Answer
     in_force: str
+    state: State | None = None
 
 
 class Isolation:
@@ -155,8 +164,9 @@ class _Server:
             raise MethodError("the method's process left an answer without costs")
         _doubt(answer, ended["seconds"])
         weights = read_weights(self.folder / WORK, call.original)
+        state = read_state(self.folder / WORK, answer) if call.method.keeps_state else None
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
-        return Returned(weights, answer, in_force)
+        return Returned(weights, answer, in_force, state)
 
     def _wait(self, step: Callable[[str], None]) -> tuple[dict[str, Any], str]:
         """Pass steps on until the call has ended; return how, and what was in force."""

@@ -26,9 +26,10 @@ from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.suite.forget import Spec
 from unlearn_bench.suite.spec import ModelSpec, Recipe
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
+from unlearn_bench.toolkit.state import MAX_TENSOR_BYTES, State
 
 FACTS, TENSORS, PLUGIN = "call.json", "call.safetensors", "plugin.py"
-ANSWER, WEIGHTS = "answer.json", "answer.safetensors"
+ANSWER, WEIGHTS, STATE = "answer.json", "answer.safetensors", "state.safetensors"
 SLACK = 1 << 20  # bytes of a weights file beside the weights: names and places
 
 Finite = Annotated[float, Field(ge=0, le=LARGEST)]
@@ -42,12 +43,13 @@ class Call:
         task: With no more examples than it declares.
         method: As registered, its whole retain split being the declared share.
         params: All hyper-parameters.
-        original: Weights of O.
+        original: Weights of what the method starts from: O, or of a stream what it left before.
         training_log: For methods that declare it.
         given: Weights of the user's own, where these stand in for the method's work.
         limit: Seconds after which it is ended.
         threads: CPU threads.
         draw: Which of several runs that differ in the method's random numbers alone.
+        state: What the method left at the last request of a stream, if it keeps any.
     """
 
     task: Task
@@ -59,10 +61,12 @@ class Call:
     limit: float | None
     threads: int
     draw: int
+    state: State | None = None
 
     def write(self, folder: Path) -> None:
         """Write the call into a folder; the text of a plug-in travels with it."""
         task = self.task.handed_to(self.method, self.draw)
+        state = self.state or State()
         data, log = task.data, self.training_log
         members = torch.cat([getattr(task.indices, name) for name in SPLITS])
         tensors = {
@@ -73,6 +77,7 @@ class Call:
             **{f"original.{name}": tensor for name, tensor in self.original.items()},
             **{f"log.{name}": tensor for name, tensor in (log.change if log else {}).items()},
             **{f"given.{name}": tensor for name, tensor in (self.given or {}).items()},
+            **{f"state.{name}": tensor for name, tensor in state.tensors.items()},
         }
         facts = {
             "method": self.method.name,
@@ -88,6 +93,7 @@ class Call:
             "draw": self.draw,
             "log": [log.hits, log.steps] if log else None,
             "given": self.given is not None,
+            "state": state.plain,
             "forget_classes": task.indices.forget_classes,
             "dataset": {
                 "name": data.name,
@@ -176,6 +182,7 @@ class Answer(Spec):
         cost: As :meth:`Costs.notes` says it; there unless it failed.
         log: As :func:`stored_log` says it.
         halved: What was done in halved batches.
+        state: Of what the method leaves for its next request, what is no tensor.
     """
 
     failed: str | None = None
@@ -186,6 +193,7 @@ class Answer(Spec):
         Field(max_length=MAX_LOG_ENTRIES + 2),
     ] = []
     halved: dict[str, NonNegativeInt] = {}
+    state: dict[str, Any] | None = None
 
 
 def read_answer(folder: Path) -> Answer:
@@ -214,9 +222,28 @@ def read_weights(folder: Path, expected: Mapping[str, Tensor]) -> dict[str, Tens
         MethodError: If they cannot be read.
     """
     most = 2 * sum(tensor.nbytes for tensor in expected.values()) + SLACK
+    return _read_tensors(folder / WEIGHTS, most, "weights")
+
+
+def read_state(folder: Path, answer: Answer) -> State | None:
+    """Return what a method leaves for its next request; None where it keeps nothing.
+
+    Raises:
+        MethodError: If it cannot be read, or is nothing that can be kept.
+    """
+    if answer.state is None:
+        return None
+    tensors = _read_tensors(folder / STATE, MAX_TENSOR_BYTES + SLACK, "state")
+    state = State()
+    state.update(answer.state)  # value by value: what cannot be kept is refused
+    state.update(tensors)
+    return state
+
+
+def _read_tensors(path: Path, most: int, what: str) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(read_bytes(folder / WEIGHTS, most, links=False))
+        return safetensors.torch.load(read_bytes(path, most, links=False))
     except (OSError, RefusedError, safetensors.SafetensorError) as error:
         raise MethodError(
-            f"the method's process left no weights that can be read: {one_line(str(error))}"
+            f"the method's process left no {what} that can be read: {one_line(str(error))}"
         ) from None

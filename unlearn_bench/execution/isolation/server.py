@@ -35,10 +35,11 @@ from unlearn_bench.execution.isolation.confine import (
     die_with_parent,
     readable,
 )
-from unlearn_bench.execution.models import check_model, stored_log
+from unlearn_bench.execution.returned import check_model, stored_log
 from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.plugins import registry
 from unlearn_bench.toolkit.context import TrainingLog
+from unlearn_bench.toolkit.state import State
 
 # Elsewhere a process that has loaded torch cannot be forked safely: it does one call and ends.
 FORKS = sys.platform == "linux"
@@ -187,6 +188,7 @@ def _call(
         limit=facts["limit"],
         draw=facts["draw"],
         fence=fence,
+        state=State(calls.below("state.", tensors), facts["state"]),
     )
     _warm_up(task, model)
     with noting_halved() as halved:
@@ -195,10 +197,14 @@ def _call(
     state = check_model(returned, expected).state_dict()
     packed = {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
     safetensors.torch.save_file(packed, work / calls.WEIGHTS)
+    kept = unlearning.context.state if method.keeps_state else None
+    if kept is not None:
+        safetensors.torch.save_file(kept.tensors, work / calls.STATE)
     return {
         "cost": unlearning.costs.notes(),
         "log": stored_log(unlearning.context.log_entries),
         "halved": halved,
+        "state": None if kept is None else kept.plain,
     }
 
 

@@ -6,9 +6,10 @@ show, and a caption that says n and how to read it. What a folder lacks is not d
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from unlearn_bench.analysis.stream import place_of
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.report.figures import (
     accuracy,
@@ -19,6 +20,7 @@ from unlearn_bench.report.figures import (
     privacy,
     ranking,
     roc,
+    stream,
     training,
     tuning,
 )
@@ -29,6 +31,8 @@ from unlearn_bench.report.many import of_section
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from unlearn_bench.analysis.stream import Place, Stream
 
 __all__ = ["OVERALL", "Figure", "draw", "inline"]
 
@@ -49,6 +53,7 @@ def draw(
     sections: Sequence[Section],
     curves: "pd.DataFrame | None" = None,
     population: "pd.DataFrame | None" = None,
+    streams: "Mapping[Place, Stream] | None" = None,
 ) -> dict[int, tuple[Figure, ...]]:
     """Draw every section that has something to show, keyed by its place in ``sections``.
 
@@ -56,6 +61,7 @@ def draw(
         sections: What was measured.
         curves: Points of all curves, from :func:`unlearn_bench.results.curves.read_curves`.
         population: What takes many models, columns as in ``population.parquet``.
+        streams: Streams of requests by dataset, model and scenario.
     """
     if not any(row.seeds for section in sections for row in section.table.rows):
         return {}
@@ -82,6 +88,10 @@ def draw(
                 found.insert(
                     2, ("privacy", privacy.draw(section, look, of_section(population, section)))
                 )
+            requests = (streams or {}).get(place_of(section))
+            if requests is not None:
+                found.insert(0, ("came-back", stream.draw_back(section, look, requests)))
+                found.insert(1, ("requests", stream.draw_way(section, look, requests)))
             drawn[index] = tuple(
                 explained(figure, whole).named(f"{prefix}{name}")
                 for name, figure in found

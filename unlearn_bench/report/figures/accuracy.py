@@ -2,7 +2,8 @@
 
 from matplotlib.patches import Rectangle
 
-from unlearn_bench.analysis.table import ORIGINAL, Section, seeds_of
+from unlearn_bench.analysis.pivot import seeds_of
+from unlearn_bench.analysis.table import ORIGINAL, Section
 from unlearn_bench.analysis.verdict import retrain_band
 from unlearn_bench.report.figures.canvas import (
     GRID,

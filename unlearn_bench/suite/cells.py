@@ -1,0 +1,114 @@
+"""The runs that a suite asks for: every method in every place, as often as it runs there."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from unlearn_bench.core.errors import ConfigError
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.casting import recipe_for
+from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.spec import OTHER_RETRAIN, MethodSpec, RunSpec, Scenario, Suite
+
+# More are neither run nor reported in any bearable time.
+MAX_RUNS = 100_000
+
+
+def cells(
+    suite: Suite, specs: Sequence[MethodSpec]
+) -> Iterator[tuple[RunSpec, Scenario, MethodSpec]]:
+    """Yield every run that a suite asks for, on no device yet and without parameters.
+
+    Of a stream, all methods meet one request before any meets the next.
+    """
+    requests = [
+        (scenario, request)
+        for scenario in with_companions(suite.scenarios)
+        for request in _requests(scenario)
+    ]
+    places = product(suite.datasets, suite.models, range(suite.seeds.originals), requests)
+    for (dataset, model, seed, (scenario, request)), (spec, draw) in product(
+        places, _draws(suite, specs)
+    ):
+        run = RunSpec(
+            dataset=dataset,
+            image_size=suite.image_size,
+            label_column=suite.label_column,
+            group_column=suite.group_column,
+            model=model,
+            forget=scenario.forget,
+            recipe=recipe_for(suite.recipe, dataset),
+            validation=suite.validation,
+            threads=suite.threads,
+            seed=seed,
+            method=spec.name,
+            label=_label(spec, draw),
+            draw=draw,
+            params={},
+            device="cpu",
+            normalize=suite.normalize,
+            relearn_steps=suite.relearn_steps,
+            isolate=suite.isolate,
+            request=request,
+        )
+        yield run, scenario, spec
+
+
+def with_companions(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Return scenarios, each stream followed by the two that it is compared with.
+
+    The same requests at once show what asking one by one costs, the reverse order what the order
+    does. A stream whose reverse is itself has no other order.
+    """
+    found = list(scenarios)
+    for scenario in scenarios:
+        stream = scenario.forget.stream
+        if not stream:
+            continue
+        known = {other.forget for other in found}
+        union, back = Forget(union=stream), Forget(stream=stream[::-1])
+        others = [] if {union, Forget(union=stream[::-1])} & known else [union]
+        others += [] if back in known else [back]
+        found += [scenario.model_copy(update={"forget": forget}) for forget in others]
+    return found
+
+
+def _requests(scenario: Scenario) -> Sequence[int]:
+    """Return the numbers of a stream's requests; 0 alone where there is no stream."""
+    return range(1, len(scenario.forget.stream) + 1) if scenario.forget.stream else (0,)
+
+
+def _draws(suite: Suite, specs: Sequence[MethodSpec]) -> list[tuple[MethodSpec, int]]:
+    """Return every entry as often as it runs from one original.
+
+    Methods unlearn as often as the suite says. Retraining and the controls run once, but for the
+    further retrainings that are asked for.
+    """
+
+    def times(spec: MethodSpec) -> int:
+        if spec.name == OTHER_RETRAIN and not spec.label:
+            return suite.references - 1  # beside the reference itself
+        return suite.seeds.unlearning if registry.get(spec.name).kind == "method" else 1
+
+    return [(spec, draw) for spec in specs for draw in range(times(spec))]
+
+
+def _label(spec: MethodSpec, draw: int) -> str:
+    """Return the name in reports: several retrainings are rows of their own."""
+    label = spec.label or spec.name
+    return f"{label}-{draw + 1}" if draw and spec.name == OTHER_RETRAIN else label
+
+
+def check_count(suite: Suite, specs: Sequence[MethodSpec]) -> None:
+    """Refuse a suite of more runs than can be done.
+
+    Raises:
+        ConfigError: With how many there are, and what to do.
+    """
+    requests = sum(len(_requests(scenario)) for scenario in with_companions(suite.scenarios))
+    places = len(suite.datasets) * len(suite.models) * requests
+    asked = places * suite.seeds.originals * len(_draws(suite, specs))
+    if asked > MAX_RUNS:
+        raise ConfigError(
+            f"the suite asks for {asked:,} runs, at most {MAX_RUNS:,} are done: "
+            "divide it, or take fewer seeds or methods"
+        )
