@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 
 from unlearn_bench.core.errors import MethodError
+from unlearn_bench.execution.calling import check_state
 from unlearn_bench.execution.isolation import _doubt, _step
 from unlearn_bench.execution.isolation.call import Answer, read_answer, read_weights
 from unlearn_bench.execution.isolation.confine import environment, readable
 from unlearn_bench.execution.isolation.landlock import READ, READ_DIR, without
-from unlearn_bench.execution.models import check_state
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
 from unlearn_bench.report.provenance import read_report

@@ -12,7 +12,7 @@ from unlearn_bench.conformance.subject import (
 )
 from unlearn_bench.conformance.trial import ROUNDING, Trial, movement
 from unlearn_bench.core.errors import MethodError, ParameterError
-from unlearn_bench.execution.models import stored_log
+from unlearn_bench.execution.calling import stored_log
 
 
 @check("it runs", "of a method that ends in an error nothing else can be said")

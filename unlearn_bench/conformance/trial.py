@@ -16,8 +16,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from unlearn_bench.conformance.world import UnreadableImages, World
 from unlearn_bench.core.errors import AccessError, MethodError
+from unlearn_bench.execution.calling import check_model
 from unlearn_bench.execution.interrupt import Interrupted, telling_apart
-from unlearn_bench.execution.models import check_model
 from unlearn_bench.execution.task import Unlearning
 from unlearn_bench.measure.clock import Seconds
 from unlearn_bench.plugins.access import SPLITS

@@ -36,12 +36,14 @@ class Raw:
 
     Attributes:
         notes: What the user should know of how the files were read, one line each.
+        constants: Mean and standard deviation per channel that the source itself knows.
     """
 
     train: RawPart
     test: RawPart
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def held_out(labels: Tensor) -> Tensor:

@@ -162,12 +162,8 @@ def make(
         DataError: If a class or index does not exist, or a set would be empty.
     """
     part = divide(forget, train_labels, classes, validation=validation, seed=seed, numbers=numbers)
-    if part.forget_classes:
-        tf = torch.isin(test_labels, torch.tensor(part.forget_classes))
-        test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
-    else:
-        test_forget = class_matched(train_labels[part.forget], test_labels, seed)
-        test_retain = torch.arange(len(test_labels))
+    forgotten = train_labels[part.forget]
+    test_forget, test_retain = divide_test(forgotten, part.forget_classes, test_labels, seed)
     if not len(test_forget) or not len(test_retain):
         raise DataError(f"{forget.name}: the test part has no examples to measure it on")
     return Indices(
@@ -180,6 +176,23 @@ def make(
         kept=part.kept,
         unseen=part.unseen,
     )
+
+
+def divide_test(
+    forgotten: Tensor, forget_classes: tuple[int, ...], test_labels: Tensor, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return TF and TR, into the test part; either may be empty.
+
+    Args:
+        forgotten: Classes of F, [N].
+        forget_classes: Classes that are forgotten whole.
+        test_labels: Classes of the test part, [M].
+        seed: Determines TF where examples of any class are forgotten.
+    """
+    if forget_classes:
+        tf = torch.isin(test_labels, torch.tensor(forget_classes))
+        return tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
+    return class_matched(forgotten, test_labels, seed), torch.arange(len(test_labels))
 
 
 def divide(

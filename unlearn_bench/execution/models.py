@@ -3,8 +3,6 @@
 Nothing is made twice: what the store holds is loaded, and what failed is not tried again.
 """
 
-import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlearn_bench.core.errors import MethodError, ModelError, one_line
+from unlearn_bench.core.errors import MethodError, ModelError
 from unlearn_bench.core.fence import Fence
-from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.execution.calling import call, check_state
 from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.identity import Identities, reference
 from unlearn_bench.execution.isolation import FENCED, ISOLATION, Isolation
@@ -25,11 +23,10 @@ from unlearn_bench.execution.task import Step, Task, Unlearning
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
-from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.store.layout import CODE, is_made_by_other_code
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RunSpec
-from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
+from unlearn_bench.toolkit.context import TrainingLog
 from unlearn_bench.training.loop import UpdateLog
 from unlearn_bench.training.models import load_weights
 
@@ -282,14 +279,12 @@ class Models:
             fence=self._fence(spec),
             draw=spec.draw,
         )
-        expected = copy.deepcopy(model.state_dict())
-        with noting_halved() as halved:
-            returned = unlearning.run(model, spec.params)
-        unlearning.left.refuse("the method")
-        return check_model(returned, expected).state_dict(), {
-            "cost": unlearning.costs.notes(),
-            "log": stored_log(unlearning.context.log_entries),
-            "environment": with_halved(self._environment(spec), halved) | {ISOLATION: FENCED},
+        called = call(unlearning, model, spec.params)
+        environment = with_halved(self._environment(spec), called.halved)
+        return called.model.state_dict(), {
+            "cost": called.cost,
+            "log": called.log,
+            "environment": environment | {ISOLATION: FENCED},
         }
 
     def _call_apart(
@@ -358,80 +353,8 @@ def check_classifies(model: nn.Module, data: Dataset, device: torch.device) -> f
     return right
 
 
-def check_model(returned: object, expected: Mapping[str, Tensor]) -> nn.Module:
-    """Return a method's model if it has the original's architecture and finite weights.
-
-    Args:
-        returned: What the method gave back.
-        expected: State of the original.
-
-    Raises:
-        MethodError: With what is wrong and what is expected.
-    """
-    if not isinstance(returned, nn.Module):
-        raise MethodError(
-            f"the method returned {type(returned).__name__}, not a model; end it with "
-            "`return model`"
-        )
-    check_state(returned.state_dict(), expected)
-    return returned
-
-
-def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another architecture than the original's, or that are not finite.
-
-    Raises:
-        MethodError: With what is wrong and what is expected.
-    """
-    for name in sorted(expected.keys() | state.keys()):
-        if name not in state or name not in expected:
-            what = "lacks the" if name in expected else "has an additional"
-            raise MethodError(f"the returned model {what} tensor {name}; keep the architecture")
-        given, wanted = state[name], expected[name]
-        if given.shape != wanted.shape or given.dtype != wanted.dtype:
-            raise MethodError(
-                f"tensor {name} came back as {given.dtype} {list(given.shape)}, expected "
-                f"{wanted.dtype} {list(wanted.shape)}; keep the architecture"
-            )
-        if not torch.isfinite(given).all():
-            raise MethodError(
-                f"tensor {name} holds NaN or infinity; lower the learning rate, or watch the "
-                "loss with unlearn_bench.api.check_finite"
-            )
-
-
 def with_halved(environment: Mapping[str, Any], halved: Mapping[str, int]) -> dict[str, Any]:
     """Add what was done in smaller batches than planned, as memory did not suffice."""
     before = environment.get("halved_batches", {})
     both = {**before, **halved}
     return {**environment, **({"halved_batches": both} if both else {})}
-
-
-def _number(name: str, value: Tensor | float) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        shape = f" of shape {list(value.shape)}" if isinstance(value, Tensor) else ""
-        raise MethodError(
-            f"ctx.log({name}=...) was given a {type(value).__name__}{shape}; log single numbers"
-        ) from error
-
-
-def stored_log(entries: list[dict[str, Tensor | float]]) -> list[dict[str, float | None]]:
-    """Turn a method's log into numbers; very long ones are thinned evenly, the last entry kept.
-
-    Numbers that are not finite become None, as JSON has no word for them.
-
-    Raises:
-        MethodError: If something other than a single number was logged.
-    """
-    stride = math.ceil(len(entries) / MAX_LOG_ENTRIES) or 1
-    kept = {*range(0, len(entries), stride), len(entries) - 1} if entries else set()
-    log = []
-    for position in sorted(kept):
-        entry = entries[position].items()
-        values = {one_line(name): _number(name, value) for name, value in entry}
-        # Not finite, or beyond what results hold: JSON and averages have no number for it.
-        finite = {name: v if abs(v) <= LARGEST else None for name, v in values.items()}
-        log.append({"step": float(position), **finite})
-    return log

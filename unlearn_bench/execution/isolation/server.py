@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from unlearn_bench.core.fence import Fence
-from unlearn_bench.core.memory import noting_halved
+from unlearn_bench.execution.calling import call
 from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.isolation import call as calls
 from unlearn_bench.execution.isolation.confine import (
@@ -35,7 +35,6 @@ from unlearn_bench.execution.isolation.confine import (
     die_with_parent,
     readable,
 )
-from unlearn_bench.execution.models import check_model, stored_log
 from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.plugins import registry
 from unlearn_bench.toolkit.context import TrainingLog
@@ -174,7 +173,6 @@ def _call(
     method = calls.with_all_handed_over(registry.get(facts["method"]))
     task = calls.read_task(facts, tensors)
     model = task.load(calls.below("original.", tensors))
-    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     log = facts["log"] and TrainingLog(
         {n: t.to(task.device) for n, t in calls.below("log.", tensors).items()}, *facts["log"]
     )
@@ -189,17 +187,11 @@ def _call(
         fence=fence,
     )
     _warm_up(task, model)
-    with noting_halved() as halved:
-        returned = unlearning.run(model, facts["params"])
-    unlearning.left.refuse("the method")
-    state = check_model(returned, expected).state_dict()
+    called = call(unlearning, model, facts["params"])
+    state = called.model.state_dict()
     packed = {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
     safetensors.torch.save_file(packed, work / calls.WEIGHTS)
-    return {
-        "cost": unlearning.costs.notes(),
-        "log": stored_log(unlearning.context.log_entries),
-        "halved": halved,
-    }
+    return {"cost": called.cost, "log": called.log, "halved": called.halved}
 
 
 def _warm_up(task: Task, model: nn.Module) -> None:

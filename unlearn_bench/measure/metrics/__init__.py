@@ -5,13 +5,15 @@ in ``results/metrics.py``, or by a plug-in beside its function. The ideal of eve
 retraining's value, so none is simply better when lower.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from unlearn_bench.core.errors import PluginError, unknown_name
 from unlearn_bench.measure.outputs import Evaluation
@@ -22,6 +24,7 @@ from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record
 
 Compute = Callable[[Evaluation], list[Record]]
+Short = TypeVar("Short", bound=Callable[[Evaluation], float | Record | Sequence[Record]])
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Entry:
     @property
     def file(self) -> Path:
         """The file that defines it."""
-        return Path(inspect.getfile(self.compute)).resolve()
+        return Path(inspect.getfile(inspect.unwrap(self.compute))).resolve()
 
     @property
     def ours(self) -> bool:
@@ -88,6 +91,52 @@ def measures(
                 register_metric(metric, compute)
         ENTRIES[name] = entry
         return compute
+
+    return decorate
+
+
+def metric(
+    name: str,
+    *,
+    definition: str = "",
+    split: str = "",
+    needs_retrained: bool = False,
+    **declared: Any,
+) -> Callable[[Short], Short]:
+    """Register the decorated function as the metric ``name``: the short form of :func:`measures`.
+
+    The function takes an ``Evaluation`` and returns a number, a record, or several records.
+
+    Args:
+        name: As in records and tables.
+        definition: One sentence; by default the first line of the function's docstring.
+        split: What a returned number was measured on.
+        needs_retrained: Whether it compares with the retrained model; where that is missing the
+            metric is unresolved.
+        declared: Further fields of ``MetricInfo``, such as ``ideal``, ``label`` or ``unit``.
+
+    Raises:
+        PluginError: If a field is unknown or not allowed, or the name is taken.
+    """
+
+    def decorate(function: Short) -> Short:
+        said = definition or (inspect.getdoc(function) or name).partition("\n")[0]
+        try:
+            info = MetricInfo(name, said, **{"splits": (split,), **declared})
+        except TypeError as error:
+            raise PluginError(f"metric {name!r}: {error}") from None
+
+        @functools.wraps(function)
+        def compute(evaluation: Evaluation) -> list[Record]:
+            found = function(evaluation)
+            if isinstance(found, Record):
+                return [found]
+            if isinstance(found, Sequence):
+                return list(found)
+            return [Record(name, split, float(found))]
+
+        measures(info, needs_retrained=needs_retrained)(compute)
+        return function
 
     return decorate
 
