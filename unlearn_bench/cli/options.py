@@ -15,7 +15,11 @@ Methods = Annotated[
     str | None, typer.Option(help="Comma-separated names, or `all`.", show_default=False)
 ]
 Model = Annotated[
-    str | None, typer.Option(help="Any timm architecture, lenet or allcnn.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Any timm architecture, torchvision:NAME, hf-hub:OWNER/NAME, or a plug-in's.",
+        show_default=False,
+    ),
 ]
 Dataset = Annotated[
     str | None,

@@ -191,7 +191,7 @@ class OriginalFile(Spec):
 
 # After how many steps a relearning probe gives up, unless a suite says otherwise.
 RELEARN_STEPS = 500
-_ADDED = ("normalize", "references", "relearn_steps", "params_from", "isolate")
+_ADDED = ("normalize", "references", "relearn_steps", "params_from", "isolate", "primary")
 
 
 class Suite(Spec):
@@ -222,6 +222,8 @@ class Suite(Spec):
         params_from: File of tuned settings, as ``unlearn-bench tune`` writes it; ``params`` and
             what stands beside a method or scenario go before it. Relative to the suite's file.
         isolate: Whether methods are called in processes that reach neither store nor data.
+        primary: Names of the metrics that decide the verdict, plug-ins' included; by default the
+            package's set. The report says that the suite chose them.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -243,6 +245,7 @@ class Suite(Spec):
     params: dict[str, dict[str, Any]] = {}
     params_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     isolate: bool = False
+    primary: Annotated[tuple[Name, ...], Several] = ()
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod

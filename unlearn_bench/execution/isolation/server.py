@@ -139,7 +139,8 @@ def _work(home: Path, closed: Mapping[Path, str], may_read: Mapping[Path, int], 
     os.chdir(work)
     facts = json.loads((home / IN / calls.FACTS).read_text())
     data = (home / IN / calls.TENSORS).read_bytes()
-    plugin = (home / IN / calls.PLUGIN).read_bytes() if facts["plugin"] else None
+    given = {name: home / IN / name for name in calls.PLUGINS}
+    plugins = {name: file.read_bytes() for name, file in given.items() if file.exists()}
     # Before the first thread: each is confined by itself.
     tell("in_force", confine(work, may_read))
     torch.set_num_threads(facts["threads"])
@@ -149,7 +150,7 @@ def _work(home: Path, closed: Mapping[Path, str], may_read: Mapping[Path, int], 
     tensors = safetensors.torch.load(data)
     del data
     try:
-        answer = failures.guard(lambda: _call(work, facts, tensors, plugin, fence, tell))
+        answer = failures.guard(lambda: _call(work, facts, tensors, plugins, fence, tell))
     except RunFailedError as failure:
         cause = failure.__cause__
         trace = "".join(traceback.format_exception(cause)) if cause else ""
@@ -161,14 +162,14 @@ def _call(
     work: Path,
     facts: Mapping[str, Any],
     tensors: Mapping[str, torch.Tensor],
-    plugin: bytes | None,
+    plugins: Mapping[str, bytes],
     fence: Fence,
     tell: Any,
 ) -> dict[str, Any]:
     """Call the method, write its weights, and return the rest of the answer."""
-    if plugin is not None:
-        file = work / calls.PLUGIN
-        file.write_bytes(plugin)
+    for name, text in plugins.items():
+        file = work / name
+        file.write_bytes(text)
         registry.load_plugin(file)
     method = calls.with_all_handed_over(registry.get(facts["method"]))
     task = calls.read_task(facts, tensors)

@@ -174,23 +174,31 @@ def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
     seconds = {}
     for entry in sorted(ENTRIES.values(), key=lambda entry: entry.order):
         start = time.process_time()
-        if entry.needs_retrained and evaluation.retrained is None:
-            found = [
-                Record(m.name, split, None, status="unresolved", reason=evaluation.missing)
-                for m in entry.metrics
-                for split in m.splits
-            ]
-        else:
-            found = entry.compute(evaluation)
-        found = [_sound(record) for record in found]
+        records += compute_entry(entry, evaluation)
         seconds[entry.name] = time.process_time() - start
-        wrong = {record.metric for record in found} ^ {metric.name for metric in entry.metrics}
-        if wrong:
-            raise RuntimeError(
-                f"{entry.name} and what it registered differ in: {', '.join(sorted(wrong))}"
-            )
-        records += found
     return records, seconds
+
+
+def compute_entry(entry: Entry, evaluation: Evaluation) -> list[Record]:
+    """Compute the metrics of one function.
+
+    Raises:
+        RuntimeError: As :func:`compute`.
+    """
+    if entry.needs_retrained and evaluation.retrained is None:
+        found = [
+            Record(m.name, split, None, status="unresolved", reason=evaluation.missing)
+            for m in entry.metrics
+            for split in m.splits
+        ]
+    else:
+        found = [_sound(record) for record in entry.compute(evaluation)]
+    wrong = {record.metric for record in found} ^ {metric.name for metric in entry.metrics}
+    if wrong:
+        raise RuntimeError(
+            f"{entry.name} and what it registered differ in: {', '.join(sorted(wrong))}"
+        )
+    return found
 
 
 def _sound(record: Record) -> Record:
