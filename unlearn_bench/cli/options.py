@@ -128,6 +128,10 @@ Address = Annotated[
     str | None,
     typer.Option(help="Of the Ray cluster: auto or ray://HOST:PORT.", show_default="auto"),
 ]
+Track = Annotated[
+    Literal["tensorboard", "mlflow", "wandb"] | None,
+    typer.Option(help="Send every run's metrics to this tracker as well.", show_default=False),
+]
 Params = Annotated[
     Path | None,
     typer.Option(

@@ -20,6 +20,7 @@ from unlearn_bench.execution.devices import find_device
 from unlearn_bench.execution.plugin_files import load_plugin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
+from unlearn_bench.execution.tracking import Tracker, tracked
 from unlearn_bench.library.display import table_html
 from unlearn_bench.library.task import undisturbed
 from unlearn_bench.report import write_report
@@ -137,6 +138,7 @@ def run(
     data_root: Path | str | None = None,
     download: bool = False,
     out: Path | str | None = None,
+    track: Tracker | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Run:
     """Run a suite in this process, as `unlearn-bench run` does.
@@ -161,6 +163,7 @@ def run(
         download: Whether missing datasets may be downloaded.
         out: Results folder, continued if it holds some; by default a temporary one, deleted
             together with what is returned.
+        track: ``tensorboard``, ``mlflow`` or ``wandb``: told of every run as well.
         progress: Called with a line when a run has ended, and with notices.
 
     Returns:
@@ -193,7 +196,7 @@ def run(
     )
     temporary = tempfile.TemporaryDirectory(prefix="unlearn-bench-") if out is None else None
     folder = Path(temporary.name if temporary else str(out)).absolute()
-    observer = _Observer(progress or (lambda _: None))
+    observer = tracked(_Observer(progress or (lambda _: None)), track, plan.suite.name, folder)
     with undisturbed(where), _threads():
         runner = Runner(
             Store(default_home(), observer.notice),
