@@ -71,10 +71,13 @@ class Judge:
 
     def observe(self, spec: RunSpec, task: Task, models: Trio) -> Evaluation:
         """Look at U, O and G."""
+        return observe(self.lab(spec, task), task, models, registry.get(spec.method).outputs)
+
+    def lab(self, spec: RunSpec, task: Task) -> Lab:
+        """Return what looks at the models of a run."""
         model = {"model": spec.model.model_dump(mode="json"), "device": spec.device}
         identity = model | spec.input_identity() | plugged(spec)
-        lab = lab_of(self._store, task, identity, spec.relearn_steps)
-        return observe(lab, task, models, registry.get(spec.method).outputs)
+        return lab_of(self._store, task, identity, spec.relearn_steps)
 
 
 def lab_of(

@@ -11,11 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from unlearn_bench.core.errors import (
-    ConfigError,
-    suggestion,
-    unknown_name,
-)
+from unlearn_bench.core.errors import ConfigError, suggestion, unknown_name
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
@@ -204,7 +200,7 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
     changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
-        changes["normalize"] = _normalize(flags.mean, flags.std)
+        changes["normalize"] = normalize(flags.mean, flags.std)
     if flags.params_from:
         suite = _without_params_of(suite, read_tuned(Path(flags.params_from), "--params"))
     recipe = suite.recipe.model_dump()
@@ -233,8 +229,10 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         raise ConfigError(describe(error, _KEYS, None)) from None
 
 
-def _normalize(mean: str | None, std: str | None) -> dict[str, list[float]]:
-    """Return the constants that ``--mean`` and ``--std`` give."""
+def normalize(mean: str | None, std: str | None) -> dict[str, list[float]] | None:
+    """Return the constants that ``--mean`` and ``--std`` give; None for neither."""
+    if mean is None and std is None:
+        return None
     constants = {}
     for name, text in (("mean", mean), ("std", std)):
         if text is None:
