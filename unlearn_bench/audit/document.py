@@ -1,9 +1,10 @@
 """The statement in the order in which it is read: sections of text and tables, for every format."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from unlearn_bench.audit.statement import Finding, Statement
+from unlearn_bench.audit.words import percent
 from unlearn_bench.core.quantities import time_text
 
 
@@ -89,11 +90,6 @@ def document(said: Statement) -> Document:
     )
 
 
-def percent(value: float) -> str:
-    """Write a share in percent, small ones with a digit more."""
-    return f"{100 * value:.2f} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
-
-
 def _facts(*rows: tuple[str, str]) -> Table:
     return Table(("", ""), tuple(row for row in rows if row[1]), words=2)
 
@@ -162,11 +158,18 @@ def _controls(said: Statement) -> Section:
         if control.works
         else "The tests do not detect the original: what they do not find is no evidence."
     )
-    blocks: list[Block] = [works, _findings(control.positive), control.note]
+    blocks: list[Block] = [works, _findings(control.positive)]
+    if control.works and control.blind:
+        blocks.append(
+            f"By {' and '.join(control.blind)} the original is not detected here: that the "
+            "unlearned model is not either says nothing."
+        )
+    blocks.append(control.note)
     if control.negative:
         blocks += [
             f"False alarms: {control.false_alarms} of {control.false_alarms_of} tests of models "
-            "that never saw the data.",
+            f"that never saw the data (95 % interval {percent(control.false_alarms_low)} to "
+            f"{percent(control.false_alarms_high)}).",
             _findings(control.negative),
         ]
     if control.fakes:
@@ -225,7 +228,10 @@ def _utility(said: Statement) -> Section:
     ]
     cost = ", ".join(f"{what}: {time_text(spent)}" for what, spent in said.seconds.items())
     table = Table(("Accuracy on unseen images", *(model.model for model in models)), tuple(rows))
-    return Section("What the model is still good for", (table, f"Time spent here: {cost}."))
+    return Section(
+        "What the model is still good for",
+        (table, f"Time spent here: {cost}. What unlearning took is not known to the audit."),
+    )
 
 
 def _provenance(said: Statement) -> Section:
@@ -262,8 +268,3 @@ def _metrics(said: Statement) -> Section:
     )
     text = "Every metric of the package, of the unlearned model. None of them decides the headline."
     return Section("Appendix: all metrics", (text, Table(("Metric", "On", "Value"), rows, 2)))
-
-
-def shown(table: Table) -> Sequence[tuple[str, ...]]:
-    """Return the rows of a table, its heading left out where it says nothing."""
-    return table.rows if not any(table.columns) else (table.columns, *table.rows)

@@ -29,7 +29,14 @@ from unlearn_bench.audit.statement import (
     Utility,
     Word,
 )
-from unlearn_bench.audit.words import ACCESS, DECLARED, LIMITS, attack_classes, sentence
+from unlearn_bench.audit.words import (
+    ACCESS,
+    DECLARED,
+    LIMITS,
+    attack_classes,
+    percent,
+    sentence,
+)
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.execution.models import Trio
 from unlearn_bench.execution.origin import commit
@@ -212,19 +219,25 @@ class Audit:
         positive = self.findings("original")
         held_out = seen.references if len(seen.references) > 1 else ()
         negative = [found for name in held_out for found in self.findings(name)]
+        alarms = sum(found.detected for found in negative)
+        low, high = Share(alarms, len(negative)).interval if negative else (0.0, 1.0)
         return Controls(
             positive=positive,
             works=any(found.detected for found in positive),
+            blind=[found.measure for found in positive if not found.detected],
             negative=negative,
             fakes=[found for name in seen.fakes for found in self.findings(name)],
-            false_alarms=sum(found.detected for found in negative),
+            false_alarms=alarms,
             false_alarms_of=len(negative),
+            false_alarms_low=low,
+            false_alarms_high=high,
             note=(
-                f"Each test errs on a model that never saw the data in {level:.1%} of cases, by "
-                "its construction; the held-out references show whether it keeps to that."
+                "By its construction, each test errs on at most "
+                f"{percent(level)} of the models that never saw the data; the held-out references "
+                "show whether it keeps to that."
                 if held_out
                 else "With one reference none can be held out: the rate of false alarms rests on "
-                f"the test's construction alone ({level:.1%} for each test)."
+                f"the test's construction alone ({percent(level)} for each test)."
             ),
         )
 

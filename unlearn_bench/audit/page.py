@@ -2,7 +2,8 @@
 
 from html import escape
 
-from unlearn_bench.audit.document import Block, Bullets, Document, Section, Shares, Table, percent
+from unlearn_bench.audit.document import Block, Bullets, Document, Section, Shares, Table
+from unlearn_bench.audit.words import percent
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #ccc; --soft: #f3f3f3;

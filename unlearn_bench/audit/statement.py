@@ -102,11 +102,14 @@ class Controls(Part):
     """What the same tests find where the answer is known."""
 
     positive: list[Finding] = Field(description="In the original, which they must detect.")
-    works: bool = Field(description="Whether they do.")
+    works: bool = Field(description="Whether one does, so that silence can be evidence.")
+    blind: list[str] = Field(description="Measures that do not: their silence is no evidence.")
     negative: list[Finding] = Field(description="In references, each held out in turn.")
     fakes: list[Finding] = Field(description="In models that only hide what they know.")
     false_alarms: int
     false_alarms_of: int
+    false_alarms_low: Fraction = Field(description="Lower end of the exact 95 % interval.")
+    false_alarms_high: Fraction
     note: str
 
 

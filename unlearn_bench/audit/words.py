@@ -35,6 +35,11 @@ OUTPUTS = "the model's outputs for examples that it holds, and models like it tr
 WEIGHTS = "the model's weights, and retained training examples"
 
 
+def percent(value: float) -> str:
+    """Write a share in percent, small ones with a digit more."""
+    return f"{100 * value:.2f} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
+
+
 def attack_classes(forgotten: Sequence[int]) -> list[dict[str, Any]]:
     """Return the rows of the table of attacks: what each class asks, and what was run of it.
 
@@ -88,19 +93,24 @@ def sentence(word: Word, found: Sequence[Finding], effect: float | None) -> str:
             f"Nothing can be said: the tests do not even detect the original ({said}). Their "
             "silence about the unlearned model is no evidence."
         )
-    limit = "" if effect is None else f" A true positive rate of {effect:.1%} would have been found"
-    limit += " with a power of 80 %." if limit else ""
-    return f"The tests detect the original, and do not detect the unlearned model: {said}.{limit}"
+    limit = (
+        ""
+        if effect is None
+        else f" A true positive rate of {percent(effect)} would have been found with a power of "
+        "80 %."
+    )
+    return f"The original is detected, and the unlearned model is not: {said}.{limit}"
 
 
 def _said(finding: Finding) -> str:
-    interval = f"{finding.low:.1%} to {finding.high:.1%}"
+    interval = f"{percent(finding.low)} to {percent(finding.high)}"
+    share = percent(finding.share)
     if finding.measure == "membership":
         return (
-            f"the attack finds {finding.share:.1%} ({interval}) of {finding.of:,} forgotten "
+            f"the attack finds {share} ({interval}) of {finding.of:,} forgotten "
             f"examples at 1 % false positives (p = {finding.p_value:.2g})"
         )
     return (
-        f"it names {finding.share:.1%} ({interval}) of {finding.of:,} unseen images of the "
+        f"it names {share} ({interval}) of {finding.of:,} unseen images of the "
         f"forgotten classes (p = {finding.p_value:.2g})"
     )

@@ -17,6 +17,7 @@ import torch
 
 from unlearn_bench.analysis.verdict import as_csv as verdicts_csv
 from unlearn_bench.execution.devices import find_device
+from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.plugin_files import load_plugin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import execute
@@ -141,10 +142,7 @@ def run(
     track: Tracker | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Run:
-    """Run a suite in this process, as `unlearn-bench run` does.
-
-    Trained models are kept in the artifact store, as the command's are: what was made once is
-    not made again.
+    """Run a suite in this process, as `unlearn-bench run` does, with the same artifact store.
 
     Args:
         suite: A suite's name or file; by default ``digits``.
@@ -161,52 +159,64 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         data_root: Folder of the datasets.
         download: Whether missing datasets may be downloaded.
-        out: Results folder, continued if it holds some; by default a temporary one, deleted
-            together with what is returned.
+        out: Results folder; by default a temporary one, deleted with what is returned.
         track: ``tensorboard``, ``mlflow`` or ``wandb``: told of every run as well.
         progress: Called with a line when a run has ended, and with notices.
-
-    Returns:
-        The results. A run that failed is listed in ``failed``.
 
     Raises:
         UserError: If the suite, data or folder make it impossible; nothing has been run then.
     """
     for file in plugins:
         load_plugin(Path(file))
-    flags = config.Overrides(
-        methods=methods if isinstance(methods, str | None) else ",".join(methods),
-        model=model,
-        dataset=dataset,
-        forget=(forget,) if isinstance(forget, str) else tuple(forget),
-        seeds=seeds,
-        references=references,
-        epochs=epochs,
-        settings=_settings(params or {}),
-    )
-    name = None if suite is None else str(suite)
+    asked: dict[str, Any] = {"methods": _joined(methods), "model": model, "dataset": dataset}
+    asked |= {"seeds": seeds, "references": references, "epochs": epochs}
+    asked |= {"forget": (forget,) if isinstance(forget, str) else forget}
+    flags = config.Overrides(**asked, settings=_settings(params or {}))
     where = find_device(device, f"device={device!r}")
+    plan = _plan(None if suite is None else str(suite), flags, where.type, original)
+    temporary = tempfile.TemporaryDirectory(prefix="unlearn-bench-") if out is None else None
+    folder = Path(temporary.name if temporary else str(out)).absolute()
+    observer = tracked(_Observer(progress or (lambda _: None)), track, plan.suite.name, folder)
+    root = None if data_root is None else Path(data_root)
+    _execute(plan, where, folder, observer, root, download=download)
+    return Run(folder, temporary)
+
+
+def _joined(methods: Sequence[str] | str | None) -> str | None:
+    return methods if isinstance(methods, str | None) else ",".join(methods)
+
+
+def _plan(
+    name: str | None, flags: config.Overrides, device: str, original: Path | str | None
+) -> config.Plan:
     source = config.suite_file(name or config.DEFAULT_SUITE)
-    plan = config.expand(
+    return config.expand(
         config.resolve_suite(name, flags),
-        device=where.type,
+        device=device,
         original=None if original is None else Path(original),
         source=source,
         tuned_elsewhere=flags.elsewhere or source in config.suite_files().values(),
     )
-    temporary = tempfile.TemporaryDirectory(prefix="unlearn-bench-") if out is None else None
-    folder = Path(temporary.name if temporary else str(out)).absolute()
-    observer = tracked(_Observer(progress or (lambda _: None)), track, plan.suite.name, folder)
-    with undisturbed(where), _threads():
+
+
+def _execute(
+    plan: config.Plan,
+    device: torch.device,
+    folder: Path,
+    observer: Observer,
+    data_root: Path | None,
+    *,
+    download: bool,
+) -> None:
+    with undisturbed(device), _threads():
         runner = Runner(
             Store(default_home(), observer.notice),
-            where,
-            data_root=None if data_root is None else Path(data_root),
+            device,
+            data_root=data_root,
             download=download,
             results=folder,
         )
-        execute(plan, runner, folder, observer, command=f"unlearn_bench.run({name!r}, ...)")
-    return Run(folder, temporary)
+        execute(plan, runner, folder, observer, command=f"unlearn_bench.run({plan.suite.name!r})")
 
 
 def load(folder: Path | str) -> Run:

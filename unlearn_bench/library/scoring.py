@@ -202,23 +202,29 @@ def evaluate(
     asked = Asked(seed, device, None, build, num_classes, forget_classes, mean, std, scenario)
     sets: dict[str, Examples | None] = {"forget": forget, "retain": retain, "test": test}
     task = asked.task(original, sets, "ZRF", "original")
-    further = [retrained] if isinstance(retrained, Model) else list(retrained or ())
-    references = [_weights(f"retrained[{i}]", model, task) for i, model in enumerate(further)]
-    weights = artifact(task.blank().state_dict())
-    made = _weights("unlearned", unlearned, task)
+    references = [retrained] if isinstance(retrained, Model) else list(retrained or ())
+    with undisturbed(task.device):
+        return _judged(task, unlearned, references, relearn_steps)
+
+
+def _judged(
+    task: OwnTask, unlearned: Model, retrained: Sequence[Model], relearn_steps: int
+) -> Scores:
+    """Measure the unlearned model, and the others as if each were that."""
+    references = [_weights(f"retrained[{i}]", model, task) for i, model in enumerate(retrained)]
+    original, made = artifact(task.blank().state_dict()), _weights("unlearned", unlearned, task)
     method = registry.get(unlearned.method) if isinstance(unlearned, Unlearned) else None
     missing = "" if references else "no retrained model is given"
-    trio = Trio(weights, made, references[0] if references else None, missing)
-    with undisturbed(task.device):
-        lab = lab_of(Memory(), task, {}, relearn_steps)
-        evaluation = observe(lab, task, trio, method.outputs if method else None)
-        seen = [lab.observe(other, weights) for other in references]
-        label, kind = _label(method)
-        models: dict[tuple[str, str], Evaluation] = {(label, kind): evaluation}
-        for number, reference in enumerate(seen):
-            models[_retrained(number)] = replace(evaluation, unlearned=reference)
-        models[ORIGINAL, "control"] = replace(evaluation, unlearned=evaluation.original)
-        results = [_result(task, name, measure(of)[0]) for name, of in models.items()]
+    trio = Trio(original, made, references[0] if references else None, missing)
+    lab = lab_of(Memory(), task, {}, relearn_steps)
+    evaluation = observe(lab, task, trio, method.outputs if method else None)
+    label, kind = _label(method)
+    models: dict[tuple[str, str], Evaluation] = {(label, kind): evaluation}
+    for number, reference in enumerate(references):
+        seen = lab.observe(reference, original)
+        models[_retrained(number)] = replace(evaluation, unlearned=seen)
+    models[ORIGINAL, "control"] = replace(evaluation, unlearned=evaluation.original)
+    results = [_result(task, name, measure(of)[0]) for name, of in models.items()]
     if isinstance(unlearned, Unlearned):
         spent = cost_records(unlearned.cost.noted)
         results[0] = replace(results[0], records=(*results[0].records, *spent))
@@ -250,7 +256,7 @@ def _weights(name: str, given: object, task: OwnTask) -> Artifact:
     model = task.blank()
     if isinstance(given, str | Path):
         for note in load_weights(model, Path(given)):
-            warnings.warn(note, stacklevel=3)
+            warnings.warn(note, stacklevel=4)
         return artifact(model.state_dict())
     module = copied(name, given.model if isinstance(given, Unlearned) else given)
     if found := difference(module, model):
@@ -286,5 +292,5 @@ def _warn_of_chance(original: RunResult, task: OwnTask) -> None:
         warnings.warn(
             f"original classifies {right:.1%} of retain, little more than chance: are these the "
             "images, labels and normalisation that it was trained with?",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -146,7 +146,7 @@ def unlearn(
         forget: Examples to forget: a Dataset of (image, label), a DataLoader, a pair of tensors or
             a Split. Float images are inputs as the model takes them, uint8 images pixels.
         retain: Examples to keep, for methods that read them.
-        validation: Held-out examples, for methods that read them.
+        validation: Held-out examples, likewise.
         params: Hyper-parameters that differ from the method's defaults.
         seed: Determines all that is drawn.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -158,35 +158,44 @@ def unlearn(
         forget_classes: Classes of which ``forget`` holds every example; ``[]`` for none. By
             default all of its classes, if ``retain`` holds none of them; without ``retain``, its
             class if that is a single one.
-        mean: What inputs are normalised by, of pixels scaled to [0, 1]: one value, or one per
-            channel. Needed for uint8 images; with float images it says which pixels they were.
+        mean: What inputs are normalised by, of pixels scaled to [0, 1], one value or one per
+            channel. Needed for uint8 images; of float images it says which pixels they were.
         std: Likewise.
         scenario: Name of who is forgotten. With the seed it determines what the method draws: the
             name that a suite uses gives the weights that the suite gives.
 
-    Returns:
-        The unlearned copy, with cost and log.
-
     Raises:
         UserError: If an argument cannot be used; names it and says what to give.
-        MethodError: If the method returns no usable model.
     """
-    entry = registry.get(method)
     given = {"forget": forget, "retain": retain, "validation": validation}
-    _check_access(entry, given)
-    resolved = entry.resolve(params or {})
     asked = Asked(seed, device, recipe, build, num_classes, forget_classes, mean, std, scenario)
-    task = asked.task(model, given, f"method {method!r}", "model")
+    return _unlearned(model, registry.get(method), given, params or {}, asked)
+
+
+def _unlearned(
+    model: nn.Module,
+    method: Method,
+    given: dict[str, Examples | None],
+    params: Mapping[str, Any],
+    asked: Asked,
+) -> Unlearned:
+    """Call a method on a task of the user's own.
+
+    Raises:
+        MethodError: If it returns no usable model.
+    """
+    _check_access(method, given)
+    resolved = method.resolve(params)
+    task = asked.task(model, given, f"method {method.name!r}", "model")
     with undisturbed(task.device):
-        unlearning = Unlearning(task, entry)
-        called = call(unlearning, task.load(task.blank().state_dict()), resolved)
+        called = call(Unlearning(task, method), task.load(task.blank().state_dict()), resolved)
     return Unlearned(
         _as_given(called.model, model),
-        method,
+        method.name,
         resolved,
         Cost(called.cost),
         tuple(called.log),
-        seed,
+        task.seed,
         task.scenario,
         task.indices.forget_classes,
     )
