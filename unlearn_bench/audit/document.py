@@ -108,6 +108,10 @@ def _request(said: Statement) -> Section:
                 ("By class", by_class),
                 ("Classes forgotten whole", ", ".join(asked.forgotten_classes) or "none"),
                 ("SHA-256 of the indices", asked.indices_sha256),
+                (
+                    "Looked at by nobody",
+                    f"{asked.held_out:,} training examples, which the division sets aside",
+                ),
                 ("The auditor had", asked.access),
             ),
         ),

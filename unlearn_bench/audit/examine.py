@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlearn_bench.audit import exposure
-from unlearn_bench.audit.exposure import Attack, Scores, Share
+from unlearn_bench.audit.exposure import Attack, Scores, Share, sureness
 from unlearn_bench.audit.statement import (
     AttackClass,
     Controls,
@@ -45,7 +45,6 @@ from unlearn_bench.execution.task import Task
 from unlearn_bench.measure.lab import Lab
 from unlearn_bench.measure.metrics.calibration import expected_calibration_error
 from unlearn_bench.measure.outputs import Outputs
-from unlearn_bench.measure.scores import phi
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Artifact
 from unlearn_bench.suite.spec import RunSpec
@@ -145,8 +144,8 @@ class Seen:
         against = [name for name in self.references if name != model]
         found = []
         for look, members in ((self.train, self.indices.forget), (self.test, self.others)):
-            own = phi(look(model, members))
-            usual = [phi(look(name, members)) for name in against]
+            own = sureness(look(model, members))
+            usual = [sureness(look(name, members)) for name in against]
             found.append((own - torch.stack(usual).mean(0) if usual else own).numpy())
         return found[0], found[1]
 
@@ -241,11 +240,11 @@ class Audit:
             ),
         )
 
-    def headline(self, works: bool) -> Headline:
+    def headline(self, control: Controls) -> Headline:
         """Return the declared result.
 
         Args:
-            works: Whether the tests detect the original.
+            control: What the tests find where the answer is known.
         """
         seen = self._seen
         found = self.findings("unlearned") if self.measures else []
@@ -253,13 +252,14 @@ class Audit:
         word: Word = "refused"
         if self.measures:
             word = "exposed" if any(f.detected for f in found) else "not detected"
-            word = word if works or word == "exposed" else "inconclusive"
+            word = word if control.works or word == "exposed" else "inconclusive"
+        shown = control.positive if word == "inconclusive" else found
         taken = "membership" in self.measures
         effect = exposure.smallest_effect(members, others, self.level) if taken else None
         return Headline(
             declared=DECLARED,
             word=word,
-            sentence=sentence(word, found, effect),
+            sentence=sentence(word, shown, effect),
             refused=self.refused,
             level=self.level,
             members=members,
@@ -292,7 +292,7 @@ class Audit:
         seen, members = self._seen, self._seen.indices.retain
         before, after = (seen.train(model, members) for model in ("original", "unlearned"))
         changed = before.logits.argmax(1) != after.logits.argmax(1)
-        moved = (phi(after) - phi(before)).abs().argsort(descending=True, stable=True)
+        moved = (sureness(after) - sureness(before)).abs().argsort(descending=True, stable=True)
         return Retained(
             examples=len(members),
             answers_changed=float(changed.double().mean()),
@@ -344,7 +344,7 @@ def examine(runner: Runner, subject: Subject, step: Callable[[str], None]) -> St
     seconds = dict(subject.seconds or {}) | {"audit": round(time.perf_counter() - start, 2)}
     return Statement(
         request=_request(subject, seen),
-        headline=audit.headline(controls.works),
+        headline=audit.headline(controls),
         controls=controls,
         attacks=[AttackClass(**row) for row in attack_classes(seen.indices.forget_classes)],
         most_exposed=audit.most_exposed(),
@@ -378,6 +378,7 @@ def _request(subject: Subject, seen: Seen) -> Request:
         by_class={name: n for name, n in zip(data.classes, counts, strict=True) if n},
         forgotten_classes=[data.classes[label] for label in seen.indices.forget_classes],
         indices_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        held_out=len(seen.indices.validation),
         access=ACCESS,
     )
 

@@ -1,8 +1,10 @@
 """The audit's tests: were the forgotten examples trained on, and is their class still known?
 
-Membership. An example's score is ``s(x) = phi_U(x) - mean over references G of phi_G(x)``, where
-phi is the logit of the true class's probability: how much surer the model is of x than models
-that were never trained on it. Members are F, non-members are test images of the same classes.
+Membership. An example's score is ``s(x) = p_U(y|x) - mean over references G of p_G(y|x)``: how
+much surer the model is of x than models that were never trained on it. Of probability, its logit
+and the loss, the first finds most where only a few references are there: it is the one whose
+differences do not grow with the confidence of both. Members are F, non-members are test images of
+the same classes.
 The threshold is set on the N non-members such that k = floor(0.01 N) of them lie above it. If
 members and non-members cannot be told apart, the number of M members above it follows a
 beta-binomial distribution with parameters k + 1 and N - k, whatever the scores; that gives an
@@ -11,8 +13,8 @@ exact p-value.
 Class knowledge, where whole classes are forgotten: the share of unseen images of these classes
 that the model still names, against the reference that names most, by Fisher's exact test.
 
-Source: Watson et al. 2022, arXiv:2111.08440, and Carlini et al. 2022, arXiv:2112.03570, for the
-score; Clopper and Pearson 1934 for the intervals.
+Source: Watson et al. 2022, arXiv:2111.08440, for calibrated scores; Clopper and Pearson 1934 for
+the intervals.
 """
 
 import math
@@ -25,6 +27,7 @@ from scipy.stats import betabinom, binom, binomtest, fisher_exact
 from torch import Tensor
 
 from unlearn_bench.core.seeds import derive
+from unlearn_bench.measure.outputs import Outputs
 
 Scores = NDArray[np.float64]
 
@@ -33,6 +36,11 @@ RATE = 0.01
 LEVEL = 0.05
 LEAST_NON_MEMBERS = 100
 POWER = 0.8
+
+
+def sureness(outputs: Outputs) -> Tensor:
+    """Return the probability that a model gives to the true class of every example, [N]."""
+    return (-outputs.nll()).exp()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Request(Part):
     by_class: dict[str, int] = Field(description="How many of each class.")
     forgotten_classes: list[str] = Field(description="Classes that are forgotten whole.")
     indices_sha256: Sha256 = Field(description="Of their indices, ascending, one a line.")
+    held_out: int = Field(description="Training examples that were not looked at.")
     access: str = Field(description="What the auditor had access to.")
 
 

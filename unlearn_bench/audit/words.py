@@ -53,7 +53,7 @@ def attack_classes(forgotten: Sequence[int]) -> list[dict[str, Any]]:
             "Membership inference",
             "Was this example trained on?",
             OUTPUTS,
-            ["calibrated loss attack (headline)", "loss attack", "fitted attacks"],
+            ["calibrated confidence attack (headline)", "loss attack", "fitted attacks"],
         ),
         ("Residual knowledge", "Does forgotten knowledge come back?", WEIGHTS, remnants),
         (
@@ -80,7 +80,8 @@ def sentence(word: Word, found: Sequence[Finding], effect: float | None) -> str:
 
     Args:
         word: What was found.
-        found: By each test that was taken.
+        found: By each test that was taken, in the unlearned model; of an inconclusive audit in
+            the original.
         effect: The smallest true positive rate that would have been found.
     """
     said = "; ".join(map(_said, found))

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from unlearn_bench.cli import options
 from unlearn_bench.cli.app import Plugins, app, new_console
+from unlearn_bench.core.errors import ModelError
 
 if TYPE_CHECKING:
     from unlearn_bench.audit.prepare import Asked
@@ -93,6 +94,7 @@ def _made(flags: Mapping[str, Any], console: Console) -> "Statement":
     from unlearn_bench.audit.prepare import plan_for, subject_of
     from unlearn_bench.cli.asked import prepare, setup_of
     from unlearn_bench.execution.devices import find_device
+    from unlearn_bench.execution.failures import RunFailedError
     from unlearn_bench.execution.run import Runner
     from unlearn_bench.store.store import Store
 
@@ -113,8 +115,11 @@ def _made(flags: Mapping[str, Any], console: Console) -> "Statement":
         download=setup.download,
         results=(flags["out"] or Path("audit")).absolute(),
     )
-    with console.status("audit") as status:
-        return examine(runner, subject_of(asked, plan, runner, status.update), status.update)
+    try:
+        with console.status("audit") as status:
+            return examine(runner, subject_of(asked, plan, runner, status.update), status.update)
+    except RunFailedError as failure:
+        raise ModelError(f"the audit cannot be made: {failure}") from failure
 
 
 def _asked(flags: Mapping[str, Any]) -> "Asked":
