@@ -249,13 +249,14 @@ def plugin(write: Callable[[str, str], Path]) -> Path:
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
     from unlearn_bench.measure import metrics
-    from unlearn_bench.plugins import metric, registry
+    from unlearn_bench.plugins import metric, parts, registry
 
     registry.methods()  # loads those of installed packages
     metrics.load_built_in()
     monkeypatch.setattr(registry, "REGISTERED", dict(registry.REGISTERED))
     monkeypatch.setattr(metric, "REGISTERED", dict(metric.REGISTERED))
     monkeypatch.setattr(metrics, "ENTRIES", dict(metrics.ENTRIES))
+    monkeypatch.setattr(parts, "REGISTERED", dict(parts.REGISTERED))
 
 
 @pytest.fixture

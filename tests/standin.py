@@ -80,7 +80,9 @@ class StandIn:
         """Note that the program waits for the device here."""
         self.waits.append(_caller())
 
-    def check(self, name: str, tensors: Iterable[Tensor], generator: torch.Generator | None) -> None:
+    def check(
+        self, name: str, tensors: Iterable[Tensor], generator: torch.Generator | None
+    ) -> None:
         """Refuse what a GPU refuses of one operation.
 
         Raises:
@@ -98,7 +100,13 @@ class StandIn:
                 f"at {_caller()}"
             )
         if generator is not None and places[DEVICE]:
-            raise DeviceMistakeError(f"{name} on {DEVICE} by a generator on the CPU, at {_caller()}")
+            raise DeviceMistakeError(
+                f"{name} on {DEVICE} by a generator on the CPU, at {_caller()}"
+            )
+
+
+def _wrong_generator(name: str) -> DeviceMistakeError:
+    return DeviceMistakeError(f"{name} on {DEVICE} by a generator on the CPU, at {_caller()}")
 
 
 class _Calls(TorchFunctionMode):
@@ -127,7 +135,9 @@ class _Calls(TorchFunctionMode):
         given = args[:1] if name == "__deepcopy__" else (args, kwargs)
         tensors = _tensors(given)
         if place == DEVICE and kwargs.get("generator") is not None:
-            raise DeviceMistakeError(f"{name} on {DEVICE} by a generator on the CPU, at {_caller()}")
+            raise DeviceMistakeError(
+                f"{name} on {DEVICE} by a generator on the CPU, at {_caller()}"
+            )
         found = func(*args, **kwargs)
         if place is None:
             places = {standin.place(tensor) for tensor in tensors}
@@ -173,9 +183,7 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self._standin = standin
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, standin = kwargs or {}, self._standin
         name = func._schema.name
         tensors = _tensors((args, kwargs))

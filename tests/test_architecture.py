@@ -14,7 +14,7 @@ PACKAGE = "unlearn_bench"
 ORDER = (
     "core", "plugins", "suite", "results", "data", "fisher", "analysis", "population", "store",
     "report", "measure", "toolkit", "api", "training", "execution", "conformance", "tuning",
-    "cli", "__main__",
+    "library", "audit", "cli", "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "safetensors"}
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from standin import DEVICE, DeviceMistakeError, StandIn, without_waiting
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from standin import DEVICE, DeviceMistakeError, StandIn, without_waiting
 from unlearn_bench.conformance.world import make_world
 from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import load

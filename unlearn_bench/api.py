@@ -15,12 +15,25 @@ and return it, or return another of the same architecture.
 
 A metric is one as well, a pure function of what was observed of the models::
 
-    from unlearn_bench.api import Evaluation, MetricInfo, Record, measures
+    from unlearn_bench.api import Evaluation, metric
 
-    @measures(MetricInfo("my_metric", "What it is, with the formula.", label="My metric"))
-    def my_metric(evaluation: Evaluation) -> list[Record]:
-        outputs = evaluation.unlearned["forget"]
-        return [Record("my_metric", "forget", float(outputs.nll().max()))]
+    @metric("my_metric", ideal="that of retrain", split="forget", label="My metric")
+    def my_metric(seen: Evaluation) -> float:
+        '''Largest loss of a forgotten example.'''
+        return float(seen.unlearned["forget"].nll().max())
+
+``@measures(MetricInfo(...), ...)`` is its long form, for functions that give several metrics. And
+so are a network and a dataset::
+
+    from unlearn_bench.api import Data, dataset, model
+
+    @model("my_net")
+    def my_net(channels, image_size, num_classes):
+        return MyNet(channels, num_classes)
+
+    @dataset("my_scans")
+    def my_scans(root):
+        return Data(train=(images, labels), test=(images, labels), classes=["sick", "well"])
 """
 
 from typing import Annotated
@@ -28,11 +41,13 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from unlearn_bench.core.errors import MethodError
-from unlearn_bench.measure.metrics import measures
+from unlearn_bench.data.plugged import Data
+from unlearn_bench.measure.metrics import measures, metric
 from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import Check, Probe
 from unlearn_bench.plugins.metric import MetricInfo
+from unlearn_bench.plugins.parts import dataset, model
 from unlearn_bench.plugins.registry import method
 from unlearn_bench.plugins.tunable import Tunable
 from unlearn_bench.results.records import Record
@@ -91,6 +106,7 @@ __all__ = [
     "BatchNormMode",
     "Check",
     "Context",
+    "Data",
     "Evaluation",
     "Fraction",
     "MaskedOptimizer",
@@ -122,6 +138,7 @@ __all__ = [
     "blocks",
     "by_parameter",
     "check_finite",
+    "dataset",
     "descend",
     "evaluating",
     "fan_in",
@@ -137,7 +154,9 @@ __all__ = [
     "matrices",
     "measures",
     "method",
+    "metric",
     "mixed",
+    "model",
     "norms",
     "realign",
     "relabelled_pass",

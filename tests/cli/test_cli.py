@@ -154,7 +154,7 @@ def test_an_infinite_learning_rate_is_refused(cli: Any, tiny: Path) -> None:
     ("text", "message"),
     [
         ("x = 1\ndef f(:\n", "plug.py:2: invalid syntax"),
-        ("x = 1\n", "plug.py registers no method and no metric; decorate a function"),
+        ("x = 1\n", "plug.py registers nothing; decorate a function"),
         ("x = 1\nraise ValueError('no')\n", "plug.py:2: ValueError: no"),
         ("import sys\nsys.exit(0)\n", "plug.py:2: SystemExit"),
         (

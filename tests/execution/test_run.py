@@ -18,9 +18,8 @@ from unlearn_bench.execution.models import (
     TRAINING,
     Trio,
     check_classifies,
-    check_model,
-    stored_log,
 )
+from unlearn_bench.execution.returned import check_model, stored_log
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.measure import evaluate
 from unlearn_bench.plugins import registry

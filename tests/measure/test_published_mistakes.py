@@ -128,7 +128,8 @@ def tiny_runner(home):
 
 
 def lab(store, indices, data, build):
-    return Lab(store, data, indices, CPU, build=build, identity={"model": "m"}, seed=0)
+    made = {"blank": lambda: build(0), "build": build}
+    return Lab(store, data, indices, CPU, **made, identity={"model": "m"}, seed=0)
 
 
 @pytest.mark.parametrize("forget", ["class:3", "classes:1,7", "random:0.1"])

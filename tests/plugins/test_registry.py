@@ -163,7 +163,7 @@ def test_two_methods_of_one_file_cannot_share_a_name(write: Write) -> None:
     ("text", "message"),
     [
         ("x = 1\ndef f(:\n", r"plug.py:2: invalid syntax"),
-        ("x = 1\n", r"plug.py registers no method and no metric; decorate a function with @method"),
+        ("x = 1\n", r"plug.py registers nothing; decorate a function with @method"),
         ("x = 1\n1 / 0\n", r"plug.py:2: ZeroDivisionError: division by zero"),
         ("def f():\n    1 / 0\n\nf()\n", r"plug.py:2: ZeroDivisionError"),
         ("import no_such_module\n", r"plug.py:1: ModuleNotFoundError: No module named"),
@@ -184,7 +184,7 @@ def test_a_file_that_changes_the_working_folder_changes_it_for_itself_only(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PluginError, match="registers no method"):
+    with pytest.raises(PluginError, match="registers nothing"):
         registry.load_plugin(write("plug.py", "import os\nos.chdir('/')\n"))
     assert Path.cwd() == tmp_path
 
@@ -282,7 +282,7 @@ REPLACING = {
 @pytest.mark.parametrize("how", REPLACING)
 def test_no_plug_in_takes_the_place_of_what_it_does_not_define(how: str, write: Write) -> None:
     before = dict(registry.methods())
-    parts = {name: registry._parts(method)[:2] for name, method in before.items()}
+    parts = {name: registry._called(method)[:2] for name, method in before.items()}
     text = f"""{HEAD}
 from dataclasses import replace
 from unlearn_bench.plugins import registry
@@ -295,7 +295,7 @@ from unlearn_bench.plugins import registry
     with pytest.raises(PluginError, match="replaces the .* which .*py defines and others are"):
         registry.load_plugin(write("plug.py", text))
     assert {n: m for n, m in registry.methods().items() if n != "mine"} == before
-    assert {name: registry._parts(method)[:2] for name, method in before.items()} == parts
+    assert {name: registry._called(method)[:2] for name, method in before.items()} == parts
 
 
 def test_a_plug_in_cannot_register_the_reference_under_its_own_file(write: Write) -> None:

@@ -1,13 +1,16 @@
 """Weights as people have them: wrapped, renamed, in PyTorch files, or made to do harm."""
 
+import argparse
 import json
 import os
 import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -74,6 +77,46 @@ def test_weights_are_found_within_a_checkpoint(key, theirs, tmp_path):
     torch.save({"epoch": 3, key: theirs, "optimizer": {"lr": 0.1}}, tmp_path / "w.pth.tar")
     found, notes = load(tmp_path / "w.pth.tar")
     assert same(found, theirs) and f"read its entry '{key}'" in notes
+
+
+def test_averaged_weights_are_read_where_they_are_alone_and_named_where_not(theirs, tmp_path):
+    other = {name: torch.zeros_like(tensor) for name, tensor in theirs.items()}
+    torch.save({"state_dict": theirs, "state_dict_ema": other}, tmp_path / "w.pth")
+    found, notes = load(tmp_path / "w.pth")
+    assert same(found, theirs) and "its 'state_dict_ema', averaged over training, is left" in notes
+    torch.save({"epoch": 1, "model_ema": theirs}, tmp_path / "w.pth")
+    found, notes = load(tmp_path / "w.pth")
+    assert same(found, theirs) and notes == "w.pth: read its entry 'model_ema', an average"
+    averaged = {f"module.{name}": tensor for name, tensor in theirs.items()}
+    torch.save({**averaged, "n_averaged": torch.tensor(3)}, tmp_path / "w.pth")
+    found, notes = load(tmp_path / "w.pth")
+    assert same(found, theirs) and notes.count("w.pth") == 1
+
+
+def test_what_a_training_module_holds_beside_the_model_is_left_out(theirs, tmp_path):
+    whole = {f"model.{name}": tensor for name, tensor in theirs.items()}
+    torch.save({"state_dict": {**whole, "criterion.weight": torch.ones(3)}}, tmp_path / "w.ckpt")
+    found, notes = load(tmp_path / "w.ckpt")
+    assert same(found, theirs)
+    assert notes == (
+        "w.ckpt: read its entry 'state_dict'; beside 'model.' it holds criterion.weight, which is "
+        "left out; its names begin with 'model.', which is taken off"
+    )
+
+
+def test_a_command_line_and_numpy_numbers_beside_the_weights_do_no_harm(theirs, tmp_path):
+    beside = {"args": argparse.Namespace(lr=0.1), "best": np.float64(0.9), "epoch": np.int64(3)}
+    torch.save({"state_dict": theirs, **beside}, tmp_path / "w.pth")
+    assert same(load(tmp_path / "w.pth")[0], theirs)
+
+
+def test_torchvisions_resnets_are_timms(tmp_path):
+    weights = torchvision.models.resnet18(num_classes=3).state_dict()
+    torch.save(weights, tmp_path / "resnet18.pth")
+    spec = ModelSpec(name="resnet18", stem="standard")
+    model = build(spec, channels=3, image_size=(32, 32), num_classes=3, seed=0)
+    assert load_weights(model, tmp_path / "resnet18.pth") == ()
+    assert same(model.state_dict(), weights)
 
 
 def test_a_checkpoint_of_two_models_is_refused_with_what_it_holds(theirs, tmp_path):

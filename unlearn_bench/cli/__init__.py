@@ -7,6 +7,7 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 from unlearn_bench.cli import running as running  # isort: skip
 from unlearn_bench.cli import tuning as tuning  # isort: skip
 from unlearn_bench.cli import reporting as reporting  # isort: skip
+from unlearn_bench.cli import auditing as auditing  # isort: skip
 from unlearn_bench.cli import listing as listing  # isort: skip
 from unlearn_bench.cli import checking as checking  # isort: skip
 from unlearn_bench.cli import caching as caching  # isort: skip

@@ -164,23 +164,11 @@ def device_of(name: str, *, on_ray: bool = False) -> "torch.device":
     """
     import torch
 
+    from unlearn_bench.execution.devices import find_device
+
     if on_ray and (name == "cuda" or name == "auto" and _ray().cluster_has_gpus()):
         return torch.device("cuda")
-    gpu = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if gpu else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and not gpu:
-        raise ConfigError(f"--device {name}: torch sees no CUDA device here; use auto or cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ConfigError(f"--device {name}: this machine has {count} GPU(s), counted from 0")
-    return device
+    return find_device(name, f"--device {name}")
 
 
 def _visible(device: "torch.device") -> "torch.device":

@@ -8,6 +8,7 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS, Access
 from unlearn_bench.plugins.method import SCOPE_NAMES, SCOPES, Kind, Method
 from unlearn_bench.plugins.metric import Direction, MetricInfo, Role
+from unlearn_bench.plugins.parts import parts
 
 PARAMETER_COLUMNS = ("name", "type", "default", "origin", "meaning")
 BETTER: dict[Direction, str] = {
@@ -50,6 +51,7 @@ def _datasets() -> Listing:
     from unlearn_bench.data import datasets
 
     rows = [(name, source.description) for name, source in datasets.SOURCES.items()]
+    rows += [(name, part.summary) for name, part in parts("dataset").items()]
     return Listing(("name", "what it is"), rows)
 
 

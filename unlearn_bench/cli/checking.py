@@ -1,7 +1,9 @@
-"""The command ``check``: whether methods behave as every method must."""
+"""The command ``check``: whether methods, and plug-ins of other kinds, behave as they must."""
 
 import time
 from collections import Counter
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +16,11 @@ from unlearn_bench.cli.app import Plugins, app, new_console
 from unlearn_bench.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from unlearn_bench.conformance import Finding
-    from unlearn_bench.plugins.method import Method
+
+    Subject = tuple[str, Callable[[], Iterable[Finding]]]
 
 _STATUS = {"passed": ("passed", "green"), "failed": ("FAILED", "red"), "skipped": ("n/a", "dim")}
 
@@ -34,48 +39,89 @@ def check(
         bool, typer.Option("--quiet", "-q", help="Only what fails, and the counts.")
     ] = False,
 ) -> None:
-    """Check how a method behaves on a tiny task: what it reads, moves, repeats and gives back."""
+    """Check a method on a tiny task: what it reads, moves, repeats and gives back.
+
+    Of a plug-in file, the models, datasets and metrics as well.
+    """
     from unlearn_bench.plugins import registry
 
+    files = [file.expanduser().resolve() for file in plugin or ()]
     own = [name for file in plugin or () for name in registry.load_plugin(file)]
     if every and method not in (None, "all"):
         raise ConfigError(f"check {method} or --all? Give one of them")
     every = every or method == "all"
-    if method is None and not own and not every:
+    if method is None and not files and not every:
         raise ConfigError("check which method? Give a name, --all, or --plugin FILE")
     chosen = [*registry.methods()] if every else [method] if method else own
     entries = [registry.get(name) for name in chosen]
     console = new_console()
     with console.status("loading torch and timm"):
-        import unlearn_bench.conformance  # noqa: F401
+        from unlearn_bench.conformance import examine
 
+    subjects: list[Subject] = [(entry.name, partial(examine, entry)) for entry in entries]
+    if method is None:
+        subjects += _others(files, console)
+    _report(subjects, console, quiet=quiet, table_wanted=every)
+
+
+def _others(files: list[Path], console: Console) -> "list[Subject]":
+    """Return the models, datasets and metrics of plug-in files, and say what each file holds."""
+    from unlearn_bench.conformance import others
+    from unlearn_bench.measure.metrics import ENTRIES
+    from unlearn_bench.plugins import registry
+    from unlearn_bench.plugins.parts import REGISTERED
+
+    looks = {"model": others.examine_model, "dataset": others.examine_dataset}
+    found: list[Subject] = []
+    for file in files:
+        parts = [part for part in REGISTERED.values() if part.file == file]
+        entries = [entry for entry in ENTRIES.values() if entry.file == file]
+        methods = [known.name for known in registry.methods().values() if known.file == file]
+        kinds = {
+            "method": methods,
+            **{kind: [p.name for p in parts if p.kind == kind] for kind in looks},
+            "metric": [metric.name for entry in entries for metric in entry.metrics],
+        }
+        held = "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names)
+        console.print(f"{file.name}: {held}", markup=False, soft_wrap=True)
+        found += [(f"{part.kind} {part.name}", partial(looks[part.kind], part)) for part in parts]
+        found += [
+            (f"metric {entry.name}", partial(others.examine_metric, entry)) for entry in entries
+        ]
+    return found
+
+
+def _report(
+    subjects: "list[Subject]", console: Console, *, quiet: bool, table_wanted: bool
+) -> None:
+    """Check everything, and end with exit code 1 if anything fails."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for heading in ("passed", "failed", "seconds"):
         table.add_column(heading, justify="right")
     failed = []
-    for entry in entries:
+    for name, examined in subjects:
         start = time.monotonic()
-        counts = _examined(console, entry, quiet)
+        counts = _examined(console, name, examined(), quiet)
         seconds = time.monotonic() - start
         style = "red" if counts["failed"] else ""
         row = (str(counts["passed"]), str(counts["failed"]), f"{seconds:.1f}")
-        table.add_row(entry.name, *row, style=style)
-        failed += [entry.name] if counts["failed"] else []
-    if every:
+        table.add_row(name, *row, style=style)
+        failed += [name] if counts["failed"] else []
+    if table_wanted:
         console.print(table)
     if failed:
         console.print(f"failed: {', '.join(failed)}", style="red", soft_wrap=True)
         raise typer.Exit(1)
 
 
-def _examined(console: Console, entry: "Method", quiet: bool) -> Counter[str]:
-    """Run every check of a method, print the findings, and return how many ended in which way."""
-    from unlearn_bench.conformance import examine
-
-    console.print(Text(entry.name, "bold"))
+def _examined(
+    console: Console, name: str, findings: "Iterable[Finding]", quiet: bool
+) -> Counter[str]:
+    """Run the checks, print the findings, and return how many ended in which way."""
+    console.print(Text(name, "bold"))
     counts: Counter[str] = Counter()
-    for finding in examine(entry):
+    for finding in findings:
         counts[finding.status] += 1
         if finding.status == "failed" or not quiet:
             console.print(_line(finding), soft_wrap=True)

@@ -15,7 +15,11 @@ Methods = Annotated[
     str | None, typer.Option(help="Comma-separated names, or `all`.", show_default=False)
 ]
 Model = Annotated[
-    str | None, typer.Option(help="Any timm architecture, lenet or allcnn.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Any timm architecture, torchvision:NAME, hf-hub:OWNER/NAME, or a plug-in's.",
+        show_default=False,
+    ),
 ]
 Dataset = Annotated[
     str | None,
@@ -148,6 +152,10 @@ Backend = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(help="Of the Ray cluster: auto or ray://HOST:PORT.", show_default="auto"),
+]
+Track = Annotated[
+    Literal["tensorboard", "mlflow", "wandb"] | None,
+    typer.Option(help="Send every run's metrics to this tracker as well.", show_default=False),
 ]
 Params = Annotated[
     Path | None,

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -138,24 +139,45 @@ def _compare(
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or the folder unpacked.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(help="A bundle's zip file, or the folder unpacked; or an audit's folder."),
+    ],
 ) -> None:
     """Check that a bundle is unchanged and that its tables follow from its runs.
 
-    The tables are made again; pages and figures are not, `unlearn-bench report` draws them.
+    The tables are made again; pages and figures are not, `unlearn-bench report` draws them. Of an
+    audit, that its pages say what its audit.json holds, and that this has the hash it names.
     """
+    from unlearn_bench.audit import files
+
+    if files.is_audit(bundle):
+        audit = files.verify(bundle)
+        _refuse(audit.problems)
+        new_console().print(
+            f"verified: audit.json has the hash that it names, {audit.seal}, and the pages beside "
+            "it say what it holds",
+            markup=False,
+            soft_wrap=True,
+        )
+        return
     from unlearn_bench.report.bundle import verify
 
     found = verify(bundle)
-    console = new_console()
-    for problem in found.problems:
-        console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
-    if found.problems:
-        raise typer.Exit(1)
-    console.print(
+    _refuse(found.problems)
+    new_console().print(
         f"verified: {found.files} files as listed; made again from {found.runs} runs: "
         f"{', '.join(found.tables)}; pages and figures are as listed, and not drawn again; "
         f"manifest SHA-256 {found.manifest}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    """End with exit code 1 if anything is not as it was written."""
+    console = new_console()
+    for problem in problems:
+        console.print(Text(f"problem: {problem}", style="red"), soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)

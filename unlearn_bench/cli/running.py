@@ -56,6 +56,7 @@ def run(
     tune: options.Tune = False,
     allow_stale: options.AllowStale = False,
     isolate: options.Isolate = False,
+    track: options.Track = None,
     debug: options.Debug = False,
 ) -> None:
     """Run a suite and write its report; running it again continues where it ended."""
@@ -72,7 +73,7 @@ def run(
     if dry_run:
         forecast_runs(asked, console)
     else:
-        _execute(asked, console, debug=debug)
+        _execute(asked, console, track, debug=debug)
 
 
 def _tune_first(asked: Asked, console: Console, *, debug: bool, dry_run: bool) -> Path:
@@ -102,17 +103,19 @@ def forecast_runs(asked: Asked, console: Console) -> None:
         raise DataError(f"{error}{hint}") from error
 
 
-def _execute(asked: Asked, console: Console, *, debug: bool) -> None:
+def _execute(asked: Asked, console: Console, track: str | None, *, debug: bool) -> None:
     """Run the suite, write its report if it is not up to date, and print the tables."""
     from unlearn_bench.cli.progress import LiveProgress
     from unlearn_bench.execution.interrupt import first_in_good_order
     from unlearn_bench.execution.scheduler import execute
+    from unlearn_bench.execution.tracking import tracked
     from unlearn_bench.report import summary, write_report
     from unlearn_bench.report.content import read_content
     from unlearn_bench.report.freshness import is_fresh
 
     plan, folder = asked.plan, asked.folder.absolute()
     with LiveProgress(console, len(plan.runs), debug=debug) as progress:
+        observer = tracked(progress, track, plan.suite.name, folder)
         runner = asked.runner(progress.notice, download=asked.setup.download)
         team, place = asked.team(runner, progress.notice)
         console.print(
@@ -121,7 +124,7 @@ def _execute(asked: Asked, console: Console, *, debug: bool) -> None:
         )
         command = shlex.join(["unlearn-bench", *sys.argv[1:]])
         with first_in_good_order(progress.notice):
-            results = execute(plan, runner, folder, progress, command=command, workers=team)
+            results = execute(plan, runner, folder, observer, command=command, workers=team)
     content = read_content(folder)
     if not is_fresh(folder):
         write_report(folder, content)

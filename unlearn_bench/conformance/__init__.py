@@ -10,13 +10,12 @@ only of its conduct.
 
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from unlearn_bench.conformance import conduct, effects, running
 from unlearn_bench.conformance.check import REGISTERED, Check
+from unlearn_bench.conformance.finding import Finding, Status
 from unlearn_bench.conformance.subject import (
     DoesNotRunError,
     FailedError,
@@ -25,7 +24,6 @@ from unlearn_bench.conformance.subject import (
 )
 from unlearn_bench.plugins.method import Method
 
-Status = Literal["passed", "failed", "skipped"]
 # What needs the runs of the others comes last.
 CHECKS = {
     check.name: check
@@ -35,25 +33,6 @@ CHECKS = {
 }
 
 __all__ = ["CHECKS", "Finding", "examine"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What came of one check.
-
-    Attributes:
-        check: Its name.
-        status: ``skipped`` where it says nothing about this method.
-        seen: What was seen, in one line.
-        why: Why it matters, in one line.
-        seconds: CPU time it took; runs that several checks share count for the first.
-    """
-
-    check: str
-    status: Status
-    seen: str
-    why: str
-    seconds: float
 
 
 def examine(method: Method, only: Collection[str] | None = None) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from unlearn_bench.core.errors import (
     unknown_name,
 )
 from unlearn_bench.core.reading import expand_user
-from unlearn_bench.data import encoded, folder, parquet, torchvision_sources
+from unlearn_bench.data import encoded, folder, parquet, plugged, torchvision_sources
 from unlearn_bench.data.attributes import Attributes, Values
 from unlearn_bench.data.images import (
     Dataset,
@@ -35,6 +35,7 @@ from unlearn_bench.data.images import (
     fits_in_memory,
 )
 from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart, held_out
+from unlearn_bench.plugins.parts import parts
 from unlearn_bench.suite.datasets import DATASETS, info
 from unlearn_bench.suite.spec import MAX_IMAGE_SIZE, Normalize
 
@@ -102,21 +103,10 @@ def load(
             neither one value nor one per channel, or the dataset has no columns to choose from.
         DataError: If files are missing, damaged or do not make up a dataset.
     """
-    kind, separator, path = name.partition(":")
-    key = f"{kind}:PATH" if separator else name
-    if key not in SOURCES:
-        raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
-    if separator and not path:
-        raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
+    read = _reading(name, DEFAULT_ROOT if root is None else Path(root), download, columns)
     _refuse_size(image_size)
-    if columns != USUAL_COLUMNS and key != "parquet:PATH":
-        raise ParameterError(
-            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
-            "none; leave them out"
-        )
     try:
-        root = DEFAULT_ROOT if root is None else Path(root)
-        raw = SOURCES[key].read(root, path, download, columns)
+        raw = read()
         _check(raw, name)
         fingerprint = _fingerprint(raw, image_size)
     except RefusedError as error:
@@ -124,7 +114,7 @@ def load(
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     train, test, notes = _of_one_size([raw.train, raw.test], image_size)
-    mean, std, constants = constants_for(name, train, normalize)
+    mean, std, constants = constants_for(name, train, normalize, raw.constants)
     data = Dataset(
         name,
         Part(train, raw.train.labels, raw.train.numbers),
@@ -138,6 +128,29 @@ def load(
         attributes=raw.attributes,
     )
     return data.sealed() if is_blind() else data
+
+
+def _reading(name: str, root: Path, download: bool, columns: Columns) -> Callable[[], Raw]:
+    """Return what reads the dataset of that name, a plug-in's included."""
+    kind, separator, path = name.partition(":")
+    key = f"{kind}:PATH" if separator else name
+    own = {} if separator else parts("dataset")
+    if name in own and key in SOURCES:
+        raise DataError(
+            f"{own[name].file.name} names a dataset {name!r}, as one is named already; rename it"
+        )
+    if name not in own and key not in SOURCES:
+        raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
+    if separator and not path:
+        raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
+    if columns != USUAL_COLUMNS and key != "parquet:PATH":
+        raise ParameterError(
+            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
+            "none; leave them out"
+        )
+    if name in own:
+        return lambda: plugged.read(own[name], root)
+    return lambda: SOURCES[key].read(root, path, download, columns)
 
 
 def _refuse_size(image_size: int | None) -> None:
@@ -163,12 +176,22 @@ def shown_names(classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def constants_for(
-    name: str, train: Images, given: Normalize | None
+    name: str,
+    train: Images,
+    given: Normalize | None,
+    own: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Return mean and standard deviation per channel, and where they come from."""
+    """Return mean and standard deviation per channel, and where they come from.
+
+    Args:
+        name: Of the dataset.
+        train: What they are measured on where nobody knows them.
+        given: By the user.
+        own: By the dataset's plug-in.
+    """
     if given is None:
         known = info(name)
-        usual = known.constants if known else None
+        usual = own or (known.constants if known else None)
         return (*usual, "usual") if usual else (*measured(train), "measured")
     channels = train.shape[0]
     for what, values in (("mean", given.mean), ("std", given.std)):
@@ -197,8 +220,8 @@ def places(name: str, root: Path | None = None) -> tuple[Path, ...]:
 
 
 def names() -> list[str]:
-    """Return every dataset name; ``PATH`` stands for a path."""
-    return list(SOURCES)
+    """Return every dataset name, those of plug-ins included; ``PATH`` stands for a path."""
+    return [*SOURCES, *parts("dataset")]
 
 
 def on_device(dataset: Dataset, device: torch.device, *, reserve: float = 0.5) -> Dataset:

@@ -68,7 +68,7 @@ class TensorImages:
     """Images held as one tensor, in main memory or on an accelerator."""
 
     def __init__(self, data: Tensor) -> None:
-        """Wrap ``data``, uint8 [N, C, H, W]."""
+        """Wrap ``data``, [N, C, H, W]: uint8, or pixels of 0 to 255 that need not be whole."""
         self.data = data
 
     def __len__(self) -> int:

@@ -54,6 +54,7 @@ class Raw:
     Attributes:
         notes: What the user should know of how the files were read, one line each.
         attributes: What is known of the images beside their class.
+        constants: Mean and standard deviation per channel that the source itself knows.
     """
 
     train: RawPart
@@ -61,6 +62,7 @@ class Raw:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     attributes: Attributes = NO_ATTRIBUTES
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def held_out(labels: Tensor) -> Tensor:

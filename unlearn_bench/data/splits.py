@@ -201,15 +201,17 @@ def make(
         memorisation=memorisation,
         before=before,
     )
-    tf = _like_forgotten(forget, part, test_labels, attributes)
     if forget.changes_data:
         test_forget = _changeable(forget, test_labels, classes).nonzero().squeeze(1)
         test_retain = torch.arange(len(test_labels))
-    elif tf is not None:
-        test_forget, test_retain = tf.nonzero().squeeze(1), (~tf).nonzero().squeeze(1)
     else:
-        test_forget = class_matched(train_labels[part.forget], test_labels, seed)
-        test_retain = torch.arange(len(test_labels))
+        test_forget, test_retain = divide_test(
+            train_labels[part.forget],
+            part.forget_classes,
+            test_labels,
+            seed,
+            _like_forgotten(forget, attributes),
+        )
     if not len(test_forget) or not len(test_retain):
         raise DataError(f"{forget.name}: the test part has no examples to measure it on")
     return Indices(
@@ -225,12 +227,8 @@ def make(
     )
 
 
-def _like_forgotten(
-    forget: Forget, part: Division, test_labels: Tensor, attributes: Attributes
-) -> Tensor | None:
-    """Say which test examples are of what is forgotten, bool [M]; None where nothing tells."""
-    if part.forget_classes:
-        return torch.isin(test_labels, torch.tensor(part.forget_classes))
+def _like_forgotten(forget: Forget, attributes: Attributes) -> Tensor | None:
+    """Say which test examples share the attribute that is forgotten, bool [M], if any do."""
     if forget.subclass is not None:
         return attributes.subclass(forget.subclass)[1]
     if forget.group is not None:
@@ -238,6 +236,29 @@ def _like_forgotten(
         # A person's pictures may all be in the training part: others of their classes stand in.
         return tf if tf.any() else None
     return None
+
+
+def divide_test(
+    forgotten: Tensor,
+    forget_classes: tuple[int, ...],
+    test_labels: Tensor,
+    seed: int,
+    alike: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return TF and TR, into the test part; either may be empty.
+
+    Args:
+        forgotten: Classes of F, [N].
+        forget_classes: Classes that are forgotten whole.
+        test_labels: Classes of the test part, [M].
+        seed: Determines TF where examples of any class are forgotten.
+        alike: Test examples that share an attribute with what is forgotten, bool [M].
+    """
+    if forget_classes:
+        alike = torch.isin(test_labels, torch.tensor(forget_classes))
+    if alike is not None:
+        return alike.nonzero().squeeze(1), (~alike).nonzero().squeeze(1)
+    return class_matched(forgotten, test_labels, seed), torch.arange(len(test_labels))
 
 
 def divide(

@@ -7,6 +7,7 @@ from unlearn_bench.core.keys import content_key
 from unlearn_bench.measure import gap
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.metric import metrics_key
+from unlearn_bench.plugins.parts import parts
 from unlearn_bench.results.records import EVALUATION
 from unlearn_bench.store.store import SCHEMA
 from unlearn_bench.suite.spec import RunSpec
@@ -34,6 +35,15 @@ def previous(spec: RunSpec) -> RunSpec | None:
     return spec.model_copy(update={"request": spec.request - 1})
 
 
+def plugged(spec: RunSpec) -> dict[str, Any]:
+    """Return the code of the plug-ins that the run's model and dataset come from, if any do."""
+    found = {
+        "model": parts("model").get(spec.model.name),
+        "dataset": parts("dataset").get(spec.dataset),
+    }
+    return {f"{kind}_code": part.code_key for kind, part in found.items() if part is not None}
+
+
 class Identities:
     """Says what determines each thing that is kept of a run, as JSON values.
 
@@ -46,7 +56,7 @@ class Identities:
 
     def original(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the original."""
-        return spec.training_identity() | {"data": self._fingerprint(spec)}
+        return spec.training_identity() | {"data": self._fingerprint(spec)} | plugged(spec)
 
     def training_log(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the log of the original's training."""
@@ -56,7 +66,7 @@ class Identities:
     def unlearned(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the unlearned model: specification, data and method code."""
         code = registry.get(spec.method).code_key
-        return spec.identity() | {"data": self._fingerprint(spec), "code": code}
+        return spec.identity() | {"data": self._fingerprint(spec), "code": code} | plugged(spec)
 
     def figures(self, reference: RunSpec) -> dict[str, Any]:
         """Return what determines the figures of a model retrained without a surrogate."""

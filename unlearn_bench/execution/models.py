@@ -3,7 +3,6 @@
 Nothing is made twice: what the store holds is loaded, and what failed is not tried again.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,14 +12,14 @@ from torch import Tensor, nn
 
 from unlearn_bench.core.errors import MethodError, ModelError
 from unlearn_bench.core.fence import FENCED, ISOLATION, Fence
-from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.data.datasets import Dataset
+from unlearn_bench.execution.calling import call
 from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.identity import Identities, previous, reference
 from unlearn_bench.execution.isolation import Isolation
 from unlearn_bench.execution.isolation.call import Call
 from unlearn_bench.execution.isolation.confine import weight_caches
-from unlearn_bench.execution.returned import check_model, check_state, stored_log
+from unlearn_bench.execution.returned import check_state
 from unlearn_bench.execution.task import Step, Task, Unlearning
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
@@ -359,17 +358,14 @@ class Models:
             draw=spec.draw,
             state=begin.state,
         )
-        expected = copy.deepcopy(model.state_dict())
-        with noting_halved() as halved:
-            returned = unlearning.run(model, spec.params)
-        unlearning.left.refuse("the method")
+        called = call(unlearning, model, spec.params)
+        environment = with_halved(self._environment(spec), called.halved)
         notes = {
-            "cost": unlearning.costs.notes(),
-            "log": stored_log(unlearning.context.log_entries),
-            "environment": with_halved(self._environment(spec), halved) | {ISOLATION: FENCED},
+            "cost": called.cost,
+            "log": called.log,
+            "environment": environment | {ISOLATION: FENCED},
         }
-        state = unlearning.context.state if method.keeps_state else None
-        return check_model(returned, expected).state_dict(), notes, state
+        return called.model.state_dict(), notes, called.state
 
     def _call_apart(self, spec: RunSpec, task: Task, begin: _Begin, tell: Step) -> _Made:
         """Call the method in a process of its own, which can reach nothing else."""

@@ -18,7 +18,7 @@ import yaml
 from unlearn_bench.core.files import write_atomically
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.execution.run import Runner
-from unlearn_bench.plugins import registry
+from unlearn_bench.plugins import parts, registry
 from unlearn_bench.plugins.metric import plugin_metric_files
 from unlearn_bench.suite.config import Plan, methods_in_force
 from unlearn_bench.suite.spec import OriginalFile
@@ -84,14 +84,28 @@ def keep_sources(plan: Plan, out: Path) -> None:
 
 
 def plugin_files(plan: Plan) -> dict[str, Path]:
-    """Return the files of ``--plugin`` whose methods run or metrics measure, by their own names."""
+    """Return the files of ``--plugin`` that take part in a plan, by their own names.
+
+    Those whose methods run, whose metrics measure, and that models or data come from.
+    """
     methods = {m.file for m in methods_in_force(plan).values() if m.is_plugin}
-    files = sorted(methods.union(plugin_metric_files()))
+    names = {("model", s.model.name) for s in plan.runs} | {
+        ("dataset", s.dataset) for s in plan.runs
+    }
+    used = {part.file for key, part in parts.REGISTERED.items() if key in names and part.is_plugin}
+    files = sorted(methods | used | plugin_metric_files())
     named: dict[str, Path] = {}
     for file in files:
         name = file.name if file.name not in named else f"{file.stem}-{file_hash(file)[:8]}.py"
         named[name] = file
     return named
+
+
+def parts_in_force(plan: Plan) -> list[parts.Part]:
+    """Return the models and datasets of ``--plugin`` that the plan runs with."""
+    names = {("model", spec.model.name) for spec in plan.runs}
+    names |= {("dataset", spec.dataset) for spec in plan.runs}
+    return [p for key, p in parts.REGISTERED.items() if key in names and p.is_plugin]
 
 
 def unlearned_files(plan: Plan) -> dict[str, OriginalFile]:

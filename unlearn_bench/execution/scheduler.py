@@ -30,6 +30,7 @@ from unlearn_bench.execution.order import in_turn
 from unlearn_bench.execution.run import EVALUATING, Runner
 from unlearn_bench.execution.serial import Serial
 from unlearn_bench.results.curves import write_curves
+from unlearn_bench.results.facts import known_metrics, with_primary
 from unlearn_bench.results.records import (
     DamagedResultError,
     RunResult,
@@ -313,6 +314,7 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
     Raises:
         UserError: If the data, a model or the plan make the suite impossible.
     """
+    with_primary(known_metrics(), plan.suite.primary)
     seen: set[Any] = set()
     for spec in plan.runs:
         asked = (spec.forget.model_dump_json(), spec.scenario, spec.request)

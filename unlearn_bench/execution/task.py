@@ -138,9 +138,22 @@ class Task:
             seed=seed,
         ).to(self.dtype)
 
+    @property
+    def builds(self) -> bool:
+        """Whether :meth:`build` can give fresh models."""
+        return True
+
+    def blank(self) -> nn.Module:
+        """Return a model of the architecture, on the CPU, whose weights do not matter."""
+        return self.build(seed=0)
+
+    def training_recipe(self) -> Recipe:
+        """Return what fresh models are trained by."""
+        return self.recipe
+
     def load(self, weights: Mapping[str, Tensor]) -> nn.Module:
         """Return a model with these weights, on the device and in eval mode."""
-        model = self.build(seed=0)
+        model = self.blank()
         model.load_state_dict(weights)
         return model.to(self.device).eval()
 
@@ -305,6 +318,11 @@ class Unlearning:
             state=(state or State()) if method.keeps_state else None,
         )
 
+    @property
+    def state(self) -> State | None:
+        """What the method leaves for the next request, if it keeps any."""
+        return self.context.state if self._method.keeps_state else None
+
     def run(self, model: nn.Module, params: Mapping[str, Any]) -> object:
         """Call the method, timed and watched, and return what it returns.
 
@@ -345,7 +363,7 @@ class Unlearning:
         train(
             model,
             split,
-            self._task.recipe,
+            self._task.training_recipe(),
             seed=self._seed,
             only=only,
             step=self._tell,

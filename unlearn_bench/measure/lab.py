@@ -24,7 +24,7 @@ from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Recovered, Relearned
 from unlearn_bench.measure.probes import batch_norm, copies, inputs, layers, linear, relearn
 from unlearn_bench.plugins.method import OutputFilter
-from unlearn_bench.store.store import Artifact, Built, Store
+from unlearn_bench.store.store import Artifact, Built, Keeps
 from unlearn_bench.suite.spec import RELEARN_STEPS
 
 # What the probes look at again: under other statistics, and shifted.
@@ -40,17 +40,19 @@ class Lab:
         data: The dataset.
         indices: The scenario's index sets.
         device: Where forward passes run.
-        build: Gives the architecture with weights drawn from a seed.
+        blank: Gives a model of the architecture, to load weights into.
+        build: Gives one with weights drawn from a seed; None where none can be had.
         identity: What determines architecture and device, as JSON values.
         seed: Determines what the probes draw.
         relearn_steps: After how many steps relearning is given up.
     """
 
-    store: Store
+    store: Keeps
     data: Dataset
     indices: Indices
     device: torch.device
-    build: Callable[[int], nn.Module]
+    blank: Callable[[], nn.Module]
+    build: Callable[[int], nn.Module] | None
     identity: Mapping[str, Any]
     seed: int
     relearn_steps: int = RELEARN_STEPS
@@ -140,12 +142,18 @@ class Lab:
         return self._kept("logits", identity, build).tensors
 
     def random_logits(self) -> tuple[Tensor, ...]:
-        """Return what freshly initialised models say of F; the same models in every run."""
+        """Return what freshly initialised models say of F; the same models in every run.
+
+        Nothing, where no model can be initialised.
+        """
+        fresh = self.build
+        if fresh is None:
+            return ()
 
         def build() -> Built:
             found = {}
             for number in range(RANDOM_MODELS):
-                model = self.build(derive(number, "random model")).to(self.device)
+                model = fresh(derive(number, "random model")).to(self.device)
                 found[str(number)] = evaluate.logits(
                     model, self.data, self.data.train, self.device, self.indices.forget
                 )
@@ -160,7 +168,7 @@ class Lab:
         return self.store.get_or_build(kind, identity, build)
 
     def _load(self, weights: Artifact) -> nn.Module:
-        model = self.build(0)
+        model = self.blank()
         model.load_state_dict(weights.tensors)
         return model.to(self.device).eval()
 
@@ -169,8 +177,8 @@ class Lab:
         return self.indices.train
 
     @cached_property
-    def _blank(self) -> nn.Module:
-        return self.build(0)
+    def _named(self) -> nn.Module:
+        return self.blank()
 
     @cached_property
     def _examples(self) -> probes.Examples:
@@ -207,7 +215,7 @@ class Lab:
             "forget": self.data.train.labels[chosen.forget],
             "test_forget": self.data.test.labels[chosen.tested],
         }
-        blank = self._blank
+        blank = self._named
         return Probed(
             Relearned(**notes["relearn_time"]),
             notes["relearn_time_features"] and Relearned(**notes["relearn_time_features"]),

@@ -138,7 +138,7 @@ def register_metric(info: MetricInfo, function: Callable[..., Any]) -> None:
     Raises:
         PluginError: If another file already registered the name.
     """
-    file = Path(inspect.getfile(function)).resolve()
+    file = Path(inspect.getfile(inspect.unwrap(function))).resolve()
     known = REGISTERED.get(info.name)
     if known is not None and known.file != file:
         raise PluginError(

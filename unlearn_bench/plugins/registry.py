@@ -17,7 +17,7 @@ from unlearn_bench.core.errors import PluginError, said, unknown_name
 from unlearn_bench.core.exits import exits_raise
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import expand_user
-from unlearn_bench.plugins import PLUGIN_MODULE
+from unlearn_bench.plugins import PLUGIN_MODULE, parts
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import (
     NO_CHECK,
@@ -151,7 +151,7 @@ def _load_entry_points() -> None:
 def load_plugin(path: Path) -> list[str]:
     """Run the plug-in file ``path`` and return the names of the methods that it registered.
 
-    There are none where it registers metrics only.
+    There are none where it registers metrics, models or datasets only.
 
     Raises:
         PluginError: If it cannot be read, has a syntax error, raises, or registers nothing.
@@ -165,7 +165,7 @@ def load_plugin(path: Path) -> list[str]:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file (it must end in .py)")
     module = importlib.util.module_from_spec(spec)
-    others = {n: (m, _parts(m)) for n, m in REGISTERED.items() if m.file != path}
+    others = {n: (m, _called(m)) for n, m in REGISTERED.items() if m.file != path}
     sys.modules[name] = module  # before running: dataclasses and type hints look it up
     try:
         with exits_raise(), contextlib.chdir("."):  # relative paths mean what the user meant
@@ -184,16 +184,16 @@ def load_plugin(path: Path) -> list[str]:
         ) from error
     _refuse_replaced(path, others)
     added = [name for name, known in REGISTERED.items() if known.file == path]
-    if not added and path not in plugin_metric_files():
+    if not added and path not in plugin_metric_files() | parts.files():
         raise PluginError(
-            f"{path} registers no method and no metric; decorate a function with "
-            '@method("name", access=Access.FORGET) or @measures(MetricInfo(...)) from '
-            "unlearn_bench.api"
+            f"{path} registers nothing; decorate a function with "
+            '@method("name", access=Access.FORGET), @metric("name"), @model("name") or '
+            '@dataset("name") from unlearn_bench.api'
         )
     return added
 
 
-def _parts(method: Method) -> tuple[Any, ...]:
+def _called(method: Method) -> tuple[Any, ...]:
     """Return what is called when a method is."""
     function = method.function
     return function, getattr(function, "__code__", None), vars(method).get("code_key")
@@ -208,9 +208,9 @@ def _refuse_replaced(path: Path, others: Mapping[str, tuple[Method, tuple[Any, .
     Raises:
         PluginError: With the method; the registry is put back.
     """
-    for name, (method, parts) in others.items():
-        function, code, _ = parts
-        if REGISTERED.get(name) is method and _parts(method) == parts:
+    for name, (method, called) in others.items():
+        function, code, _ = called
+        if REGISTERED.get(name) is method and _called(method) == called:
             continue
         REGISTERED.update({known: entry for known, (entry, _) in others.items()})
         if code is not None:

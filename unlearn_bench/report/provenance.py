@@ -148,7 +148,7 @@ def read_report(folder: Path) -> Report:
     runs = made(folder, records)
     methods = {str(name): mapping(known) for name, known in mapping(suite.get("methods")).items()}
     facts = facts_of(suite)
-    provenance = _provenance(suite, records, runs)
+    provenance = _provenance(suite, records, runs, facts)
     found, curves = sections(records, facts), read_curves(folder)
     return Report(found, provenance, records, methods, curves, runs, facts)
 
@@ -247,7 +247,7 @@ def _kept(folder: Path) -> dict[str, Made]:
 
 
 def _provenance(
-    stored: Mapping[str, Any], records: pd.DataFrame, runs: Sequence[Made]
+    stored: Mapping[str, Any], records: pd.DataFrame, runs: Sequence[Made], known: Facts
 ) -> Provenance:
     suite = mapping(stored.get("suite"))
     origin = mapping(stored.get("origin"))
@@ -272,6 +272,7 @@ def _provenance(
         notes=(
             *listed(stored.get("notes")),
             *_isolation_notes(runs, plugins=bool(mapping(origin.get("plugins")))),
+            *_chosen_note(known),
         ),
         recipe=recipe,
         original=_given(original),
@@ -283,6 +284,15 @@ def _provenance(
             '--data-root "${DATA_ROOT:?set it to the folder of the data}"',
             str(origin.get("reproduce") or ""),
         ),
+    )
+
+
+def _chosen_note(known: Facts) -> tuple[str, ...]:
+    if not known.chosen:
+        return ()
+    return (
+        "The suite itself chose the metrics that decide the verdict, before its first run: "
+        f"{', '.join(known.chosen)}. The package's own set is left out of it.",
     )
 
 

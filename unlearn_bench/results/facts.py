@@ -4,12 +4,13 @@ The package's own metrics are looked up where they are declared; those of plug-i
 into ``suite.json``, so that a report needs neither the plug-in nor torch.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from unlearn_bench.core.errors import ConfigError, PluginError, UnknownNameError, unknown_name
 from unlearn_bench.plugins.metric import REGISTERED, MetricInfo, Role, read_metric
 from unlearn_bench.results.examples import Examples, read_examples
 from unlearn_bench.results.metrics import BUILT_IN, DERIVED
@@ -38,6 +39,7 @@ class Facts:
             and scenario in words and then by label; empty where no suite said so.
         tuned: The settings that were tuned, if any were.
         examples: Of what scenarios changed in the training data, by dataset and scenario.
+        chosen: Names of the primary metrics, where the suite chose them itself.
     """
 
     metrics: Mapping[str, MetricInfo] = field(default_factory=lambda: BUILT_IN)
@@ -45,6 +47,7 @@ class Facts:
     rows: Mapping[str, Mapping[str, tuple[str, bool]]] = field(default_factory=dict)
     tuned: Tuned | None = None
     examples: Examples = field(default_factory=dict)
+    chosen: tuple[str, ...] = ()
 
     def of(self, column: str) -> MetricInfo:
         """Return the declaration behind a table's column; one that nobody declared has defaults."""
@@ -112,6 +115,31 @@ def _role_of(info: MetricInfo, column: str) -> Role:
     return info.role
 
 
+def with_primary(metrics: Mapping[str, MetricInfo], names: Sequence[str]) -> dict[str, MetricInfo]:
+    """Return declarations in which the named metrics, and no others, decide the verdict.
+
+    Raises:
+        UnknownNameError: If a name is no metric's.
+        ConfigError: If a metric cannot decide: it is not held against retraining, or has a number
+            per class.
+    """
+    found = {
+        name: replace(info, role="secondary") if info.role == "primary" else info
+        for name, info in metrics.items()
+    }
+    for name in names:
+        if name not in found:
+            raise unknown_name("metric", name, found, "unlearn-bench list metrics")
+        try:
+            found[name] = replace(found[name], role="primary")
+        except PluginError:
+            raise ConfigError(
+                f"primary: {name} cannot decide a verdict; name metrics with one number per run "
+                "whose ideal is retraining's value"
+            ) from None
+    return found
+
+
 def facts_of(suite: Mapping[str, Any]) -> Facts:
     """Read the facts that ``suite.json`` holds; what is missing or of another form is left out."""
     stored = suite.get("metrics")
@@ -128,13 +156,27 @@ def facts_of(suite: Mapping[str, Any]) -> Facts:
     else:
         named = {label for label, facts in known.items() if str(facts.get("name")) in OLD_FAKES}
         fakes = OLD_FAKES | named
+    declared = {**BUILT_IN, **{n: i for n, i in foreign.items() if n not in BUILT_IN}}
+    chosen = _chosen(suite.get("suite"), declared)
     return Facts(
-        {**BUILT_IN, **{n: i for n, i in foreign.items() if n not in BUILT_IN}},
+        with_primary(declared, chosen) if chosen else declared,
         fakes,
         _rows(suite.get("rows")),
         _tuned(suite.get("tuned_settings")),
         read_examples(suite.get("changed_examples")),
+        chosen,
     )
+
+
+def _chosen(suite: Any, known: Mapping[str, MetricInfo]) -> tuple[str, ...]:
+    """Return the primary metrics that a suite chose, if they can be that."""
+    given = suite.get("primary") if isinstance(suite, Mapping) else None
+    names = tuple(map(str, given)) if isinstance(given, list) else ()
+    try:
+        with_primary(known, names)
+    except (ConfigError, UnknownNameError):
+        return ()
+    return names
 
 
 def _rows(stored: Any) -> dict[str, dict[str, tuple[str, bool]]]:

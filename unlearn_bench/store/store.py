@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -29,7 +29,7 @@ from unlearn_bench.core.files import readable_os_errors, sync_folder, write_sync
 from unlearn_bench.store import layout
 from unlearn_bench.store.layout import SCHEMA, DamagedError
 
-__all__ = ["SCHEMA", "Artifact", "Built", "Store"]
+__all__ = ["SCHEMA", "Artifact", "Built", "Keeps", "Store", "packed"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,22 @@ class Artifact:
 
 
 Built = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+
+
+class Keeps(Protocol):
+    """Whatever keeps artifacts: a :class:`Store`, or this process's memory."""
+
+    def get_or_build(
+        self, kind: str, identity: Mapping[str, Any], build: Callable[[], Built]
+    ) -> Artifact:
+        """Return the artifact that ``identity`` determines, building it if need be."""
+
+
+def packed(tensors: Mapping[str, Tensor]) -> tuple[bytes, str]:
+    """Return tensors as the bytes of their file, and its SHA-256."""
+    # Cloned: tied weights share storage, which safetensors refuses.
+    data = save({k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()})
+    return data, hashlib.sha256(data).hexdigest()
 
 
 class Store:
@@ -187,9 +203,7 @@ class Store:
             temporary = folder.with_name(f".{key}.{uuid.uuid4().hex}")
             temporary.mkdir()
             try:
-                # Cloned: tied weights share storage, which safetensors refuses.
-                data = save({k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()})
-                sha256 = hashlib.sha256(data).hexdigest()
+                data, sha256 = packed(tensors)
                 write_synced(temporary / layout.TENSORS, data)
                 spec = layout.describe(identity, sha256, notes, seconds)
                 write_synced(temporary / layout.SPEC, spec)

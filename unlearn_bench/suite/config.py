@@ -10,11 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from unlearn_bench.core.errors import (
-    ConfigError,
-    suggestion,
-    unknown_name,
-)
+from unlearn_bench.core.errors import ConfigError, suggestion, unknown_name
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
@@ -213,7 +209,7 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
     given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
     changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
-        changes["normalize"] = _normalize(flags.mean, flags.std)
+        changes["normalize"] = normalize(flags.mean, flags.std)
     if flags.params_from:
         suite = without_params_of(suite, read_tuned(Path(flags.params_from), "--params"))
     recipe = suite.recipe.model_dump()
@@ -253,8 +249,10 @@ def _seeds(given: str | int) -> Seeds:
         ) from None
 
 
-def _normalize(mean: str | None, std: str | None) -> dict[str, list[float]]:
-    """Return the constants that ``--mean`` and ``--std`` give."""
+def normalize(mean: str | None, std: str | None) -> dict[str, list[float]] | None:
+    """Return the constants that ``--mean`` and ``--std`` give; None for neither."""
+    if mean is None and std is None:
+        return None
     constants = {}
     for name, text in (("mean", mean), ("std", std)):
         if text is None:

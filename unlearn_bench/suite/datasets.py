@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from unlearn_bench.plugins.parts import parts
+
 Constants = tuple[tuple[float, ...], tuple[float, ...]]
 Augmentation = Literal["none", "crop", "crop-flip"]
 
@@ -103,6 +105,11 @@ DATASETS: dict[str, DatasetInfo] = {
 
 
 def info(name: str) -> DatasetInfo | None:
-    """Return the facts about a dataset that is given by name or as ``KIND:PATH``, if known."""
+    """Return the facts about a dataset that is given by name or as ``KIND:PATH``, if known.
+
+    Those of a plug-in are few: the rest is known once it is read.
+    """
     kind, separator, _ = name.partition(":")
-    return DATASETS.get(f"{kind}:PATH" if separator else name)
+    known = DATASETS.get(f"{kind}:PATH" if separator else name)
+    own = None if known or separator else parts("dataset").get(name)
+    return known if own is None else DatasetInfo(own.summary, own.augment)

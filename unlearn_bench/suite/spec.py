@@ -200,6 +200,7 @@ _ADDED = (
     "relearn_steps",
     "params_from",
     "isolate",
+    "primary",
     "label_column",
     "group_column",
 )
@@ -236,6 +237,8 @@ class Suite(Spec):
         isolate: Whether methods are called in processes that reach neither store nor data.
         label_column: Of Parquet files that hold several labels, the one to learn.
         group_column: And the one that names the fine classes for ``subclass:NAME``.
+        primary: Names of the metrics that decide the verdict, plug-ins' included; by default the
+            package's set. The report says that the suite chose them.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -259,6 +262,7 @@ class Suite(Spec):
     isolate: bool = False
     label_column: ColumnName | None = None
     group_column: ColumnName | None = None
+    primary: Annotated[tuple[Name, ...], Several] = ()
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod

@@ -221,6 +221,14 @@ class Split:
             yield x.to(self._dtype), labels[positions], positions
 
 
+def contents(split: Split) -> tuple[Dataset, Tensor]:
+    """Return the dataset that a split is a part of, and which training examples of it, [N].
+
+    For whoever hands splits out: a method reads batches.
+    """
+    return split._data, split.indices
+
+
 def _pairs(batches: Iterator[TracedBatch]) -> Iterator[Batch]:
     return ((x, y) for x, y, _ in batches)
 

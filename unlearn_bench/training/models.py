@@ -1,4 +1,4 @@
-"""Any timm architecture by name, fitted to the data at hand.
+"""Any architecture by name, timm's above all, fitted to the data at hand.
 
 Input channels, classes and image size come from the data. Architectures made for 224 pixels
 lose small images in their first layers; the small stem keeps the resolution there.
@@ -15,8 +15,11 @@ from unlearn_bench.core.caches import forgetful
 from unlearn_bench.core.errors import ModelError, UnknownNameError, one_line, unknown_name
 from unlearn_bench.core.memory import is_out_of_memory
 from unlearn_bench.core.seeds import seed_everything
+from unlearn_bench.plugins.parts import parts
 from unlearn_bench.suite.spec import ModelSpec
-from unlearn_bench.training import small_nets
+from unlearn_bench.training import outside, small_nets
+from unlearn_bench.training.outside import Creator
+from unlearn_bench.training.stems import keep_resolution
 from unlearn_bench.training.weights import load_weights
 
 # Up to this side in pixels, `stem: auto` keeps the resolution of the first layers.
@@ -25,7 +28,8 @@ SMALL_IMAGE = 64
 
 def names(pattern: str = "*") -> list[str]:
     """Return the names of all architectures that match a shell pattern."""
-    return [name for name in timm.list_models() if fnmatch(name, pattern)]
+    known = [*timm.list_models(), *parts("model"), *outside.torchvision_names()]
+    return [name for name in known if fnmatch(name, pattern)]
 
 
 def build(
@@ -41,20 +45,14 @@ def build(
         seed: Determines the initial weights.
 
     Raises:
-        UnknownNameError: If timm knows no such architecture.
+        UnknownNameError: If there is no such architecture.
         ModelError: If it cannot take these images, or its weights cannot be had.
     """
-    if not spec.name.isascii() or set(spec.name) & {":", "/"}:
-        raise UnknownNameError(
-            f"model {one_line(spec.name)!r} is not a plain name; no model is read from the hub or "
-            "a path: give an architecture, with --pretrained or --original FILE"
-        )
-    if not timm.is_model(spec.name):
-        raise unknown_name("model", spec.name, timm.list_models(), "unlearn-bench list models")
+    create = _creator(spec)
     seed_everything(seed)
     small = spec.stem == "small" or (spec.stem == "auto" and min(image_size) <= SMALL_IMAGE)
     try:
-        model = _create(spec, small, channels, image_size, num_classes)
+        model = create(spec, small, channels, image_size, num_classes)
         logits = forgetful(model.eval(), torch.zeros(2, channels, *image_size))
     except Exception as error:
         if is_out_of_memory(error):
@@ -72,6 +70,38 @@ def build(
             "choose a plain classifier"
         )
     return model
+
+
+def _creator(spec: ModelSpec) -> Creator:
+    """Return what creates a model of that name.
+
+    Raises:
+        UnknownNameError: If nothing does.
+        ModelError: If a plug-in's model bears a name of timm's.
+    """
+    name = spec.name
+    own = parts("model")
+    if name in own:
+        if timm.is_model(name):
+            raise ModelError(
+                f"{own[name].file.name} names a model {name!r}, as timm does; rename it"
+            )
+        return outside.of_plugin(own[name])
+    kind, _, rest = name.partition(":")
+    if kind == outside.TORCHVISION:
+        return outside.of_torchvision(rest)
+    if outside.ON_THE_HUB.fullmatch(name):
+        return _create
+    if not name.isascii() or set(name) & {":", "/"}:
+        raise UnknownNameError(
+            f"model {one_line(name)!r} is not a plain name; no model is read from a path: give an "
+            "architecture, torchvision:NAME or hf-hub:OWNER/NAME, and its weights by --original "
+            "FILE"
+        )
+    if not timm.is_model(name):
+        known = [*timm.list_models(), *own]
+        raise unknown_name("model", name, known, "unlearn-bench list models")
+    return _create
 
 
 def _create(
@@ -98,36 +128,9 @@ def _create(
             continue
         # Where the image size is an option, positions are counted from it: hands off the stem.
         if small and not options:
-            _keep_resolution(model)
+            keep_resolution(model)
         return model
     raise AssertionError("the last attempt returns or raises")
-
-
-def _keep_resolution(model: nn.Module) -> None:
-    """Remove the down-sampling of a convolutional stem, in place."""
-    first = getattr(model, "default_cfg", {}).get("first_conv")
-    name = first[0] if isinstance(first, tuple | list) else first
-    if not name:
-        return
-    parent, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(parent)
-    conv = getattr(owner, leaf)
-    if not isinstance(conv, nn.Conv2d) or max(conv.stride) == 1:
-        return
-    if conv.kernel_size == conv.stride:  # patchify stems (ConvNeXt): half the patch
-        kernel = stride = max(1, conv.stride[0] // 2)
-        padding = 0
-    else:
-        kernel, stride, padding = 3, 1, 1
-    fresh = nn.Conv2d(
-        conv.in_channels, conv.out_channels, kernel, stride, padding, bias=conv.bias is not None
-    )
-    nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
-    if fresh.bias is not None:
-        nn.init.zeros_(fresh.bias)
-    setattr(owner, leaf, fresh)
-    if isinstance(getattr(model, "maxpool", None), nn.Module):
-        model.maxpool = nn.Identity()
 
 
 __all__ = ["SMALL_IMAGE", "build", "load_weights", "names", "small_nets"]

@@ -5,9 +5,11 @@ wrappers, another name of the last layer. What does not change the model is fill
 out. Everything done is said; what is not certain is refused with the names that do not fit.
 
 PyTorch files are pickles. They are read by torch's own reader of weights only, which makes
-tensors and plain values and calls nothing else.
+tensors, plain values, NumPy numbers and command lines as argparse leaves them, and calls nothing
+else.
 """
 
+import argparse
 import pickle
 import re
 import zipfile
@@ -15,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -26,6 +29,16 @@ from unlearn_bench.core.reading import opened, safetensors_header
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "encoder.", "backbone.")
 # Under which training code keeps the weights beside the epoch, the optimiser and the like.
 INNER = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+# And their average over training, beside them or alone.
+AVERAGED = ("state_dict_ema", "model_ema", "model_state_dict_ema", "ema_state_dict", "ema")
+# What a checkpoint often holds beside weights: inert values, which torch's reader does not know.
+_NUMPY_NUMBER = np.float64(0).__reduce__()[0]
+INERT: tuple[Any, ...] = (
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "bool")),
+    *((_NUMPY_NUMBER, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+)
 COUNTER = "num_batches_tracked"  # of BatchNorm; only used where no momentum is set
 CONSTANTS = ("normalize.mean", "normalize.std", "normalizer.mean", "normalizer.std")
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"
@@ -41,7 +54,7 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
         path: A safetensors or PyTorch file.
 
     Returns:
-        What was done to make them fit, one line each.
+        What was done to make them fit: one line, or none.
 
     Raises:
         ModelError: If the file is damaged or its tensors do not fit; names the first misfits.
@@ -68,7 +81,7 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
             "give the --model, --stem and --dataset that the weights were trained with"
         )
     model.load_state_dict(given)
-    return tuple(f"{path.name}: {note}" for note in notes)
+    return (f"{path.name}: {'; '.join(notes)}",) if notes else ()
 
 
 def _from_safetensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,14 +107,15 @@ def _from_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
                 inside = sum(member.file_size for member in members.infolist())
             if inside > path.stat().st_size:  # torch packs nothing
                 raise RefusedError(f"{path} is compressed; write it again by torch.save")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([*INERT]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except RefusedError:
         raise
     except pickle.UnpicklingError as error:
         raise RefusedError(
             f"{path} holds more than tensors and plain values, and is not unpickled, for that can "
-            "run code; where you trust it: sd = torch.load(FILE, weights_only=False).state_dict(); "
-            "safetensors.torch.save_file(sd, 'weights.safetensors')"
+            "run code; where you trust it: sd = torch.load(FILE, weights_only=False).state_dict(), "
+            "or ['state_dict'] of a dictionary; safetensors.torch.save_file(sd, 'w.safetensors')"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch's reader raise
         raise RefusedError(
@@ -111,8 +125,12 @@ def _from_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         return dict(content), []
     if isinstance(content, Mapping):
         inner = [name for name in INNER if _is_state_dict(content.get(name))]
+        averaged = [name for name in AVERAGED if _is_state_dict(content.get(name))]
         if len(inner) == 1:
-            return dict(content[inner[0]]), [f"read its entry {inner[0]!r}"]
+            beside = [f"its {name!r}, averaged over training, is left out" for name in averaged]
+            return dict(content[inner[0]]), [f"read its entry {inner[0]!r}", *beside]
+        if not inner and len(averaged) == 1:
+            return dict(content[averaged[0]]), [f"read its entry {averaged[0]!r}, an average"]
         names = in_order([one_line(str(name))[:40] for name in content], 8)
         raise RefusedError(f"{path} holds no one dictionary of tensors, but {names}")
     raise RefusedError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
@@ -130,7 +148,10 @@ def _fitted(
     given: dict[str, Tensor], expected: Mapping[str, Tensor], model: nn.Module, notes: list[str]
 ) -> dict[str, Tensor]:
     """Return the tensors under the model's names and of its types, as far as that is certain."""
-    given = _without_prefixes(given, expected, notes)
+    if "n_averaged" in given and "n_averaged" not in expected:  # of torch's AveragedModel
+        given = {name: tensor for name, tensor in given.items() if name != "n_averaged"}
+        notes.append("it is an average over training, whose count is left out")
+    given = _without_prefixes(_of_the_model(given, expected, notes), expected, notes)
     given = _with_the_models_names(given, expected, notes)
     given = _without_constants(given, expected, notes)
     missing = [name for name in expected if name.endswith(COUNTER) and name not in given]
@@ -147,6 +168,19 @@ def _fitted(
     if converted:
         notes.append(f"its {' and '.join(sorted(converted))} numbers become the model's type")
     return ready
+
+
+def _of_the_model(
+    given: dict[str, Tensor], expected: Mapping[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    """Leave out what a training module holds beside the model, such as its loss's weights."""
+    for prefix in PREFIXES:
+        ours = {name for name in given if name.startswith(prefix)}
+        others = [one_line(name)[:40] for name in given if name not in ours]
+        if others and {name.removeprefix(prefix) for name in ours} == expected.keys():
+            notes.append(f"beside {prefix!r} it holds {in_order(others, 3)}, which is left out")
+            return {name: given[name] for name in given if name in ours}
+    return given
 
 
 def _without_prefixes(

@@ -22,13 +22,16 @@ from unlearn_bench.data.splits import Indices
 from unlearn_bench.execution.task import Task
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
+from unlearn_bench.plugins.parts import parts
 from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.suite.forget import Spec
 from unlearn_bench.suite.spec import ModelSpec, Recipe
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
 from unlearn_bench.toolkit.state import MAX_TENSOR_BYTES, State
 
-FACTS, TENSORS, PLUGIN = "call.json", "call.safetensors", "plugin.py"
+FACTS, TENSORS = "call.json", "call.safetensors"
+# Of the method and of the model, where they come from plug-ins.
+PLUGINS = ("plugin.py", "model.py")
 ANSWER, WEIGHTS, STATE = "answer.json", "answer.safetensors", "state.safetensors"
 SLACK = 1 << 20  # bytes of a weights file beside the weights: names and places
 
@@ -64,7 +67,7 @@ class Call:
     state: State | None = None
 
     def write(self, folder: Path) -> None:
-        """Write the call into a folder; the text of a plug-in travels with it."""
+        """Write the call into a folder; the texts of plug-ins travel with it."""
         task = self.task.handed_to(self.method, self.draw)
         state = self.state or State()
         data, log = task.data, self.training_log
@@ -81,7 +84,6 @@ class Call:
         }
         facts = {
             "method": self.method.name,
-            "plugin": self.method.is_plugin,
             "params": dict(self.params),
             "model": task.model.model_dump(mode="json"),
             "recipe": task.recipe.model_dump(mode="json"),
@@ -107,8 +109,11 @@ class Call:
         packed = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
         safetensors.torch.save_file(packed, folder / TENSORS)
         (folder / FACTS).write_text(json.dumps(facts, allow_nan=False))
-        if self.method.is_plugin:
-            (folder / PLUGIN).write_bytes(self.method.file.read_bytes())
+        own = parts("model").get(task.model.name)
+        files = [of.file if of is not None and of.is_plugin else None for of in (self.method, own)]
+        for name, file in zip(PLUGINS, dict.fromkeys(files), strict=False):
+            if file is not None:
+                (folder / name).write_bytes(file.read_bytes())
 
 
 def read_task(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Task:

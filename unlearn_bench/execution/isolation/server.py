@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from unlearn_bench.core.fence import Fence
-from unlearn_bench.core.memory import noting_halved
+from unlearn_bench.execution.calling import call
 from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.isolation import call as calls
 from unlearn_bench.execution.isolation.confine import (
@@ -35,7 +35,6 @@ from unlearn_bench.execution.isolation.confine import (
     die_with_parent,
     readable,
 )
-from unlearn_bench.execution.returned import check_model, stored_log
 from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.plugins import registry
 from unlearn_bench.toolkit.context import TrainingLog
@@ -141,7 +140,8 @@ def _work(home: Path, closed: Mapping[Path, str], may_read: Mapping[Path, int], 
     os.chdir(work)
     facts = json.loads((home / IN / calls.FACTS).read_text())
     data = (home / IN / calls.TENSORS).read_bytes()
-    plugin = (home / IN / calls.PLUGIN).read_bytes() if facts["plugin"] else None
+    given = {name: home / IN / name for name in calls.PLUGINS}
+    plugins = {name: file.read_bytes() for name, file in given.items() if file.exists()}
     # Before the first thread: each is confined by itself.
     tell("in_force", confine(work, may_read))
     torch.set_num_threads(facts["threads"])
@@ -151,7 +151,7 @@ def _work(home: Path, closed: Mapping[Path, str], may_read: Mapping[Path, int], 
     tensors = safetensors.torch.load(data)
     del data
     try:
-        answer = failures.guard(lambda: _call(work, facts, tensors, plugin, fence, tell))
+        answer = failures.guard(lambda: _call(work, facts, tensors, plugins, fence, tell))
     except RunFailedError as failure:
         cause = failure.__cause__
         trace = "".join(traceback.format_exception(cause)) if cause else ""
@@ -163,19 +163,18 @@ def _call(
     work: Path,
     facts: Mapping[str, Any],
     tensors: Mapping[str, torch.Tensor],
-    plugin: bytes | None,
+    plugins: Mapping[str, bytes],
     fence: Fence,
     tell: Any,
 ) -> dict[str, Any]:
     """Call the method, write its weights, and return the rest of the answer."""
-    if plugin is not None:
-        file = work / calls.PLUGIN
-        file.write_bytes(plugin)
+    for name, text in plugins.items():
+        file = work / name
+        file.write_bytes(text)
         registry.load_plugin(file)
     method = calls.with_all_handed_over(registry.get(facts["method"]))
     task = calls.read_task(facts, tensors)
     model = task.load(calls.below("original.", tensors))
-    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     log = facts["log"] and TrainingLog(
         {n: t.to(task.device) for n, t in calls.below("log.", tensors).items()}, *facts["log"]
     )
@@ -191,20 +190,17 @@ def _call(
         state=State(calls.below("state.", tensors), facts["state"]),
     )
     _warm_up(task, model)
-    with noting_halved() as halved:
-        returned = unlearning.run(model, facts["params"])
-    unlearning.left.refuse("the method")
-    state = check_model(returned, expected).state_dict()
+    called = call(unlearning, model, facts["params"])
+    state = called.model.state_dict()
     packed = {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
     safetensors.torch.save_file(packed, work / calls.WEIGHTS)
-    kept = unlearning.context.state if method.keeps_state else None
-    if kept is not None:
-        safetensors.torch.save_file(kept.tensors, work / calls.STATE)
+    if called.state is not None:
+        safetensors.torch.save_file(called.state.tensors, work / calls.STATE)
     return {
-        "cost": unlearning.costs.notes(),
-        "log": stored_log(unlearning.context.log_entries),
-        "halved": halved,
-        "state": None if kept is None else kept.plain,
+        "cost": called.cost,
+        "log": called.log,
+        "halved": called.halved,
+        "state": None if called.state is None else called.state.plain,
     }
 
 

@@ -5,13 +5,15 @@ in ``results/metrics.py``, or by a plug-in beside its function. The ideal of eve
 retraining's value, so none is simply better when lower.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from unlearn_bench.core.errors import PluginError, unknown_name
 from unlearn_bench.measure.outputs import Evaluation
@@ -22,6 +24,7 @@ from unlearn_bench.results.metrics import BUILT_IN
 from unlearn_bench.results.records import Record
 
 Compute = Callable[[Evaluation], list[Record]]
+Short = TypeVar("Short", bound=Callable[[Evaluation], float | Record | Sequence[Record]])
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Entry:
     @property
     def file(self) -> Path:
         """The file that defines it."""
-        return Path(inspect.getfile(self.compute)).resolve()
+        return Path(inspect.getfile(inspect.unwrap(self.compute))).resolve()
 
     @property
     def ours(self) -> bool:
@@ -98,6 +101,52 @@ def measures(
     return decorate
 
 
+def metric(
+    name: str,
+    *,
+    definition: str = "",
+    split: str = "",
+    needs_retrained: bool = False,
+    **declared: Any,
+) -> Callable[[Short], Short]:
+    """Register the decorated function as the metric ``name``: the short form of :func:`measures`.
+
+    The function takes an ``Evaluation`` and returns a number, a record, or several records.
+
+    Args:
+        name: As in records and tables.
+        definition: One sentence; by default the first line of the function's docstring.
+        split: What a returned number was measured on.
+        needs_retrained: Whether it compares with the retrained model; where that is missing the
+            metric is unresolved.
+        declared: Further fields of ``MetricInfo``, such as ``ideal``, ``label`` or ``unit``.
+
+    Raises:
+        PluginError: If a field is unknown or not allowed, or the name is taken.
+    """
+
+    def decorate(function: Short) -> Short:
+        said = definition or (inspect.getdoc(function) or name).partition("\n")[0]
+        try:
+            info = MetricInfo(name, said, **{"splits": (split,), **declared})
+        except TypeError as error:
+            raise PluginError(f"metric {name!r}: {error}") from None
+
+        @functools.wraps(function)
+        def compute(evaluation: Evaluation) -> list[Record]:
+            found = function(evaluation)
+            if isinstance(found, Record):
+                return [found]
+            if isinstance(found, Sequence):
+                return list(found)
+            return [Record(name, split, float(found))]
+
+        measures(info, needs_retrained=needs_retrained)(compute)
+        return function
+
+    return decorate
+
+
 def load_built_in() -> None:
     """Register the metrics of the package."""
     for module in pkgutil.iter_modules(__path__):
@@ -133,23 +182,31 @@ def compute(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
         if not entry.measures_in(evaluation.scope):
             continue
         start = time.process_time()
-        if entry.needs_retrained and evaluation.retrained is None:
-            found = [
-                Record(m.name, split, None, status="unresolved", reason=evaluation.missing)
-                for m in entry.metrics
-                for split in m.splits
-            ]
-        else:
-            found = entry.compute(evaluation)
-        found = [_sound(record) for record in found]
+        records += compute_entry(entry, evaluation)
         seconds[entry.name] = time.process_time() - start
-        wrong = {record.metric for record in found} ^ {metric.name for metric in entry.metrics}
-        if wrong:
-            raise RuntimeError(
-                f"{entry.name} and what it registered differ in: {', '.join(sorted(wrong))}"
-            )
-        records += found
     return records, seconds
+
+
+def compute_entry(entry: Entry, evaluation: Evaluation) -> list[Record]:
+    """Compute the metrics of one function.
+
+    Raises:
+        RuntimeError: As :func:`compute`.
+    """
+    if entry.needs_retrained and evaluation.retrained is None:
+        found = [
+            Record(m.name, split, None, status="unresolved", reason=evaluation.missing)
+            for m in entry.metrics
+            for split in m.splits
+        ]
+    else:
+        found = [_sound(record) for record in entry.compute(evaluation)]
+    wrong = {record.metric for record in found} ^ {metric.name for metric in entry.metrics}
+    if wrong:
+        raise RuntimeError(
+            f"{entry.name} and what it registered differ in: {', '.join(sorted(wrong))}"
+        )
+    return found
 
 
 def _sound(record: Record) -> Record:

@@ -18,7 +18,10 @@ RANDOM_MODELS = 5
 
 @measures("zrf")
 def zero_retrain_forgetting(evaluation: Evaluation) -> list[Record]:
-    """Return ZRF of U on F."""
+    """Return ZRF of U on F; unresolved where no model of the architecture can be initialised."""
+    if not evaluation.random_logits:
+        reason = "no freshly initialised models can be had: give build="
+        return [Record("zrf", "forget", None, status="unresolved", reason=reason)]
     u = evaluation.unlearned["forget"].logits
     distances = [float(js_divergence(u, logits).mean()) for logits in evaluation.random_logits]
     return [Record("zrf", "forget", 1 - sum(distances) / len(distances))]
