@@ -40,12 +40,22 @@ YARDSTICKS = ("retrain", "original")
 
 def setup(app: Any) -> dict[str, Any]:
     """Let Sphinx call :func:`write_pages` before it looks for sources and extra files."""
-    app.connect("config-inited", lambda app, _: write_pages(Path(app.srcdir)), priority=1)
+
+    def write(app: Any, _: Any) -> None:
+        docs = Path(app.srcdir)
+        write_pages(docs, notebook_pages(docs))
+
+    app.connect("config-inited", write, priority=1)
     return {"parallel_read_safe": True}
 
 
-def write_pages(docs: Path) -> None:
-    """Write every generated page below ``docs/reference`` and the reports below ``docs/_extra``."""
+def write_pages(docs: Path, others: Mapping[str, str] | None = None) -> None:
+    """Write every generated page below ``docs/reference`` and the reports below ``docs/_extra``.
+
+    Args:
+        docs: The folder of the documentation.
+        others: More pages, by their place below ``reference``.
+    """
     results = read_results(REPORTS)
     methods = registry.methods()
     pages = {f"methods/{name}.md": method_page(entry, results) for name, entry in methods.items()}
@@ -54,7 +64,7 @@ def write_pages(docs: Path) -> None:
     pages["methods/index.md"] = methods_index(methods)
     pages["metrics/index.md"] = metrics_index(metrics)
     pages["reports.md"] = reports_page(REPORTS)
-    write_changed(docs / "reference", pages)
+    write_changed(docs / "reference", {**pages, **(others or {})})
     copy_reports(REPORTS, docs / "_extra" / "reports")
 
 
@@ -300,6 +310,29 @@ def reports_page(reports: Path) -> str:
             f'<a href="../reports/{name}/report.html">Open the report</a>',
         ]
     return "\n\n".join(parts) + "\n"
+
+
+# Notebooks
+
+
+def notebook_pages(docs: Path) -> dict[str, str]:
+    """Return the notebook as a page, and write it as ``.ipynb`` for readers to take away.
+
+    Its source is a Python file in jupytext's percent format, which a test executes.
+    """
+    import jupytext
+
+    notebook = jupytext.read(docs / "examples" / "own_network.py")
+    target = docs / "_extra" / "own_network.ipynb"
+    target.parent.mkdir(exist_ok=True)
+    jupytext.write(notebook, target)
+    cells = [
+        cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```"
+        for cell in notebook.cells
+    ]
+    link = '<a href="../own_network.ipynb">Download the notebook</a>'
+    picture = "![Test accuracy by digit of the four models](../examples/own_network.png)"
+    return {"own_network.md": "\n\n".join([*cells, picture, link]) + "\n"}
 
 
 # Markdown

@@ -76,6 +76,7 @@ def ask(cli: Any, shelf: Path, finished: Any) -> Callable[[list[str], bool], Non
     return execute
 
 
+@pytest.mark.usefixtures("own_registry")  # code in the README registers a method
 @pytest.mark.parametrize("page", TESTED, ids=name_of)
 def test_every_block_of_a_page_runs(page: Path, ask: Any, shelf: Path, images: Path) -> None:
     names: dict[str, Any] = {}
