@@ -41,7 +41,7 @@ TINY_METHODS = "methods: {name: finetune, params: {epochs: 1}}\n"
         ("--set pbu.lr=1", "'pbu' is not among the methods of this suite"),
         ("--set finetune", "--set finetune: write --set METHOD.PARAMETER=VALUE"),
         ("--set finetune.lr={", "--set finetune.lr={: '{' is not a YAML value"),
-        ("--forget 8", "'8' does not say who is forgotten; write class:8, classes:1,2"),
+        ("--forget 8", "'8' does not say what to forget; write class:8, classes:1,2"),
         ("--forget class:12", "no class 12 to forget (classes are 0 to 9: 0, 1, 2"),
         ("--forget class:cat", "no class 'cat' to forget"),
         ("--forget classes:0,1,2,3,4,5,6,7,8,9", "nothing is left to retain; forget fewer"),
@@ -256,7 +256,7 @@ def test_methods_that_misbehave_fail_alone(
     ]
     ended = cli(*argv)
     assert ended.code == 1 and ended.err == ""
-    assert f"7 of {len(REASONS) + 1 + ALWAYS} runs failed; the same command tries" in ended.out
+    assert f"7 of {len(REASONS) + 1 + ALWAYS} runs failed; the same command retries" in ended.out
     assert "Traceback" not in ended.out
     records = pd.read_csv(tmp_path / "out" / "records.csv", keep_default_na=False)
     failed = records[records["status"] == "failed"].set_index("method")["error"]
@@ -453,7 +453,8 @@ def test_damaged_artifacts_are_told_and_built_again(
     ended = cli("run", tiny, "--methods", "original", "--out", tmp_path / "two")
     assert ended.code == 0
     notes = re.findall(
-        r"note: damaged artifact \w+ \(.*?\): kept as .*?, built again", " ".join(ended.out.split())
+        r"note: damaged artifact \w+ \(.*?\): moved to .*? and built again",
+        " ".join(ended.out.split()),
     )
     # One original, and the logits of every model that is looked at: fakes have the original's.
     looked_at = {"retrain", "original", "retrain_other_seed", "random_init"}

@@ -153,7 +153,7 @@ def test_a_cheat_is_refused_and_the_line_says_what_it_touched(name: str, world: 
     assert REFUSED[name] in reason and "\n" not in reason
     if REFUSED[name].startswith(("opened", "listed", "started", "walked", "called", "searched")):
         assert reason.startswith(f"method {name!r} {REFUSED[name].split()[0]} ")
-        assert reason.endswith("with nothing else of the machine")
+        assert reason.endswith("may use only its model and what ctx provides")
 
 
 @pytest.mark.parametrize("name", ISOLATED_ONLY)

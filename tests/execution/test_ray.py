@@ -655,4 +655,4 @@ def test_what_ray_raises_is_one_line_but_a_defect_keeps_its_traceback() -> None:
 
 def test_an_address_without_ray_is_refused(cli: Any, tiny: Path) -> None:
     ended = cli("run", tiny, "--address", "auto")
-    assert ended.code == 2 and "only --backend ray has one" in ended.error
+    assert ended.code == 2 and "only for --backend ray" in ended.error

@@ -334,7 +334,7 @@ def test_captions_name_the_rows_that_have_fewer_seeds(run):
     assert figures.OVERALL not in found, "one method is left to rank"
     three = drawn([*runs, *(run("scrub", seed, **common) for seed in (0, 1, 2))], only=())
     caption = three[figures.OVERALL]["ranking"].caption
-    assert "Left out, for want of a distance in every seed: ssd." in caption
+    assert "Left out, without a distance in every seed: ssd." in caption
 
 
 def logging(run, method, *series):

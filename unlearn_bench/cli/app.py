@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="unlearn-bench",
-    help="Compare machine-unlearning methods for image classifiers, honestly.",
+    help="Benchmark machine-unlearning methods for image classifiers against retraining.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -38,7 +38,9 @@ _ClickException: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin", help="Python file with methods of your own; repeatable.", show_default=False
+        "--plugin",
+        help="Python file with your own methods or metrics; repeatable.",
+        show_default=False,
     ),
 ]
 
@@ -179,7 +181,9 @@ def _run(stderr: Console, debug: bool) -> int:
     except typer.Abort:
         return 130
     except KeyboardInterrupt:
-        stderr.print("interrupted: finished runs are kept, the same command goes on from here")
+        stderr.print(
+            "interrupted: finished runs are kept, and the same command continues from here"
+        )
         return 130
     except UserError as error:
         if debug:

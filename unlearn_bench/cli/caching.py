@@ -11,7 +11,7 @@ from rich.table import Table
 from unlearn_bench.cli.app import app, new_console, say
 
 cache_app = typer.Typer(
-    help="Look into the store of trained models, and tidy it up.", no_args_is_help=True
+    help="Inspect and clean up the store of trained models.", no_args_is_help=True
 )
 app.add_typer(cache_app, name="cache")
 
@@ -82,18 +82,16 @@ def cache_gc(
     max_size: Annotated[
         str | None,
         typer.Option(
-            help="Keep at most this, such as 10GB; least recently used goes first.",
+            help="Keep at most this much, such as 10GB; the least recently used models go first.",
             show_default=False,
         ),
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option(
-            help="Remove what was not used for this long, such as 30d.", show_default=False
-        ),
+        typer.Option(help="Remove models not used for this long, such as 30d.", show_default=False),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", help="Only list what would be removed.")
     ] = False,
 ) -> None:
     """Remove leftovers, damaged and outdated artifacts, and what is over the limits."""
@@ -117,7 +115,7 @@ def cache_gc(
         f"{verbs[1]} {len(kept)} ({size_text(stays)}) in {home}"
     )
     if limit is not None and stays > limit:
-        say(f"still over {max_size}: a process at work holds what is left")
+        say(f"still over {max_size}: the rest is in use by a running process")
 
 
 @cache_app.command("verify")

@@ -18,7 +18,7 @@ def report(
     other: Annotated[
         Path | None,
         typer.Argument(
-            help="A second one: compare it with the first instead of writing a report.",
+            help="A second results folder: compare it with the first instead of writing a report.",
             show_default=False,
         ),
     ] = None,
@@ -30,13 +30,13 @@ def report(
     ] = False,
     fail_if_worse: Annotated[
         bool,
-        typer.Option("--fail-if-worse", help="Exit with 1 if the second is worse; says why."),
+        typer.Option("--fail-if-worse", help="Exit with 1 and the reasons if the second is worse."),
     ] = False,
     allow_missing: Annotated[
         bool,
         typer.Option(
             "--allow-missing",
-            help="With --fail-if-worse: settings, methods, seeds and metrics may have gone.",
+            help="With --fail-if-worse: permit missing settings, methods, seeds and metrics.",
         ),
     ] = False,
     out: Annotated[
@@ -98,13 +98,13 @@ def _check_report_flags(
     out: Path | None,
 ) -> None:
     if other is not None and (show or bundle):
-        raise ConfigError("--show and --bundle are for one results folder, not for a comparison")
+        raise ConfigError("--show and --bundle take one results folder, not a comparison")
     if other is None and fail_if_worse:
-        raise ConfigError("--fail-if-worse compares two results folders: give the second as well")
+        raise ConfigError("--fail-if-worse compares two results folders: give a second one")
     if other is None and out is not None and not bundle:
         raise ConfigError("--out names the file of --bundle, or a folder for a comparison of two")
     if allow_missing and not fail_if_worse:
-        raise ConfigError("--allow-missing says what --fail-if-worse lets pass: give that as well")
+        raise ConfigError("--allow-missing needs --fail-if-worse: give both")
 
 
 def _show(page: Path) -> None:
@@ -138,7 +138,7 @@ def _compare(
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or the folder unpacked.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or its unpacked folder.")],
 ) -> None:
     """Check that a bundle is unchanged and that its tables follow from its runs.
 
@@ -153,8 +153,8 @@ def verify(
     if found.problems:
         raise typer.Exit(1)
     console.print(
-        f"verified: {found.files} files as listed; made again from {found.runs} runs: "
-        f"{', '.join(found.tables)}; pages and figures are as listed, and not drawn again; "
+        f"verified: {found.files} files as listed; derived again from {found.runs} runs: "
+        f"{', '.join(found.tables)}; pages and figures match the list and were not redrawn; "
         f"manifest SHA-256 {found.manifest}",
         markup=False,
         soft_wrap=True,

@@ -60,7 +60,7 @@ def run(
     flags = dict(locals())
     console = new_console()
     if tune and params is not None:
-        raise ConfigError("--tune makes settings, --params takes some that were made; give one")
+        raise ConfigError("--tune and --params exclude each other; give one")
     given = "" if tune or params == Path("none") else str(params) if params else None
     asked = ask(flags, given, console)
     if tune:
@@ -129,7 +129,7 @@ def _execute(asked: Asked, console: Console, *, debug: bool) -> None:
     failed = [result for result in results if result.status == "failed"]
     if failed:
         console.print(
-            f"{len(failed)} of {len(results)} runs failed; the same command tries them again",
+            f"{len(failed)} of {len(results)} runs failed; the same command retries them",
             style="red",
         )
         raise typer.Exit(1)
@@ -172,7 +172,7 @@ def _print_forecast(
         say(f"\nestimated time: {time_text(found.seconds)}{together} ({found.basis})")
         if found.unknown:
             missing = ", ".join(f"{what} ({times})" for what, times in found.unknown.items())
-            say(f"not in it, as nothing is known: {missing}")
+            say(f"not included, because nothing is known: {missing}")
     parts = ", ".join(f"{what} {size_text(size)}" for what, size in found.disk.items())
     say(f"disk: at most {size_text(sum(found.disk.values()))} ({parts})")
     for place, free in found.free.items():

@@ -21,7 +21,7 @@ from unlearn_bench.plugins import PLUGIN_MODULE
 Unit = Literal[
     "percent", "points", "ratio", "steps", "count", "score", "seconds", "bytes", "number"
 ]
-# Which way is better: as retraining has it, less, or neither.
+# Which way is better: closer to retraining's value, less, or neither.
 Direction = Literal["retrain", "less", "none"]
 # Its say in the verdict: one of the primary set; judged beside it; judged for being fooled only.
 Role = Literal["", "primary", "secondary", "legacy"]

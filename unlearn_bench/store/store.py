@@ -164,7 +164,7 @@ class Store:
 
     def _put_aside(self, folder: Path, reason: str) -> None:
         place = layout.put_aside(self.home, folder)
-        self.notify(f"damaged artifact {folder.name} ({reason}): kept as {place}, built again")
+        self.notify(f"damaged artifact {folder.name} ({reason}): moved to {place} and built again")
 
     def _write(
         self,
