@@ -272,13 +272,13 @@ def checked(method: Method) -> Method:
     _check_signature(method.name, method.function)
     if method.outputs is not None and method.kind != "control":
         raise PluginError(
-            f"method {method.name!r}: outputs= hides what the weights still hold, which is no "
+            f"method {method.name!r}: outputs= hides what the weights still hold, which is not "
             'unlearning; change the weights, or declare kind="control"'
         )
     if method.fake and method.kind != "control":
         raise PluginError(
-            f"method {method.name!r}: fake=True says that nothing is forgotten, which no method "
-            'may claim to be unlearning; declare kind="control"'
+            f"method {method.name!r}: fake=True says that nothing is forgotten, so it is not an "
+            'unlearning method; declare kind="control"'
         )
     _check_scopes(method.name, method.forgets)
     _check_defaults(method)
@@ -342,7 +342,7 @@ def _check_probes(entry: Method) -> None:
     if not set(entry.check.speed_only) <= set(entry.schema.model_fields):
         raise PluginError(
             f"method {entry.name!r}: speed_only={entry.check.speed_only!r} names no parameter; "
-            'a single one is written with a comma: speed_only=("batch_size",)'
+            'write a single one with a comma: speed_only=("batch_size",)'
         )
 
 

@@ -91,7 +91,7 @@ class MetricInfo:
             raise PluginError(f"metric {self.name!r}: floor={self.floor!r} must be 0 or more")
         if self.role and (self.direction != "retrain" or self.by_class):
             raise PluginError(
-                f"metric {self.name!r}: role={self.role!r} holds it against retraining: that "
+                f"metric {self.name!r}: role={self.role!r} compares it with retraining, which "
                 'needs direction="retrain", and one number per run, not per class'
             )
 

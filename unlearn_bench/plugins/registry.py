@@ -140,7 +140,7 @@ def _load_entry_points() -> None:
             if entry.name == "builtin":
                 raise
             warnings.warn(
-                f"plug-in package {entry.value!r} cannot be loaded and is left out: {error}",
+                f"plug-in package {entry.value!r} cannot be loaded and is skipped: {error}",
                 stacklevel=2,
             )
 

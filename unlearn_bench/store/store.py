@@ -132,7 +132,8 @@ class Store:
         if not held.sure and not self._said_no_locks:
             self._said_no_locks = True
             self.notify(
-                f"the file system of {self.home} has no locks: processes may do the same work twice"
+                f"the file system of {self.home} has no locks: processes may repeat each other's "
+                "work"
             )
         with held:
             yield held.sure

@@ -99,8 +99,9 @@ def _from_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         raise
     except pickle.UnpicklingError as error:
         raise RefusedError(
-            f"{path} holds more than tensors and plain values, and is not unpickled, for that can "
-            "run code; where you trust it: sd = torch.load(FILE, weights_only=False).state_dict(); "
+            f"{path} holds more than tensors and plain values, and is not unpickled, because "
+            "that can run code; if you trust it: sd = torch.load(FILE, "
+            "weights_only=False).state_dict(); "
             "safetensors.torch.save_file(sd, 'weights.safetensors')"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch's reader raise
@@ -114,7 +115,7 @@ def _from_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         if len(inner) == 1:
             return dict(content[inner[0]]), [f"read its entry {inner[0]!r}"]
         names = in_order([one_line(str(name))[:40] for name in content], 8)
-        raise RefusedError(f"{path} holds no one dictionary of tensors, but {names}")
+        raise RefusedError(f"{path} does not hold a single dictionary of tensors, but {names}")
     raise RefusedError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
 
 
@@ -135,7 +136,7 @@ def _fitted(
     given = _without_constants(given, expected, notes)
     missing = [name for name in expected if name.endswith(COUNTER) and name not in given]
     if missing and len(missing) < len(expected):
-        notes.append(f"{len(missing)} counters {COUNTER} are missing and stay as they are")
+        notes.append(f"{len(missing)} counters {COUNTER} are missing and keep their values")
         given |= {name: expected[name] for name in missing}
     ready, converted = {}, set()
     for name, tensor in given.items():
@@ -161,7 +162,7 @@ def _without_prefixes(
         given = {name.removeprefix(prefix): tensor for name, tensor in given.items()}
         taken += prefix
     if taken:
-        notes.append(f"its names begin with {taken!r}, which is taken off")
+        notes.append(f"its names begin with {taken!r}, which is removed")
     return given
 
 
@@ -205,7 +206,8 @@ def _without_constants(
         for name, tensor in kept.items()
     ]
     notes.append(
-        f"it normalises inputs itself, which this model does not: give {' '.join(flags)} unless "
+        f"it normalises its inputs itself, which this model does not do: give {' '.join(flags)} "
+        "unless "
         "these are the constants in use"
     )
     return {name: tensor for name, tensor in given.items() if name not in kept}
