@@ -72,11 +72,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Probe:
-    """What `unlearn-bench check` sets to see that a parameter is read at all.
+    """A value with which `unlearn-bench check` tests that a parameter has an effect.
 
     Attributes:
-        value: Another value than the one in force.
-        given: Other parameters that both runs share, where this one matters only with them.
+        value: A value other than the default.
+        given: Further parameters of both runs, for a parameter that matters only with them.
     """
 
     value: Any
@@ -85,18 +85,18 @@ class Probe:
 
 @dataclass(frozen=True)
 class Check:
-    """What only `unlearn-bench check` needs to know of a method.
+    """What `unlearn-bench check` needs to know about a method.
 
     Attributes:
-        quick: Parameters for a run that takes moments: fewer passes, say.
-        probes: By parameter a value, or a :class:`Probe`, that must change the weights; without
-            one a neighbouring value is chosen.
-        speed_only: Parameters that only speed and memory depend on, such as how many examples
-            are looked at together; `check` holds them to it.
-        one_shot: Set this where the data are read for statistics alone, without training passes:
+        quick: Parameters for a fast run, such as fewer passes.
+        probes: For a parameter, a value or a :class:`Probe` that must change the weights; by
+            default a neighbouring value is chosen.
+        speed_only: Parameters that affect only speed and memory, such as a chunk size; `check`
+            verifies this.
+        one_shot: Set this if the data are read for statistics only, without training passes:
             their order must then not matter.
-        may_rest: Why the weights may rightly stay as they are in some scenario or model; without
-            it a run that moves none fails there.
+        may_rest: Why the weights may stay unchanged in some scenario or model; without it, a run
+            that moves no weight fails.
     """
 
     quick: Mapping[str, Any] = field(default_factory=dict)
