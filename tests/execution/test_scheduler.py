@@ -541,7 +541,7 @@ def test_a_run_that_takes_too_long_fails_and_its_original_is_not_tried_again(out
     workers = StrawWorkers(runner, slow="retrain 0")
     [failed] = [r for r in several(runner, out, workers) if r.status == "failed"]
     assert (failed.method, failed.seed) == ("retrain", 0)
-    assert failed.error.startswith("ended after 90 s, the --timeout of a run, at 'train original")
+    assert failed.error.startswith("stopped after 90 s, the --timeout of a run, at 'train original")
     assert "give more time" in failed.error
     assert workers.known["finetune 0"] == {
         failed.key: failed.error,

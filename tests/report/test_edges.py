@@ -67,7 +67,7 @@ def test_a_single_seed_claims_no_interval(written):
     assert "± half-width" not in texts["html"]
     assert r"\pm" not in texts["tex"] and r"\textbf" not in texts["tex"]
     for kind in ("md", "html", "terminal"):
-        assert "In one seed, pbu came nearest" in texts[kind]
+        assert "One seed: pbu came nearest" in texts[kind]
 
 
 def test_a_single_method_is_not_said_to_have_won(written):

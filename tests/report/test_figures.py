@@ -57,7 +57,7 @@ def test_every_measured_method_is_labelled_directly(realistic, all_drawn):
 def test_title_states_the_finding_and_caption_the_seeds(all_drawn):
     accuracy, cost = all_drawn["accuracy"], all_drawn["cost"]
     assert accuracy.title == "gradient_ascent lost retain accuracy; finetune forgot too little"
-    assert cost.title.startswith("pbu, the nearest to retraining, took")
+    assert cost.title.startswith("pbu, at the smallest distance, took")
     assert all("n = 3" in figure.caption for figure in (accuracy, cost))
 
 

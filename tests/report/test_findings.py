@@ -108,9 +108,19 @@ def test_of_many_damaged_methods_the_worst_five_are_named(with_drops):
     assert note.text.endswith("2 other methods lost 2 points or more: see the map by class.")
 
 
+def test_the_note_says_among_whom_the_named_method_is_nearest(suite):
+    (section,) = suite({"pbu": (4, 4, 4), "finetune": (40, 40, 40)})
+    assert "Nearest: pbu" in text(section)
+    (section,) = suite({"near": (0, 4, 0), "far": (40, 40, 40)})
+    assert headline(section).startswith("1 of 2 methods cannot be told apart")
+    assert "Nearest of those not told apart: near" in text(section)
+
+
 def test_headline_admits_a_single_seed(suite):
     (section,) = suite({"pbu": (4,), "finetune": (40,)})
-    assert headline(section) == "In one seed, pbu came nearest to retraining; a verdict needs more"
+    assert (
+        headline(section) == "One seed: pbu came nearest to retraining; a verdict needs more seeds"
+    )
     assert "±" not in headline(section)
     assert "One seed: no interval can be given" in text(section)
 

@@ -100,7 +100,7 @@ def test_first_screen_keeps_its_order(folder, realistic):
         "Membership attack",
         "3 seeds, each with its own original",
         "from 5.7 % on",
-        "pbu, the nearest, took",
+        "pbu, at the smallest distance, took",
     ]
     places = [text.index(part) for part in said]
     assert places == sorted(places)
@@ -289,7 +289,7 @@ def test_missing_references_still_give_a_page(folder, realistic, left_out):
 def test_single_method_and_seed_claim_no_interval(folder, realistic):
     runs = [run for run in realistic(1) if run.method in ("retrain", "original", "pbu")]
     text = plain(write_report(folder(runs)))
-    assert "In one seed, pbu is" in text
+    assert "One seed: pbu is" in text
     assert " ± " not in text.replace("Mean ± half-width", "")
 
 

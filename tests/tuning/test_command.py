@@ -109,7 +109,7 @@ def test_show_prints_what_was_tuned(tuned: Tuned, cli: Any, tmp_path: Path) -> N
     for place in (tuned.out, tuned.file):
         ended = cli("tune", place, "--show")
         assert ended.code == 0 and "scale_weights" in ended.out and "of 3" in ended.out
-    assert "holds no tuned.yaml: nothing was tuned there" in cli("tune", tmp_path, "--show").error
+    assert "has no tuned.yaml: nothing was tuned there" in cli("tune", tmp_path, "--show").error
     assert "name the folder" in cli("tune", "--show").error
 
 

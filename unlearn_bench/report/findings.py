@@ -93,7 +93,7 @@ def _standing(section: Section, leader: Row) -> str:
         came = "came nearest to retraining"
         if len(section.ranking) == 1:
             came = f"is {plus_minus(distance(section, leader), 1)} points from retraining"
-        return f"In one seed, {name} {came}; a verdict needs more"
+        return f"One seed: {name} {came}; a verdict needs more seeds"
     passing = [v for v in judged.values() if not v.told_apart]
     trouble = " (damaged)" if leader.damage is not None else " (incomplete)" * bool(leader.failed)
     if len(judged) == 1:
@@ -260,7 +260,7 @@ def cost_title(section: Section) -> str:
     ratio = section.table.value(leader.method, TIME_RATIO)
     near = leader.method
     if len(section.ranking) > 1:
-        near += ", the nearest to retraining,"
+        near += ", at the smallest distance,"
     if ratio is None:
         return f"{near} has no recorded time"
     return f"{near} took {share(ratio.mean)} retraining’s time"

@@ -291,7 +291,10 @@ def _cost(section: Section) -> list[Note]:
     if not priced:
         return []
     named: Sequence[str] = [row.method for row in section.ranking[:1] if row.method in priced]
-    parts = [f"{name}, the nearest, took {share(priced[name])} retraining’s time" for name in named]
+    parts = [
+        f"{name}, at the smallest distance, took {share(priced[name])} retraining’s time"
+        for name in named
+    ]
     cheapest = min(priced, key=lambda name: priced[name])
     if len(priced) > 1:
         parts.append(f"the cheapest, {cheapest}, {share(priced[cheapest])} it")

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from unlearn_bench.analysis.table import ORIGINAL, Section
-from unlearn_bench.analysis.verdict import NEEDED, exposing, fooled, powerless, primary
+from unlearn_bench.analysis.verdict import NEEDED, exposing, fooled, powerless, primary, verdicts
 from unlearn_bench.report.findings import (
     Note,
     descriptive_seeds,
@@ -57,7 +57,7 @@ def not_drawn(place: int, sections: Sequence[Section]) -> tuple[Note, ...]:
 def notes(section: Section) -> tuple[Note, ...]:
     """Say which method is nearest, then what limits the numbers, the gravest first."""
     found = [
-        *([Note("Nearest", said)] if (said := nearest(section)) else []),
+        *_nearest(section),
         *_weak_reference(section),
         *_unequal_budgets(section),
         *_damage(section),
@@ -119,6 +119,15 @@ def _weak_reference(section: Section) -> list[Note]:
         "set recipe (epochs, lr, ...) to what trains this model."
     )
     return [Note("Weak reference", f"{'; '.join(signs)}. {advice}")]
+
+
+def _nearest(section: Section) -> list[Note]:
+    said = nearest(section)
+    # Another may be nearer still and be told apart: the verdict says which question this answers.
+    some_apart = any(v.kind == "method" and v.told_apart for v in verdicts(section))
+    some_pass = any(v.kind == "method" and not v.told_apart for v in verdicts(section))
+    lead = "Nearest of those not told apart" if some_apart and some_pass else "Nearest"
+    return [Note(lead, said)] if said else []
 
 
 def _damage(section: Section) -> list[Note]:
