@@ -41,7 +41,7 @@ TINY_METHODS = "methods: {name: finetune, params: {epochs: 1}}\n"
         ("--set pbu.lr=1", "'pbu' is not among the methods of this suite"),
         ("--set finetune", "--set finetune: write --set METHOD.PARAMETER=VALUE"),
         ("--set finetune.lr={", "--set finetune.lr={: '{' is not a YAML value"),
-        ("--forget 8", "'8' does not say what to forget; write class:8, classes:1,2"),
+        ("--forget 8", "'8' does not say who is forgotten; write class:8, classes:1,2"),
         ("--forget class:12", "no class 12 to forget (classes are 0 to 9: 0, 1, 2"),
         ("--forget class:cat", "no class 'cat' to forget"),
         ("--forget classes:0,1,2,3,4,5,6,7,8,9", "nothing is left to retain; forget fewer"),

@@ -127,7 +127,7 @@ def test_a_name_of_no_model_suggests_its_family(given, suggested):
 
 @pytest.mark.parametrize("name", ["hf_hub:timm/resnet18", "local-dir:/tmp", "hf-hub:x", "a/b"])
 def test_no_model_is_read_from_the_hub_or_a_path(name):
-    with pytest.raises(UnknownNameError, match="models are not loaded from a hub or a path"):
+    with pytest.raises(UnknownNameError, match="no model is read from the hub or a path"):
         make(name)
 
 

@@ -38,9 +38,7 @@ _ClickException: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin",
-        help="Python file with your own methods or metrics; repeatable.",
-        show_default=False,
+        "--plugin", help="Python file with methods of your own; repeatable.", show_default=False
     ),
 ]
 

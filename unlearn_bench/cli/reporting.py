@@ -138,7 +138,7 @@ def _compare(
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or its unpacked folder.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle's zip file, or the folder unpacked.")],
 ) -> None:
     """Check that a bundle is unchanged and that its tables follow from its runs.
 
@@ -153,8 +153,8 @@ def verify(
     if found.problems:
         raise typer.Exit(1)
     console.print(
-        f"verified: {found.files} files as listed; derived again from {found.runs} runs: "
-        f"{', '.join(found.tables)}; pages and figures match the list and were not redrawn; "
+        f"verified: {found.files} files as listed; made again from {found.runs} runs: "
+        f"{', '.join(found.tables)}; pages and figures are as listed, and not drawn again; "
         f"manifest SHA-256 {found.manifest}",
         markup=False,
         soft_wrap=True,

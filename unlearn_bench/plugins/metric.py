@@ -51,7 +51,7 @@ class MetricInfo:
             must distinguish the original from retraining; otherwise nothing is evidence.
         utility: Whether it measures what a method must preserve, so that the original has it too.
         by_class: Whether each class has its own number, shown by name and not as columns.
-        main: Whether it appears in the first table of a report, and in LaTeX and Markdown.
+        main: Whether it stands in the first table of a report, and so in LaTeX and Markdown.
 
     Raises:
         PluginError: If a declaration contradicts itself, or a value is not allowed.

@@ -49,9 +49,9 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     label = spec.label or spec.name
     if kind not in entry.forgets:
         made_for = " and ".join(_SCOPE_NAMES[scope] for scope in entry.forgets)
-        return f"{label} was left out of {forget.name}: it is only made for {made_for}."
+        return f"{label} was left out of {forget.name}: it is made for {made_for} only."
     if entry.outputs and kind == "random":
-        return f"{label} was left out of {forget.name}: there is no forgotten class for it to hide."
+        return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
     if entry.access.log and given_weights:
         return f"{label} was left out: the given weights come without a log of their training."
     return ""

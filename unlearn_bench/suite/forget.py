@@ -62,7 +62,7 @@ class Forget(Spec):
             pass
         text = visible(text if len(text) <= 80 else f"{text[:80]}...")
         raise ValueError(
-            f"{text!r} does not say what to forget; write class:8, classes:1,2, random:0.1, "
+            f"{text!r} does not say who is forgotten; write class:8, classes:1,2, random:0.1, "
             "indices:3,14, indices:FILE or thirds:0.1"
         )
 

@@ -46,8 +46,8 @@ def build(
     """
     if not spec.name.isascii() or set(spec.name) & {":", "/"}:
         raise UnknownNameError(
-            f"model {one_line(spec.name)!r} is not a plain name; models are not loaded from a "
-            "hub or a path: give an architecture, with --pretrained or --original FILE"
+            f"model {one_line(spec.name)!r} is not a plain name; no model is read from the hub or "
+            "a path: give an architecture, with --pretrained or --original FILE"
         )
     if not timm.is_model(spec.name):
         raise unknown_name("model", spec.name, timm.list_models(), "unlearn-bench list models")

@@ -99,9 +99,8 @@ def _from_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         raise
     except pickle.UnpicklingError as error:
         raise RefusedError(
-            f"{path} holds more than tensors and plain values, and is not unpickled, because "
-            "that can run code; if you trust it: sd = torch.load(FILE, "
-            "weights_only=False).state_dict(); "
+            f"{path} holds more than tensors and plain values, and is not unpickled, for that can "
+            "run code; where you trust it: sd = torch.load(FILE, weights_only=False).state_dict(); "
             "safetensors.torch.save_file(sd, 'weights.safetensors')"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch's reader raise

@@ -58,9 +58,9 @@ def measures(
     """Register the decorated function as the one that computes ``metrics``.
 
     Args:
-        metrics: Metrics that it returns records of, all of them in every evaluation: declarations,
-            or names from ``results/metrics.py``.
-        needs_retrained: Whether it compares with the retrained model. If that is missing, the
+        metrics: What it returns records of, every one of them in every evaluation: a declaration,
+            or the name of one in ``results/metrics.py``.
+        needs_retrained: Whether it compares with the retrained model. Where that is missing the
             function is not called and its metrics are recorded as unresolved.
 
     Raises:
