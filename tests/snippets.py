@@ -5,10 +5,12 @@ A block is run unless a comment before it says otherwise::
     <!-- test: run -->            train for real, at the smallest size; else runs are planned only
     <!-- test: syntax -->         needs a network, a cluster or a GPU: flags and syntax are checked
     <!-- test: needs NAME, ... -->  files or objects that the reader has
+    <!-- test: if MODULE -->      describes a part that this version may lack
 
 Several are joined by a semicolon. Blocks of one page run in order, in one folder.
 """
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -45,6 +47,12 @@ class Snippet:
         """What the reader has before this block."""
         named = [mark.removeprefix("needs ") for mark in self.marks if mark.startswith("needs ")]
         return [name.strip() for names in named for name in names.split(",")]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this version has what the block describes."""
+        parts = [mark.removeprefix("if ") for mark in self.marks if mark.startswith("if ")]
+        return all(importlib.util.find_spec(part) for part in parts)
 
     def commands(self) -> list[list[str]]:
         """Return the commands of a shell block as words, comments apart."""

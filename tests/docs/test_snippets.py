@@ -80,7 +80,7 @@ def ask(cli: Any, shelf: Path, finished: Any) -> Callable[[list[str], bool], Non
 @pytest.mark.parametrize("page", TESTED, ids=name_of)
 def test_every_block_of_a_page_runs(page: Path, ask: Any, shelf: Path, images: Path) -> None:
     names: dict[str, Any] = {}
-    for snippet in snippets(page):
+    for snippet in (snippet for snippet in snippets(page) if snippet.is_there):
         for need in snippet.needs:
             if need in OBJECTS:
                 names[need] = OBJECTS[need]()
@@ -113,13 +113,34 @@ def a_loader() -> Any:
     return [(torch.zeros(4, 1, 32, 32), torch.arange(4))]
 
 
-OBJECTS: dict[str, Callable[[], Any]] = {"model": a_model, "loader": a_loader}
+def examples(first: int, last: int) -> Callable[[], Any]:
+    """Make examples of the classes from ``first`` to ``last``, eight of each."""
+
+    def make() -> Any:
+        import torch
+        from torch.utils.data import TensorDataset
+
+        labels = torch.arange(first, last + 1).repeat_interleave(8)
+        generator = torch.Generator().manual_seed(first)
+        return TensorDataset(torch.rand(len(labels), 1, 32, 32, generator=generator), labels)
+
+    return make
+
+
+OBJECTS: dict[str, Callable[[], Any]] = {
+    "model": a_model,
+    "reference": a_model,
+    "loader": a_loader,
+    "forget_set": examples(8, 8),
+    "retain_set": examples(0, 7),
+    "test_set": examples(0, 8),
+}
 
 
 # What cannot run here: the shell must be able to read it, and every flag must exist.
 
 
-UNRUN = [s for page in pages() for s in snippets(page) if "syntax" in s.marks]
+UNRUN = [s for page in pages() for s in snippets(page) if "syntax" in s.marks and s.is_there]
 
 
 @pytest.mark.parametrize("snippet", UNRUN, ids=lambda s: f"{name_of(s.page)}:{s.line}")
