@@ -322,7 +322,7 @@ def notebook_pages(docs: Path) -> dict[str, str]:
     """
     import jupytext
 
-    notebook = jupytext.read(docs / "examples" / "own_network.py")
+    notebook = jupytext.read(docs / "examples" / "own_network.py", fmt="py:percent")
     target = docs / "_extra" / "own_network.ipynb"
     target.parent.mkdir(exist_ok=True)
     jupytext.write(notebook, target)

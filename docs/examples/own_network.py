@@ -46,9 +46,13 @@ class MyNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Flatten(),
-        )  # fmt: skip
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
         self.head = nn.Linear(32 * 16, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -93,11 +97,15 @@ unlearned["pbu"]
 # %%
 scores = {
     method: ub.evaluate(
-        unlearned=result, original=original, retrained=retrained,
-        forget=forget, retain=retain, test=test,
+        unlearned=result,
+        original=original,
+        retrained=retrained,
+        forget=forget,
+        retain=retain,
+        test=test,
     )
     for method, result in unlearned.items()
-}  # fmt: skip
+}
 scores["pbu"]
 
 
