@@ -94,7 +94,7 @@ def cache_gc(
         bool, typer.Option("--dry-run", help="Only list what would be removed.")
     ] = False,
 ) -> None:
-    """Remove leftovers, damaged and outdated artifacts, and what is over the limits."""
+    """Remove leftovers, damaged and outdated artifacts, and models over the limits."""
     from unlearn_bench.core.quantities import parse_age, parse_size, size_text
     from unlearn_bench.store import cache
     from unlearn_bench.store.layout import default_home
@@ -120,9 +120,9 @@ def cache_gc(
 
 @cache_app.command("verify")
 def cache_verify() -> None:
-    """Check every byte of the store; put damaged artifacts aside, to be built again.
+    """Check every byte of the store; set damaged artifacts aside, to be built again.
 
-    So are a reference and controls that were made by other code than the built-in.
+    This includes references and controls made by code other than the built-in.
     """
     from unlearn_bench.plugins import registry
     from unlearn_bench.store import cache

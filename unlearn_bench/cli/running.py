@@ -56,7 +56,7 @@ def run(
     isolate: options.Isolate = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run a suite and write its report; running it again continues where it ended."""
+    """Run a suite and write its report; run it again to continue where it stopped."""
     flags = dict(locals())
     console = new_console()
     if tune and params is not None:
@@ -185,7 +185,7 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Results folder of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Say how far a run has come, from another terminal or later.
+    """Show the progress of a run, from another terminal or later.
 
     Exit codes: 0 finished, 1 finished with failed runs, 3 running, 4 stopped before its end.
     """

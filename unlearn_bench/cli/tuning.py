@@ -57,8 +57,8 @@ def tune(
 ) -> None:
     """Tune every method of a suite with the same budget, on surrogate forget sets.
 
-    The true forget set, its retraining and the test part are never read. Writes `tuned.yaml`,
-    for `run SUITE --params`; running it again continues where it ended.
+    The true forget set, its retraining and the test part are never read. Writes `tuned.yaml`
+    for `run SUITE --params`; run it again to continue where it stopped.
     """
     flags = dict(locals()) | {"seeds": 1}
     console = new_console()
