@@ -34,7 +34,7 @@ def check(
         bool, typer.Option("--quiet", "-q", help="Show only failures and counts.")
     ] = False,
 ) -> None:
-    """Check how a method behaves on a tiny task: what it reads, changes, repeats and returns."""
+    """Check how a method behaves on a tiny task: what it reads, moves, repeats and gives back."""
     from unlearn_bench.plugins import registry
 
     own = [name for file in plugin or () for name in registry.load_plugin(file)]

@@ -85,9 +85,9 @@ def method(
         forgets: Which of ``class``, ``classes`` and ``random`` it is made for; it is left out of
             other scenarios, and the report says so.
         check: What `unlearn-bench check` needs to know, see :class:`Check`.
-        fake: For controls only: whether the weights still hold what is hidden; ``outputs``
-            implies it. A metric that does not distinguish a fake from retraining is marked as
-            fooled.
+        fake: For controls only: whether the weights still hold what is hidden, as with
+            ``outputs``, which says so by itself. A metric that does not tell a fake from
+            retraining is marked as fooled.
 
     Raises:
         PluginError: If the name, the access or the signature cannot be used, or a default is
