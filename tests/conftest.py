@@ -34,6 +34,7 @@ LONG_FILES = (
     "test_kill_and_resume.py",
     "test_cli.py",
     "test_browser.py",
+    "test_snippets.py",
     "test_conformance.py",
 )
 

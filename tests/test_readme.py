@@ -1,4 +1,4 @@
-"""What the README promises, run as it stands there."""
+"""What the README promises holds; its commands run in tests/docs."""
 
 import re
 import shlex
@@ -18,15 +18,28 @@ from unlearn_bench.suite.spec import ModelSpec, Normalize
 from unlearn_bench.training import models
 
 README = Path(__file__).parents[1] / "README.md"
+QUESTION = README.parent / "docs" / "how-to" / "has-it-forgotten.md"
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 200, 30), "cat": (30, 30, 200)}
 
 
-def command_of(section: str) -> list[str]:
-    """Return the words of the first shell command of a section."""
-    text = README.read_text().partition(f"## {section}\n")[2]
-    block = text.partition("```bash\n")[2].partition("```")[0]
+def first_command(page: Path) -> list[str]:
+    """Return the words of the first shell command of a page."""
+    block = page.read_text().partition("```bash\n")[2].partition("```")[0]
     return shlex.split(block.replace("\\\n", " "))
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 120
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        target = "".join(link.split())
+        assert target.startswith("https://") or (README.parent / target).exists(), target
+
+
+def test_the_plug_in_of_the_readme_is_the_tested_example() -> None:
+    example = README.parent / "docs" / "examples" / "shrink.py"
+    assert f"```python\n{example.read_text()}```\n" in README.read_text()
 
 
 def test_the_table_names_families_as_the_command_line_does() -> None:
@@ -74,7 +87,7 @@ def test_the_question_whether_a_model_has_forgotten_is_answered(cli: Any, tmp_pa
     draw(tmp_path / "own")
     for name, classes in (("before", 3), ("after", 2)):
         save_file(trained(tmp_path / "own", classes), tmp_path / f"{name}.safetensors")
-    program, *words = command_of("Has my model forgotten?")
+    program, *words = first_command(QUESTION)
     assert program == "unlearn-bench"
     ended = cli(
         *words, "--seeds", "1", "--epochs", "1", "--out", "out", "--workers", "1", cwd=tmp_path

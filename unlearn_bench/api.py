@@ -1,4 +1,4 @@
-"""All that a plug-in imports: registration, what it may read, and shared mechanics.
+"""Everything a plug-in imports: registration, data access and shared building blocks.
 
 A method is one decorated function::
 
@@ -6,14 +6,14 @@ A method is one decorated function::
 
     @method("my_method", access=Access.FORGET, source="arXiv:...")
     def my_method(model, ctx: Context, *, lr: float = 1e-3):
-        '''Say what it minimises, and under ``Args:`` what each parameter means.'''
+        '''State what it minimises and, under ``Args:``, what each parameter means.'''
         ...
         return model
 
 ``model`` is a private copy of the original, in eval mode, on ``ctx.device``: change it in place
 and return it, or return another of the same architecture.
 
-A metric is one as well, a pure function of what was observed of the models::
+A metric is also one decorated function, a pure function of the models' recorded outputs::
 
     from unlearn_bench.api import Evaluation, metric
 

@@ -166,7 +166,8 @@ def test_few_seeds_without_power_are_no_evidence_either(section):
     assert far.apart and far.missing == ()
     assert passing_fakes(found) == ("logit_mask",)
     assert caveat(found) == (
-        "No metric that looks into the model tells even the original from retraining here: not "
+        "No metric that looks into the model distinguishes even the original from retraining "
+        "here: not "
         "being told apart is no evidence of forgetting. By this rule the fake logit_mask, whose "
         "weights have forgotten nothing, is not told apart either."
     )
@@ -195,8 +196,8 @@ def test_a_fake_that_only_a_secondary_metric_tells_is_not_called_exposed(section
     said = {note.lead: note.text for note in notes(found)}
     assert "Fake exposed" not in said
     assert said["Fake not exposed by a primary metric"] == (
-        "logit_mask is told from retraining by ZRF alone, which has no say in the verdict: no "
-        "primary metric tells it."
+        "logit_mask is told apart from retraining by ZRF alone, which has no say in the verdict: "
+        "no primary metric detects it."
     )
 
 
@@ -266,7 +267,7 @@ def test_metrics_that_a_fake_wins_are_marked(section):
     assert exposing(found, "logit_mask") == ("probe_recall", "relearn_time_features")
     said = " ".join(map(str, notes(found)))
     assert "Fooled here" in said and "logit_mask" in said
-    assert "logit_mask is told from retraining by Linear probe recall" in said
+    assert "logit_mask is told apart from retraining by Linear probe recall" in said
 
 
 def test_a_fake_is_whom_the_folder_calls_one(section):
@@ -278,7 +279,10 @@ def test_a_fake_is_whom_the_folder_calls_one(section):
     assert fooled(found)["probe_recall"] == ("hidden",)
     assert all("logit_mask" not in fakes for fakes in fooled(found).values())
     said = " ".join(map(str, notes(found)))
-    assert "no metric tells hidden from retraining here" in said and "logit_mask is" not in said
+    assert (
+        "no metric distinguishes hidden from retraining here" in said
+        and "logit_mask is" not in said
+    )
 
 
 def test_folders_from_before_fakes_were_a_fact_know_those_of_then(section):
@@ -327,26 +331,21 @@ def test_the_primary_set_is_the_declared_one(section):
 
 
 def test_the_headline_never_praises_what_a_probe_tells_apart(section):
-    assert headline(section(3, pbu=FAKE)).startswith(
-        "pbu can be told from retraining by Linear probe recall and Relearning steps (fresh head)"
-    )
-    assert headline(section(3, pbu={})).startswith("pbu cannot be told from retraining: ")
+    found = headline(section(3, pbu=FAKE))
+    assert found == "pbu can be told apart from retraining by 2 metrics"
+    assert headline(section(3, pbu={})) == "pbu cannot be told apart from retraining"
 
 
 def test_the_headline_counts_who_passes_and_names_the_nearest_of_them(section):
     found = section(3, pbu=FAKE, good={}, fair={"test_retain_accuracy": 0.88})
-    assert headline(found).startswith(
-        "1 of 3 methods cannot be told from retraining; nearest is good"
-    )
-    # Ties are with the nearest of all, which is told apart here.
-    assert "tied" not in headline(found)
+    assert headline(found) == ("1 of 3 methods cannot be told apart from retraining; nearest: good")
 
 
 def test_the_headline_names_nobody_where_a_fake_passes_or_nothing_has_power(section):
     blind = {"mia_loss_auc": 0.5, "probe_recall": 0.6, "relearn_time_features": 60.0}
     alone = section(3, original=KNOWING | blind, logit_mask={"forget_accuracy": 0.5}, pbu={})
     with_fake = section(3, logit_mask={}, pbu={})
-    said = "Nothing here can tell forgetting from hiding: "
-    assert headline(alone) == said + "no metric that looks into the model has power"
-    assert headline(with_fake) == said + "the fake logit_mask would pass as well"
+    said = "No evidence of forgetting: "
+    assert headline(alone) == said + "no metric that looks inside has power"
+    assert headline(with_fake) == said + "the fake logit_mask passes too"
     assert distinguished(alone) == distinguished(with_fake) == frozenset()

@@ -264,7 +264,7 @@ def test_postscript_is_never_run(tmp_path, monkeypatch):
     (place / "00.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
     )
-    with pytest.raises(DataError, match="00.png is no image that can be read"):
+    with pytest.raises(DataError, match="00.png cannot be read as an image"):
         load(tmp_path)
 
 

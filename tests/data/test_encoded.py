@@ -106,7 +106,7 @@ def test_truncated_image_is_named_in_one_line(library, encode, tmp_path, kind):
 
 
 def test_file_that_is_no_image_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"0\.png is no image"):
+    with pytest.raises(DataError, match=r"0\.png cannot be read as an image"):
         encoded.survey([write(tmp_path, b"hello")], None)
 
 

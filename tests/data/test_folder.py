@@ -142,7 +142,7 @@ def test_empty_class_folder_is_named(tmp_path, write):
 def test_class_of_the_test_part_alone_is_refused(tmp_path, write):
     write("train/ant")
     write("test/bee")
-    with pytest.raises(DataError, match="class folder .*bee has no fellow"):
+    with pytest.raises(DataError, match="class folder .*bee has no matching training class"):
         load(tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_what_is_handed_out_has_its_indices_and_nothing_else(kind, monkeypatch):
     assert len(some) == 20 and some.shape == (1, 4, 4)
     assert torch.equal(some.fetch(asked), data[asked])
     assert torch.equal(some.only(asked[:2]).fetch(asked), data[asked])
-    with pytest.raises(AccessError, match="in no split that the method declares"):
+    with pytest.raises(AccessError, match="in none of the splits that the method declares"):
         some.fetch(torch.tensor([3, 4]))
     if kind == "copied":
         assert len(some.data) == 3 and some.data.untyped_storage().nbytes() == 3 * 16

@@ -40,7 +40,7 @@ def test_nothing_is_written_where_nothing_was(
     assert ended.code == 0 and ended.err == "", ended.err
     assert f"{2 * (ALWAYS + 1)} runs, 0 done" in ended.out
     assert "0 of 2 originals in the store" in ended.out and "finetune" in ended.out
-    assert "estimated time: unknown (nothing has run yet" in ended.out
+    assert "estimated time: unknown (no earlier runs" in ended.out
     assert "disk: at most" in ended.out and "NOT ENOUGH" not in ended.out
     assert files(tmp_path) == before and not home.exists()
 
@@ -86,8 +86,8 @@ def test_more_epochs_of_training_are_known_to_take_longer(finished: Any, tmp_pat
 
     few, many = asked(10), asked(1000)
     assert many.seconds > 20 * few.seconds > 0
-    assert "retraining taken to be as long as the original's training" in many.basis
-    assert "some as long as under another training recipe" in many.basis
+    assert "retraining assumed to take as long as the original's training" in many.basis
+    assert "some estimated from another training recipe" in many.basis
 
 
 def test_what_is_not_known_is_named_and_not_guessed(finished: Any, tmp_path: Path) -> None:

@@ -43,14 +43,14 @@ REFUSED = {
     "frames": "walked the stack (sys._getframe)",
     "frames_of_an_error": "walked the stack (tb_frame)",
     "memory": "searched the memory of the process (gc.get_objects)",
-    "private_images": "an image was read that is in no split that the method declares",
+    "private_images": "an image was read that is in none of the splits that the method declares",
     "private_labels": "LookupError: no labels but of the forget set",
     "other_splits": "LookupError: no retained examples",
     "patched_metrics": "patched functions: unlearn_bench.measure.evaluate.logits",
     "patched_torch": "patched functions: torch.nn.functional.cross_entropy",
     "global_hook": "hooks on every module or optimiser: global forward hooks",
     "default_dtype": "default dtype: torch.float32 became torch.float64",
-    "thread_left": "threads that run on: waiting",
+    "thread_left": "threads still running: waiting",
     "module_state": "variables of its module: KEPT",
     "other_reference": "registered methods: retrain",
     "fence_off": "switched off what watches it",
@@ -153,7 +153,7 @@ def test_a_cheat_is_refused_and_the_line_says_what_it_touched(name: str, world: 
     assert REFUSED[name] in reason and "\n" not in reason
     if REFUSED[name].startswith(("opened", "listed", "started", "walked", "called", "searched")):
         assert reason.startswith(f"method {name!r} {REFUSED[name].split()[0]} ")
-        assert reason.endswith("with nothing else of the machine")
+        assert reason.endswith("may use only its model and what ctx provides")
 
 
 @pytest.mark.parametrize("name", ISOLATED_ONLY)

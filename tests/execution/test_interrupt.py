@@ -76,7 +76,7 @@ def test_the_first_ctrl_c_ends_in_good_order(
     ended = running.wait()
     assert ended.code == 130 and "Traceback" not in ended.err + ended.out
     told = " ".join(ended.out.split())
-    assert "the same command goes on from here; Ctrl-C again kills at once" in told
+    assert "the same command continues from here; Ctrl-C again stops immediately" in told
     finished = list((out / "runs").glob("*.json"))
     assert finished and set(pd.read_csv(out / "records.csv")["run_key"]) == {
         path.stem for path in finished
@@ -128,7 +128,7 @@ def test_a_request_to_end_is_like_the_first_ctrl_c_and_a_disturbed_line_does_no_
         assert signal.getsignal(number) is signal.SIG_DFL
         for other, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(other, handler)
-    assert len(told) == 2 and "the same command goes on from here" in told[0]
+    assert len(told) == 2 and "the same command continues from here" in told[0]
     with first_in_good_order(told.append):
         pass
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -656,7 +656,7 @@ def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_ray_raises_is_one_line_but_a_defect_keeps_its_traceback() -> None:
-    with pytest.raises(OutputError, match="is gone .ActorDiedError: .*goes on from here"):
+    with pytest.raises(OutputError, match="is gone .ActorDiedError: .*continues from here"):
         with ray_backend._cluster_needed():
             raise ray.exceptions.ActorDiedError()
     defect = ray.exceptions.RayTaskError("run", "Traceback", ValueError("bug"))
@@ -666,4 +666,4 @@ def test_what_ray_raises_is_one_line_but_a_defect_keeps_its_traceback() -> None:
 
 def test_an_address_without_ray_is_refused(cli: Any, tiny: Path) -> None:
     ended = cli("run", tiny, "--address", "auto")
-    assert ended.code == 2 and "only --backend ray has one" in ended.error
+    assert ended.code == 2 and "only for --backend ray" in ended.error

@@ -299,7 +299,7 @@ def test_a_damaged_result_is_put_aside_and_made_again(out: Path) -> None:
     assert runner.ran == [f"{second.method} {second.seed}"] and again[:2] == [first, second]
     [notice] = [told[1] for told in watcher.told if told[0] == "notice"]
     aside = out / "damaged" / f"{second.key}-1.json"
-    assert f"its checksum differs): kept as {aside}, made again" in notice
+    assert f"its checksum differs): moved to {aside} and computed again" in notice
     assert "0.6" in aside.read_text() and recorded(out) == ALL
 
 
@@ -541,7 +541,7 @@ def test_a_run_that_takes_too_long_fails_and_its_original_is_not_tried_again(out
     workers = StrawWorkers(runner, slow="retrain 0")
     [failed] = [r for r in several(runner, out, workers) if r.status == "failed"]
     assert (failed.method, failed.seed) == ("retrain", 0)
-    assert failed.error.startswith("ended after 90 s, the --timeout of a run, at 'train original")
+    assert failed.error.startswith("stopped after 90 s, the --timeout of a run, at 'train original")
     assert "give more time" in failed.error
     assert workers.known["finetune 0"] == {
         failed.key: failed.error,
@@ -587,7 +587,7 @@ def test_a_folder_with_files_of_somebody_elses_is_refused_and_left_alone(
     theirs = out / name
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
-    with pytest.raises(OutputError, match="no suite of unlearn-bench wrote"):
+    with pytest.raises(OutputError, match="unlearn-bench did not write"):
         go(Straw(), out)
     left = [path for path in out.rglob("*") if path.is_file()]
     assert left == [theirs] and theirs.read_text() == "mine"

@@ -204,7 +204,7 @@ def test_a_folder_from_before_suites_named_their_runs_is_read(out: Path) -> None
     finish(out, "retrain", 0)
     found = read_status(out)
     assert (found.state, found.done, found.left, found.seconds_left) == ("stopped", 1, 3, None)
-    assert "does not say" in found.basis
+    assert "does not list" in found.basis
 
 
 @pytest.mark.parametrize(

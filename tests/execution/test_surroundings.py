@@ -184,8 +184,8 @@ def test_threads_and_processes_left_running_are_named_and_processes_ended(
         child = subprocess.Popen(["sh", "-c", "sleep 600 & wait"])
     go_on.set()
     assert left.running == [
-        "threads that run on: tinkering",
-        "processes that ran on, ended now: sh",
+        "threads still running: tinkering",
+        "processes still running, now ended: sh",
     ]
     assert not psutil.pid_exists(child.pid)
     assert not [p for p in psutil.Process().children() if p.name() == "sleep"]
@@ -393,6 +393,6 @@ def test_ctrl_c_in_the_midst_of_a_method_ends_the_suite(
         time.sleep(0.02)
     os.killpg(running.pid, signal.SIGINT)
     ended = running.wait()
-    assert ended.code == 130 and "the same command goes on from here" in ended.out
+    assert ended.code == 130 and "the same command continues" in ended.out
     found = pd.read_csv(tmp_path / "out" / "records.csv")
     assert "slow" not in set(found["method"])

@@ -62,7 +62,7 @@ def test_results_depend_on_the_file_of_a_metric(write: Write) -> None:
         (toy().replace("0.1", "-1"), r"toy.py:4: metric 'toy': floor=-1 must be 0 or more"),
         (
             toy().replace("floor=0.1", 'direction="less"'),
-            r"toy.py:4: metric 'toy': role='primary' holds it against retraining",
+            r"toy.py:4: metric 'toy': role='primary' compares it with retraining",
         ),
         (
             toy().replace("floor=0.1", 'unit="miles"'),

@@ -413,11 +413,11 @@ def test_the_command_line_fails_only_when_asked_to(results, cli):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--fail-if-worse"], "give the second as well"),
-        (["{b}", "--allow-missing"], "--allow-missing says what --fail-if-worse lets pass"),
+        (["--fail-if-worse"], "give a second one"),
+        (["{b}", "--allow-missing"], "--allow-missing needs --fail-if-worse"),
         (["--out", "x"], "--out names the file of --bundle"),
-        (["{b}", "--bundle"], "for one results folder"),
-        (["{b}", "--show"], "for one results folder"),
+        (["{b}", "--bundle"], "take one results folder"),
+        (["{b}", "--show"], "take one results folder"),
         (["none"], "none holds no records.csv"),
     ],
 )

@@ -67,14 +67,14 @@ def test_a_single_seed_claims_no_interval(written):
     assert "± half-width" not in texts["html"]
     assert r"\pm" not in texts["tex"] and r"\textbf" not in texts["tex"]
     for kind in ("md", "html", "terminal"):
-        assert "In the one seed run, pbu came nearest" in texts[kind]
+        assert "One seed: pbu came nearest" in texts[kind]
 
 
 def test_a_single_method_is_not_said_to_have_won(written):
     texts = written("single method")
     for kind in ("md", "html", "terminal"):
         assert (
-            "pbu can be told from retraining by" in texts[kind]
+            "pbu can be told apart from retraining by" in texts[kind]
             and "nearest" not in texts[kind].split("\n")[0]
         )
 

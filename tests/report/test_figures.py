@@ -58,7 +58,7 @@ def test_every_measured_method_is_labelled_directly(realistic, all_drawn):
 def test_title_states_the_finding_and_caption_the_seeds(all_drawn):
     accuracy, cost = all_drawn["accuracy"], all_drawn["cost"]
     assert accuracy.title == "gradient_ascent lost retain accuracy; finetune forgot too little"
-    assert cost.title.startswith("pbu, the nearest to retraining, took")
+    assert cost.title.startswith("pbu, at the smallest distance, took")
     assert all("n = 3" in figure.caption for figure in (accuracy, cost))
 
 
@@ -335,7 +335,7 @@ def test_captions_name_the_rows_that_have_fewer_seeds(run):
     assert figures.OVERALL not in found, "one method is left to rank"
     three = drawn([*runs, *(run("scrub", seed, **common) for seed in (0, 1, 2))], only=())
     caption = three[figures.OVERALL]["ranking"].caption
-    assert "Left out, for want of a distance in every seed: ssd." in caption
+    assert "Left out, without a distance in every seed: ssd." in caption
 
 
 def logging(run, method, *series):

@@ -174,7 +174,7 @@ def test_the_nearest_is_not_bold_where_all_are_told_apart(folder, run):
 @pytest.mark.parametrize(
     ("power", "fake", "said"),
     [
-        (0.0, 0.25, "No metric that looks into the model tells even the original"),
+        (0.0, 0.25, "No metric that looks into the model distinguishes even the original"),
         (
             0.25,
             0.0,

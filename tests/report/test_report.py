@@ -100,7 +100,7 @@ def test_first_screen_keeps_its_order(folder, realistic):
         "Membership attack",
         "3 seeds, each with its own original",
         "from 5.7 % on",
-        "pbu, the nearest, took",
+        "pbu, at the smallest distance, took",
     ]
     places = [text.index(part) for part in said]
     assert places == sorted(places)
@@ -130,7 +130,7 @@ def test_an_older_folder_without_curves_says_what_is_missing(drawn, folder, real
     (place / "curves.parquet").unlink()
     without = plain(write_report(place))
     assert "no curves.parquet" not in with_curves and "no curves.parquet" in without
-    assert "hardly tells" in with_curves or "The loss attack tells" in with_curves
+    assert "barely separates" in with_curves or "The loss attack separates" in with_curves
 
 
 def test_legacy_metrics_stand_in_an_appendix_with_a_warning(folder, realistic):
@@ -181,12 +181,10 @@ def test_the_page_of_many_methods_stays_small(methods, limit, folder, run):
     assert 0.2 * limit < page.stat().st_size < limit
 
 
-def test_first_words_answer_which_method_and_what_cost(folder, realistic):
+def test_first_words_say_how_many_pass_and_which_is_nearest(folder, realistic):
     text = plain(undrawn(folder(realistic())))
-    assert re.search(
-        r"methods can be told from retraining; nearest is pbu \(.* points away, at \d\.\d %", text
-    )
-    assert text.index("points away") < 300
+    assert text.index("methods can be told apart from retraining; nearest: pbu") < 300
+    assert re.search(r"Nearest\W+pbu is .* points from retraining, at \d\.\d % of its time", text)
 
 
 def test_figures_of_an_earlier_report_go_and_what_is_not_ours_stays(folder, realistic):
@@ -291,7 +289,7 @@ def test_missing_references_still_give_a_page(folder, realistic, left_out):
 def test_single_method_and_seed_claim_no_interval(folder, realistic):
     runs = [run for run in realistic(1) if run.method in ("retrain", "original", "pbu")]
     text = plain(write_report(folder(runs)))
-    assert "In the one seed run, pbu came within" in text
+    assert "One seed: pbu is" in text
     assert " ± " not in text.replace("Mean ± half-width", "")
 
 

@@ -177,7 +177,7 @@ def test_a_large_suite_is_drawn_in_part_and_told_in_full(folder, run, monkeypatc
     assert drawn == {"01", "02"}
     text = (place / "report.md").read_text()
     assert text.count("figures are drawn of the first 2 of 3 settings") == 1
-    assert "Drawn are the 3 nearest of 6 methods; the tables have all." in text
+    assert "The figure shows the 3 nearest of 6 methods; the tables list all." in text
     figure = (place / "figures" / "01-digits-resnet18-class-0-accuracy.svg").read_text()
     assert ">m2<" in figure and ">m3<" not in figure
     assert "| m5 |" in text

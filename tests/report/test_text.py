@@ -56,7 +56,7 @@ def test_unknown_metrics_keep_their_name():
 
 def test_terminal_table_has_a_finding_and_few_columns(folder, realistic):
     (found,) = summary(folder(realistic()))
-    assert found.finding.startswith("All 6 methods can be told from retraining; nearest is pbu (")
+    assert found.finding == "All 6 methods can be told apart from retraining; nearest: pbu"
     assert len(found.columns) == 6
     assert all(len(row) == 6 for row in found.rows)
     assert [row[0] for row in found.rows[:3]] == ["retrain", "original", "pbu"]

@@ -265,8 +265,8 @@ def test_a_reference_made_by_other_code_is_put_aside(store: Store, home: Path) -
     codes = dict.fromkeys(("retrain", "original", "logit_mask"), "genuine")
     found = {damage.reason for _, damage in cache.verify(home, lambda: codes) if damage}
     assert found == {
-        "retrain was made by other code than the built-in, of a plug-in or another version",
-        "logit_mask was made by other code than its own",
+        "retrain was made by code other than the built-in, from a plug-in or another version",
+        "logit_mask was made by code other than its own",
     }
     assert not [damage for _, damage in cache.verify(home, lambda: codes) if damage]
     assert len(list((home / "damaged").iterdir())) == 2

@@ -301,7 +301,7 @@ def test_given_unlearned_models_run_beside_the_controls(tmp_path: Path) -> None:
     assert {s.method for s in given.values()} == {"unlearned"} and set(given) == {"after", "b"}
     assert given["after"].identity() != given["b"].identity()
     assert str(tmp_path) not in str(given["after"].identity())
-    assert any("after, b came unlearned: what that cost is not known" in n for n in plan.notes)
+    assert any("after, b came already unlearned: the cost is unknown" in n for n in plan.notes)
     kept = resolve_suite(None, Overrides(unlearned=True, methods="pbu"))
     assert [method.name for method in kept.methods] == ["pbu"]
 

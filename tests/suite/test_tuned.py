@@ -122,15 +122,15 @@ def test_settings_for_something_else_are_refused_or_left_out_or_taken(suite: Any
         planned(path, forget=("class:3",))
     assert str(caught.value) == (
         "params_from: settings were tuned for digits · lenet · class:8, and not for "
-        "digits · lenet · class:3; tune again with `unlearn-bench tune`, or take it all the same "
-        "with --allow-stale"
+        "digits · lenet · class:3; tune again with `unlearn-bench tune`, or accept it with "
+        "--allow-stale"
     )
     left = planned(path, forget=("class:3",), elsewhere=True)
     assert params(left)["finetune"] == registry.get("finetune").resolve({})
     assert any("methods run with their defaults there" in note for note in left.notes)
     taken = planned(path, forget=("class:3",), allow_stale=True)
     assert params(taken)["finetune"]["lr"] == TUNED["lr"]
-    assert any(note.startswith("Stale, and taken all the same") for note in taken.notes)
+    assert any(note.startswith("Stale, but accepted") for note in taken.notes)
 
 
 def test_a_method_of_another_version_is_refused_or_runs_with_its_defaults(suite: Any) -> None:

@@ -132,7 +132,7 @@ def test_no_model_is_read_from_a_path(name):
 
 
 def test_lenet_says_the_smallest_images_it_takes_and_need_not_have_square_ones():
-    with pytest.raises(ModelError, match="1 x 8 x 8 images: lenet takes images from 12 pixels"):
+    with pytest.raises(ModelError, match="8 x 8 images: lenet needs images of at least 12 pixels"):
         make("lenet", 8, 1)
     assert make("lenet", 12, 1)(torch.zeros(1, 1, 12, 12)).shape == (1, 7)
     wide = build(ModelSpec(name="lenet"), channels=3, image_size=(12, 30), num_classes=2, seed=0)

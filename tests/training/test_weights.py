@@ -53,7 +53,7 @@ def test_what_a_wrapper_puts_before_names_is_taken_off(prefix, theirs, tmp_path)
     save_file({prefix + name: t for name, t in theirs.items()}, tmp_path / "w.safetensors")
     found, notes = load(tmp_path / "w.safetensors")
     assert same(found, theirs)
-    assert notes == f"w.safetensors: its names begin with '{prefix}', which is taken off"
+    assert notes == f"w.safetensors: its names begin with '{prefix}', which is removed"
 
 
 def test_a_prefix_of_some_names_only_is_not_taken_off(theirs, tmp_path):
@@ -121,7 +121,9 @@ def test_torchvisions_resnets_are_timms(tmp_path):
 
 def test_a_checkpoint_of_two_models_is_refused_with_what_it_holds(theirs, tmp_path):
     torch.save({"model": theirs, "net": theirs}, tmp_path / "w.pth")
-    with pytest.raises(ModelError, match="holds no one dictionary of tensors, but model, net"):
+    with pytest.raises(
+        ModelError, match="does not hold a single dictionary of tensors, but model, net"
+    ):
         load(tmp_path / "w.pth")
     torch.save([1, 2], tmp_path / "w.pth")
     with pytest.raises(ModelError, match="holds a list"):

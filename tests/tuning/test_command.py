@@ -109,7 +109,7 @@ def test_show_prints_what_was_tuned(tuned: Tuned, cli: Any, tmp_path: Path) -> N
     for place in (tuned.out, tuned.file):
         ended = cli("tune", place, "--show")
         assert ended.code == 0 and "scale_weights" in ended.out and "of 3" in ended.out
-    assert "holds no tuned.yaml: nothing was tuned there" in cli("tune", tmp_path, "--show").error
+    assert "has no tuned.yaml: nothing was tuned there" in cli("tune", tmp_path, "--show").error
     assert "name the folder" in cli("tune", "--show").error
 
 
@@ -122,7 +122,7 @@ def test_a_dry_run_writes_nothing(tuned: Tuned, cli: Any, home: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--budget", 0), "--budget 0: give the time of tuning a method"),
+        (("--budget", 0), "--budget 0: give the time limit per method"),
         (("--budget", "nan"), "--budget nan"),
         (("--trials", 0), "'--trials': Input should be greater than or equal to 1"),
         (("--surrogates", 10), "10 surrogates cannot be made of 9 retained classes"),
@@ -187,7 +187,7 @@ def test_settings_tuned_for_something_else_are_refused_unless_allowed(
     error = cli("run", *flags).error
     assert said in error and "--allow-stale" in error
     allowed = cli("run", *flags, "--allow-stale")
-    assert allowed.code == 0 and "Stale, and taken all the same (--allow-stale)" in allowed.out
+    assert allowed.code == 0 and "Stale, but accepted (--allow-stale)" in allowed.out
 
 
 def test_settings_of_another_version_or_of_other_data_are_refused(

@@ -165,7 +165,7 @@ def test_the_order_in_which_results_come_makes_no_difference() -> None:
 def test_entries_of_another_label_and_controls_are_not_tuned() -> None:
     tuning = Tuning(plan(["finetune", {"name": "pbu", "label": "published"}]), BUDGET)
     assert {s.method for s in run(tuning)} == {"retrain", "finetune"}
-    assert any("published: named by the suite" in note for note in tuning.plan.notes)
+    assert any("published: set by the suite" in note for note in tuning.plan.notes)
     with pytest.raises(ConfigError, match="no method to tune"):
         Tuning(plan("retrain"), BUDGET)
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 INDISTINGUISHABLE, DISTINGUISHABLE, UNDECIDED = "INDISTINGUISHABLE", "DISTINGUISHABLE", "UNDECIDED"
 DESCRIPTIVE, NONE = "descriptive only", "no verdict"
 
-NO_POWER = "power: no metric that looks into the model tells even the original apart"
+NO_POWER = "power: no metric that looks into the model detects even the original"
 NEEDED = "three seeds with two retrainings each, or six with one"
 # From here on another retraining has a fair chance to pass: reports/verdict.
 SEEDS_TO_PASS = 16
@@ -79,7 +79,7 @@ class Verdict:
 
     @property
     def told_apart(self) -> bool:
-        """Whether it can be told from retraining, by some metric or by all together."""
+        """Whether it can be told apart from retraining, by some metric or by all together."""
         return self.verdict == DISTINGUISHABLE or bool(self.apart)
 
 

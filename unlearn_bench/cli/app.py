@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="unlearn-bench",
-    help="Compare machine-unlearning methods for image classifiers, honestly.",
+    help="Benchmark machine-unlearning methods for image classifiers against retraining.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -181,7 +181,9 @@ def _run(stderr: Console, debug: bool) -> int:
     except typer.Abort:
         return 130
     except KeyboardInterrupt:
-        stderr.print("interrupted: finished runs are kept, the same command goes on from here")
+        stderr.print(
+            "interrupted: finished runs are kept, and the same command continues from here"
+        )
         return 130
     except UserError as error:
         if debug:

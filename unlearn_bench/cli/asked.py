@@ -28,7 +28,7 @@ def prepare(
 
     limit = parse_timeout(timeout) if timeout else None
     if address and backend != "ray":
-        raise ConfigError("--address: only --backend ray has one")
+        raise ConfigError("--address: only for --backend ray")
     if backend == "ray":
         _ray().connect(address or "auto")
     for file in plugins:

@@ -11,7 +11,7 @@ from rich.table import Table
 from unlearn_bench.cli.app import app, new_console, say
 
 cache_app = typer.Typer(
-    help="Look into the store of trained models, and tidy it up.", no_args_is_help=True
+    help="Inspect and clean up the store of trained models.", no_args_is_help=True
 )
 app.add_typer(cache_app, name="cache")
 
@@ -82,21 +82,19 @@ def cache_gc(
     max_size: Annotated[
         str | None,
         typer.Option(
-            help="Keep at most this, such as 10GB; least recently used goes first.",
+            help="Keep at most this much, such as 10GB; the least recently used models go first.",
             show_default=False,
         ),
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option(
-            help="Remove what was not used for this long, such as 30d.", show_default=False
-        ),
+        typer.Option(help="Remove models not used for this long, such as 30d.", show_default=False),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", help="Only list what would be removed.")
     ] = False,
 ) -> None:
-    """Remove leftovers, damaged and outdated artifacts, and what is over the limits."""
+    """Remove leftovers, damaged and outdated artifacts, and models over the limits."""
     from unlearn_bench.core.quantities import parse_age, parse_size, size_text
     from unlearn_bench.store import cache
     from unlearn_bench.store.layout import default_home
@@ -117,14 +115,14 @@ def cache_gc(
         f"{verbs[1]} {len(kept)} ({size_text(stays)}) in {home}"
     )
     if limit is not None and stays > limit:
-        say(f"still over {max_size}: a process at work holds what is left")
+        say(f"still over {max_size}: the rest is in use by a running process")
 
 
 @cache_app.command("verify")
 def cache_verify() -> None:
-    """Check every byte of the store; put damaged artifacts aside, to be built again.
+    """Check every byte of the store; set damaged artifacts aside, to be built again.
 
-    So are a reference and controls that were made by other code than the built-in.
+    This includes references and controls made by code other than the built-in.
     """
     from unlearn_bench.plugins import registry
     from unlearn_bench.store import cache

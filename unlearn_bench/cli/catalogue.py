@@ -12,14 +12,14 @@ from unlearn_bench.plugins.parts import parts
 
 PARAMETER_COLUMNS = ("name", "type", "default", "origin", "meaning")
 BETTER: dict[Direction, str] = {
-    "retrain": "as retraining has it",
+    "retrain": "closer to retraining's value",
     "less": "less",
-    "none": "neither more nor less",
+    "none": "neither higher nor lower",
 }
 IN_THE_VERDICT: dict[Role, str] = {
     "primary": "primary: it decides",
-    "secondary": "no say; judged for being fooled and for its power",
-    "legacy": "no say; in an appendix, judged for being fooled",
+    "secondary": "no say; tested for power and for being fooled",
+    "legacy": "no say; in an appendix, tested for being fooled",
     "": "no say",
 }
 
@@ -136,7 +136,7 @@ def _access(text: str) -> Access:
     wrong = [part for part in parts if part not in allowed]
     if wrong:
         raise ConfigError(
-            f"--access {text}: {wrong[0]!r} is not among {', '.join(allowed)}; join several by +"
+            f"--access {text}: {wrong[0]!r} is not among {', '.join(allowed)}; join several with +"
         )
     return Access(**{part: True for part in parts if part != "nothing"})
 

@@ -32,11 +32,11 @@ def check(
         typer.Argument(help="A name, or `all`. Default: those of --plugin.", show_default=False),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every registered method; ends with a table.")
+        bool, typer.Option("--all", help="Check every registered method; ends with a table.")
     ] = False,
     plugin: Plugins = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only what fails, and the counts.")
+        bool, typer.Option("--quiet", "-q", help="Show only failures and counts.")
     ] = False,
 ) -> None:
     """Check a method on a tiny task: what it reads, moves, repeats and gives back.

@@ -19,7 +19,8 @@ def list_(
     access: Annotated[
         str | None,
         typer.Option(
-            help="Methods that need only this: forget, retain, validation, log; join by +.",
+            help="Only methods that need no more than this: forget, retain, validation, log; "
+            "join with +.",
             show_default=False,
         ),
     ] = None,
@@ -85,12 +86,14 @@ def show(
 @app.command()
 def fisher(
     model: Annotated[
-        str, typer.Option(help="Any timm architecture that takes 32 x 32 images.")
+        str, typer.Option(help="Any timm architecture that accepts 32 x 32 images.")
     ] = "resnet18",
     kind: Annotated[
         Literal["true", "empirical", "monte_carlo", "batch"], typer.Option(help="Which Fisher.")
     ] = "true",
-    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs to take the median of.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of timed pairs; the median is reported.")
+    ] = 5,
 ) -> None:
     """Time the exact Fisher diagonal of a model here, beside a plain forward and backward pass."""
     from unlearn_bench.fisher.cli import describe

@@ -83,8 +83,8 @@ Original = Annotated[
 Unlearned = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Judge this model (.safetensors, .pth), unlearned elsewhere; with --original, "
-        "from which it came; repeatable. Without --methods no method is run.",
+        help="Evaluate a model unlearned elsewhere (.safetensors, .pth); needs --original; "
+        "repeatable. Without --methods, no method is run.",
         show_default=False,
     ),
 ]
@@ -121,37 +121,44 @@ Mean = Annotated[
 ]
 Std = Annotated[
     str | None,
-    typer.Option(help="And by this standard deviation.", show_default=False, metavar="NUMBERS"),
+    typer.Option(
+        help="Normalise inputs by this standard deviation; with --mean.",
+        show_default=False,
+        metavar="NUMBERS",
+    ),
 ]
 Pretrained = Annotated[
-    bool, typer.Option("--pretrained", help="Begin with timm's pre-trained weights.")
+    bool, typer.Option("--pretrained", help="Start from timm's pre-trained weights.")
 ]
 Download = Annotated[bool, typer.Option("--download", help="Download missing datasets.")]
 Workers = Annotated[
     str,
     typer.Option(
-        help="Runs at a time, each in a process of its own: auto (what cores and memory hold, "
-        "one per GPU) or a number (several on a GPU as far as its memory holds them)."
+        help="Runs at a time, each in its own process: auto (as many as cores and memory allow, "
+        "one per GPU) or a number (several share a GPU as far as its memory allows)."
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Only say what would be done, what is there, how long."),
+    typer.Option(
+        "--dry-run", help="Only print what would be done, what is stored, and how long it takes."
+    ),
 ]
 Timeout = Annotated[
     str | None,
     typer.Option(
-        help="Longest time for one run, such as 90s, 10m or 2h, the training of what it needs "
-        "first included; a run that takes longer fails, the others go on.",
+        help="Time limit of one run, such as 90s, 10m or 2h, including the training that it "
+        "depends on; a run that takes longer fails, and the others continue.",
         show_default=False,
     ),
 ]
 Backend = Annotated[
-    Literal["local", "ray"], typer.Option(help="Where runs go on: this machine or a cluster.")
+    Literal["local", "ray"],
+    typer.Option(help="Where runs are executed: this machine or a Ray cluster."),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Of the Ray cluster: auto or ray://HOST:PORT.", show_default="auto"),
+    typer.Option(help="Address of the Ray cluster: auto or ray://HOST:PORT.", show_default="auto"),
 ]
 Track = Annotated[
     Literal["tensorboard", "mlflow", "wandb"] | None,
@@ -160,8 +167,8 @@ Track = Annotated[
 Params = Annotated[
     Path | None,
     typer.Option(
-        help="Settings from a tuned.yaml of `unlearn-bench tune`, instead of the suite's; `none` "
-        "for published defaults where the suite has tuned ones.",
+        help="Use settings from a tuned.yaml of `unlearn-bench tune` instead of the suite's; "
+        "`none` uses published defaults.",
         show_default=False,
     ),
 ]
@@ -176,35 +183,35 @@ AllowStale = Annotated[
     bool,
     typer.Option(
         "--allow-stale",
-        help="Take settings that were tuned for other data, another model or another version.",
+        help="Accept settings tuned for other data, another model or another version.",
     ),
 ]
 Trials = Annotated[
-    int, typer.Option(min=1, max=10_000, help="Settings to try per method, the default included.")
+    int, typer.Option(min=1, max=10_000, help="Settings to try per method, including the default.")
 ]
 BudgetTimes = Annotated[
     float,
     typer.Option(
         "--budget",
-        help="Longest time of a method's trials together, in times of one retraining.",
+        help="Time limit for all trials of a method, in multiples of one retraining.",
     ),
 ]
 Surrogates = Annotated[
-    int, typer.Option(min=1, max=100, help="Forget sets of the same kind to tune on.")
+    int, typer.Option(min=1, max=100, help="Number of surrogate forget sets to tune on.")
 ]
 TuningSeeds = Annotated[
-    int, typer.Option(min=1, max=1000, help="Seeds per trial, none of them of a report.")
+    int, typer.Option(min=1, max=1000, help="Seeds per trial; no report uses them.")
 ]
 Sampler = Annotated[
     Literal["tpe", "random"],
-    typer.Option(help="What chooses settings after a random first half."),
+    typer.Option(help="Sampler for the settings after a random first half."),
 ]
 Isolate = Annotated[
     bool,
     typer.Option(
         "--isolate",
-        help="Call every method in a process of its own that can reach neither the store nor the "
-        "data; on Linux by Landlock.",
+        help="Run every method in its own process without access to the store or the data; uses "
+        "Landlock on Linux.",
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

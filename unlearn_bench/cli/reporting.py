@@ -19,7 +19,7 @@ def report(
     other: Annotated[
         Path | None,
         typer.Argument(
-            help="A second one: compare it with the first instead of writing a report.",
+            help="A second results folder: compare it with the first instead of writing a report.",
             show_default=False,
         ),
     ] = None,
@@ -31,13 +31,13 @@ def report(
     ] = False,
     fail_if_worse: Annotated[
         bool,
-        typer.Option("--fail-if-worse", help="Exit with 1 if the second is worse; says why."),
+        typer.Option("--fail-if-worse", help="Exit with 1 and the reasons if the second is worse."),
     ] = False,
     allow_missing: Annotated[
         bool,
         typer.Option(
             "--allow-missing",
-            help="With --fail-if-worse: settings, methods, seeds and metrics may have gone.",
+            help="With --fail-if-worse: permit missing settings, methods, seeds and metrics.",
         ),
     ] = False,
     out: Annotated[
@@ -99,13 +99,13 @@ def _check_report_flags(
     out: Path | None,
 ) -> None:
     if other is not None and (show or bundle):
-        raise ConfigError("--show and --bundle are for one results folder, not for a comparison")
+        raise ConfigError("--show and --bundle take one results folder, not a comparison")
     if other is None and fail_if_worse:
-        raise ConfigError("--fail-if-worse compares two results folders: give the second as well")
+        raise ConfigError("--fail-if-worse compares two results folders: give a second one")
     if other is None and out is not None and not bundle:
         raise ConfigError("--out names the file of --bundle, or a folder for a comparison of two")
     if allow_missing and not fail_if_worse:
-        raise ConfigError("--allow-missing says what --fail-if-worse lets pass: give that as well")
+        raise ConfigError("--allow-missing needs --fail-if-worse: give both")
 
 
 def _show(page: Path) -> None:

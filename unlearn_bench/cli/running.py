@@ -59,11 +59,11 @@ def run(
     track: options.Track = None,
     debug: options.Debug = False,
 ) -> None:
-    """Run a suite and write its report; running it again continues where it ended."""
+    """Run a suite and write its report; run it again to continue where it stopped."""
     flags = dict(locals())
     console = new_console()
     if tune and params is not None:
-        raise ConfigError("--tune makes settings, --params takes some that were made; give one")
+        raise ConfigError("--tune and --params exclude each other; give one")
     given = "" if tune or params == Path("none") else str(params) if params else None
     asked = ask(flags, given, console)
     if tune:
@@ -134,7 +134,7 @@ def _execute(asked: Asked, console: Console, track: str | None, *, debug: bool) 
     failed = [result for result in results if result.status == "failed"]
     if failed:
         console.print(
-            f"{len(failed)} of {len(results)} runs failed; the same command tries them again",
+            f"{len(failed)} of {len(results)} runs failed; the same command retries them",
             style="red",
         )
         raise typer.Exit(1)
@@ -177,7 +177,7 @@ def _print_forecast(
         say(f"\nestimated time: {time_text(found.seconds)}{together} ({found.basis})")
         if found.unknown:
             missing = ", ".join(f"{what} ({times})" for what, times in found.unknown.items())
-            say(f"not in it, as nothing is known: {missing}")
+            say(f"not included, because nothing is known: {missing}")
     parts = ", ".join(f"{what} {size_text(size)}" for what, size in found.disk.items())
     say(f"disk: at most {size_text(sum(found.disk.values()))} ({parts})")
     for place, free in found.free.items():
@@ -190,7 +190,7 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Results folder of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Say how far a run has come, from another terminal or later.
+    """Show the progress of a run, from another terminal or later.
 
     Exit codes: 0 finished, 1 finished with failed runs, 3 running, 4 stopped before its end.
     """

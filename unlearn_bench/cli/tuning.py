@@ -59,8 +59,8 @@ def tune(
 ) -> None:
     """Tune every method of a suite with the same budget, on surrogate forget sets.
 
-    The true forget set, its retraining and the test part are never read. Writes `tuned.yaml`,
-    for `run SUITE --params`; running it again continues where it ended.
+    The true forget set, its retraining and the test part are never read. Writes `tuned.yaml`
+    for `run SUITE --params`; run it again to continue where it stopped.
     """
     flags = dict(locals()) | {"seeds": 1}
     console = new_console()
@@ -75,7 +75,7 @@ def tune(
     tuned = search(asked, asked_budget, console, debug=debug)
     _print(tuned, console)
     path = shlex.quote(str(asked.folder / "tuned.yaml"))
-    say(f"use it: unlearn-bench run {suite or asked.plan.suite.name} --params {path}")
+    say(f"to use it: unlearn-bench run {suite or asked.plan.suite.name} --params {path}")
 
 
 def budget_of(
@@ -90,7 +90,7 @@ def budget_of(
 
     if not 0 < times < float("inf"):
         raise ConfigError(
-            f"--budget {times:g}: give the time of tuning a method in times of one retraining, "
+            f"--budget {times:g}: give the time limit per method in multiples of one retraining, "
             "above 0, such as 10"
         )
     return Budget.model_validate(
@@ -152,7 +152,7 @@ def forecast_search(asked: Asked, budget: "Budget", console: Console) -> None:
         "retrainings without the surrogates come first:"
     )
     forecast_runs(asked, console)
-    say("which settings are tried follows from results; the published default is tried in any case")
+    say("later settings depend on earlier results; the published default is always tried")
 
 
 def _tuning(asked: Asked, budget: "Budget") -> "tuple[Tuning, Asked]":
@@ -183,7 +183,7 @@ def _show(folder: str | None, console: Console) -> None:
     file = path if path.is_file() else path / FILE
     if not file.exists():
         raise OutputError(
-            f"{folder} holds no {FILE}: nothing was tuned there, or it has not ended yet; see "
+            f"{folder} has no {FILE}: nothing was tuned there, or tuning has not finished; see "
             "`unlearn-bench status`, or continue with the same command"
         )
     _print(read_tuned(file, "--show"), console)

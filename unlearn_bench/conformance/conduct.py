@@ -30,7 +30,7 @@ def same_seed_same_weights(subject: Subject) -> str:
     return "bit for bit, whatever others drew before"
 
 
-@check("other seeds", "a seed written into the method makes its spread over seeds a lie")
+@check("other seeds", "a seed written into the method makes its spread over seeds meaningless")
 def other_seeds(subject: Subject) -> str:
     """Compare the global generators after another seed; tell whether it gives other weights."""
     base, other = subject.base(), subject.run(seed=1)

@@ -78,7 +78,7 @@ def training_log_matters(subject: Subject) -> str:
     return "another log gives other weights"
 
 
-@check("every parameter is read", "a hyper-parameter read nowhere is a setting that is a lie")
+@check("every parameter is read", "a hyper-parameter that is never read misleads")
 def every_parameter_is_read(subject: Subject) -> str:
     """Set every hyper-parameter to another value, one at a time."""
     subject.base()

@@ -15,7 +15,7 @@ from unlearn_bench.core.errors import MethodError, ParameterError
 from unlearn_bench.execution.returned import stored_log
 
 
-@check("it runs", "of a method that ends in an error nothing else can be said")
+@check("it runs", "a method that ends in an error cannot be checked further")
 def it_runs(subject: Subject) -> str:
     """Make the ordinary run: quick parameters, the first declared scenario."""
     trial = subject.trial()
@@ -48,7 +48,7 @@ def every_declared_scenario(subject: Subject) -> str:
     for scope in subject.scopes[1:]:
         trial = subject.measured(scope=scope)
         if not trial.usable:
-            raise FailedError(f"{scope}: {told(trial)}; mend it, or declare forgets= without it")
+            raise FailedError(f"{scope}: {told(trial)}; fix it, or declare forgets= without it")
         rests = _must_move(subject, trial, scope, "declare forgets= without it, or ")
         seen.append(scope + rests)
     if "classes" in subject.scopes and "forget" in subject.base().read:
@@ -57,7 +57,7 @@ def every_declared_scenario(subject: Subject) -> str:
     return ", ".join(seen)
 
 
-@check("any number of classes", "published code counts on ten")
+@check("any number of classes", "published code often assumes ten")
 def any_number_of_classes(subject: Subject) -> str:
     """Run where there are seven classes."""
     subject.base()
@@ -76,7 +76,7 @@ def transformers(subject: Subject) -> str:
     return f"finite on test_vit{_must_move(subject, trial, 'test_vit')}"
 
 
-@check("batches of one", "a last batch of one example must not end in NaN or a riddle")
+@check("batches of one", "a last batch of one example must not end in NaN or an obscure error")
 def batches_of_one(subject: Subject) -> str:
     """Run with batches of one example."""
     subject.base()
@@ -123,7 +123,7 @@ def _must_move(subject: Subject, trial: Trial, where: str, advice: str = "or ") 
         return f" (weights as they were; declared: {subject.method.check.may_rest})"
     raise FailedError(
         f"{where}: the weights move by {share:.0e} of their norm, no more than rounding: nothing "
-        f'is unlearned, and nobody told; mend it, {advice}declare may_rest="the reason"'
+        f'is unlearned, and no warning says so; fix it, {advice}declare may_rest="the reason"'
     )
 
 

@@ -116,8 +116,8 @@ class _Call:
     def error(self) -> MethodError:
         """Return the error for the first thing that was touched."""
         return MethodError(
-            f"method {self.method!r} {self.touched[0]} during its call; a method works with its "
-            "model and what ctx gives it, and with nothing else of the machine"
+            f"method {self.method!r} {self.touched[0]} during its call; a method may use only "
+            "its model and what ctx provides"
         )
 
 

@@ -218,7 +218,7 @@ def safetensors_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     if size != declared:
         raise RefusedError(
             f"{path} has {size_text(size)}, but its header speaks of {size_text(declared)}; "
-            "it is truncated or damaged, get it again"
+            "it is truncated or damaged, download it again"
         )
     return tensors
 

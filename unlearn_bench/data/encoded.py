@@ -434,7 +434,7 @@ def _header(encoded: Encoded, index: int) -> Header:
         raise DataError(f"image {encoded.where(index)} {error}") from error
     except UNREADABLE as error:
         raise DataError(
-            f"{encoded.where(index)} is no image that can be read; replace or remove it"
+            f"{encoded.where(index)} cannot be read as an image; replace or remove it"
         ) from error
 
 

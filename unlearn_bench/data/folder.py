@@ -194,8 +194,8 @@ def _labelled_files(folder: Path, classes: list[str], seen: _Seen) -> Labelled:
     for name in _folders(folder):
         if name not in classes:
             raise DataError(
-                f"class folder {folder / name} has no fellow among the training images; "
-                "remove it or add training images of that class"
+                f"class folder {folder / name} has no matching training class; remove it or add "
+                "training images of that class"
             )
         files = list(_images(folder / name, seen))
         if not files:

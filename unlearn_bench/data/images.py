@@ -28,7 +28,7 @@ Decode = Callable[[int], Tensor]  # index -> uint8 [C, h, w]
 # Half of what is free: training, the model copies and the loader of the next set need the rest.
 MEMORY_SHARE = 0.5
 SMALL_COPY = 64 << 20  # bytes that are copied without a look at what is free
-NOT_HANDED_OUT = "an image was read that is in no split that the method declares"
+NOT_HANDED_OUT = "an image was read that is in none of the splits that the method declares"
 CONSTANTS_FROM = {
     "given": "as given",
     "usual": "usual for this dataset",

@@ -126,7 +126,7 @@ def load_folder(folder: Path, columns: Columns = USUAL_COLUMNS) -> Raw:
     train, test = _part(train_files, label), _part(test_files, label)
     for files, part in ((train_files, train), (test_files, test)):
         if not len(part.labels):
-            raise DataError(f"{files[0]} has no rows; get it again")
+            raise DataError(f"{files[0]} has no rows; download it again")
     if classes is None:
         highest = max(int(part.labels.max()) for part in (train, test))
         if highest >= len(train.labels) + len(test.labels):
@@ -267,7 +267,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
         raise DataError(
-            f"cannot read {path}: truncated or damaged; delete it and get it again"
+            f"cannot read {path}: truncated or damaged; delete it and download it again"
         ) from error
 
 

@@ -119,7 +119,7 @@ def _read(name: str, root: Path, download: bool) -> Raw:
         if damaged:
             raise DataError(
                 f"{root / damaged[0]} is truncated or damaged; "
-                "delete it and get it again with --download"
+                "delete it and download it again with --download"
             ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         if _missing(root, files):

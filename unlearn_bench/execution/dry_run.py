@@ -235,11 +235,11 @@ class _Watch:
         seconds = 0.0 if there else self._durations.unlearning(where, [spec.label, exactly])
         if seconds is None and spec.method == RETRAIN:
             seconds = self._durations.original(where, spec.recipe.epochs)
-            assumption = "retraining taken to be as long as the original's training"
+            assumption = "retraining assumed to take as long as the original's training"
             self._assumed |= set() if seconds is None else {assumption}
         if seconds is None:
             seconds = self._durations.unlearning(where, [any_recipe])
-            assumption = "some as long as under another training recipe"
+            assumption = "some estimated from another training recipe"
             self._assumed |= set() if seconds is None else {assumption}
         evaluating = self._durations.evaluating(where)
         if seconds is None or evaluating is None:
@@ -249,7 +249,7 @@ class _Watch:
     def basis(self) -> str:
         """Say what the time is told from."""
         if not self._sources:
-            return "nothing has run yet that it could be told from"
+            return "no earlier runs to estimate from"
         return "; ".join([f"from {' and '.join(self._sources)}", *sorted(self._assumed)])
 
 

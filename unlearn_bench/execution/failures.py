@@ -81,7 +81,7 @@ class Failures:
         what = "the GPU's" if self._device.type == "cuda" else "the machine's"
         reason = said(error)[:200].rstrip(". ")
         return f"{reason}; " * bool(reason) + (
-            f"{what} memory does not hold this run: use fewer --workers, a smaller "
+            f"{what} memory is too small for this run: use fewer --workers, a smaller "
             "recipe.batch_size, --set METHOD.batch_size=... where the method has one, or a "
             "smaller model or image_size"
         )

@@ -52,8 +52,8 @@ def owned(out: Path, observer: Observer) -> Iterator[None]:
                     left.unlink(missing_ok=True)  # what a killed process was writing
         else:
             observer.notice(
-                f"the file system of {out} has no locks: see to it yourself that only one command "
-                "runs in it, or work is done twice"
+                f"the file system of {out} has no locks: make sure that only one command runs in "
+                "it, or work is done twice"
             )
     with held:
         yield
@@ -72,8 +72,8 @@ def refuse_foreign(out: Path) -> None:
     foreign = sorted(there - {"runs", ".lock", PROGRESS, TUNING})
     if foreign and "suite.json" not in there and not all(map(_is_temporary, foreign)):
         raise OutputError(
-            f"{out} holds files that no suite of unlearn-bench wrote ({foreign[0]} for one), which "
-            "results might overwrite; choose another --out, or an empty folder"
+            f"{out} contains files that unlearn-bench did not write ({foreign[0]} for example), "
+            "which results might overwrite; choose another --out, or an empty folder"
         )
 
 
@@ -131,7 +131,7 @@ def refuse_if_gone(out: Path) -> None:
     if not is_there(out):
         raise OutputError(
             f"{out} was deleted, moved or emptied while the suite ran; run the same command again: "
-            "models that were made are kept in the store"
+            "models already trained are kept in the store"
         )
 
 

@@ -13,8 +13,8 @@ from types import FrameType
 from typing import NoReturn
 
 MESSAGE = (
-    "interrupted: finished runs are kept, the same command goes on from here; "
-    "Ctrl-C again kills at once"
+    "interrupted: finished runs are kept, and the same command continues from here; Ctrl-C again "
+    "stops immediately"
 )
 
 

@@ -240,8 +240,8 @@ class Models:
             for name, tensor in model.state_dict().items():
                 if not torch.equal(tensor.cpu(), original.tensors[name]):
                     raise MethodError(
-                        f"training again gave other weights than the original's (in {name}): "
-                        "without a log of that very training this method cannot run"
+                        f"training again gave weights other than the original's (in {name}); "
+                        "this method needs a log of the original training itself"
                     )
             return updates
 
@@ -269,7 +269,7 @@ class Models:
 
         made = get_or_make()
         if made.reused and is_made_by_other_code(identity, made.notes):
-            self._store.reject("unlearned", identity, "made by other code than its own")
+            self._store.reject("unlearned", identity, "made by code other than its own")
             made = get_or_make()
         return made
 
@@ -420,9 +420,9 @@ def check_classifies(model: nn.Module, data: Dataset, device: torch.device) -> f
     chance = 1 / data.num_classes
     if right < min(2 * chance, chance + (1 - chance) / 10):
         raise ModelError(
-            f"the weights classify {right:.1%} of the {data.name} test images, little more "
-            f"than chance; they expect other data, another order of the classes, or inputs "
-            f"normalised otherwise than {data.normalization}: see --mean, --std, --image-size"
+            f"the weights classify {right:.1%} of the {data.name} test images, little more than "
+            "chance; they may expect other data, another class order, or inputs not normalised "
+            f"as {data.normalization}: see --mean, --std, --image-size"
         )
     return right
 

@@ -94,8 +94,8 @@ def _cluster_needed() -> Iterator[None]:
 
 def _lost(reason: str) -> OutputError:
     return OutputError(
-        f"the Ray cluster is gone ({reason}); finished runs are kept: start it again and repeat "
-        "the same command, which goes on from here"
+        f"the Ray cluster is gone ({reason}); finished runs are kept: restart the cluster and "
+        "repeat the same command, which continues from here"
     )
 
 
@@ -126,7 +126,7 @@ def _knock(address: str) -> None:
         connection.sendall(_GREETING)
         answer = connection.recv(9, socket.MSG_WAITALL)
     if len(answer) < 9 or answer[3] != _SETTINGS:
-        raise ConnectionError(f"what listens at {address} is not Ray")
+        raise ConnectionError(f"the server at {address} is not Ray")
 
 
 def _head() -> str:
@@ -317,7 +317,7 @@ class RayWorkers:
                 break
             tell(event)
         if self._silent is not None and time.monotonic() - self._silent > GONE:
-            raise _lost("its head does not answer any more")
+            raise _lost("its head no longer answers")
 
     def _answers(self) -> bool:
         """Whether the head can be reached; else only what was given out can be waited for."""

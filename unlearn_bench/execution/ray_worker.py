@@ -80,7 +80,7 @@ def execute_run(
         spec = _with_weights(job, spec)
         if runner.key(spec) != key:
             raise ConfigError(
-                f"data or code of {spec.label} are others than the driver's; install the same "
+                f"data or code of {spec.label} differ from the driver's; install the same "
                 "unlearn-bench, plug-in packages and datasets on every node"
             )
         tell(started=True)

@@ -189,7 +189,7 @@ def _reused(
     except DamagedResultError as error:
         observer.notice(
             f"{error.args[0]}".partition("; ")[0]
-            + f": kept as {put_run_aside(out, key)}, made again"
+            + f": moved to {put_run_aside(out, key)} and computed again"
         )
         return None
     if result is None or not stands(result, spec):
@@ -268,7 +268,7 @@ class Dispatcher:
         self._deaths[event.position] += 1
         self._steps.pop(event.position, None)
         self._observer.notice(
-            f"{spec.label} (seed {spec.seed}): {event.died}; it is tried again, "
+            f"{spec.label} (seed {spec.seed}): {event.died}; retry "
             f"{self._deaths[event.position]} of {self._workers.retries}"
         )
         self._waiting = {event.position: frozenset(), **self._waiting}
@@ -299,9 +299,8 @@ class Dispatcher:
 def _overdue(limit: float | None, step: str) -> str:
     where = f" at {step!r}" if step else ""
     return (
-        f"ended after {limit:g} s, the --timeout of a run,{where}; give more time (what a run has "
-        "to train first, or waits for another process to train, counts as well; what is finished "
-        "is kept) or take fewer epochs"
+        f"stopped after {limit:g} s, the --timeout of a run,{where}; give more time (training "
+        "that a run depends on counts too; finished parts are kept) or use fewer epochs"
     )
 
 
@@ -331,7 +330,7 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
         for stale in stale_data(plan.runs, plan.tuned, runner.fingerprints):
             if not plan.allow_stale:
                 raise ConfigError(f"params_from: {stale}; {ADVICE}")
-            runner.notify(f"stale, and taken all the same (--allow-stale): {stale}")
+            runner.notify(f"stale, but accepted (--allow-stale): {stale}")
     return keys
 
 

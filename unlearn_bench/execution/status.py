@@ -73,7 +73,10 @@ def read_status(out: Path) -> Status:
     suite = read_suite(out)
     keys = suite.get("plan")
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise OutputError(f"{out / 'suite.json'} names no plan: it is no suite's; choose another")
+        raise OutputError(
+            f"{out / 'suite.json'} has no plan: it does not belong to a suite; "
+            "choose another folder"
+        )
     beat = heartbeat.read(out) or {}
     alive = _is_alive(out, beat)
     # What fails while tuning is a result as well, and is not tried again.
@@ -143,9 +146,7 @@ def _cells(
                 for p, name in enumerate(names)
             }
         except (KeyError, TypeError, ValueError) as error:
-            raise OutputError(
-                f"{path} is damaged: it does not say what its runs are ({error!r})"
-            ) from None
+            raise OutputError(f"{path} is damaged: it does not list its runs ({error!r})") from None
     return {p: _Cell(r.dataset, r.model, r.scenario, r.seed, r.method) for p, r in results.items()}
 
 
@@ -205,7 +206,7 @@ def _left(
     for position in (*running, *left):
         cell = cells.get(position)
         if cell is None:
-            return None, "this folder does not say what its other runs are"
+            return None, "this folder does not list its other runs"
         where = (cell.dataset, cell.model)
         unlearning = durations.unlearning(where, [cell.method])
         if unlearning is None:
@@ -224,7 +225,7 @@ def _left(
     at_a_time = max(1, min(workers, len(left) + len(running)))
     basis = f"from {len(results)} finished runs"
     if guessed:
-        basis += f"; {guessed} of methods that have not run yet, taken to be like the others"
+        basis += f"; {guessed} of methods that have not run yet, assumed to be like the others"
     if at_a_time > 1:
         basis += f"; {at_a_time} at a time"
     return total / at_a_time, basis

@@ -4,22 +4,22 @@
 >>> diagonal = fisher_diagonal(model, loader, kind="empirical")
 >>> diagonal["fc.weight"], diagonal.routes["fc.weight"], diagonal.examples
 
-Cost of :func:`fisher_diagonal`, in forward and backward passes of the same batches: about one for
-``"empirical"``, ``"batch"`` and each label drawn; (1 + 2 (C - 1)) / 3 or less for ``"true"`` with C
-classes, which takes C - 1 backward passes for activations: 5 to 8 for C = 10, 40 to 80 for C = 100,
-400 to 600 for C = 1000. With many classes, ``"monte_carlo"`` is the way: on a MobileNetV3 with C =
-100 and N = 64, a parameter's diagonal is off by 17 % (median, relative norm) with one label, 4 %
-with 16; with C = 1000 and N = 16, by 33 % and 8 %. The last layer's is off by some sqrt(C / (N
-samples)), since only drawn classes show in it. Memory is that of one batch's passes plus the
-result.
+Cost of :func:`fisher_diagonal`, in forward and backward passes over the same batches: about one
+for ``"empirical"``, ``"batch"`` and each drawn label; at most (1 + 2 (C - 1)) / 3 for ``"true"``
+with C classes, which needs C - 1 backward passes for activations: 5 to 8 for C = 10, 40 to 80 for
+C = 100, 400 to 600 for C = 1000. Use ``"monte_carlo"`` with many classes: on a MobileNetV3 with
+C = 100 and N = 64, the error of a parameter's diagonal (median, relative norm) is 17 % with one
+label and 4 % with 16; with C = 1000 and N = 16 it is 33 % and 8 %. The error of the last layer is
+about sqrt(C / (N samples)), since only drawn classes contribute. Memory is that of one batch's
+passes plus the result.
 
-Types: a model in bfloat16 or float16, or one run under ``torch.autocast``, is evaluated and
+Precision: a model in bfloat16 or float16, or under ``torch.autocast``, is evaluated and
 differentiated as it is, but squares are taken and summed in float32. On ResNet-18, MobileNetV3 and
-ViT-tiny a parameter's diagonal is then off by 0.3 to 3 % in bfloat16, by 0.1 % in float16 (median,
-relative norm), which gradients below 6e-8 vanish in: there is no loss scaling. On CUDA, float32
-products follow torch's own settings for tf32 (``torch.set_float32_matmul_precision``,
-``torch.backends.cuda.matmul``, and for convolutions ``torch.backends.cudnn``); nothing is switched
-on or off here.
+ViT-tiny the error of a parameter's diagonal is then 0.3 to 3 % in bfloat16 and 0.1 % in float16
+(median, relative norm). Without loss scaling, float16 gradients below 6e-8 vanish. On CUDA, float32
+products follow torch's own tf32 settings (``torch.set_float32_matmul_precision``,
+``torch.backends.cuda.matmul``, and ``torch.backends.cudnn`` for convolutions); this function does
+not change them.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -13,7 +13,7 @@ def describe(model: str, kind: Kind = "true", rounds: int = 5) -> str:
     Args:
         model: Key of ``WORKLOADS``, or any timm model that takes 32 x 32 images.
         kind: Of the diagonal.
-        rounds: Pairs of runs to take the median of.
+        rounds: Number of timed pairs; the median is reported.
 
     Returns:
         Lines to print.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says about one split.
+    """Logits of a model on one split.
 
     Attributes:
         split: ``forget``, ``retain``, ``test_forget`` or ``test_retain``.
@@ -96,7 +96,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that was seen of one model; metrics never see the model itself.
+    """What was recorded of one model; metrics never see the model itself.
 
     Attributes:
         outputs: By split: ``forget``, ``retain``, ``test_forget``, ``test_retain``.
@@ -112,10 +112,10 @@ class Observed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that metrics may look at when they judge one unlearned model.
+    """Everything that metrics see when one unlearned model is evaluated.
 
     Attributes:
-        unlearned: U, the model that is judged.
+        unlearned: U, the model under evaluation.
         original: O, which U was unlearned from.
         retrained: G, trained on R alone with the seed of O; None where retraining failed.
         classes: Class names by index.

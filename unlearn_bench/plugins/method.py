@@ -93,11 +93,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Probe:
-    """What `unlearn-bench check` sets to see that a parameter is read at all.
+    """A value with which `unlearn-bench check` tests that a parameter has an effect.
 
     Attributes:
-        value: Another value than the one in force.
-        given: Other parameters that both runs share, where this one matters only with them.
+        value: A value other than the default.
+        given: Further parameters of both runs, for a parameter that matters only with them.
     """
 
     value: Any
@@ -106,18 +106,18 @@ class Probe:
 
 @dataclass(frozen=True)
 class Check:
-    """What only `unlearn-bench check` needs to know of a method.
+    """What `unlearn-bench check` needs to know about a method.
 
     Attributes:
-        quick: Parameters for a run that takes moments: fewer passes, say.
-        probes: By parameter a value, or a :class:`Probe`, that must change the weights; without
-            one a neighbouring value is chosen.
-        speed_only: Parameters that only speed and memory depend on, such as how many examples
-            are looked at together; `check` holds them to it.
-        one_shot: Set this where the data are read for statistics alone, without training passes:
+        quick: Parameters for a fast run, such as fewer passes.
+        probes: For a parameter, a value or a :class:`Probe` that must change the weights; by
+            default a neighbouring value is chosen.
+        speed_only: Parameters that affect only speed and memory, such as a chunk size; `check`
+            verifies this.
+        one_shot: Set this if the data are read for statistics only, without training passes:
             their order must then not matter.
-        may_rest: Why the weights may rightly stay as they are in some scenario or model; without
-            it a run that moves none fails there.
+        may_rest: Why the weights may stay unchanged in some scenario or model; without it, a run
+            that moves no weight fails.
     """
 
     quick: Mapping[str, Any] = field(default_factory=dict)
@@ -295,13 +295,13 @@ def checked(method: Method) -> Method:
     _check_signature(method.name, method.function)
     if method.outputs is not None and method.kind != "control":
         raise PluginError(
-            f"method {method.name!r}: outputs= hides what the weights still hold, which is no "
+            f"method {method.name!r}: outputs= hides what the weights still hold, which is not "
             'unlearning; change the weights, or declare kind="control"'
         )
     if method.fake and method.kind != "control":
         raise PluginError(
-            f"method {method.name!r}: fake=True says that nothing is forgotten, which no method "
-            'may claim to be unlearning; declare kind="control"'
+            f"method {method.name!r}: fake=True says that nothing is forgotten, so it is not an "
+            'unlearning method; declare kind="control"'
         )
     if method.keeps_state and method.kind != "method":
         raise PluginError(
@@ -370,7 +370,7 @@ def _check_probes(entry: Method) -> None:
     if not set(entry.check.speed_only) <= set(entry.schema.model_fields):
         raise PluginError(
             f"method {entry.name!r}: speed_only={entry.check.speed_only!r} names no parameter; "
-            'a single one is written with a comma: speed_only=("batch_size",)'
+            'write a single one with a comma: speed_only=("batch_size",)'
         )
 
 

@@ -22,7 +22,7 @@ from unlearn_bench.plugins.method import SCOPES, Scope
 Unit = Literal[
     "percent", "points", "ratio", "steps", "count", "score", "seconds", "bytes", "number"
 ]
-# Which way is better: as retraining has it, less, or neither.
+# Which way is better: closer to retraining's value, less, or neither.
 Direction = Literal["retrain", "less", "none"]
 # Its say in the verdict: one of the primary set; judged beside it; judged for being fooled only.
 Role = Literal["", "primary", "secondary", "legacy"]
@@ -30,28 +30,28 @@ Role = Literal["", "primary", "secondary", "legacy"]
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """All that is said of a metric anywhere.
+    """Everything that listings, tables and the verdict say about a metric.
 
     Attributes:
         name: As in the records.
         definition: One sentence, with the formula where there is one.
         ideal: The value that exact unlearning has.
-        cost: What computing it takes.
+        cost: What it takes to compute.
         source: Publication, or ``""``.
-        splits: What it is measured on, as in the records, for when it cannot be measured.
-        label: Name in words, for tables; without one the name itself.
-        short: Name for a narrow column; without one the label.
-        heading: Column heading with its unit, two lines at most; without one the label.
+        splits: Splits it is measured on, as in the records, for when it cannot be measured.
+        label: Name in words, for tables; by default the name itself.
+        short: Name for a narrow column; by default the label.
+        heading: Column heading with its unit, two lines at most; by default the label.
         unit: How values are written.
-        direction: ``retrain`` where retraining's value is the ideal.
-        role: ``primary`` for what decides the verdict.
-        primary_split: Where it is measured on several splits, the one that is primary; it is
-            secondary on the others. Empty for all of them.
-        floor: The difference to retraining that never matters, in the values' own unit.
-        inward: Whether it sees more than where the largest logit is: one primary metric at least
-            that does must tell the original from retraining, or nothing is evidence.
-        utility: Whether it is what a method must keep, so that the original has it as well.
-        by_class: Whether each class has a number of its own: shown by name, not as columns.
+        direction: ``retrain`` if retraining's value is the ideal.
+        role: ``primary`` if it decides the verdict.
+        primary_split: The primary one of several splits; it is secondary on the others. Empty if
+            it is primary on all of them.
+        floor: The difference to retraining that never matters, in the unit of the values.
+        inward: Whether it sees more than the largest logit. At least one primary metric that does
+            must distinguish the original from retraining; otherwise nothing is evidence.
+        utility: Whether it measures what a method must preserve, so that the original has it too.
+        by_class: Whether each class has its own number, shown by name and not as columns.
         main: Whether it stands in the first table of a report, and so in LaTeX and Markdown.
         forgets: Kinds of scenarios that it is measured in, as methods name them; empty for all.
 
@@ -99,7 +99,7 @@ class MetricInfo:
             raise PluginError(f"metric {self.name!r}: floor={self.floor!r} must be 0 or more")
         if self.role and (self.direction != "retrain" or self.by_class):
             raise PluginError(
-                f"metric {self.name!r}: role={self.role!r} holds it against retraining: that "
+                f"metric {self.name!r}: role={self.role!r} compares it with retraining, which "
                 'needs direction="retrain", and one number per run, not per class'
             )
 

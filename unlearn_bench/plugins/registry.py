@@ -79,13 +79,13 @@ def method(
         kind: ``method`` for everything that claims to unlearn; ``control`` for what only tests
             the evaluation; ``reference`` for retraining.
         outputs: For controls only: ``(logits, forget_classes) -> logits``, applied to the
-            outputs that metrics see. The weights are stored and probed as they are, since who
-            has the weights can drop a filter. It is left out where no class is forgotten.
-        family: What it works by, for listings: ``ascent``, ``relabelling``, ``distillation``, ...
-        year: Of the publication.
-        forgets: Of ``class``, ``classes`` and ``random`` what it is made for; in other scenarios
-            it is left out, and the report says so.
-        check: What only `unlearn-bench check` needs, see :class:`Check`.
+            outputs that metrics see. The weights are stored and probed unfiltered, because anyone
+            who has the weights can drop the filter. Not applied if no class is forgotten.
+        family: How it works, for listings: ``ascent``, ``relabelling``, ``distillation``, ...
+        year: Year of publication.
+        forgets: Which of ``class``, ``classes`` and ``random`` it is made for; it is left out of
+            other scenarios, and the report says so.
+        check: What `unlearn-bench check` needs to know, see :class:`Check`.
         fake: For controls only: whether the weights still hold what is hidden, as with
             ``outputs``, which says so by itself. A metric that does not tell a fake from
             retraining is marked as fooled.
@@ -143,7 +143,7 @@ def _load_entry_points() -> None:
             if entry.name == "builtin":
                 raise
             warnings.warn(
-                f"plug-in package {entry.value!r} cannot be loaded and is left out: {error}",
+                f"plug-in package {entry.value!r} cannot be loaded and is skipped: {error}",
                 stacklevel=2,
             )
 

@@ -36,11 +36,11 @@ class Tunable:
     """How a parameter is searched, declared in its annotation.
 
     Attributes:
-        low: Least value.
-        high: Greatest value.
+        low: Smallest value.
+        high: Largest value.
         log: Whether to search on a logarithmic scale.
-        choices: The values to choose from, instead of a range.
-        tune: With false the parameter keeps its default.
+        choices: Values to choose from, instead of a range.
+        tune: If false, the parameter keeps its default.
     """
 
     low: float | None = None

@@ -59,9 +59,10 @@ def _judgement(section: Section, stressed: bool) -> str:
     if any(v.p_value is not None for v in judged):
         rule = (
             f"Verdicts rest on {of}: distinguishable if a permutation test within seeds rejects "
-            f"at {LEVEL:.0%} (in brackets how many metrics tell, step-down); indistinguishable if "
-            f"not, each is equivalent within {NEARNESS_LIMIT:g} spread of retrainings (TOST) and a "
-            f"linear discriminant of all tells one model with AUC at most {AUC_LIMIT:g}; undecided "
+            f"at {LEVEL:.0%} (in brackets the number of metrics that reject, step-down); "
+            f"indistinguishable if not, each is equivalent within {NEARNESS_LIMIT:g} spread of "
+            "retrainings (TOST) and a linear discriminant of all recognises one model with AUC at "
+            f"most {AUC_LIMIT:g}; undecided "
             "otherwise (in brackets the spreads it may be away)."
         )
         bold = "Bold: indistinguishable."

@@ -276,7 +276,7 @@ def _side_by_side(title: str, differences: Sequence[Difference], same_hardware: 
         f", paired over {' to '.join(map(str, sorted({min(seeds), max(seeds)})))} shared seeds."
         if min(seeds) >= FEWEST
         else f": Welch's where seeds are not shared; of fewer than {FEWEST} seeds it cannot be "
-        "told from noise."
+        "separated from noise."
     )
     if not same_hardware:
         finding += " Times are from different hardware: shown, not judged."

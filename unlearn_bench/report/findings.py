@@ -15,7 +15,7 @@ from unlearn_bench.analysis.verdict import (
     verdicts,
 )
 from unlearn_bench.report.provenance import Provenance
-from unlearn_bench.report.text import format_value, plus_minus, share, time_range
+from unlearn_bench.report.text import format_value, plus_minus, share
 from unlearn_bench.results.metrics import BUILT_IN, DISTANCE, MIA_AUC, TIME_RATIO
 
 # Points of forget accuracy above retraining from which a method has left too much behind.
@@ -64,7 +64,7 @@ def worst_classes(section: Section) -> tuple[WorstClass, ...]:
 
 
 def headline(section: Section) -> str:
-    """Say in one sentence how many methods pass for retraining, which came nearest, at what cost.
+    """Say in fewer than 14 words how many methods pass for retraining, and which is nearest.
 
     No method is named where a fake passes as well, or where no metric that looks into the model
     has the power to tell.
@@ -81,58 +81,49 @@ def headline(section: Section) -> str:
             return "No method finished, so there is nothing to rank"
         return "No method could be compared with retraining"
     if blind := _blind(section):
-        return f"Nothing here can tell forgetting from hiding: {blind}"
-    leader = _nearest(section)
-    name = leader.method
-    away = f"{plus_minus(distance(section, leader), 1)} points"
-    original = section.table.value(ORIGINAL, DISTANCE)
-    if original is not None and _idle_is_nearer(section):
-        return (
-            f"No method came nearer to retraining than the untouched original: {name} is {away} "
-            f"away, the original {plus_minus(original, 1)}"
-        )
-    finding = _standing(section, leader, away, _cost(section, leader))
-    if leader.damage is not None:
-        finding += f", but it lost {leader.damage:.0f} points of retain accuracy"
-    if leader.failed:
-        total = len(leader.seeds) + len(leader.failed)
-        finding += f", and it failed in {len(leader.failed)} of {total} seeds"
-    return finding
+        return f"No evidence of forgetting: {blind}"
+    if _idle_is_nearer(section):
+        return "No method came nearer to retraining than the untouched original"
+    return _standing(section, _nearest(section))
 
 
-def _standing(section: Section, leader: Row, away: str, cost: str) -> str:
-    name, judged, how_far = leader.method, _judged(section), f"{away} away{cost}"
+def _standing(section: Section, leader: Row) -> str:
+    name, judged = leader.method, _judged(section)
     if len(section.seeds) == 1 or not judged:
-        came = f"nearest to retraining ({how_far}){_ties(section, [])}"
+        came = "came nearest to retraining"
         if len(section.ranking) == 1:
-            came = f"within {away} of retraining{cost}"
-        return (
-            f"In the one seed run, {name} came {came}; one seed cannot tell forgetting from hiding"
-        )
+            came = f"is {plus_minus(distance(section, leader), 1)} points from retraining"
+        return f"One seed: {name} {came}; a verdict needs more seeds"
     passing = [v for v in judged.values() if not v.told_apart]
-    ties = "" if passing and len(passing) < 2 else _ties(section, passing)
+    trouble = " (damaged)" if leader.damage is not None else " (incomplete)" * bool(leader.failed)
     if len(judged) == 1:
         if passing:
-            return f"{name} cannot be told from retraining: {how_far}"
-        telling = map(section.facts.label, judged[name].apart)
-        by = in_prose(list(telling)) or "all metrics together"
-        return f"{name} can be told from retraining by {by}: {how_far}"
-    if passing:
-        verb = "cannot be told from retraining"
-        return (
-            f"{len(passing)} of {len(judged)} methods {verb}; nearest is {name} ({how_far}){ties}"
-        )
-    verb = "can be told from retraining"
-    return f"All {len(judged)} methods {verb}; nearest is {name} ({how_far}){ties}"
+            return f"{name}{trouble} cannot be told apart from retraining"
+        telling = len(judged[name].apart)
+        by = f"{telling} metric{'s' * (telling > 1)}" if telling else "all metrics together"
+        return f"{name}{trouble} can be told apart from retraining by {by}"
+    count = f"{len(passing)} of {len(judged)} methods cannot"
+    if not passing:
+        count = f"All {len(judged)} methods can"
+    return f"{count} be told apart from retraining; nearest: {name}{trouble}"
 
 
-def _ties(section: Section, passing: Sequence[Verdict]) -> str:
-    """Name who is tied with the nearest; ties are with the first of the ranking alone."""
-    named = {v.method for v in passing}
-    if _nearest(section) != section.ranking[0]:
+def nearest(section: Section) -> str:
+    """Say of the method that the headline names how far it is, at what cost; empty without one."""
+    if section.reference is None or not section.ranking or _blind(section):
         return ""
-    tied = [name for name in section.tied if not named or name in named]
-    return f", tied with {in_prose(tied, 3)}" if tied else ""
+    leader = _nearest(section)
+    away = f"{plus_minus(distance(section, leader), 1)} points"
+    said = f"{leader.method} is {away} from retraining{_cost(section, leader)}"
+    original = section.table.value(ORIGINAL, DISTANCE)
+    if original is not None and _idle_is_nearer(section):
+        said += f"; the original is {plus_minus(original, 1)}"
+    if leader.damage is not None:
+        said += f"; it lost {leader.damage:.0f} points of retain accuracy"
+    if leader.failed:
+        total = len(leader.seeds) + len(leader.failed)
+        said += f"; it failed in {len(leader.failed)} of {total} seeds"
+    return f"{said}."
 
 
 def _judged(section: Section) -> dict[str, Verdict]:
@@ -154,9 +145,9 @@ def _blind(section: Section) -> str:
         return ""
     if fakes := passing_fakes(section):
         some = "fakes" if len(fakes) > 1 else "fake"
-        return f"the {some} {in_prose(fakes, 3)} would pass as well"
+        return f"the {some} {in_prose(fakes, 3)} {'pass' if len(fakes) > 1 else 'passes'} too"
     if all(NO_POWER in v.missing for v in passing):
-        return "no metric that looks into the model has power"
+        return "no metric that looks inside has power"
     return ""
 
 
@@ -169,25 +160,16 @@ def overview_headline(sections: Sequence[Section]) -> str:
         return headline(sections[0]) if sections else "No run has finished yet"
     seeing = [section for section in ranked if not _blind(section)]
     if not seeing:
-        return f"Nothing can tell forgetting from hiding, in any setting: {_blind(ranked[0])}"
+        return f"No evidence of forgetting anywhere: {_blind(ranked[0])}"
     leaders = Counter(_nearest(s).method for s in seeing if not _idle_is_nearer(s))
     if not leaders:
-        return "No method came nearer to retraining than the untouched original, in any setting"
+        return "No method came nearer to retraining than the untouched original, anywhere"
     (name, wins), *others = leaders.most_common()
-    rivals = [other for other, count in others if count == wins]
-    where = "all" if wins == len(sections) else f"{wins} of"
+    rivals = sum(count == wins for _, count in others)
+    where = f"in {'all' if wins == len(sections) else f'{wins} of'} {len(sections)} settings"
     if rivals:
-        return (
-            f"No single method leads: {in_prose([name, *rivals])} each came nearest to retraining "
-            f"in {where} {len(sections)} settings"
-        )
-    won = [s for s in seeing if _nearest(s).method == name and not _idle_is_nearer(s)]
-    found = (section.table.value(name, TIME_RATIO) for section in won)
-    ratios = [ratio.mean for ratio in found if ratio is not None]
-    cost = f", at {time_range(ratios)} % of its time" if ratios else ""
-    shared = sum(bool(section.tied) for section in won)
-    ties = f", tied with others in {shared}" if shared else ""
-    return f"{name} came nearest to retraining in {where} {len(sections)} settings{cost}{ties}"
+        return f"No single method leads: {rivals + 1} each came nearest {where}"
+    return f"{name} came nearest to retraining {where}"
 
 
 def caveat(section: Section) -> str:
@@ -195,7 +177,8 @@ def caveat(section: Section) -> str:
     said = []
     if any(v.kind == "method" and NO_POWER in v.missing for v in verdicts(section)):
         said.append(
-            "No metric that looks into the model tells even the original from retraining here: "
+            "No metric that looks into the model distinguishes even the original from retraining "
+            "here: "
             "not being told apart is no evidence of forgetting."
         )
     fakes = passing_fakes(section)
@@ -265,10 +248,10 @@ def roc_title(section: Section) -> str:
     assert original is not None and retrained is not None, "power rests on both"
     aucs = f"AUC {original.mean:.2f} against {retrained.mean:.2f}"
     if uninformative(section):
-        return f"The loss attack hardly tells the original from retraining here ({aucs})"
+        return f"The loss attack barely separates the original from retraining here ({aucs})"
     if power.low is None:
         return f"The loss attack on original and retraining: {aucs}, in one seed"
-    return f"The loss attack tells the original from retraining ({aucs})"
+    return f"The loss attack separates the original from retraining ({aucs})"
 
 
 def cost_title(section: Section) -> str:
@@ -277,7 +260,7 @@ def cost_title(section: Section) -> str:
     ratio = section.table.value(leader.method, TIME_RATIO)
     near = leader.method
     if len(section.ranking) > 1:
-        near += ", the nearest to retraining,"
+        near += ", at the smallest distance,"
     if ratio is None:
         return f"{near} has no recorded time"
     return f"{near} took {share(ratio.mean)} retraining’s time"
@@ -288,8 +271,8 @@ def distance_definition(section: Section) -> str:
     names = in_prose([section.facts.label(name).lower() for name in section.compared])
     return (
         f"Distance to retraining is the mean absolute gap, in percentage points, to the model "
-        f"retrained with the same seed, over {names}. Ideal is retraining’s value, neither more "
-        f"nor less."
+        f"retrained with the same seed, over {names}. Ideal is retraining’s value, neither "
+        "higher nor lower."
     )
 
 
@@ -314,7 +297,7 @@ def positive_control(section: Section) -> list[Note]:
             Note(
                 "Membership attack uninformative on this task",
                 f"{control}, {where}. A value like retraining’s is no evidence of forgetting "
-                "here; one beyond the band still tells a model apart.",
+                "here; one outside the band still gives a model away.",
             )
         ]
     return [

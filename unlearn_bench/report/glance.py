@@ -149,7 +149,7 @@ def _standing(section: Section) -> str:
     if few:
         which = "“Told apart” and “Not told apart” are descriptive" if said else "Descriptive"
         said.append(
-            f"{which} only: {few}, and a verdict needs {NEEDED}. Told apart means: beyond the "
+            f"{which} only: {few}, and a verdict needs {NEEDED}. Told apart means: outside the "
             "retrain band in every seed, on the same side."
         )
     said.append(caveat(section) if said else "A verdict needs retraining and at least two seeds.")
@@ -165,7 +165,7 @@ def _rule(metrics: int, seeds: int) -> str:
         "retraining a method may still be."
     )
     if seeds < SEEDS_TO_PASS:
-        said += f" Hardly anything can be INDISTINGUISHABLE with fewer than {SEEDS_TO_PASS} seeds."
+        said += f" A method is rarely INDISTINGUISHABLE with fewer than {SEEDS_TO_PASS} seeds."
     return said
 
 
@@ -252,7 +252,7 @@ def _worst_class(section: Section) -> list[Note]:
     nearest = section.ranking[0].method if section.ranking else losses[0].method
     named = [str(loss) for loss in losses if loss.method == nearest]
     if losses[0].method != nearest:
-        named.append(f"of all methods the most, {losses[0]}")
+        named.append(f"the most of all methods, {losses[0]}")
     text = f"{'; '.join(named)}, on test examples against retraining."
     if len(section.seeds) > 1:
         text += " It is each seed’s worst class; named is the worst on average."
@@ -293,7 +293,10 @@ def _cost(section: Section) -> list[Note]:
     if not priced:
         return []
     named: Sequence[str] = [row.method for row in section.ranking[:1] if row.method in priced]
-    parts = [f"{name}, the nearest, took {share(priced[name])} retraining’s time" for name in named]
+    parts = [
+        f"{name}, at the smallest distance, took {share(priced[name])} retraining’s time"
+        for name in named
+    ]
     cheapest = min(priced, key=lambda name: priced[name])
     if len(priced) > 1:
         parts.append(f"the cheapest, {cheapest}, {share(priced[cheapest])} it")

@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Sequence
 
 from unlearn_bench.analysis.table import ORIGINAL, Section
-from unlearn_bench.analysis.verdict import NEEDED, exposing, fooled, powerless, primary
+from unlearn_bench.analysis.verdict import NEEDED, exposing, fooled, powerless, primary, verdicts
 from unlearn_bench.report.findings import (
     Note,
     descriptive_seeds,
     distance,
     in_prose,
+    nearest,
     positive_control,
     worst_classes,
 )
@@ -54,8 +55,9 @@ def not_drawn(place: int, sections: Sequence[Section]) -> tuple[Note, ...]:
 
 
 def notes(section: Section) -> tuple[Note, ...]:
-    """Say what limits the section's numbers, the gravest first."""
+    """Say which method is nearest, then what limits the numbers, the gravest first."""
     found = [
+        *_nearest(section),
         *_weak_reference(section),
         *_unequal_budgets(section),
         *_damage(section),
@@ -88,7 +90,7 @@ def _unequal_budgets(section: Section) -> list[Note]:
     text = (
         f"{names} {'was' if len(section.unranked) == 1 else 'were'} {other} "
         f"{'tuned' if first else 'before'}, and had another chance than the "
-        f"{len(section.ranking)} {which} methods: only these are ranked, and stressed."
+        f"{len(section.ranking)} {which} methods: only these are ranked and highlighted."
     )
     return [Note("Unequal budgets", text)]
 
@@ -113,10 +115,19 @@ def _weak_reference(section: Section) -> list[Note]:
     if not signs:
         return []
     advice = (
-        "The reference is not trained as well as the original: distances to it say little; set "
-        "recipe (epochs, lr, ...) to what trains this model."
+        "The reference is trained worse than the original, so distances to it say little; "
+        "set recipe (epochs, lr, ...) to what trains this model."
     )
     return [Note("Weak reference", f"{'; '.join(signs)}. {advice}")]
+
+
+def _nearest(section: Section) -> list[Note]:
+    said = nearest(section)
+    # Another may be nearer still and be told apart: the verdict says which question this answers.
+    some_apart = any(v.kind == "method" and v.told_apart for v in verdicts(section))
+    some_pass = any(v.kind == "method" and not v.told_apart for v in verdicts(section))
+    lead = "Nearest of those not told apart" if some_apart and some_pass else "Nearest"
+    return [Note(lead, said)] if said else []
 
 
 def _damage(section: Section) -> list[Note]:
@@ -158,8 +169,8 @@ def _confidence(section: Section) -> list[Note]:
         )
     if section.tied:
         names = in_prose(section.tied, most=30)
-        nearest = section.ranking[0].method
-        text = f"{names}; the seeds do not show that {nearest} is nearer to retraining."
+        first = section.ranking[0].method
+        text = f"{names}; the seeds do not show that {first} is nearer to retraining."
         found.append(Note("Tied with the nearest", text))
     if section.spread is not None:
         found.append(
@@ -184,8 +195,8 @@ def _power(section: Section) -> list[Note]:
         found.append(
             Note(
                 "Fooled here",
-                f"{in_prose(columns, most=30)} cannot tell {in_prose(fakes)}, whose weights have "
-                "forgotten nothing, from retraining.",
+                f"{in_prose(columns, most=30)} cannot distinguish {in_prose(fakes)}, whose "
+                "weights have forgotten nothing, from retraining.",
             )
         )
     for fake in (
@@ -196,21 +207,21 @@ def _power(section: Section) -> list[Note]:
         others = [section.facts.label(column) for column in by if column not in primary(section)]
         if judges:
             also = f"; also, without a say in the verdict, by {in_prose(others, most=30)}"
-            text = f"{fake} is told from retraining by {in_prose(judges, most=30)}"
+            text = f"{fake} is told apart from retraining by {in_prose(judges, most=30)}"
             found.append(Note("Fake exposed", f"{text}{also if others else ''}."))
         elif others:
             text = (
-                f"{fake} is told from retraining by {in_prose(others, most=30)} alone, which "
-                f"{'have' if len(others) > 1 else 'has'} no say in the verdict: no primary metric "
-                "tells it."
+                f"{fake} is told apart from retraining by {in_prose(others, most=30)} alone, which "
+                f"{'have' if len(others) > 1 else 'has'} no say in the verdict: no primary "
+                "metric detects it."
             )
             found.append(Note("Fake not exposed by a primary metric", text))
         else:
-            text = f"no metric tells {fake} from retraining here."
+            text = f"no metric distinguishes {fake} from retraining here."
             found.append(Note("Fake not exposed", text))
     blind = [section.facts.label(column) for column in powerless(section)]
     if blind:
-        text = f"{in_prose(blind, most=30)} cannot tell even the original from retraining."
+        text = f"{in_prose(blind, most=30)} cannot distinguish even the original from retraining."
         found.append(Note("No power here", text))
     return found
 

@@ -23,7 +23,7 @@ _READING = (
 )
 _READING_OF_SEEDS = (
     "KLoM is the divergence of the scores of single examples from retraining's, in nats; "
-    "forgetting quality is 1 where no threshold tells an example's unlearned models from "
+    "forgetting quality is 1 where no threshold separates an example's unlearned models from "
     "retrained ones. In brackets what a random division of the same models gives."
 )
 

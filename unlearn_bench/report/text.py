@@ -23,8 +23,8 @@ BAND_READING = (
     "never matters where that is larger."
 )
 _FOOLED = (
-    "‡ fooled here: it tells the original from retraining, but not a fake whose weights have "
-    "forgotten nothing."
+    "‡ fooled here: it distinguishes the original from retraining, but not a fake whose "
+    "weights have forgotten nothing."
 )
 
 

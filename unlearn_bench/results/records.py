@@ -101,11 +101,11 @@ class Record:
         metric: Name as `unlearn-bench list metrics` shows it.
         split: Examples it was measured on: ``forget``, ``retain``, ``test_forget``,
             ``test_retain``, several joined by ``+``, or ``""`` where no examples are involved.
-        value: The number; accuracies are fractions. None when there is no number to give.
+        value: The number; accuracies are fractions. None if there is none.
         low: Lower end of the 95 % interval over examples, where the metric has one.
         high: Upper end of it.
-        status: ``ok``; ``unresolved`` when it cannot be said here, ``not_applicable`` when the
-            question makes no sense for this model or scenario; the value is then None.
+        status: ``ok``; ``unresolved`` if it cannot be measured here, ``not_applicable`` if it makes
+            no sense for this model or scenario; the value is then None.
         reason: Why there is no value.
     """
 

@@ -134,7 +134,7 @@ def collect(
         home: The store.
         max_size: Bytes that artifacts may take; the least recently used go first.
         older_than: Seconds after which an artifact that nobody used goes.
-        dry_run: Only say what would be removed.
+        dry_run: Only list what would be removed.
 
     Returns:
         What was removed, and the artifacts that stay: used by a living process or within limits.
@@ -224,9 +224,11 @@ def _fault(folder: Path, built_in: Callable[[], Mapping[str, str]]) -> str:
         return ""
     method, code = stored.identity.get("method"), stored.identity.get("code")
     if layout.is_made_by_other_code(stored.identity, stored.notes):
-        return f"{method} was made by other code than its own"
+        return f"{method} was made by code other than its own"
     if code != built_in().get(str(method), code):
-        return f"{method} was made by other code than the built-in, of a plug-in or another version"
+        return (
+            f"{method} was made by code other than the built-in, from a plug-in or another version"
+        )
     return ""
 
 

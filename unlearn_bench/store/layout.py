@@ -80,7 +80,7 @@ def default_home() -> Path:
         return expand_user(Path(given), "UNLEARN_BENCH_HOME")
     home = platformdirs.user_cache_path("unlearn-bench")
     if not home.is_absolute():  # a user without a home: the store would come to lie anywhere
-        raise ConfigError("no home folder is known to keep models in; set UNLEARN_BENCH_HOME")
+        raise ConfigError("no home folder to keep models in; set UNLEARN_BENCH_HOME")
     return home
 
 

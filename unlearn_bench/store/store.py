@@ -148,7 +148,8 @@ class Store:
         if not held.sure and not self._said_no_locks:
             self._said_no_locks = True
             self.notify(
-                f"the file system of {self.home} has no locks: processes may do the same work twice"
+                f"the file system of {self.home} has no locks: processes may repeat each other's "
+                "work"
             )
         with held:
             yield held.sure
@@ -180,7 +181,7 @@ class Store:
 
     def _put_aside(self, folder: Path, reason: str) -> None:
         place = layout.put_aside(self.home, folder)
-        self.notify(f"damaged artifact {folder.name} ({reason}): kept as {place}, built again")
+        self.notify(f"damaged artifact {folder.name} ({reason}): moved to {place} and built again")
 
     def _write(
         self,

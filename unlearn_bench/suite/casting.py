@@ -20,8 +20,8 @@ def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[
         )
     if given:
         yield (
-            f"{', '.join(given)} came unlearned: what that cost is not known, and seeds vary only "
-            "the retrained models to compare with."
+            f"{', '.join(given)} came already unlearned: the cost is unknown, and seeds vary "
+            "only the retrained models to compare with."
         )
     for scenario in suite.scenarios:
         if scenario.forget.stream:

@@ -18,7 +18,7 @@ from unlearn_bench.suite.tuned import (
     row_text,
 )
 
-ADVICE = "tune again with `unlearn-bench tune`, or take it all the same with --allow-stale"
+ADVICE = "tune again with `unlearn-bench tune`, or accept it with --allow-stale"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Choices:
             ConfigError: If it is refused.
         """
         if self.allow_stale:
-            self.notes.setdefault(f"Stale, and taken all the same (--allow-stale): {what}.")
+            self.notes.setdefault(f"Stale, but accepted (--allow-stale): {what}.")
             return True
         if self.lenient:
             self.notes.setdefault(f"{what[:1].upper()}{what[1:]}: {otherwise}.")

@@ -72,6 +72,6 @@ def global_norm(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def by_parameter(model: nn.Module, named: Mapping[str, Tensor]) -> dict[nn.Parameter, Tensor]:
-    """Return the same tensors keyed by the parameters that bear the names."""
+    """Return the same tensors keyed by parameter instead of by name."""
     parameters = dict(model.named_parameters())
     return {parameters[name]: tensor for name, tensor in named.items()}

@@ -14,8 +14,8 @@ class MaskedOptimizer:
 
     Args:
         optimizer: Holds the parameters.
-        masks: By parameter, bool or 0/1 of its shape: 1 where it may move. Parameters without
-            a mask move freely.
+        masks: Per parameter, a bool or 0/1 tensor of its shape: 1 where it may move. Parameters
+            without a mask move freely.
     """
 
     def __init__(

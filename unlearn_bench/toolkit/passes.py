@@ -17,10 +17,10 @@ def descend(
     """Take one optimiser step per batch down ``loss(model(x), y)``.
 
     Args:
-        model: In the mode that the caller put it in.
+        model: In the mode that the caller set.
         batches: (x, y); at least one.
-        optimizer: Of the parameters that shall move.
-        log: Told about each step's ``loss``, such as ``ctx.log``.
+        optimizer: Holds the parameters to train.
+        log: Receives the ``loss`` of each step, such as ``ctx.log``.
         loss: ``(logits, targets) -> scalar``.
 
     Returns:

@@ -76,7 +76,7 @@ def lenet(
     )
     height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
     if min(height, width) < LENET_SMALLEST:
-        raise ValueError(f"lenet takes images from {LENET_SMALLEST} pixels a side up")
+        raise ValueError(f"lenet needs images of at least {LENET_SMALLEST} pixels a side")
     with torch.no_grad():
         width = convolutions(torch.zeros(1, in_chans, height, width)).shape[1]
     hidden = [nn.Linear(width, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()]

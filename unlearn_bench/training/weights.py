@@ -132,7 +132,7 @@ def _from_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         if not inner and len(averaged) == 1:
             return dict(content[averaged[0]]), [f"read its entry {averaged[0]!r}, an average"]
         names = in_order([one_line(str(name))[:40] for name in content], 8)
-        raise RefusedError(f"{path} holds no one dictionary of tensors, but {names}")
+        raise RefusedError(f"{path} does not hold a single dictionary of tensors, but {names}")
     raise RefusedError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
 
 
@@ -156,7 +156,7 @@ def _fitted(
     given = _without_constants(given, expected, notes)
     missing = [name for name in expected if name.endswith(COUNTER) and name not in given]
     if missing and len(missing) < len(expected):
-        notes.append(f"{len(missing)} counters {COUNTER} are missing and stay as they are")
+        notes.append(f"{len(missing)} counters {COUNTER} are missing and keep their values")
         given |= {name: expected[name] for name in missing}
     ready, converted = {}, set()
     for name, tensor in given.items():
@@ -195,7 +195,7 @@ def _without_prefixes(
         given = {name.removeprefix(prefix): tensor for name, tensor in given.items()}
         taken += prefix
     if taken:
-        notes.append(f"its names begin with {taken!r}, which is taken off")
+        notes.append(f"its names begin with {taken!r}, which is removed")
     return given
 
 
@@ -239,7 +239,8 @@ def _without_constants(
         for name, tensor in kept.items()
     ]
     notes.append(
-        f"it normalises inputs itself, which this model does not: give {' '.join(flags)} unless "
+        f"it normalises its inputs itself, which this model does not do: give {' '.join(flags)} "
+        "unless "
         "these are the constants in use"
     )
     return {name: tensor for name, tensor in given.items() if name not in kept}

@@ -205,7 +205,7 @@ def _by_setting(plan: Plan) -> list[list[RunSpec]]:
             name = content_key(spec.model_dump(mode="json", include={"dataset", "model", "forget"}))
             groups.setdefault(name, []).append(spec)
     if not groups:
-        raise ConfigError("tune: the suite has no method to tune; name some by --methods")
+        raise ConfigError("tune: the suite has no method to tune; name some with --methods")
     return list(groups.values())
 
 
@@ -216,7 +216,7 @@ def _fixed(plan: Plan) -> list[str]:
         for spec in plan.runs
         if registry.get(spec.method).kind == "method" and spec.label != spec.method
     )
-    return [f"{', '.join(fixed)}: named by the suite for a setting, and not tuned"] if fixed else []
+    return [f"{', '.join(fixed)}: set by the suite, so not tuned"] if fixed else []
 
 
 def _cells(spec: RunSpec, budget: Budget, seed: int) -> list[RunSpec]:

@@ -223,7 +223,7 @@ def _doubt(answer: Answer, seconds: float | None) -> None:
     if said < DOUBT * seconds - DOUBTED_SECONDS:
         raise MethodError(
             f"the method's process says it took {said:.1f} CPU s, the system {seconds:.1f}: its "
-            "times cannot be believed"
+            "times cannot be trusted"
         )
 
 

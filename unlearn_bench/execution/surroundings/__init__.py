@@ -70,9 +70,9 @@ class Surroundings:
                 left.changed.append(shared.difference(before, after))
                 shared.restore(before)
         if threads := running_on(self._threads):
-            left.running.append(f"threads that run on: {', '.join(threads)}")
+            left.running.append(f"threads still running: {', '.join(threads)}")
         if ended := end_processes(children() - self._children):
-            left.running.append(f"processes that ran on, ended now: {', '.join(ended)}")
+            left.running.append(f"processes still running, now ended: {', '.join(ended)}")
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ ENTRIES: dict[str, Entry] = {}
 def measures(
     *metrics: MetricInfo | str, needs_retrained: bool = False
 ) -> Callable[[Compute], Compute]:
-    """Register the decorated function as what computes ``metrics``.
+    """Register the decorated function as the one that computes ``metrics``.
 
     Args:
         metrics: What it returns records of, every one of them in every evaluation of the kinds

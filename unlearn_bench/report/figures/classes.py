@@ -48,7 +48,7 @@ def draw_damage(section: Section, look: Look) -> Figure | None:
             title += (
                 f"; {many} of {len(worst)} methods lost {DAMAGE_POINTS:.0f} or more on some class"
                 if many
-                else ", the greatest loss of all methods"
+                else ", the largest loss of all methods"
             )
     words = (
         "Accuracy lost on each retained class, acc(G) − acc(U) on its test examples, in points; "

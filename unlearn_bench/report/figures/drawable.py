@@ -29,5 +29,7 @@ def explained(figure: Figure, section: Section) -> Figure:
     methods = len(section.table.of_kind("method"))
     if methods <= MOST_METHODS:
         return figure
-    words = f" Drawn are the {MOST_METHODS} nearest of {methods:,} methods; the tables have all."
+    words = (
+        f" The figure shows the {MOST_METHODS} nearest of {methods:,} methods; the tables list all."
+    )
     return replace(figure, caption=figure.caption + words)

@@ -66,5 +66,5 @@ def _title(section: Section, lows: Mapping[str, float], chance: float) -> str:
     methods = {row.method for row in section.table.of_kind("method")} & set(lows)
     told = [name for name in methods if lows[name] > chance]
     if lows.get(ORIGINAL, 0.0) <= chance:
-        return "The attack does not even tell the original’s training examples from unseen ones"
+        return "The attack cannot even separate the original’s training examples from unseen ones"
     return f"{len(told)} of {len(methods)} methods leave more behind than retraining does"

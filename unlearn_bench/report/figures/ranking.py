@@ -110,7 +110,7 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
         f"overlap differ; shaded is what lies that near to the first. Friedman test: {p_text}."
     )
     if methods > MOST_METHODS:
-        words += f" Drawn are the first {MOST_METHODS} of {methods:,} methods."
+        words += f" The figure shows the first {MOST_METHODS} of {methods:,} methods."
     ranked = set(data["method"])
     absent = [
         row.method
@@ -121,7 +121,7 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     if absent:
         everywhere = "seed" if len(sections) == 1 else "seed and scenario"
         names = joined(dict.fromkeys(absent), most=30)
-        words += f" Left out, for want of a distance in every {everywhere}: {names}."
+        words += f" Left out, without a distance in every {everywhere}: {names}."
     settle(canvas, title)
     return finish(canvas, title, words, data)
 

@@ -59,8 +59,8 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     if rose and len(panels) > 1:
         title += f"; the first of {joined(rose)} rose"
     words = (
-        "What each method logged, in its own words, against its steps; every line is scaled by "
-        "its largest value, the numbers are where it began and ended. "
+        "Quantities logged by each method, against its steps; each line is scaled by its largest "
+        "value, and the numbers are its first and last values. "
         f"{seeds_reading(section, panels)} A method is missing if it logged fewer than {_FEWEST} "
         "entries."
     )
