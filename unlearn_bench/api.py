@@ -42,6 +42,7 @@ from unlearn_bench.toolkit.anatomy import (
     Targets,
     blocks,
     fan_in,
+    features_and_logits,
     heads,
     last_layers,
     matrices,
@@ -54,11 +55,14 @@ from unlearn_bench.toolkit.attacks import Pixels, fgsm, input_gradient, l2_pgd
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 from unlearn_bench.toolkit.gradients import (
     by_parameter,
+    dot,
     global_norm,
+    loss_gradients,
     summed_cross_entropy,
     summed_gradient,
     twice_differentiable,
 )
+from unlearn_bench.toolkit.layer_inputs import layer_inputs, standardised
 from unlearn_bench.toolkit.masks import MaskedOptimizer, largest
 from unlearn_bench.toolkit.modes import (
     BatchNormMode,
@@ -121,8 +125,10 @@ __all__ = [
     "by_parameter",
     "check_finite",
     "descend",
+    "dot",
     "evaluating",
     "fan_in",
+    "features_and_logits",
     "fgsm",
     "frozen_copy",
     "global_norm",
@@ -132,6 +138,8 @@ __all__ = [
     "l2_pgd",
     "largest",
     "last_layers",
+    "layer_inputs",
+    "loss_gradients",
     "matrices",
     "measures",
     "method",
@@ -142,6 +150,7 @@ __all__ = [
     "renew",
     "restore_statistics",
     "shuffled",
+    "standardised",
     "stem",
     "summed_cross_entropy",
     "summed_gradient",

@@ -85,6 +85,10 @@ CASES = {
     "prmq": ({"lr": 2e-2, "batch_size": 8}, 0.05, 0.9),  # 0.00, 0.93-0.98
     "kde": (FAST | {"warmup_lr": 1e-2}, 0.05, 0.9),  # 0.00, 0.93-0.98
     "fcs": (FCS, 0.1, 0.95),  # 0.00-0.20, 0.95-1.00
+    "munba": ({"lr": 0.1, "batch_size": 32}, 0.05, 0.95),  # 0.00, 0.93-1.00
+    # A pass in which little is left of the class teaches it again: one is all that it takes.
+    "lotus": ({"epochs": 1, "lr": 6e-3, "batch_size": 8}, 0.1, 0.9),  # 0.00-0.08, 0.92-0.96
+    "svd_class": ({}, 0.1, 0.95),  # 0.00-0.08, 0.99-1.00
 }
 
 
