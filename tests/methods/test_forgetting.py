@@ -88,6 +88,9 @@ CASES = {
     "munba": ({"lr": 0.1, "batch_size": 32}, 0.05, 0.95),  # 0.00, 0.93-1.00
     # A pass in which little is left of the class teaches it again: one is all that it takes.
     "lotus": ({"epochs": 1, "lr": 6e-3, "batch_size": 8}, 0.1, 0.9),  # 0.00-0.08, 0.92-0.96
+    "duck": ({"epochs": 20, "lr": 1e-2, "batch_size": 32}, 0.05, 0.95),  # 0.00, 0.97-1.00
+    "scissorhands": ({"lr": 2e-2, "batch_size": 32}, 0.05, 0.95),  # 0.00, 0.72-1.00
+    "natmu": ({"lr": 1e-2, "batch_size": 32}, 0.05, 0.95),  # 0.00, 1.00
     "svd_class": ({}, 0.1, 0.95),  # 0.00-0.08, 0.99-1.00
 }
 
