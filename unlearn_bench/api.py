@@ -64,6 +64,7 @@ from unlearn_bench.toolkit.gradients import (
 )
 from unlearn_bench.toolkit.layer_inputs import layer_inputs, standardised
 from unlearn_bench.toolkit.masks import MaskedOptimizer, largest
+from unlearn_bench.toolkit.memorisation import heldout_memorisation
 from unlearn_bench.toolkit.modes import (
     BatchNormMode,
     accuracy,
@@ -83,6 +84,7 @@ from unlearn_bench.toolkit.relabelling import (
     wrong_labels,
 )
 from unlearn_bench.toolkit.streams import mixed, shuffled
+from unlearn_bench.toolkit.surrogate_images import SurrogateKind, surrogate_images
 from unlearn_bench.toolkit.teachers import frozen_copy, kl_divergence
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -113,6 +115,7 @@ __all__ = [
     "Record",
     "Relabel",
     "Split",
+    "SurrogateKind",
     "TailUnit",
     "Targets",
     "TrainingLog",
@@ -133,6 +136,7 @@ __all__ = [
     "frozen_copy",
     "global_norm",
     "heads",
+    "heldout_memorisation",
     "input_gradient",
     "kl_divergence",
     "l2_pgd",
@@ -154,6 +158,7 @@ __all__ = [
     "stem",
     "summed_cross_entropy",
     "summed_gradient",
+    "surrogate_images",
     "tail",
     "train_relabelled",
     "training",
