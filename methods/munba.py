@@ -52,7 +52,7 @@ FALLBACK = 0.1
     "munba",
     access=Access.BOTH,
     source="arXiv:2411.15537",
-    family="bargaining",
+    family="relabelling",
     year=2025,
     check=Check(
         quick={"epochs": 1, "batch_size": 64},

@@ -57,7 +57,7 @@ from unlearn_bench.api import (
     "rum",
     access=Access.BOTH,
     source="arXiv:2406.01257",
-    family="composition",
+    family="relabelling",
     year=2024,
     forgets=("random",),
     check=Check(

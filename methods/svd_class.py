@@ -12,10 +12,11 @@ fully. With M_R of retained and M_F of forgotten examples, what F alone fills is
 
 Biases and norms stay. No training: two passes over some hundred images.
 
-Here U and S^2 come from X^T X, which gives the same M and needs no memory for X; the patches of a
-large layer are drawn from whole images, in the official code from one window of three kernels'
-width; grouped convolutions, which it does not treat, have a P per group. Layers that standardise
-their weight before use are refused: the mean that they take off would bring directions back.
+The decomposition itself is not needed: with N = X^T X / trace, M = a N ((a - 1) N + I)^-1, which is
+the same matrix and takes no memory for X. The patches of a large layer are drawn from whole images,
+in the official code from one window of three kernels' width; grouped convolutions, which it does
+not treat, have a P per group. Layers that standardise their weight before use are refused: the mean
+that they take off would bring directions back.
 
 Source: Kodge, Saha and Roy, TMLR 2024, arXiv:2312.00761; particulars as the official code has them.
 """
@@ -116,13 +117,11 @@ def of_every_class(split: Split, count: int, generator: torch.Generator) -> Spli
 
 def scaled(moments: Tensor, alpha: float) -> Tensor:
     """Return M of each group, [G, in, in], from X^T X, [G, in, in]."""
-    values, vectors = torch.linalg.eigh(moments)
-    share = values.clamp_min(0)
+    total = moments.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
     # A group whose input is 0 throughout has no direction, and M = 0.
-    share = share / share.sum(-1, keepdim=True).clamp_min(torch.finfo(share.dtype).tiny)
-    weight = alpha * share / ((alpha - 1) * share + 1)
-    projection: Tensor = (vectors * weight.unsqueeze(-2)) @ vectors.mT
-    return projection
+    share = moments / total.clamp_min(torch.finfo(moments.dtype).tiny)
+    identity = torch.eye(moments.shape[-1]).to(moments)
+    return torch.linalg.solve((alpha - 1) * share + identity, alpha * share)
 
 
 @contextmanager
