@@ -97,3 +97,10 @@ def test_it_teaches_what_it_has_never_seen_and_nothing_of_the_forgotten_class(cl
     params = {"rounds": 200, "batch_size": 64, "lr": 3e-3, "batch_norm": "eval"}
     forget, retain = accuracies(class_world, class_world.unlearn("gkt", **params))
     assert forget <= 0.05 and retain >= 0.4
+
+
+def test_all_that_it_knows_of_the_request_is_which_class_goes(class_world):
+    other = class_world.with_class(4, instead_of=8)
+    one, another = (w.unlearn("gkt", **PARAMS) for w in (class_world, other))
+    pairs = zip(one.parameters(), another.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
