@@ -13,7 +13,7 @@ blend is the label's; so the model learns to look past the rest, and F is not pu
 No x_r is taken twice while its class has others; classes forgotten whole give none. Where fewer
 than four classes are left they take turns. The official code rounds blends to whole pixel values.
 
-Source: He et al., TPAMI 2025, arXiv:2405.15495; particulars as the official code has them.
+Source: He et al. 2024, arXiv:2405.15495; particulars as the official code has them.
 """
 
 import math

@@ -24,13 +24,13 @@ dataset, such as ImageNet. The official code shows one batch of F to all those o
 it takes the next, looks at the accuracy on F after every step from the third epoch on, and treats
 single examples by further rules, which are not here.
 
-Source: Bonato, Cotogni and Sabetta, ECCV 2024, arXiv:2403.16095; particulars as the official code
+Source: Bonato, Cotogni and Sabetta 2024, arXiv:2404.12922; particulars as the official code
 has them.
 """
 
 import math
 from collections.abc import Iterator
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from typing import Annotated
 
 import torch
@@ -58,7 +58,6 @@ from unlearn_bench.api import (
     frozen_copy,
     kl_divergence,
     method,
-    shuffled,
     surrogate_images,
     training,
 )
@@ -74,7 +73,7 @@ LEAST = 1e-6
 @method(
     "scar",
     access=Access.BOTH,
-    source="arXiv:2403.16095",
+    source="arXiv:2404.12922",
     family="metric learning",
     year=2024,
     forgets=("class", "classes"),
@@ -156,9 +155,10 @@ def meetings(
     """Yield batches of surrogates for one epoch, each with the next batch of F, as traced."""
     forget = chain.from_iterable(ctx.forget.traced(1, size) for _ in repeat(None))
     for _ in range(rounds):
-        batches = shuffled(images, torch.zeros(len(images)), size, ctx.rng)
-        for some, _ in islice(batches, SURROGATE_BATCHES):
-            yield next(forget), some
+        order = torch.randperm(len(images), generator=ctx.rng)
+        for rows in order.split(size)[:SURROGATE_BATCHES]:
+            if not len(rows) == 1 < min(size, len(images)):  # BatchNorm cannot train on it
+                yield next(forget), images[rows.to(images.device)]
 
 
 def without(logits: Tensor, forgotten: list[int]) -> tuple[Tensor, Tensor]:

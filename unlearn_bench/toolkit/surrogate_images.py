@@ -1,6 +1,6 @@
 """Images that belong to no dataset, made from random numbers alone: stand-ins for data not had.
 
-Where each comes from is told by its kind, the number made and the run's seed.
+Their kind, how many are made and the run's seed say where they come from.
 """
 
 from typing import Literal
