@@ -57,6 +57,7 @@ from unlearn_bench.toolkit.anatomy import (
     Targets,
     blocks,
     fan_in,
+    features_and_logits,
     heads,
     last_layers,
     matrices,
@@ -69,12 +70,16 @@ from unlearn_bench.toolkit.attacks import Pixels, fgsm, input_gradient, l2_pgd
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 from unlearn_bench.toolkit.gradients import (
     by_parameter,
+    dot,
     global_norm,
+    loss_gradients,
     summed_cross_entropy,
     summed_gradient,
     twice_differentiable,
 )
+from unlearn_bench.toolkit.layer_inputs import layer_inputs, standardised
 from unlearn_bench.toolkit.masks import MaskedOptimizer, largest
+from unlearn_bench.toolkit.memorisation import heldout_memorisation
 from unlearn_bench.toolkit.modes import (
     BatchNormMode,
     accuracy,
@@ -95,6 +100,7 @@ from unlearn_bench.toolkit.relabelling import (
 )
 from unlearn_bench.toolkit.state import State
 from unlearn_bench.toolkit.streams import mixed, shuffled
+from unlearn_bench.toolkit.surrogate_images import SurrogateKind, surrogate_images
 from unlearn_bench.toolkit.teachers import frozen_copy, kl_divergence
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -127,6 +133,7 @@ __all__ = [
     "Relabel",
     "Split",
     "State",
+    "SurrogateKind",
     "TailUnit",
     "Targets",
     "TrainingLog",
@@ -140,17 +147,22 @@ __all__ = [
     "check_finite",
     "dataset",
     "descend",
+    "dot",
     "evaluating",
     "fan_in",
+    "features_and_logits",
     "fgsm",
     "frozen_copy",
     "global_norm",
     "heads",
+    "heldout_memorisation",
     "input_gradient",
     "kl_divergence",
     "l2_pgd",
     "largest",
     "last_layers",
+    "layer_inputs",
+    "loss_gradients",
     "matrices",
     "measures",
     "method",
@@ -163,9 +175,11 @@ __all__ = [
     "renew",
     "restore_statistics",
     "shuffled",
+    "standardised",
     "stem",
     "summed_cross_entropy",
     "summed_gradient",
+    "surrogate_images",
     "tail",
     "train_relabelled",
     "training",

@@ -82,7 +82,11 @@ def test_methods_are_chosen_by_family() -> None:
             {"access": "forge"},
             "'forge' is not among forget, retain, validation, log, noth",
         ),
-        ("methods", {"family": "ascnt"}, "'ascnt'; did you mean 'ascent'[?] .*masking, noise"),
+        (
+            "methods",
+            {"family": "ascnt"},
+            "'ascnt'; did you mean 'ascent'[?] .*masking, metric learning",
+        ),
         ("models", {"family": "ascent"}, "models have neither"),
         ("method", {}, "did you mean 'methods'"),
     ],

@@ -1,5 +1,6 @@
 """Small worlds for methods: 300 digits, a small network trained on them, a context."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import nn
 
 from unlearn_bench.conformance import world
 from unlearn_bench.conformance.world import World
+from unlearn_bench.plugins import registry
+from unlearn_bench.toolkit.context import Context
 
 # A quarter of the time of timm's smallest ResNet, though it needs more passes.
 SMALL = {
@@ -58,3 +61,25 @@ def accuracies(world: World, model: nn.Module) -> tuple[float, float]:
             return float((model(x).argmax(1) == y).float().mean())
 
     return on("forget"), on("retain")
+
+
+def followed(
+    world: World, name: str, **params: Any
+) -> tuple[list[dict[str, float]], nn.Module, Context]:
+    """Run a method and return its log, its model and a context that draws what it has drawn.
+
+    From the context a transcription takes the same batches and random numbers; all else of it is
+    its own code.
+    """
+    method = registry.get(name)
+    context = world.context(method)
+    model = copy.deepcopy(world.original)
+    returned = method.function(model, context, **method.resolve(params))
+    log = [{key: float(value) for key, value in entry.items()} for entry in context.log_entries]
+    return log, returned, world.context(method)
+
+
+@pytest.fixture(scope="session")
+def exact_world(class_world) -> World:
+    """The class world in float64, where a transcription agrees to far more digits."""
+    return class_world.exactly()

@@ -50,6 +50,7 @@ def context(access, build=fresh, **splits):
         seed=0,
         num_classes=5,
         forget_classes=(1,),
+        input_shape=(1, 2, 2),
         build=build,
         trainer=lambda model, split: None,
         clock=Clock(CPU),

@@ -14,12 +14,15 @@ from unlearn_bench.api import (
     MaskedOptimizer,
     Pixels,
     blocks,
+    dot,
+    features_and_logits,
     fgsm,
     frozen_copy,
     heads,
     kl_divergence,
     l2_pgd,
     largest,
+    loss_gradients,
     matrices,
     mixed,
     norms,
@@ -278,6 +281,24 @@ def test_the_head_of_a_classifier_with_hidden_layers_is_its_last_layer():
     assert heads(caformer) == [caformer.head.fc.fc2]
     assert [head.out_features for head in heads(two)] == [5, 5]
     assert heads(branches) == list(branches.head)
+
+
+def test_features_are_what_the_head_maps_to_the_logits(net):
+    _, model = net
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with training(model, "eval", dropout=False):
+        features, logits = features_and_logits(model, x)
+        assert torch.equal(logits, model(x))
+    torch.testing.assert_close(heads(model)[0](features), logits)
+    assert not heads(model)[0]._forward_pre_hooks
+    assert loss_gradients(features.square().sum(), [next(model.parameters())])[0].any()
+
+
+def test_gradients_of_what_a_loss_does_not_depend_on_are_zero():
+    used, idle = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    found = loss_gradients(used.square().sum(), [used, idle])
+    assert [g.tolist() for g in found] == [[2, 2], [0, 0, 0]]
+    assert dot(found, [used, idle]).item() == 4 and used.grad is None
 
 
 def test_renewed_parts_take_a_fresh_initialisation_and_the_rest_stays(net):

@@ -16,7 +16,7 @@ from unlearn_bench.conformance.subject import (
     Subject,
     told,
 )
-from unlearn_bench.conformance.trial import ROUNDING, State, Trial, movement, same
+from unlearn_bench.conformance.trial import ROUNDING, State, movement, same
 from unlearn_bench.plugins.method import Probe
 
 # Sums in another order differ in the last digits, and a threshold may tip a weight or two.
@@ -62,17 +62,20 @@ def retain_data_matter(subject: Subject) -> str:
 @check("validation data matter", "declared and unread, V overstates what the method needs")
 def validation_data_matter(subject: Subject) -> str:
     """Ask for the declared validation data to be read."""
-    base = _declared(subject, "validation")
-    _, _, share = movement(subject.measured().parameters, _measured(subject, "other validation"))
+    where = _declared(subject, "validation")
+    weights = subject.measured(scope=where).parameters
+    _, _, share = movement(weights, _measured(subject, "other validation", where))
     changes = "no" if share < ROUNDING else "other"
-    return f"read ({base.touched.get('validation', 0)} examples); other data give {changes} weights"
+    touched = subject.run(scope=where).touched.get("validation", 0)
+    return f"read ({touched} examples); other data give {changes} weights"
 
 
 @check("training log matters", "declared and unused, the log overstates what the method needs")
 def training_log_matters(subject: Subject) -> str:
     """Give a log with every update doubled."""
-    _declared(subject, "log")
-    _, _, share = movement(subject.measured().parameters, _measured(subject, "other log"))
+    where = _declared(subject, "log")
+    weights = subject.measured(scope=where).parameters
+    _, _, share = movement(weights, _measured(subject, "other log", where))
     if share < ROUNDING:
         raise FailedError("twice the logged updates give the same weights: the log has no effect")
     return "another log gives other weights"
@@ -147,39 +150,40 @@ def retrained_from_scratch(subject: Subject) -> str:
     return f"{moved:,} of {total:,} weights are other ones, whatever original is handed over"
 
 
-def _declared(subject: Subject, name: str) -> Trial:
+def _declared(subject: Subject, name: str) -> str:
+    """Return the first scenario in which the method reads what it declares."""
     if not getattr(subject.method.access, name):
         raise NotApplicableError("it does not declare them" if name != "log" else "not declared")
-    base = subject.base()
-    if name not in base.read:
-        declared = f"Access.{name.upper()}"
-        raise FailedError(
-            f"it never reads ctx.{'training_log' if name == 'log' else name}; do not "
-            f"declare {declared}"
-        )
-    return base
+    for scope in subject.scopes:
+        if name in subject.run(scope=scope).read:
+            return scope
+    raise FailedError(
+        f"it never reads ctx.{'training_log' if name == 'log' else name}; do not "
+        f"declare Access.{name.upper()}"
+    )
 
 
 def _data_matter(subject: Subject, name: str) -> str:
-    base = _declared(subject, name)
-    weights = subject.measured().parameters
-    moved, total, share = movement(weights, _measured(subject, f"other {name}"))
+    where = _declared(subject, name)
+    weights = subject.measured(scope=where).parameters
+    moved, total, share = movement(weights, _measured(subject, f"other {name}", where))
     if share >= ROUNDING:
         return f"other {name} images give other weights ({moved:,} of {total:,})"
     # Some need to know only which class is forgotten, and read that from the labels.
-    if name == "forget" and subject.scopes[0] == "class":
+    if name == "forget" and where == "class":
         another = _measured(subject, f"instead of {FORGOTTEN['class'][0]}")
         moved, total, share = movement(weights, another)
         if share >= ROUNDING:
             return f"another class gives other weights ({moved:,} of {total:,}), other images none"
     raise FailedError(
         f"other {name} images give the same weights, but for rounding: "
-        f"{base.touched.get(name, 0)} examples were read for nothing, or their loss has no gradient"
+        f"{subject.run(scope=where).touched.get(name, 0)} examples were read for nothing, or "
+        "their loss has no gradient"
     )
 
 
-def _measured(subject: Subject, variant: str) -> State:
-    trial = subject.measured(variant)
+def _measured(subject: Subject, variant: str, scope: str = "") -> State:
+    trial = subject.measured(variant, scope=scope)
     if not trial.usable:
         raise DoesNotRunError(told(trial))
     return trial.parameters

@@ -309,6 +309,7 @@ class Unlearning:
             seed=self._seed,
             num_classes=task.data.num_classes,
             forget_classes=task.indices.forget_classes,
+            input_shape=(task.data.channels, *task.data.image_size),
             build=self._build,
             trainer=self._train,
             clock=self.costs.clock,

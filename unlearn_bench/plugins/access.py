@@ -18,6 +18,9 @@ class Access:
         validation: Held-out examples for stop rules and tuning; no metric is measured on them.
         log: The training log of the original: what each request's batches did to the weights.
         retain_fraction: Share of R that is handed out, in (0, 1], drawn once per seed.
+
+    With ``Access.NONE`` a method reads no data at all: it knows only which classes to forget, what
+    shape images have and whatever the original's weights say.
     """
 
     forget: bool = False

@@ -197,6 +197,26 @@ def _own(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
+def features_and_logits(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the head reads of each example, [N, D], and the logits, [N, C].
+
+    Both belong to one forward pass, so that gradients flow through either. Of two heads, as
+    distilled transformers have them, the first one's features are returned.
+
+    Args:
+        model: A timm model, in the mode that the caller put it in.
+        x: Inputs, [N, ...].
+    """
+    read: list[Tensor] = []
+    head = heads(model)[0]
+    handle = head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    try:
+        logits: Tensor = model(x)
+    finally:
+        handle.remove()
+    return read[-1].flatten(1), logits
+
+
 def fan_in(weight: Tensor) -> int:
     """Return how many inputs feed one output of a linear or convolutional weight."""
     return math.prod(weight.shape[1:])

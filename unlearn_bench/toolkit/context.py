@@ -260,6 +260,7 @@ class Context:
         rng: The method's own random numbers, a CPU generator seeded per run.
         num_classes: Width of the model's output.
         forget_classes: Classes forgotten whole; empty when examples are forgotten.
+        input_shape: Of one image, (channels, height, width).
         pixels: The way between inputs and pixels in [0, 1].
         log_entries: What :meth:`log` collected; values may be tensors on the device.
     """
@@ -274,6 +275,7 @@ class Context:
         seed: int,
         num_classes: int,
         forget_classes: tuple[int, ...],
+        input_shape: tuple[int, int, int],
         build: Callable[[int, bool], nn.Module],
         trainer: Trainer,
         clock: Clock,
@@ -286,6 +288,7 @@ class Context:
         self.rng = torch.Generator().manual_seed(derive(seed, "rng"))
         self.num_classes = num_classes
         self.forget_classes = forget_classes
+        self.input_shape = input_shape
         self.pixels = pixels
         self.log_entries: list[dict[str, Tensor | float]] = []
         self._method = method

@@ -1,7 +1,7 @@
 """Gradients over a whole split: summed, flattened, normalised; gradients of gradients."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,17 @@ def summed_gradient(
             if gradient is not None:
                 total[name] += gradient
     return total
+
+
+def loss_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Return a loss's gradients by the parameters, 0 by those that it does not depend on."""
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Return the inner product of two lists of tensors, each taken as one vector."""
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
 
 
 class _TwiceDifferentiable(TorchFunctionMode):
