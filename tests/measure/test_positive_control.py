@@ -86,6 +86,7 @@ def test_attacks_tell_an_overfitted_original_from_retraining(tmp_path):
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not (DATA / "MNIST").exists(), reason="real MNIST not in ../shared/data")
 def test_confusion_has_power_on_mnist_where_loss_attacks_have_none():
     torch.set_num_threads(1)
