@@ -109,14 +109,9 @@ def load(
     if separator and not path:
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
     _refuse_size(image_size)
-    if columns != USUAL_COLUMNS and key != "parquet:PATH":
-        raise ParameterError(
-            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
-            "none; leave them out"
-        )
+    _refuse_columns(name, key, columns)
     try:
-        root = DEFAULT_ROOT if root is None else Path(root)
-        raw = SOURCES[key].read(root, path, download, columns)
+        raw = SOURCES[key].read(Path(root or DEFAULT_ROOT), path, download, columns)
         _check(raw, name)
         fingerprint = _fingerprint(raw, image_size)
     except RefusedError as error:
@@ -146,6 +141,14 @@ def _refuse_size(image_size: int | None) -> None:
     ):
         raise ParameterError(
             f"image_size is {image_size!r}; it must be a whole number from 1 to {MAX_IMAGE_SIZE}"
+        )
+
+
+def _refuse_columns(name: str, key: str, columns: Columns) -> None:
+    if columns != USUAL_COLUMNS and key != "parquet:PATH":
+        raise ParameterError(
+            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
+            "none; leave them out"
         )
 
 
