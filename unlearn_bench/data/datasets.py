@@ -105,8 +105,14 @@ def load(
     """
     read = _reading(name, DEFAULT_ROOT if root is None else Path(root), download, columns)
     _refuse_size(image_size)
+<<<<<<< HEAD
     try:
         raw = read()
+=======
+    _refuse_columns(name, key, columns)
+    try:
+        raw = SOURCES[key].read(Path(root or DEFAULT_ROOT), path, download, columns)
+>>>>>>> h-scen
         _check(raw, name)
         fingerprint = _fingerprint(raw, image_size)
     except RefusedError as error:
@@ -143,11 +149,7 @@ def _reading(name: str, root: Path, download: bool, columns: Columns) -> Callabl
         raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")
     if separator and not path:
         raise DataError(f"dataset {name!r} names no path; write {kind}:PATH")
-    if columns != USUAL_COLUMNS and key != "parquet:PATH":
-        raise ParameterError(
-            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
-            "none; leave them out"
-        )
+    _refuse_columns(name, key, columns)
     if name in own:
         return lambda: plugged.read(own[name], root)
     return lambda: SOURCES[key].read(root, path, download, columns)
@@ -159,6 +161,14 @@ def _refuse_size(image_size: int | None) -> None:
     ):
         raise ParameterError(
             f"image_size is {image_size!r}; it must be a whole number from 1 to {MAX_IMAGE_SIZE}"
+        )
+
+
+def _refuse_columns(name: str, key: str, columns: Columns) -> None:
+    if columns != USUAL_COLUMNS and key != "parquet:PATH":
+        raise ParameterError(
+            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
+            "none; leave them out"
         )
 
 

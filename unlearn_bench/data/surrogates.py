@@ -54,6 +54,7 @@ def make(
     Raises:
         DataError: If the scenario does not exist, or leaves no room for a surrogate.
     """
+<<<<<<< HEAD
     if len(forget.requests) > 1:
         raise DataError(
             f"{forget.name}: settings are tuned for one request; tune on "
@@ -67,6 +68,9 @@ def make(
             f"{forget.name}: there are no surrogates of a scenario that {why}; tune on another, "
             "such as random:0.1, and give its settings by --params"
         )
+=======
+    _refuse_changed(forget)
+>>>>>>> h-scen
     true = divide(
         forget,
         train_labels,
@@ -77,17 +81,7 @@ def make(
         attributes=attributes,
     )
     generator = torch.Generator().manual_seed(derive(seed, "surrogates"))
-    chosen: tuple[int, ...] = ()
-    if true.forget_classes:
-        wanted = len(true.forget_classes)
-        chosen = _classes(forget, true, train_labels, wanted, number, of, generator)
-        members = true.retain[torch.isin(train_labels[true.retain], torch.tensor(chosen))]
-    elif forget.subclass is not None:
-        fine = attributes.codes(attributes.finer)
-        others = torch.tensor(_classes(forget, true, fine, 1, number, of, generator))
-        members = true.retain[torch.isin(fine[true.retain], others)]
-    else:
-        members = _examples(forget, true, train_labels, number, of, generator)
+    members, chosen = _stand_in(forget, true, train_labels, attributes, number, of, generator)
     everyone = torch.cat([true.forget, true.retain])
     return Indices(
         forget=members.sort().values,
@@ -99,6 +93,40 @@ def make(
         hidden=true.forget,
         hidden_classes=true.forget_classes,
     )
+
+
+def _refuse_changed(forget: Forget) -> None:
+    if forget.changes_data or forget.memorised is not None:
+        why = "changes the training data" if forget.changes_data else "asks models whom to forget"
+        raise DataError(
+            f"{forget.name}: there are no surrogates of a scenario that {why}; tune on another, "
+            "such as random:0.1, and give its settings by --params"
+        )
+
+
+def _stand_in(
+    forget: Forget,
+    true: Division,
+    labels: Tensor,
+    attributes: Attributes,
+    number: int,
+    of: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the surrogate's examples, and the classes that they are the whole of."""
+    if true.forget_classes:
+        wanted = len(true.forget_classes)
+        chosen = _classes(forget, true, labels, wanted, number, of, generator)
+        return _of_classes(true.retain, labels, chosen), chosen
+    if forget.subclass is not None:
+        fine = attributes.codes(attributes.finer)
+        others = _classes(forget, true, fine, 1, number, of, generator)
+        return _of_classes(true.retain, fine, others), ()
+    return _examples(forget, true, labels, number, of, generator), ()
+
+
+def _of_classes(members: Tensor, labels: Tensor, classes: tuple[int, ...]) -> Tensor:
+    return members[torch.isin(labels[members], torch.tensor(classes))]
 
 
 def _classes(

@@ -35,23 +35,14 @@ class Form:
 
 
 FORMS = (
-    Form("class:8", "class", "One whole class, by index or by name."),
+    Form("class:8", "class", "One whole class, by index or name."),
     Form("classes:1,2", "classes", "Several whole classes."),
-    Form("class:8@0.5", "part", "A random share of one class; the rest of the class stays."),
-    Form(
-        "subclass:rocket",
-        "subclass",
-        "One fine class inside a coarse one that stays: cifar20, digits-parity, Parquet with a "
-        "group column, image folders two levels deep.",
-    ),
-    Form(
-        "group:hospital=A",
-        "group",
-        "All examples with one value in a column of Parquet files, or of groups.csv beside an "
-        "image folder: one person's, or one source's.",
-    ),
+    Form("class:8@0.5", "part", "A random share of one class; the rest stays."),
+    Form("subclass:rocket", "subclass", "A fine class in a coarse one: cifar20, digits-parity."),
+    Form("group:hospital=A", "group", "By a column of Parquet files, or of groups.csv."),
     Form("random:0.1", "random", "A random share of the training examples."),
     Form("indices:3,14", "random", "Training examples by index, counted from 0."),
+<<<<<<< HEAD
     Form("indices:FILE", "random", "Training examples whose indices a file holds, one a line."),
     Form(
         "thirds:0.1",
@@ -87,6 +78,14 @@ FORMS = (
         "reach. random:0.01x5 is five in a row.",
     ),
     Form("union:class:1;class:4", "classes", "The same, asked for at once."),
+=======
+    Form("indices:FILE", "random", "Training examples whose indices a file holds."),
+    Form("thirds:0.1", "random", "Kept, forgotten or unseen, each in a third of seeds."),
+    Form("memorised:high:0.05", "memorised", "Those that are memorised most; also mid or low."),
+    Form("confused:3,5:0.1", "confused", "Swapped labels: a tenth of two classes."),
+    Form("poisoned:0:0.02", "poisoned", "2 % of the images, with a trigger and the label 0."),
+    Form("poisoned:0:0.02@0.5", "poisoned", "The known half of these; the rest stays."),
+>>>>>>> h-scen
 )
 
 
