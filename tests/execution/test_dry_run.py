@@ -15,6 +15,7 @@ from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import expand, load_suite
+from unlearn_bench.suite.seeds import Seeds
 from unlearn_bench.suite.spec import MethodSpec
 
 ALWAYS = sum(entry.kind != "method" for entry in registry.methods().values())
@@ -69,7 +70,7 @@ def test_of_a_finished_suite_nothing_is_left_and_nothing_is_touched(
 
 
 def test_times_come_from_what_the_store_has_seen(finished: Any, tmp_path: Path) -> None:
-    found = look(finished.suite, finished.home, tmp_path / "new", seeds=2)
+    found = look(finished.suite, finished.home, tmp_path / "new", seeds=Seeds(originals=2))
     [group] = found.groups
     assert group.originals == {0: True, 1: False}
     assert group.planned["finetune"] == 2 and group.done["finetune"] == 0

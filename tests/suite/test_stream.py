@@ -1,10 +1,13 @@
 """Streams: how requests that come one after the other are written, and what runs for them."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from unlearn_bench.plugins import registry
+from unlearn_bench.suite.choices import Choices
 from unlearn_bench.suite.config import Overrides, expand, resolve_suite
 from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.spec import Scenario
@@ -130,3 +133,19 @@ def test_a_model_depends_on_the_requests_so_far_and_a_result_on_where_it_stands(
 def test_named_examples_of_any_request_are_never_held_out() -> None:
     runs = planned("stream:class:1;indices:3,5;indices:4", methods="finetune").runs
     assert {tuple(run.training_identity()["named"]) for run in runs} == {(3, 4, 5)}
+
+
+def test_a_stream_runs_with_settings_that_were_tuned_for_one_of_its_requests() -> None:
+    code = registry.get("finetune").code_key
+    settings = SimpleNamespace(methods={"finetune": SimpleNamespace(params={"lr": 0.5}, code=code)})
+
+    class TunedForClass4:
+        settings = ()
+
+        def setting(self, spec: Any) -> Any:
+            return settings if spec.forget.name == "class:4" else None
+
+    tuned: Any = TunedForClass4()
+    for run in planned(TEXT, methods="finetune").runs:
+        if run.method == "finetune":
+            assert Choices(tuned=tuned).params_for(run) == {"lr": 0.5}

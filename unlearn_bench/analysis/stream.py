@@ -117,17 +117,17 @@ class Stream:
             (u[j, k] - u[j, j]) - np.maximum(g[j, k] - g[j, j], 0)
             for j, k in combinations(range(len(self.requests)), 2)
         ]
-        return self._over_seeds(method, np.maximum(np.max(rises, axis=0), 0))
+        return self.over_seeds(method, np.maximum(np.max(rises, axis=0), 0))
 
     def erosion(self, method: str, metric: str = "retain_accuracy") -> Estimate | None:
         """Return what an accuracy loses with each request, net of retraining's."""
-        return self._over_seeds(method, -slope(self.utility(method, metric)))
+        return self.over_seeds(method, -slope(self.utility(method, metric)))
 
     def cumulative_ratio(self, method: str) -> Estimate | None:
         """Return the seconds of all requests over those of retraining after each."""
         both = self.seconds(method)[-1], self.retraining_seconds(method).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self._over_seeds(method, both[0] / both[1])
+            return self.over_seeds(method, both[0] / both[1])
 
     def dearer_from(self, method: str) -> int | None:
         """Return the first request after which one retraining would have been cheaper, or None.
@@ -141,7 +141,7 @@ class Stream:
     def relearning(self, method: str) -> Estimate | None:
         """Return the steps of relearning what the first request took, after the last."""
         key = (RELEARN_FIRST, "test_forget", len(self.requests))
-        return self._over_seeds(method, _column(self._of(self.runs, method), key))
+        return self.over_seeds(method, _column(self._of(self.runs, method), key))
 
     def batch_gap(self, method: str) -> Estimate | None:
         """Return how much farther the stream ends than the same requests made at once."""
@@ -157,11 +157,12 @@ class Stream:
 
         stream = distance(self.runs, {}, len(self.requests))
         apart = stream - distance(self.union, _AT_ONCE, 0).reindex(stream.index)
-        return self._over_seeds(method, apart.to_numpy())
+        return self.over_seeds(method, apart.to_numpy())
 
-    def mean(self, method: str, values: "Floats") -> Estimate | None:
+    def over_seeds(self, method: str, values: "Floats") -> Estimate | None:
         """Return the mean over seeds of one value per run of a method."""
-        return self._over_seeds(method, values)
+        seeds = self._of(self.runs, method).index.get_level_values("seed")
+        return estimate(pd.Series(values, index=seeds).groupby(level=0).mean().tolist())
 
     def _of(self, runs: pd.DataFrame, method: str) -> pd.DataFrame:
         return runs[runs.index.get_level_values("method") == method]
@@ -182,11 +183,6 @@ class Stream:
     def _seconds(self, runs: pd.DataFrame) -> "Floats":
         steps = range(1, len(self.requests) + 1)
         return np.stack([_column(runs, (_SECONDS, "", k)) for k in steps])
-
-    def _over_seeds(self, method: str, values: "Floats") -> Estimate | None:
-        runs = self._of(self.runs, method)
-        seeds = pd.Series(values, index=runs.index.get_level_values("seed"))
-        return estimate(seeds.groupby(level=0).mean().tolist())
 
 
 def _column(runs: pd.DataFrame, key: tuple[str, str, int]) -> "Floats":

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TITLE = "Request by request"
 BACK, OVER_REQUESTS = "What came back", "Utility and cost over the requests"
+# What of the reverse order stands beside the stream's own.
+_IN_BOTH = (REVERSAL, EROSION)
 _READING = (
     "Reversal is the most that came back of any request's examples after a later one, in points "
     "of accuracy and beyond what comes back in retraining; erosion is what retain accuracy loses "
@@ -97,9 +99,6 @@ def _summary(stream: Stream, methods: list[str]) -> TextTable:
     )
 
 
-_IN_BOTH = (REVERSAL, EROSION)
-
-
 def _cell(name: str, value: Estimate | None) -> str:
     return NONE if value is None else format_value(STREAM[name], value)
 
@@ -134,10 +133,10 @@ def _over(stream: Stream, methods: list[str]) -> TextTable:
 
 
 def _points(stream: Stream, method: str, values: "Floats") -> str:
-    mean = stream.mean(method, values)
+    mean = stream.over_seeds(method, values)
     return NONE if mean is None else plus_minus(mean.scaled(100), 1, sign=True)
 
 
 def _share(stream: Stream, method: str, values: "Floats") -> str:
-    mean = stream.mean(method, values)
+    mean = stream.over_seeds(method, values)
     return NONE if mean is None else f"{100 * mean.mean:.0f} %"

@@ -106,9 +106,11 @@ class Choices:
     def _setting(self, spec: RunSpec) -> TunedSetting | None:
         if self.tuned is None:
             return None
-        found = self.tuned.setting(spec)
-        if found is not None:
-            return found
+        # Settings are tuned for one request; of several, that may be any.
+        for forget in (spec.forget, *spec.forget.requests):
+            found = self.tuned.setting(spec.model_copy(update={"forget": forget}))
+            if found is not None:
+                return found
         known = "; ".join(setting.name for setting in self.tuned.settings)
         what = f"settings were tuned for {known or 'nothing'}, and not for {setting_name(spec)}"
         taken = self._taken(what, "methods run with their defaults there")

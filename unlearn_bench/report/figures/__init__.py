@@ -90,7 +90,7 @@ def draw(
                 )
             requests = (streams or {}).get(place_of(section))
             if requests is not None:
-                found.insert(0, ("came-back", stream.draw_back(section, look, requests)))
+                found.insert(0, ("came-back", stream.draw_back(section, requests)))
                 found.insert(1, ("requests", stream.draw_way(section, look, requests)))
             drawn[index] = tuple(
                 explained(figure, whole).named(f"{prefix}{name}")

@@ -37,7 +37,7 @@ MOST_PANELS, PANELS_A_ROW = 12, 4
 _TEST_RETAIN = "test_retain_accuracy"
 
 
-def draw_back(section: Section, look: Look, stream: Stream) -> Figure | None:
+def draw_back(section: Section, stream: Stream) -> Figure | None:
     """Draw, for each method, the accuracy on what each request took after every later one."""
     methods = _methods(section, stream)[:MOST_PANELS]
     if not methods:
