@@ -217,10 +217,9 @@ def test_an_audit_without_any_reference_is_refused(audited: Audited, cli) -> Non
 
 
 def finding(**changes: Any) -> Finding:
-    given = {"model": "unlearned", "measure": "membership", "count": 1, "of": 100, "share": 0.01}
-    return Finding(
-        **given | {"low": 0.0, "high": 0.05, "p_value": 0.6, "detected": False} | changes
-    )
+    where = {"model": "unlearned", "measure": "membership", "count": 1, "of": 100}
+    said = {"share": 0.01, "low": 0.0, "high": 0.05, "p_value": 0.6, "detected": False}
+    return Finding(**where | said | changes)
 
 
 def test_silence_is_no_evidence_where_the_original_is_not_detected() -> None:

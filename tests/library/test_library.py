@@ -30,6 +30,7 @@ from unlearn_bench.results.records import Record
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import expand
 from unlearn_bench.suite.spec import Suite
+from unlearn_bench.toolkit.anatomy import heads
 from unlearn_bench.training import models
 
 FEW = {"relearn_steps": 4}
@@ -216,6 +217,12 @@ def test_a_fresh_model_is_built_or_asked_for(own: Trained) -> None:
     given.pop("recipe")
     with pytest.raises(ParameterError, match="'retrain' trains by .* give recipe="):
         ub.unlearn(own.original, "retrain", **given, build=Net)
+
+
+def test_methods_find_the_classifier_of_a_network_of_ones_own(own: Trained) -> None:
+    assert heads(own.original) == [own.original.head]
+    with pytest.raises(MethodError, match="not in a linear layer"):
+        heads(nn.Conv2d(1, 2, 3))
 
 
 def test_a_model_of_timms_builds_itself() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlearn_bench.audit import exposure
-from unlearn_bench.audit.exposure import Attack, Scores, Share, sureness
+from unlearn_bench.audit.exposure import Attack, Scores, Share
 from unlearn_bench.audit.statement import (
     AttackClass,
     Controls,
@@ -139,13 +139,17 @@ class Seen:
             return Outputs("", rows, labels)
         return Outputs("", rows[members], labels[members])
 
+    def sureness(self, outputs: Outputs) -> Tensor:
+        """Return how sure a model is of every example's class."""
+        return exposure.sureness(outputs, of_class=len(self.classes) > 0)
+
     def scores(self, model: str) -> tuple[Scores, Scores]:
         """Return the scores of members and non-members; a reference is left out of its own."""
         against = [name for name in self.references if name != model]
         found = []
         for look, members in ((self.train, self.indices.forget), (self.test, self.others)):
-            own = sureness(look(model, members))
-            usual = [sureness(look(name, members)) for name in against]
+            own = self.sureness(look(model, members))
+            usual = [self.sureness(look(name, members)) for name in against]
             found.append((own - torch.stack(usual).mean(0) if usual else own).numpy())
         return found[0], found[1]
 
@@ -292,7 +296,11 @@ class Audit:
         seen, members = self._seen, self._seen.indices.retain
         before, after = (seen.train(model, members) for model in ("original", "unlearned"))
         changed = before.logits.argmax(1) != after.logits.argmax(1)
-        moved = (sureness(after) - sureness(before)).abs().argsort(descending=True, stable=True)
+        moved = (
+            (seen.sureness(after) - seen.sureness(before))
+            .abs()
+            .argsort(descending=True, stable=True)
+        )
         return Retained(
             examples=len(members),
             answers_changed=float(changed.double().mean()),

@@ -1,10 +1,11 @@
 """The audit's tests: were the forgotten examples trained on, and is their class still known?
 
-Membership. An example's score is ``s(x) = p_U(y|x) - mean over references G of p_G(y|x)``: how
-much surer the model is of x than models that were never trained on it. Of probability, its logit
-and the loss, the first finds most where only a few references are there: it is the one whose
-differences do not grow with the confidence of both. Members are F, non-members are test images of
-the same classes.
+Membership. An example's score is ``s(x) = q_U(x) - mean over references G of q_G(x)``: how much
+surer the model is of x than models that were never trained on it. Of examples, q is the
+probability of the true class, whose differences do not grow with the confidence of both models. Of
+whole classes it is the logit of that probability: references know no such class and give it next
+to none, of which only the logit still tells one example from another. Members are F, non-members
+are test images of the same classes.
 The threshold is set on the N non-members such that k = floor(0.01 N) of them lie above it. If
 members and non-members cannot be told apart, the number of M members above it follows a
 beta-binomial distribution with parameters k + 1 and N - k, whatever the scores; that gives an
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.measure.outputs import Outputs
+from unlearn_bench.measure.scores import phi
 
 Scores = NDArray[np.float64]
 
@@ -38,9 +40,14 @@ LEAST_NON_MEMBERS = 100
 POWER = 0.8
 
 
-def sureness(outputs: Outputs) -> Tensor:
-    """Return the probability that a model gives to the true class of every example, [N]."""
-    return (-outputs.nll()).exp()
+def sureness(outputs: Outputs, *, of_class: bool) -> Tensor:
+    """Return how sure a model is of the true class of every example, ``q``, float64 [N].
+
+    Args:
+        outputs: What it says.
+        of_class: Whether whole classes are forgotten.
+    """
+    return phi(outputs) if of_class else (-outputs.nll()).exp()
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ ACCESS = (
 )
 DECLARED = (
     "Membership: the share of forgotten examples that an attack finds at a false positive rate of "
-    "1 %, with its exact 95 % interval; detected if more are found than chance allows at 5 %. "
-    "Where whole classes are forgotten, class knowledge as well: the share of unseen images of "
-    "these classes that the model still names, detected if that is more than the reference that "
-    "names most, at 5 %. With both, each test has a level of 2.5 %."
+    "1 %, with its exact 95 % interval; detected if more are found than chance allows. The attack "
+    "compares how sure the model is of an example with how sure the references are: by the "
+    "probability of its class, or by that probability's logit where whole classes are forgotten, "
+    "which no reference knows. There, class knowledge as well: the share of unseen images of these "
+    "classes that the model still names, detected if that is more than the reference that names "
+    "most. A single test has a level of 5 %, each of two 2.5 %."
 )
 LIMITS = (
     "This is a finding about the attacks that were run. It is no finding that the model is "
@@ -53,7 +55,7 @@ def attack_classes(forgotten: Sequence[int]) -> list[dict[str, Any]]:
             "Membership inference",
             "Was this example trained on?",
             OUTPUTS,
-            ["calibrated confidence attack (headline)", "loss attack", "fitted attacks"],
+            ["calibrated attack (headline)", "loss attack", "fitted attacks"],
         ),
         ("Residual knowledge", "Does forgotten knowledge come back?", WEIGHTS, remnants),
         (

@@ -29,12 +29,14 @@ _NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 def heads(model: nn.Module) -> list[nn.Linear]:
     """Return the final linear layers, as a list: distilled transformers have two.
 
-    Of a classifier with hidden layers these are the layers that give the logits.
+    Of a classifier with hidden layers these are the layers that give the logits. A model that does
+    not speak timm's interface is taken to end in the last linear layer that it registers.
 
     Raises:
-        MethodError: If the model has none that timm's ``get_classifier`` names.
+        MethodError: If there is none, or timm's ``get_classifier`` names none.
     """
-    named = model.get_classifier()  # type: ignore[operator]
+    ask = getattr(model, "get_classifier", None)
+    named = ask() if ask is not None else _last_linear(model)
     given = named if isinstance(named, tuple | list) else [named]
     found = []
     for part in given:
@@ -47,6 +49,11 @@ def heads(model: nn.Module) -> list[nn.Linear]:
             "this method needs one"
         )
     return found
+
+
+def _last_linear(model: nn.Module) -> nn.Module:
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else model
 
 
 def stem(model: nn.Module) -> nn.Module:
