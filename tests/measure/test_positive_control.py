@@ -38,9 +38,6 @@ def first_of_cifar10(place: Path, train: int, test: int) -> Dataset:
     return load("cifar10", root=place)
 
 
-<<<<<<< HEAD
-@pytest.mark.thorough
-=======
 def observed(data: Dataset, indices: Indices, chosen: torch.Tensor, seed: int) -> Observed:
     """Train a small net on the chosen examples and look at it."""
     model = models.build(
@@ -59,7 +56,7 @@ def observed(data: Dataset, indices: Indices, chosen: torch.Tensor, seed: int) -
     return Observed(evaluate.split_outputs(parts, data, indices))
 
 
->>>>>>> h-scen
+@pytest.mark.thorough
 @pytest.mark.skipif(not (DATA / "cifar10").exists(), reason="real CIFAR-10 not in ../shared/data")
 def test_attacks_tell_an_overfitted_original_from_retraining(tmp_path):
     torch.set_num_threads(1)

@@ -122,6 +122,14 @@ def test_a_row_says_how_its_setting_came_about() -> None:
     assert row_text(budget, failed, failed.params) == "default (all 1 trial of tuning failed)"
 
 
+def test_only_methods_that_were_run_stand_in_a_run_s_table(said: Callable[..., Path]) -> None:
+    absent = {"scrub": method(3.0, 2.0, check=NoiseCheck(difference=0.5))}
+    content = read_content(said(METHODS | absent, {}))
+    (found,) = content.tuning
+    assert {row[0] for row in found.rows} == METHODS.keys()
+    assert "scrub" not in "".join(found.notes)
+
+
 def test_every_rendering_says_it(said: Callable[..., Path]) -> None:
     place = said(METHODS, {"neg_grad_plus": "default"})
     write_report(place)

@@ -105,14 +105,8 @@ def load(
     """
     read = _reading(name, DEFAULT_ROOT if root is None else Path(root), download, columns)
     _refuse_size(image_size)
-<<<<<<< HEAD
     try:
         raw = read()
-=======
-    _refuse_columns(name, key, columns)
-    try:
-        raw = SOURCES[key].read(Path(root or DEFAULT_ROOT), path, download, columns)
->>>>>>> h-scen
         _check(raw, name)
         fingerprint = _fingerprint(raw, image_size)
     except RefusedError as error:

@@ -201,7 +201,6 @@ def make(
         memorisation=memorisation,
         before=before,
     )
-<<<<<<< HEAD
     if forget.changes_data:
         test_forget = _changeable(forget, test_labels, classes).nonzero().squeeze(1)
         test_retain = torch.arange(len(test_labels))
@@ -213,16 +212,6 @@ def make(
             seed,
             _like_forgotten(forget, attributes),
         )
-=======
-    tf = _like_forgotten(forget, part, test_labels, attributes)
-    test_retain = torch.arange(len(test_labels)) if tf is None else (~tf).nonzero().squeeze(1)
-    if forget.changes_data:
-        test_forget = _changeable(forget, test_labels, classes).nonzero().squeeze(1)
-    elif tf is not None:
-        test_forget = tf.nonzero().squeeze(1)
-    else:
-        test_forget = class_matched(train_labels[part.forget], test_labels, seed)
->>>>>>> h-scen
     if not len(test_forget) or not len(test_retain):
         raise DataError(f"{forget.name}: the test part has no examples to measure it on")
     return Indices(**vars(part), test_forget=test_forget, test_retain=test_retain)

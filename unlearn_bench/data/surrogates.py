@@ -54,23 +54,12 @@ def make(
     Raises:
         DataError: If the scenario does not exist, or leaves no room for a surrogate.
     """
-<<<<<<< HEAD
     if len(forget.requests) > 1:
         raise DataError(
             f"{forget.name}: settings are tuned for one request; tune on "
             f"{forget.requests[0].name}, for one"
         )
-    if forget.changes_data or forget.memorised is not None:
-        why = (
-            "changes the training data" if forget.changes_data else "takes models to say who it is"
-        )
-        raise DataError(
-            f"{forget.name}: there are no surrogates of a scenario that {why}; tune on another, "
-            "such as random:0.1, and give its settings by --params"
-        )
-=======
     _refuse_changed(forget)
->>>>>>> h-scen
     true = divide(
         forget,
         train_labels,

@@ -44,6 +44,7 @@ from unlearn_bench.report.text import (
 )
 from unlearn_bench.report.tuning import table as tuning_table
 from unlearn_bench.results.metrics import TIME_RATIO
+from unlearn_bench.suite.tuned import TunedSetting
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ def content_of(report: Report) -> Content:
             for place, section in enumerate(sections)
         ),
         tuple(
-            tuning_table(section.facts.tuned, section.tuned, _requests(section))
+            tuning_table(section.facts.tuned, _of_run(section.tuned, section), _requests(section))
             for section in sections
             if section.facts.tuned and section.tuned
         ),
@@ -161,6 +162,13 @@ def content_of(report: Report) -> Content:
         numbers,
         requests,
     )
+
+
+def _of_run(setting: TunedSetting, section: Section) -> TunedSetting:
+    """Return what was tuned of the methods that were run: a suite's settings have many more."""
+    shown = {row.method for row in section.table.rows}
+    methods = {name: method for name, method in setting.methods.items() if name in shown}
+    return setting.model_copy(update={"methods": methods}) if methods else setting
 
 
 def _requests(section: Section) -> dict[str, float]:

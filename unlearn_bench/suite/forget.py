@@ -42,50 +42,14 @@ FORMS = (
     Form("group:hospital=A", "group", "By a column of Parquet files, or of groups.csv."),
     Form("random:0.1", "random", "A random share of the training examples."),
     Form("indices:3,14", "random", "Training examples by index, counted from 0."),
-<<<<<<< HEAD
-    Form("indices:FILE", "random", "Training examples whose indices a file holds, one a line."),
-    Form(
-        "thirds:0.1",
-        "random",
-        "Over the seeds each of these examples is kept, forgotten and never seen, a third each: "
-        "what attacks by many models need.",
-    ),
-    Form(
-        "memorised:high:0.05",
-        "memorised",
-        "The training examples that the original memorises most, also mid or low, by two-fold "
-        "held-out confidence; two models more are trained per seed.",
-    ),
-    Form(
-        "confused:3,5:0.1",
-        "confused",
-        "Training examples of two classes whose labels were swapped, a tenth of each.",
-    ),
-    Form(
-        "poisoned:0:0.02",
-        "poisoned",
-        "Training examples, 2 % of them, that carry a trigger and the label 0.",
-    ),
-    Form(
-        "poisoned:0:0.02@0.5",
-        "poisoned",
-        "Of such examples the half that is known; the others are retained.",
-    ),
-    Form(
-        "stream:class:1;random:0.02",
-        "random",
-        "Any of these one after the other, by methods made for each: what has gone is out of "
-        "reach. random:0.01x5 is five in a row.",
-    ),
-    Form("union:class:1;class:4", "classes", "The same, asked for at once."),
-=======
     Form("indices:FILE", "random", "Training examples whose indices a file holds."),
     Form("thirds:0.1", "random", "Kept, forgotten or unseen, each in a third of seeds."),
     Form("memorised:high:0.05", "memorised", "Those that are memorised most; also mid or low."),
     Form("confused:3,5:0.1", "confused", "Swapped labels: a tenth of two classes."),
     Form("poisoned:0:0.02", "poisoned", "2 % of the images, with a trigger and the label 0."),
     Form("poisoned:0:0.02@0.5", "poisoned", "The known half of these; the rest stays."),
->>>>>>> h-scen
+    Form("stream:class:1;random:0.02", "random", "One request after the other."),
+    Form("union:class:1;class:4", "classes", "The same requests at once."),
 )
 
 
