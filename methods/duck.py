@@ -79,7 +79,7 @@ def duck(
     *,
     epochs: Annotated[PositiveInt | None, Tunable(5, 200, log=True)] = None,
     lr: Annotated[PositiveFloat | None, Tunable(1e-5, 1e-2, log=True)] = None,
-    batch_size: Annotated[PositiveInt | None, Tunable(tune=False)] = None,
+    batch_size: Annotated[PositiveInt | None, Tunable(32, 1024, log=True)] = None,
     pairs: Annotated[PositiveInt, Tunable(tune=False)] = 41,
     lambda_forget: PositiveFloat = 1.0,
     lambda_retain: PositiveFloat = 1.4,

@@ -74,7 +74,7 @@ def gkt(
     model: nn.Module,
     ctx: Context,
     *,
-    rounds: PositiveInt = 4000,
+    rounds: Annotated[PositiveInt, Tunable(tune=False)] = 4000,
     student_steps: Annotated[PositiveInt, Tunable(tune=False)] = 10,
     threshold: Annotated[Fraction, Tunable(0.001, 0.5, log=True)] = 0.01,
     attention_weight: NonNegativeFloat = 250.0,
