@@ -1,6 +1,8 @@
 """Metrics as plug-ins declare them."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,14 @@ def test_what_is_stored_is_read_back_whole(write: Write) -> None:
     assert read_metric("toy", {**stored, "from_a_later_version": 1}) == info
 
 
-@pytest.mark.parametrize("stored", [{"unit": "furlongs"}, {"floor": "a"}, {"splits": 3}])
+def test_a_metric_of_some_scenarios_is_read_back_from_json() -> None:
+    info = MetricInfo("toy", "A toy.", splits=("forget", "retain"), forgets=("poisoned",))
+    assert read_metric("toy", json.loads(json.dumps(asdict(info)))) == info
+
+
+@pytest.mark.parametrize(
+    "stored", [{"unit": "furlongs"}, {"floor": "a"}, {"splits": 3}, {"forgets": ["all"]}]
+)
 def test_a_stored_declaration_that_makes_no_sense_is_none(stored: dict[str, Any]) -> None:
     assert read_metric("toy", stored) is None
 
@@ -60,6 +69,10 @@ def test_results_depend_on_the_file_of_a_metric(write: Write) -> None:
         (toy(function="accuracies"), r"toy.py:4: two functions of metrics are named 'accuracies'"),
         (toy("a metric"), r"toy.py:4: a metric cannot be named 'a metric'"),
         (toy().replace("0.1", "-1"), r"toy.py:4: metric 'toy': floor=-1 must be 0 or more"),
+        (
+            toy().replace("floor=0.1", 'forgets=("poison",)'),
+            r"toy.py:4: metric 'toy': forgets=\('poison',\) names 'poison', which is none of class",
+        ),
         (
             toy().replace("floor=0.1", 'direction="less"'),
             r"toy.py:4: metric 'toy': role='primary' compares it with retraining",
