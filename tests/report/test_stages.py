@@ -53,7 +53,7 @@ def test_page_markdown_and_terminal_say_both_stages(run, folder, no_figures):
     assert "each the mean of up to 2 unlearnings from its original" in content.intervals
     brief = terminal(content)[0]
     assert [row[-1] for row in brief.rows] == ["2", "2 × 2"]
-    assert "Unlearning gives 11 % of the variance of pbu’s distance." in brief.notes
+    assert "Share of unlearning in the variance of distances: pbu 11 %" in brief.notes
 
 
 def test_tables_have_a_column_for_unlearnings_only_where_there_are_several(run, tmp_path):

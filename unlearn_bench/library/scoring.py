@@ -30,7 +30,8 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.report.text import format_value, main_columns
 from unlearn_bench.results.facts import Facts, known_metrics
-from unlearn_bench.results.records import Record, RunResult, table, with_time_ratios
+from unlearn_bench.results.ratios import with_time_ratios
+from unlearn_bench.results.records import Record, RunResult, table
 from unlearn_bench.store.memory import Memory, artifact
 from unlearn_bench.store.store import Artifact
 from unlearn_bench.suite.spec import OTHER_RETRAIN, RELEARN_STEPS

@@ -50,8 +50,8 @@ def variance_note(section: Section) -> tuple[str, ...]:
     }
     if not shares:
         return ()
-    named = [f"{100 * share:.0f} % of the variance of {m}’s" for m, share in shares.items()]
-    return (f"Unlearning gives {in_order(named)} distance{'s' * (len(named) > 1)}.",)
+    named = [f"{method} {100 * share:.0f} %" for method, share in shares.items()]
+    return (f"Share of unlearning in the variance of distances: {in_order(named)}",)
 
 
 def _of_distance(section: Section) -> Mapping[tuple[str, str], Components]:
