@@ -224,6 +224,9 @@ def finding(**changes: Any) -> Finding:
 
 def test_silence_is_no_evidence_where_the_original_is_not_detected() -> None:
     assert "is no evidence" in words.sentence("inconclusive", [finding()], 0.05)
+    both = [finding(detected=True, share=0.25), finding(measure="class knowledge", share=0.125)]
+    exposed = words.sentence("exposed", both, 0.05)
+    assert "25.0 %" in exposed and "12.5 %" not in exposed
     assert "would have been found" in words.sentence("not detected", [finding()], 0.05)
 
 

@@ -22,14 +22,16 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top:
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .5rem; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
-th { font-weight: 600; } .number { text-align: right; white-space: nowrap; }
+th, td:first-child { overflow-wrap: break-word; } th { font-weight: 600; }
+.number { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; } figcaption { font-size: .9rem; } svg { width: 100%; height: auto; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 footer { margin-top: 2rem; font-size: .85rem; overflow-wrap: anywhere; }
 @page { size: A4; margin: 18mm 15mm; }
 @media print { :root { --ink: #000; --paper: #fff; --soft: #f3f3f3; --line: #bbb;
   --good: #1a6b3c; --bad: #a3261b; --open: #7a5b00; }
-  body { max-width: none; padding: 0; font-size: 10pt; } h2 { break-after: avoid; }
+  body { max-width: none; padding: 0; font-size: 10pt; } table { font-size: 8.5pt; }
+  h2 { break-after: avoid; }
   tr, figure, .headline { break-inside: avoid; } .wide { overflow: visible; } }
 """
 _TONES = {"exposed": "exposed", "not detected": "undetected"}

@@ -86,7 +86,8 @@ def sentence(word: Word, found: Sequence[Finding], effect: float | None) -> str:
             the original.
         effect: The smallest true positive rate that would have been found.
     """
-    said = "; ".join(map(_said, found))
+    shown = [finding for finding in found if finding.detected or word != "exposed"]
+    said = "; ".join(map(_said, shown))
     if word == "refused":
         return "No measure could be taken: see the reasons beside it."
     if word == "exposed":
