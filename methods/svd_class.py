@@ -121,8 +121,8 @@ def scaled(moments: Tensor, alpha: float) -> Tensor:
     # A group whose input is 0 throughout has no direction, and M = 0.
     share = moments / total.clamp_min(torch.finfo(moments.dtype).tiny)
     identity = torch.eye(moments.shape[-1]).to(moments)
-    found: Tensor = torch.linalg.solve((alpha - 1) * share + identity, alpha * share)
-    return found
+    projection: Tensor = torch.linalg.solve((alpha - 1) * share + identity, alpha * share)
+    return projection
 
 
 @contextmanager
