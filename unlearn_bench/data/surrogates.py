@@ -54,19 +54,7 @@ def make(
     Raises:
         DataError: If the scenario does not exist, or leaves no room for a surrogate.
     """
-    if len(forget.requests) > 1:
-        raise DataError(
-            f"{forget.name}: settings are tuned for one request; tune on "
-            f"{forget.requests[0].name}, for one"
-        )
-    if forget.changes_data or forget.memorised is not None:
-        why = (
-            "changes the training data" if forget.changes_data else "takes models to say who it is"
-        )
-        raise DataError(
-            f"{forget.name}: there are no surrogates of a scenario that {why}; tune on another, "
-            "such as random:0.1, and give its settings by --params"
-        )
+    _refuse(forget)
     true = divide(
         forget,
         train_labels,
@@ -88,6 +76,27 @@ def make(
         members = true.retain[torch.isin(fine[true.retain], others)]
     else:
         members = _examples(forget, true, train_labels, number, of, generator)
+    return _indices(true, members, chosen)
+
+
+def _refuse(forget: Forget) -> None:
+    """Refuse a scenario that has no others of its kind and size."""
+    if len(forget.requests) > 1:
+        raise DataError(
+            f"{forget.name}: settings are tuned for one request; tune on "
+            f"{forget.requests[0].name}, for one"
+        )
+    if forget.changes_data or forget.memorised is not None:
+        why = (
+            "changes the training data" if forget.changes_data else "takes models to say who it is"
+        )
+        raise DataError(
+            f"{forget.name}: there are no surrogates of a scenario that {why}; tune on another, "
+            "such as random:0.1, and give its settings by --params"
+        )
+
+
+def _indices(true: Division, members: Tensor, chosen: tuple[int, ...]) -> Indices:
     everyone = torch.cat([true.forget, true.retain])
     return Indices(
         forget=members.sort().values,
