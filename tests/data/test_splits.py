@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data.attributes import Attributes
-from unlearn_bench.data.splits import LEAST_TARGETS, Indices, hold_out, make, targets
+from unlearn_bench.data.draws import hold_out
+from unlearn_bench.data.splits import LEAST_TARGETS, Indices, make, targets
 from unlearn_bench.suite.forget import Forget
 
 CLASSES = tuple("cat dog emu fox gnu".split())

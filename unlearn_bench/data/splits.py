@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from unlearn_bench.core.errors import DataError, suggestion
-from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 from unlearn_bench.data.before import Before, Gone
+from unlearn_bench.data.draws import class_matched, draw_share, generator_of, hold_out
 from unlearn_bench.suite.forget import Forget, Memorised
 
 
@@ -115,7 +115,7 @@ def targets(labels: Tensor, share: float) -> Tensor:
             f"thirds:{share:g}: {wanted} targets are more than half of {len(labels)} training "
             f"examples; at least {LEAST_TARGETS} are needed, so take a smaller share or more data"
         )
-    order = torch.randperm(len(labels), generator=_generator(0, "thirds"))
+    order = torch.randperm(len(labels), generator=generator_of(0, "thirds"))
     # The first of every class, then the second of every class, and so on.
     turns = torch.empty(len(labels), dtype=torch.int64)
     for label in labels.unique():
@@ -129,29 +129,8 @@ def roles(count: int, seed: int) -> Tensor:
 
     Every three seeds from 0, 3, 6, ... on give each target each role once.
     """
-    turn = torch.rand(count, 3, generator=_generator(seed // 3, "thirds")).argsort(1)
+    turn = torch.rand(count, 3, generator=generator_of(seed // 3, "thirds")).argsort(1)
     return turn[:, seed % 3]
-
-
-def _generator(seed: int, purpose: str) -> torch.Generator:
-    return torch.Generator().manual_seed(derive(seed, purpose))
-
-
-def hold_out(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Return the indices of a share ``fraction`` of each class, sorted.
-
-    Args:
-        labels: Class of every example, [N].
-        fraction: Share to draw, in (0, 1); every class gives at least one example.
-        seed: Determines the draw.
-    """
-    generator = _generator(seed, "validation")
-    chosen = []
-    for label in labels.unique(sorted=True):
-        members = (labels == label).nonzero().squeeze(1)
-        count = max(1, round(fraction * len(members)))
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    return torch.cat(chosen).sort().values
 
 
 def make(
@@ -176,8 +155,7 @@ def make(
         classes: Class names by index.
         validation: Share of the training part set aside as V.
         seed: Determines V and random forget sets.
-        numbers: By which ``forget.indices`` name the training examples, ascending, [N]; by
-            default their place.
+        numbers: By which indices name training examples, ascending, [N]; by default their place.
         attributes: Of the examples, where the scenario is about one.
         memorisation: How far the original memorises each training example, [N], where the scenario
             is about that; without it as many others stand in for F.
@@ -288,21 +266,19 @@ def divide(
     elif forget.changes_data:
         is_forgotten = changed
         if forget.poisoned is not None and forget.poisoned.known is not None:
-            is_forgotten = _drawn(changed, forget.poisoned.known, seed)
+            is_forgotten = draw_share(changed, forget.poisoned.known, seed)
     elif forget.subclass is not None:
         is_forgotten = attributes.subclass(forget.subclass)[0]
     elif forget.group is not None:
         is_forgotten = attributes.group(forget.group.column, forget.group.value)[0]
-    elif forget.memorised is not None and memorisation is not None:
-        is_forgotten = _ranked(in_training, forget.memorised, memorisation)
     elif forget.memorised is not None:
-        is_forgotten = _drawn(in_training, forget.memorised.share, draws)
+        is_forgotten = _ranked(in_training, forget.memorised, memorisation, seed)
     elif forget.fraction is not None:
-        is_forgotten = _drawn(in_training, forget.fraction, draws)
+        is_forgotten = draw_share(in_training, forget.fraction, draws)
     else:
         is_forgotten = torch.isin(train_labels, torch.tensor(named))
         if forget.share is not None:
-            is_forgotten = _drawn(is_forgotten & in_training, forget.share, draws)
+            is_forgotten = draw_share(is_forgotten & in_training, forget.share, draws)
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     _check_not_empty(forget, f, r, int(is_forgotten[held_out].sum()))
@@ -341,7 +317,7 @@ def _changed(
         # The share of each class: were one confused more often, the boundary would only move.
         for label in labels[pool].unique().tolist():
             members = pool & (labels == label)
-            drawn |= _drawn(members, forget.confused.share, seed, f"confused {label}")
+            drawn |= draw_share(members, forget.confused.share, seed, f"confused {label}")
     elif forget.poisoned is not None:
         wanted, there = forget.poisoned.share * int(in_training.sum()), int(pool.sum())
         if wanted > there:
@@ -349,21 +325,17 @@ def _changed(
                 f"{forget.name}: only {there} of {int(in_training.sum())} training examples are of "
                 "other classes than the target; take a smaller share"
             )
-        drawn = _drawn(pool, wanted / max(1, there), seed, "poisoned")
+        drawn = draw_share(pool, wanted / max(1, there), seed, "poisoned")
     return drawn
 
 
-def _drawn(pool: Tensor, share: float, seed: int, purpose: str = "forget") -> Tensor:
-    """Draw a share of the examples that ``pool`` marks, bool [N]."""
-    members = pool.nonzero().squeeze(1)
-    order = torch.randperm(len(members), generator=_generator(seed, purpose))
-    drawn = torch.zeros_like(pool)
-    drawn[members[order[: round(share * len(members))]]] = True
-    return drawn
+def _ranked(pool: Tensor, wanted: Memorised, memorisation: Tensor | None, seed: int) -> Tensor:
+    """Choose by memorisation a share of the examples that ``pool`` marks, bool [N].
 
-
-def _ranked(pool: Tensor, wanted: Memorised, memorisation: Tensor) -> Tensor:
-    """Choose by memorisation a share of the examples that ``pool`` marks, bool [N]."""
+    Where nobody has looked at it yet, as many others stand in.
+    """
+    if memorisation is None:
+        return draw_share(pool, wanted.share, seed)
     members = pool.nonzero().squeeze(1)
     order = members[memorisation[members].sort(descending=True, stable=True).indices]
     count = round(wanted.share * len(order))
@@ -443,19 +415,3 @@ def class_index(given: int | str, classes: tuple[str, ...]) -> int:
     raise DataError(
         f"no class {given!r} to forget{hint} (classes are 0 to {len(classes) - 1}: {shown})"
     )
-
-
-def class_matched(forget_labels: Tensor, test_labels: Tensor, seed: int) -> Tensor:
-    """Draw as many test examples as possible with the class histogram of ``forget_labels``."""
-    width = int(max(forget_labels.max(), test_labels.max())) + 1
-    wanted = forget_labels.bincount(minlength=width).double()
-    there = test_labels.bincount(minlength=width).double()
-    present = wanted > 0
-    scale = min(1.0, float((there[present] / wanted[present]).min()))
-    generator = _generator(seed, "test_forget")
-    chosen = []
-    for label in present.nonzero().squeeze(1):
-        members = (test_labels == label).nonzero().squeeze(1)
-        count = min(len(members), max(1, round(scale * float(wanted[label]))))
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    return torch.cat(chosen).sort().values

@@ -54,12 +54,7 @@ def make(
     Raises:
         DataError: If the scenario does not exist, or leaves no room for a surrogate.
     """
-    if len(forget.requests) > 1:
-        raise DataError(
-            f"{forget.name}: settings are tuned for one request; tune on "
-            f"{forget.requests[0].name}, for one"
-        )
-    _refuse_changed(forget)
+    _refuse(forget)
     true = divide(
         forget,
         train_labels,
@@ -84,7 +79,13 @@ def make(
     )
 
 
-def _refuse_changed(forget: Forget) -> None:
+def _refuse(forget: Forget) -> None:
+    """Refuse a scenario that has no others of its kind and size."""
+    if len(forget.requests) > 1:
+        raise DataError(
+            f"{forget.name}: settings are tuned for one request; tune on "
+            f"{forget.requests[0].name}, for one"
+        )
     if forget.changes_data or forget.memorised is not None:
         why = "changes the training data" if forget.changes_data else "asks models whom to forget"
         raise DataError(

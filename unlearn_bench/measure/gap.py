@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.datasets import Dataset
-from unlearn_bench.data.splits import Indices, class_matched
+from unlearn_bench.data.draws import class_matched
+from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.metrics.mia import auc
 from unlearn_bench.measure.outputs import Outputs
