@@ -153,18 +153,7 @@ def test_a_method_keeps_everything_on_the_device(world, standin, name):
     assert {tensor.device for tensor in model.state_dict().values()} == {DEVICE}
 
 
-def examples(count, device=DEVICE):
-    data = load("digits")
-    chosen = torch.arange(count)
-    return Split(
-        "retain",
-        data,
-        chosen,
-        Recipe(epochs=2, batch_size=20, lr=1e-3),
-        device=device,
-        seed=0,
-        ledger=Counter(),
-    )
+RECIPE = Recipe(epochs=2, batch_size=20, lr=1e-3)
 
 
 def built(data, seed=0):
@@ -173,14 +162,15 @@ def built(data, seed=0):
 
 
 def test_training_waits_for_the_device_only_to_look_at_the_loss(standin):
-    split = examples(120)
-    model = built(split).to(DEVICE)
+    data, chosen = load("digits"), torch.arange(120)
+    split = Split("train", data, chosen, RECIPE, device=DEVICE, seed=0, ledger=Counter())
+    model = built(data).to(DEVICE)
     before = len(standin.waits)
-    train(model, split, split.recipe, seed=0, step=lambda text: None)
+    train(model, split, RECIPE, seed=0, step=lambda text: None)
     waits = [place for place in standin.waits[before:] if "_values" not in place]
     assert waits == []
     looks = len(standin.waits) - before
-    assert looks == split.recipe.epochs * -(-6 // LossWatch.STEPS_ON_GPU)
+    assert looks == RECIPE.epochs * -(-6 // LossWatch.STEPS_ON_GPU)
 
 
 @pytest.mark.parametrize("kind", ["true", "empirical"])

@@ -315,14 +315,18 @@ class Lab:
                     )
                 )
             with timed("label_only"):
-                tensors |= {
-                    f"copies_{split}": copies.logits_on_copies(model, data, part, indices, device)
-                    for split, part, indices in self._again
-                }
+                tensors |= self._on_copies(model)
             if batch_norm.has_running_statistics(model):
                 with timed("bn_recovery"):
                     tensors |= self._renewed(model)
         return tensors, notes | {"seconds": seconds}
+
+    def _on_copies(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the logits on shifted copies of F and TF."""
+        return {
+            f"copies_{split}": copies.logits_on_copies(model, self.data, part, indices, self.device)
+            for split, part, indices in self._again
+        }
 
     def _renewed(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the logits on F and TF after BatchNorm's statistics were estimated again."""
