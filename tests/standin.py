@@ -125,6 +125,8 @@ class _Calls(TorchFunctionMode):
             return standin.place(args[0]) or CPU
         if name in _ON_CPU_ONLY and args and standin.place(args[0]) == DEVICE:
             raise DeviceMistakeError(f"{name}() of a tensor on {DEVICE}, at {_caller()}")
+        if name == "tolist" and standin.place(args[0]) == DEVICE:
+            standin.wait()
         if name in ("to", "cpu", "cuda", "xpu") and isinstance(args[0], Tensor):
             return self._moved(func, name, args, kwargs)
         wanted = kwargs.pop("device", None)

@@ -124,7 +124,13 @@ def test_results_are_those_of_the_cpu(standin):
 
 def test_waiting_for_the_device_is_noted_with_its_place(standin):
     x = torch.ones(3, device=DEVICE)
-    for wait in (lambda: x.sum().item(), x.cpu, lambda: float(x[0]), lambda: bool(x[0] > 0)):
+    for wait in (
+        x.tolist,
+        lambda: x.sum().item(),
+        x.cpu,
+        lambda: float(x[0]),
+        lambda: bool(x[0] > 0),
+    ):
         with pytest.raises(AssertionError, match="waits for the device at test_devices.py"):
             with without_waiting(standin):
                 wait()
@@ -153,7 +159,7 @@ def test_a_method_keeps_everything_on_the_device(world, standin, name):
     assert {tensor.device for tensor in model.state_dict().values()} == {DEVICE}
 
 
-RECIPE = Recipe(epochs=2, batch_size=20, lr=1e-3)
+RECIPE = Recipe(epochs=2, batch_size=20, lr=1e-3, augment="crop")
 
 
 def built(data, seed=0):
@@ -196,8 +202,9 @@ def test_every_probe_and_metric_runs_on_the_device(standin, tmp_path):
         data,
         indices,
         DEVICE,
-        lambda seed: built(data, seed),
-        {"model": "test_resnet"},
+        blank=lambda: built(data),
+        build=lambda seed: built(data, seed),
+        identity={"model": "test_resnet"},
         seed=0,
         relearn_steps=4,
     )
