@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from unlearn_bench.cli.catalogue import BETTER, FORGOTTEN, IN_THE_VERDICT
+from unlearn_bench.cli.catalogue import BETTER, IN_THE_VERDICT, made_for
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import Method
 from unlearn_bench.plugins.metric import MetricInfo
@@ -98,7 +98,7 @@ def method_page(entry: Method, results: Sequence["Result"]) -> str:
         ("Reads", str(entry.access)),
         ("Family", entry.family or "–"),
         ("Year", str(entry.year or "–")),
-        ("Made for", ", ".join(FORGOTTEN[scope] for scope in entry.forgets)),
+        ("Made for", made_for(entry)),
         ("Source", linked(entry.source) or "this project"),
         ("Code", f"`methods/{entry.file.name}`"),
     ]

@@ -100,7 +100,7 @@ def test_what_a_training_module_holds_beside_the_model_is_left_out(theirs, tmp_p
     assert same(found, theirs)
     assert notes == (
         "w.ckpt: read its entry 'state_dict'; beside 'model.' it holds criterion.weight, which is "
-        "left out; its names begin with 'model.', which is taken off"
+        "left out; its names begin with 'model.', which is removed"
     )
 
 

@@ -172,7 +172,8 @@ def _metric(info: MetricInfo) -> list[tuple[str, str | Listing]]:
     return [*facts, ("cost", info.cost), ("source", info.source or "this project")]
 
 
-def _made_for(entry: Method) -> str:
+def made_for(entry: Method) -> str:
+    """Say in words for which kinds of scenario a method is made."""
     if set(entry.forgets) == set(SCOPES):
         return "every kind of scenario"
     return ", ".join(SCOPE_NAMES[scope] for scope in entry.forgets)
@@ -185,7 +186,7 @@ def _method(entry: Method) -> list[tuple[str, str | Listing]]:
         ("reads", str(entry.access)),
         ("family", entry.family or "none named"),
         ("year", str(entry.year or "not published")),
-        ("made for", _made_for(entry)),
+        ("made for", made_for(entry)),
         *([("keeps", "a state between the requests of a stream")] if entry.keeps_state else []),
         ("source", entry.source or "this project"),
         ("file", str(entry.file)),

@@ -10,6 +10,7 @@ from unlearn_bench.plugins.metric import metrics_key
 from unlearn_bench.plugins.parts import parts
 from unlearn_bench.results.records import EVALUATION
 from unlearn_bench.store.store import SCHEMA
+from unlearn_bench.suite.forget import MEMORISATION
 from unlearn_bench.suite.spec import RunSpec
 
 # The method whose models are G, the reference of every metric that compares with retraining.
@@ -66,7 +67,9 @@ class Identities:
     def unlearned(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the unlearned model: specification, data and method code."""
         code = registry.get(spec.method).code_key
-        return spec.identity() | {"data": self._fingerprint(spec), "code": code} | plugged(spec)
+        found = spec.identity() | {"data": self._fingerprint(spec), "code": code} | plugged(spec)
+        # Who is forgotten follows from the estimate.
+        return found | ({"memorisation": MEMORISATION} if spec.forget.memorised else {})
 
     def figures(self, reference: RunSpec) -> dict[str, Any]:
         """Return what determines the figures of a model retrained without a surrogate."""

@@ -26,11 +26,10 @@ from unlearn_bench.execution.task import Step, Task
 from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.store.store import Artifact, Built, Store
+from unlearn_bench.suite.forget import MEMORISATION
 from unlearn_bench.suite.spec import RunSpec
 from unlearn_bench.training.loop import train
 
-# Raise, together with EVALUATION in results/records.py, when examples are scored otherwise.
-VERSION = 1
 HALVES = (0, 1)
 TRAINING = "train on half of the data"
 SCORING = "score memorisation"
@@ -68,7 +67,7 @@ class Memorisation:
 
     def identity(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the estimate: what determines the original."""
-        return self._identities.original(spec) | {"memorisation": VERSION}
+        return self._identities.original(spec) | {"memorisation": MEMORISATION}
 
     def of(self, spec: RunSpec, task: Task, step: Step) -> Tensor:
         """Return the estimate for every training example, float64 [N].

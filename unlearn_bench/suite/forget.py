@@ -17,6 +17,8 @@ from unlearn_bench.suite.stream import joined, repeated, split_requests
 MAX_INDICES = 150_000
 # Raise when a scenario changes training data in another way: originals are then trained anew.
 CHANGES = 1
+# Likewise, when memorisation is estimated otherwise.
+MEMORISATION = 1
 
 
 @dataclass(frozen=True)
