@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 DEVICE = torch.device("xpu", 0)
 CPU = torch.device("cpu")
+_PARSE_TO = torch._C._nn._parse_to
 
 # Operations that may take tensors of both places: copies, and indices that lie on the CPU.
 _COPIES = {"aten::copy_", "aten::_copy_from", "aten::_to_copy"}
@@ -56,11 +58,19 @@ class StandIn:
         stack = ExitStack()
         stack.enter_context(_Calls(self))
         stack.enter_context(_Operations(self))
+        stack.enter_context(mock.patch.object(torch._C._nn, "_parse_to", self._parse_to))
         self._open.append(stack)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._open.pop().close()
+
+    def _parse_to(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the arguments of ``Module.to``, which asks a tensor for its device in C++."""
+        device, *rest = _PARSE_TO(*args, **kwargs)
+        if args and isinstance(args[0], Tensor):
+            device = self.place(args[0]) or CPU
+        return device, *rest
 
     def place(self, tensor: Tensor) -> torch.device | None:
         """Return where a tensor lies; None where C++ made it for itself."""

@@ -86,7 +86,6 @@ def damage(home: Path, out: Path) -> int:
     ("kills", "workers"),
     [
         (1, 1),
-        pytest.param(3, 1, marks=pytest.mark.thorough),
         pytest.param(50, 1, marks=pytest.mark.heavy),
         pytest.param(50, 2, marks=pytest.mark.heavy),
     ],
