@@ -77,7 +77,14 @@ def ask(cli: Any, shelf: Path, finished: Any) -> Callable[[list[str], bool], Non
 
 
 @pytest.mark.usefixtures("own_registry")  # code in the README registers a method
-@pytest.mark.parametrize("page", TESTED, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        page if page.name == "README.md" else pytest.param(page, marks=pytest.mark.thorough)
+        for page in TESTED
+    ],
+    ids=name_of,
+)
 def test_every_block_of_a_page_runs(page: Path, ask: Any, shelf: Path, images: Path) -> None:
     names: dict[str, Any] = {}
     for snippet in (snippet for snippet in snippets(page) if snippet.is_there):

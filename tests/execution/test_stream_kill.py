@@ -41,7 +41,13 @@ def until_results(running: Any, out: Path, wanted: int, more: float) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(2, marks=pytest.mark.thorough),
+        pytest.param(5, marks=pytest.mark.heavy),
+    ],
+)
 def test_a_killed_stream_gives_the_same_records_and_repeats_no_finished_request(
     kills: int, cli: Any, write: Any, tmp_path: Path
 ) -> None:

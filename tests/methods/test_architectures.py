@@ -25,7 +25,7 @@ ARCHITECTURES = [
     # Depthwise convolutions with squeeze and excitation, as in MobileNets, in five blocks.
     pytest.param(ModelSpec(name="test_efficientnet"), marks=pytest.mark.thorough),
     ModelSpec(name="lenet"),
-    pytest.param(ModelSpec(name="mobilenetv3_small_050"), marks=pytest.mark.thorough),
+    pytest.param(ModelSpec(name="mobilenetv3_small_050"), marks=pytest.mark.heavy),
 ]
 METHODS = [name for name, entry in registry.methods().items() if entry.kind == "method"]
 
