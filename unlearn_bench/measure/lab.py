@@ -304,22 +304,19 @@ class Lab:
                         data.test.labels[chosen.tested],
                     )
             with timed("input_recovery"):
-                notes["input_recovery"] = asdict(
-                    inputs.recover(
-                        model,
-                        data,
-                        chosen.forget,
-                        chosen.estimated,
-                        device,
-                        self.indices.forget_classes,
-                    )
-                )
+                notes["input_recovery"] = self._recovered(model)
             with timed("label_only"):
                 tensors |= self._on_copies(model)
             if batch_norm.has_running_statistics(model):
                 with timed("bn_recovery"):
                     tensors |= self._renewed(model)
         return tensors, notes | {"seconds": seconds}
+
+    def _recovered(self, model: nn.Module) -> dict[str, Any]:
+        """Return what small changes of the images bring back, as a mapping."""
+        chosen, gone = self._examples, self.indices.forget_classes
+        found = inputs.recover(model, self.data, chosen.forget, chosen.estimated, self.device, gone)
+        return asdict(found)
 
     def _on_copies(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the logits on shifted copies of F and TF."""
