@@ -10,11 +10,12 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Set before anything imports torch: processes that share the cores do not help each other.
@@ -279,28 +280,25 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def finished(_server: WarmCli, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The tiny suite and a plug-in of one's own, run through once."""
-    folder = tmp_path_factory.mktemp("finished")
-    suite, plugin = folder / "tiny.yaml", folder / "scale_weights.py"
-    suite.write_text(TINY)
-    plugin.write_text(PLUGIN)
+    """The tiny suite and a plug-in of one's own, run through once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "finished"
+    suite, plugin, said = folder / "tiny.yaml", folder / "scale_weights.py", folder / "said.json"
     home = folder / "home"
-    ended = _server(
-        "run",
-        suite,
-        "--methods",
-        "finetune,scale_weights",
-        "--set",
-        "finetune.epochs=1",
-        "--plugin",
-        plugin,
-        "--out",
-        folder / "out",
-        env={"UNLEARN_BENCH_HOME": str(home)},
-        figures=True,
-    )
-    assert ended.code == 0, ended.err
-    return Finished(suite, plugin, folder / "out", home, ended)
+    with FileLock(shared / "finished.lock"):
+        if not said.exists():
+            folder.mkdir()
+            suite.write_text(TINY)
+            plugin.write_text(PLUGIN)
+            flags = ["--methods", "finetune,scale_weights", "--set", "finetune.epochs=1"]
+            flags += ["--plugin", str(plugin), "--out", str(folder / "out")]
+            ended = _server(
+                "run", suite, *flags, env={"UNLEARN_BENCH_HOME": str(home)}, figures=True
+            )
+            assert ended.code == 0, ended.err
+            said.write_text(json.dumps(asdict(ended)))
+    return Finished(suite, plugin, folder / "out", home, Ended(**json.loads(said.read_text())))
 
 
 @pytest.fixture

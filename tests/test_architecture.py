@@ -128,17 +128,6 @@ def test_the_report_never_leads_to_torch() -> None:
         assert not heavy, f"{name} imports {heavy}"
 
 
-def test_a_report_is_written_without_torch(finished, tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib\n"
-        "from unlearn_bench.report import write_report\n"
-        f"print(write_report(pathlib.Path({str(finished.out)!r})))\n"
-        f"print(sorted({HEAVY!r} & set(sys.modules)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines() == [str(finished.out / "report.html"), "[]"], done.stderr
-
-
 def test_the_command_line_loads_nothing_heavy_before_it_must() -> None:
     code = "import sys, unlearn_bench.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

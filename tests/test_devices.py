@@ -147,7 +147,7 @@ def world():
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in TRIED_BY_DEFAULT else pytest.param(name, marks=pytest.mark.thorough)
+        name if name in TRIED_BY_DEFAULT else pytest.param(name, marks=pytest.mark.heavy)
         for name, entry in registry.methods().items()
         if entry.kind == "method"
     ],
@@ -187,6 +187,7 @@ def test_the_fisher_diagonal_stays_on_the_device(standin, kind):
     assert {tensor.device for tensor in found.values()} == {DEVICE}
 
 
+@pytest.mark.thorough
 def test_every_probe_and_metric_runs_on_the_device(standin, tmp_path):
     data = load("digits")
     indices = splits.make(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -83,6 +84,7 @@ def trained(folder: Path, classes: int) -> dict[str, torch.Tensor]:
     return dict(model.state_dict())
 
 
+@pytest.mark.thorough
 def test_the_question_whether_a_model_has_forgotten_is_answered(cli: Any, tmp_path: Path) -> None:
     draw(tmp_path / "own")
     for name, classes in (("before", 3), ("after", 2)):

@@ -84,6 +84,7 @@ def test_the_first_ctrl_c_ends_in_good_order(
     assert hidden(out) == hidden(home) == []
 
 
+@pytest.mark.thorough
 def test_ctrl_c_while_workers_are_loaded_ends_in_good_order(
     cli: Any, tiny: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def kill() -> None:
     process.join()
 
 
+@pytest.mark.thorough
 def test_a_worker_that_dies_while_it_has_no_run_costs_none(home: Path) -> None:
     suite = Suite.model_validate(
         {
@@ -142,7 +143,7 @@ def test_a_run_is_ended_when_its_time_is_up(home: Path) -> None:
         }
     )
     spec = next(s for s in expand(suite, device="cpu").runs if s.method == "original")
-    with Workers(1, Setup(home, "cpu"), timeout=1.0) as workers:
+    with Workers(1, Setup(home, "cpu"), timeout=8.0) as workers:
         workers.submit(3, spec, "key", {})
         *steps, last = answers(workers)
         assert last == Event(3, timed_out=True) and workers.takes(spec)

@@ -271,7 +271,7 @@ def node_of(cluster: Any, pid: int) -> Any:
     raise AssertionError(f"no node has the worker {pid}")
 
 
-@pytest.mark.thorough
+@pytest.mark.heavy
 def test_workers_without_the_folder_get_and_give_artifacts_through_the_object_store(
     cluster: Any, noting: Path, serial: Path, home: Path, tmp_path: Path
 ) -> None:

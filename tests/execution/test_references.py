@@ -154,6 +154,7 @@ def test_a_suite_says_after_how_many_steps_relearning_gives_up(runner):
     assert runner.key(specs[0]) != runner.key(specs[1])
 
 
+@pytest.mark.thorough
 def test_further_retrainings_are_as_different_as_the_second_one(runner):
     asked = Suite.model_validate(SUITE | {"references": 4, "seeds": 1})
     runs = [s for s in config.expand(asked, device="cpu").runs if s.method == "retrain_other_seed"]

@@ -66,6 +66,7 @@ def changed(runner) -> Callable[[str, str], tuple[RunResult, dict[str, float | N
     return run
 
 
+@pytest.mark.thorough
 def test_a_backdoor_works_in_the_original_and_not_in_retraining(changed, runner) -> None:
     (result, original), (_, retrained) = (
         changed(name, "poisoned:0:0.02") for name in ("original", "retrain")
@@ -96,6 +97,7 @@ def test_a_method_is_not_handed_which_retained_examples_are_poisoned(runner) -> 
     assert torch.equal(poisoned, task.data.train.images.fetch(task.indices.retain))
 
 
+@pytest.mark.thorough
 def test_confusion_is_learned_by_the_original_and_not_by_retraining(changed) -> None:
     (result, original), (_, retrained) = (
         changed(name, "confused:3,5:0.3") for name in ("original", "retrain")

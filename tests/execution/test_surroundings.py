@@ -335,6 +335,7 @@ COSTS = "seconds|bytes|time_ratio|break_even"
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.heavy)])
+@pytest.mark.thorough
 def test_methods_that_end_or_disturb_their_process_fail_alone_and_change_no_other_run(
     workers: int, cli: Any, finished: Any, write: Any, home: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_the_ratio_is_the_median_of_pairs(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.plain == 1.0 and found.fisher == 4.0
 
 
+@pytest.mark.thorough
 def test_peak_memory_is_the_workloads_own() -> None:
     # Far more than this process's own peak would be no news; a bare pass is under 2 GiB.
     assert 2**27 < timing.peak_bytes("test_resnet", "plain") < 2**31

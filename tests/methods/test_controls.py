@@ -31,6 +31,7 @@ def test_only_rows_that_name_a_forgotten_class_are_levelled():
     assert levelled.tolist() == [[0.0, 0.0, 0.0], [-3.0, 2.0, 0.0]]
 
 
+@pytest.mark.thorough
 def test_the_other_retraining_is_another_one(class_world):
     assert not equal(class_world.unlearn("retrain_other_seed"), class_world.original)
     # The harness derives the seed from the method's name; with one seed both are alike.

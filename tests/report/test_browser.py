@@ -387,7 +387,16 @@ def test_contrast_and_structure_pass_axe(width: int, theme: str, tab: Any, rich:
     assert not found.response["violations"], found.generate_report()
 
 
-@pytest.mark.parametrize("case", ["empty", "failed", "one_seed", "one_method", "many"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "failed",
+        *(
+            pytest.param(case, marks=pytest.mark.heavy)
+            for case in ("empty", "one_seed", "one_method", "many")
+        ),
+    ],
+)
 def test_reports_of_odd_suites_are_sensible(
     case: str, tab: Any, write: Any, with_failures: Path, invented: Any, invented_run: Any
 ) -> None:
@@ -437,6 +446,7 @@ def test_reports_of_odd_suites_are_sensible(
 REPORTS = Path(__file__).parents[2] / "reports"
 
 
+@pytest.mark.heavy
 def test_nothing_overlaps_in_the_report_of_real_runs(tab: Any, tmp_path: Path) -> None:
     for file in ("suite.json", "curves.parquet"):
         shutil.copy(REPORTS / "digits" / file, tmp_path)

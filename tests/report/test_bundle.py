@@ -364,6 +364,7 @@ def test_no_path_of_this_machine_is_in_the_sources_of_a_bundle(finished):
     assert str(finished.out.parent) not in json.dumps(stored)
 
 
+@pytest.mark.thorough
 def test_the_command_line_writes_and_verifies(finished, cli, tmp_path):
     target = tmp_path / "b.zip"
     ended = cli("report", finished.out, "--bundle", "--out", target)

@@ -185,6 +185,7 @@ def test_a_run_writes_down_where_its_results_come_from(finished):
     assert len({found["original"] for found in hashes}) == 1
 
 
+@pytest.mark.thorough
 def test_the_reproduce_line_makes_the_same_records_again(finished, cli, tmp_path, monkeypatch):
 
     there = tmp_path / "moved"

@@ -187,6 +187,7 @@ def test_first_words_say_how_many_pass_and_which_is_nearest(folder, realistic):
     assert re.search(r"Nearest\W+pbu is .* points from retraining, at \d\.\d % of its time", text)
 
 
+@pytest.mark.thorough
 def test_figures_of_an_earlier_report_go_and_what_is_not_ours_stays(folder, realistic):
     runs = realistic(seeds=1, scenarios=("class:8", "class:1"))
     place = folder([run for run in runs if run.method in FEW])

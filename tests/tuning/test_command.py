@@ -146,6 +146,7 @@ def test_another_budget_or_a_run_does_not_mix_with_what_was_tuned(
     assert "it differs in: " in cli("run", *tuned.flags, "--out", tuned.out).error
 
 
+@pytest.mark.thorough
 def test_a_run_takes_the_tuned_settings_and_says_so(
     tuned: Tuned, models: Path, cli: Any, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def recovered(lab, model):
     return inputs.recover(model, lab.data, chosen.forget, chosen.estimated, CPU, (8,))
 
 
+@pytest.mark.thorough
 def test_a_locked_class_is_opened_by_changed_images(lab, locked):
     assert forget_accuracy(lab, locked) < 0.2
     found = recovered(lab, locked)
