@@ -7,8 +7,7 @@ a Laplace approximation around the original weights theta0 this becomes the loss
                + beta  * sum_j F_j (theta_j - theta0_j)^2
                + gamma * sum_j     (theta_j - theta0_j)^2
 
-with F the diagonal of the true Fisher information on the forget data at theta0: climb the loss
-on the forget set, tied to where the model was.
+with F the diagonal of the true Fisher information on the forget data at theta0.
 
 ``step: adam`` with ``batch_norm: train``, ``stop_accuracy: null``, ``min_steps: 0`` and
 ``fisher_examples: null`` is the published algorithm, which the suite ``mnist-pbu-official`` runs.
