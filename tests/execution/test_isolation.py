@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from unlearn_bench.core.errors import MethodError
-from unlearn_bench.execution.isolation import _doubt, _step
+from unlearn_bench.execution.isolation import doubt, step_of
 from unlearn_bench.execution.isolation.call import Answer, read_answer, read_weights
 from unlearn_bench.execution.isolation.confine import environment, readable
 from unlearn_bench.execution.isolation.landlock import READ, READ_DIR, without
@@ -167,17 +167,17 @@ def test_costs_that_the_system_contradicts_are_not_believed() -> None:
         spent = {"unlearn": {"wall": cpu, "cpu": cpu, "gpu": None}}
         return Answer.model_validate({"cost": COST | {"seconds": spent}})
 
-    _doubt(answer(10.0), 12.0)
-    _doubt(answer(0.1), 3.0)  # what begins and ends a process
+    doubt(answer(10.0), 12.0)
+    doubt(answer(0.1), 3.0)  # what begins and ends a process
     with pytest.raises(MethodError, match=r"says it took 0.1 CPU s, the system 20.0"):
-        _doubt(answer(0.1), 20.0)
+        doubt(answer(0.1), 20.0)
 
 
 def test_steps_may_hold_anything() -> None:
-    assert _step(b'{"step": "epoch 1/2"}') == ("step", "epoch 1/2")
-    assert _step(b'{"step": "\\u001b[2J"}') == ("step", "\\x1b[2J")
+    assert step_of(b'{"step": "epoch 1/2"}') == ("step", "epoch 1/2")
+    assert step_of(b'{"step": "\\u001b[2J"}') == ("step", "\\x1b[2J")
     for line in (b"", b"[]", b"{", b'{"a": 1, "b": 2}', b"\xff", b"[" * 100_000):
-        assert _step(line) == ("", "")
+        assert step_of(line) == ("", "")
 
 
 @pytest.mark.heavy

@@ -657,10 +657,10 @@ def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch
 
 def test_what_ray_raises_is_one_line_but_a_defect_keeps_its_traceback() -> None:
     with pytest.raises(OutputError, match="is gone .ActorDiedError: .*continues from here"):
-        with ray_backend._cluster_needed():
+        with ray_backend.cluster_needed():
             raise ray.exceptions.ActorDiedError()
     defect = ray.exceptions.RayTaskError("run", "Traceback", ValueError("bug"))
-    with pytest.raises(ray.exceptions.RayTaskError), ray_backend._cluster_needed():
+    with pytest.raises(ray.exceptions.RayTaskError), ray_backend.cluster_needed():
         raise defect
 
 

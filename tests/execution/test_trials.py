@@ -18,6 +18,7 @@ from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.trials import GAP
 from unlearn_bench.measure.gap import View, figures, gaps
 from unlearn_bench.plugins import registry
+from unlearn_bench.store.layout import default_home
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import Overrides, expand, resolve_suite
 from unlearn_bench.suite.spec import RunSpec, Surrogate
@@ -122,7 +123,7 @@ def peeking(read: Callable[[Runner, RunSpec], Any], runs: Runner, spec: RunSpec)
 def retraining_of(runs: Runner, spec: RunSpec) -> Any:
     """The true forget set's retraining, as the store would hold it."""
     identity = runs.identities(reference(spec))["unlearned"]
-    return Store(runs.models._store.home).find("unlearned", identity)
+    return Store(default_home()).find("unlearned", identity)
 
 
 PEEKS: dict[str, tuple[Callable[[Runner, RunSpec], Any], str]] = {

@@ -282,7 +282,7 @@ REPLACING = {
 @pytest.mark.parametrize("how", REPLACING)
 def test_no_plug_in_takes_the_place_of_what_it_does_not_define(how: str, write: Write) -> None:
     before = dict(registry.methods())
-    parts = {name: registry._called(method)[:2] for name, method in before.items()}
+    parts = {name: registry.as_called(method)[:2] for name, method in before.items()}
     text = f"""{HEAD}
 from dataclasses import replace
 from unlearn_bench.plugins import registry
@@ -295,7 +295,7 @@ from unlearn_bench.plugins import registry
     with pytest.raises(PluginError, match="replaces the .* which .*py defines and others are"):
         registry.load_plugin(write("plug.py", text))
     assert {n: m for n, m in registry.methods().items() if n != "mine"} == before
-    assert {name: registry._called(method)[:2] for name, method in before.items()} == parts
+    assert {name: registry.as_called(method)[:2] for name, method in before.items()} == parts
 
 
 def test_a_plug_in_cannot_register_the_reference_under_its_own_file(write: Write) -> None:

@@ -216,10 +216,10 @@ def test_processes_that_find_the_same_damage_mend_it_once(tmp_path: Path) -> Non
 
 
 def test_who_does_not_hold_the_lock_puts_nothing_aside(store: Store) -> None:
-    key = store.get_or_build("kind", IDENTITY, built).key
+    store.get_or_build("kind", IDENTITY, built)
     folder = artifact_folder(store)
     flip_a_bit(folder / "tensors.safetensors")
-    assert store._read(folder, key, mend=False) is None
+    assert store.find("kind", IDENTITY) is None
     assert folder.exists() and not (store.home / "damaged").exists()
 
 

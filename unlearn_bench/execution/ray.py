@@ -78,7 +78,7 @@ def connect(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _cluster_needed() -> Iterator[None]:
+def cluster_needed() -> Iterator[None]:
     """Turn the end of the cluster, or of what coordinates the suite on it, into one line.
 
     Raises:
@@ -270,7 +270,7 @@ class RayWorkers:
         """Whether the cluster has room for this run, or will have as soon as another ends."""
         if not self._answers():
             return False
-        with _cluster_needed():
+        with cluster_needed():
             room = self._room(spec)
         if self._most is not None:
             return len(self._flights) < min(self._most, room + AHEAD)
@@ -298,7 +298,7 @@ class RayWorkers:
         attempt = uuid.uuid4().hex
         options = {**self.needs(spec), "max_retries": 0}
         run = self._task.options(**options)
-        with _cluster_needed():
+        with cluster_needed():
             task = run.remote(self._job_there, self._office, attempt, spec, key, dict(failed))
         self._flights[task] = _Flight(position, attempt, model_of(spec))
         self._queued.append(Event(position, step="wait for a worker"))
@@ -311,7 +311,7 @@ class RayWorkers:
         """
         events = self.events()
         while True:
-            with _cluster_needed():
+            with cluster_needed():
                 event = next(events, None)
             if event is None:
                 break

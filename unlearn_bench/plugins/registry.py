@@ -165,7 +165,7 @@ def load_plugin(path: Path) -> list[str]:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file (it must end in .py)")
     module = importlib.util.module_from_spec(spec)
-    others = {n: (m, _called(m)) for n, m in REGISTERED.items() if m.file != path}
+    others = {n: (m, as_called(m)) for n, m in REGISTERED.items() if m.file != path}
     sys.modules[name] = module  # before running: dataclasses and type hints look it up
     try:
         with exits_raise(), contextlib.chdir("."):  # relative paths mean what the user meant
@@ -193,7 +193,7 @@ def load_plugin(path: Path) -> list[str]:
     return added
 
 
-def _called(method: Method) -> tuple[Any, ...]:
+def as_called(method: Method) -> tuple[Any, ...]:
     """Return what is called when a method is."""
     function = method.function
     return function, getattr(function, "__code__", None), vars(method).get("code_key")
@@ -210,7 +210,7 @@ def _refuse_replaced(path: Path, others: Mapping[str, tuple[Method, tuple[Any, .
     """
     for name, (method, called) in others.items():
         function, code, _ = called
-        if REGISTERED.get(name) is method and _called(method) == called:
+        if REGISTERED.get(name) is method and as_called(method) == called:
             continue
         REGISTERED.update({known: entry for known, (entry, _) in others.items()})
         if code is not None:

@@ -162,7 +162,7 @@ class _Server:
             raise RunFailedError(one_line(answer.failed)) from cause
         if answer.cost is None:
             raise MethodError("the method's process left an answer without costs")
-        _doubt(answer, ended["seconds"])
+        doubt(answer, ended["seconds"])
         weights = read_weights(self.folder / WORK, call.original)
         state = read_state(self.folder / WORK, answer) if call.method.keeps_state else None
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
@@ -180,7 +180,7 @@ class _Server:
                     *lines, told = (told + os.read(self._steps, MOST)).split(b"\n")
                     told = told[:MOST]
                     for line in lines:
-                        what, text = _step(line)
+                        what, text = step_of(line)
                         if what == "in_force" and not in_force:
                             in_force = text  # the first line, from before the method was met
                         elif what == "step":
@@ -193,7 +193,7 @@ class _Server:
         return json.loads(answered), in_force
 
 
-def _step(line: bytes) -> tuple[str, str]:
+def step_of(line: bytes) -> tuple[str, str]:
     """Read a line that a method's process may have written."""
     try:
         ((what, text),) = json.loads(line).items()
@@ -211,7 +211,7 @@ def _obituary(code: int) -> str:
     return f"the method's process ended with code {code} and left no answer"
 
 
-def _doubt(answer: Answer, seconds: float | None) -> None:
+def doubt(answer: Answer, seconds: float | None) -> None:
     """Refuse costs that the system contradicts: a method could have written them itself.
 
     Raises:

@@ -200,7 +200,7 @@ def compute_entry(entry: Entry, evaluation: Evaluation) -> list[Record]:
             for split in m.splits
         ]
     else:
-        found = [_sound(record) for record in entry.compute(evaluation)]
+        found = [sound(record) for record in entry.compute(evaluation)]
     wrong = {record.metric for record in found} ^ {metric.name for metric in entry.metrics}
     if wrong:
         raise RuntimeError(
@@ -209,7 +209,7 @@ def compute_entry(entry: Entry, evaluation: Evaluation) -> list[Record]:
     return found
 
 
-def _sound(record: Record) -> Record:
+def sound(record: Record) -> Record:
     """Return a record as it can be kept: a value that no mean can hold is unresolved."""
     numbers = (record.value, record.low, record.high)
     if all(number is None or abs(number) <= LARGEST for number in numbers):
