@@ -190,7 +190,7 @@ def test_images_move_to_the_device_only_where_they_fit(monkeypatch):
     meta = torch.device("meta")  # stands for an accelerator of a chosen size
 
     def devices(free: int, **options) -> list[str]:
-        monkeypatch.setattr(datasets, "_free_memory", lambda device: free)
+        monkeypatch.setattr(datasets, "free_memory", lambda device: free)
         moved = datasets.on_device(dataset, meta, **options)
         return [part.images.device.type for part in (moved.train, moved.test)]
 

@@ -323,7 +323,7 @@ def test_one_process_downloads_at_a_time(tmp_path: Path, monkeypatch: pytest.Mon
     def note(name: str, root: Path, download: bool) -> None:
         held.append(locks.is_held(root / ".download.lock"))
 
-    monkeypatch.setattr(torchvision_sources, "_load", note)
+    monkeypatch.setattr(torchvision_sources, "load_raw", note)
     torchvision_sources.load("mnist", tmp_path / "data", download=True)
     torchvision_sources.load("mnist", tmp_path / "data", download=False)
     assert held == [True, False]
@@ -332,7 +332,7 @@ def test_one_process_downloads_at_a_time(tmp_path: Path, monkeypatch: pytest.Mon
 def test_where_nothing_can_be_written_what_is_there_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torchvision_sources, "_load", lambda *args: args)
+    monkeypatch.setattr(torchvision_sources, "load_raw", lambda *args: args)
 
     def readonly(*args: object, **options: object) -> None:
         raise OSError(errno.EROFS, "read-only")

@@ -649,7 +649,7 @@ def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch
         raise ray.exceptions.AuthenticationError("Token authentication is enabled")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray_backend, "_knock", lambda address: None)
+    monkeypatch.setattr(ray_backend, "knock", lambda address: None)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ConfigError, match="the cluster asks for a token .*RAY_AUTH_MODE=token"):
         ray_backend.connect("127.0.0.1:6379")

@@ -241,7 +241,7 @@ def on_device(dataset: Dataset, device: torch.device, *, reserve: float = 0.5) -
     """
     if not 0 <= reserve <= 1:
         raise ParameterError(f"reserve is {reserve}; it must lie between 0 and 1")
-    allowed = (1 - reserve) * _free_memory(device)
+    allowed = (1 - reserve) * free_memory(device)
     parts = []
     for part in (dataset.train, dataset.test):
         images = part.images
@@ -252,7 +252,7 @@ def on_device(dataset: Dataset, device: torch.device, *, reserve: float = 0.5) -
     return replace(dataset, train=parts[0], test=parts[1])
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Bytes free on an accelerator, 0 for the CPU, where the images already are."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

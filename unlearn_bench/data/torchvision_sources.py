@@ -71,7 +71,7 @@ def load(name: str, root: Path, download: bool) -> Raw:
         DataError: If the files are missing, damaged or of another dataset.
     """
     with _alone(root) if download else contextlib.nullcontext():
-        return _load(name, root, download)
+        return load_raw(name, root, download)
 
 
 def _alone(root: Path) -> contextlib.AbstractContextManager[object]:
@@ -84,7 +84,8 @@ def _alone(root: Path) -> contextlib.AbstractContextManager[object]:
     return held or contextlib.nullcontext()
 
 
-def _load(name: str, root: Path, download: bool) -> Raw:
+def load_raw(name: str, root: Path, download: bool) -> Raw:
+    """Return images and labels of one of ``KNOWN`` as torchvision's files hold them."""
     known = KNOWN[name]
     dataset_class = _dataset_class(known)
     files = known.files(dataset_class)

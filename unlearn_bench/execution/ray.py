@@ -61,7 +61,7 @@ def connect(address: str) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        _knock(_of_this_machine() if address == "auto" else address)
+        knock(_of_this_machine() if address == "auto" else address)
         _client_address = address
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # ray raises many kinds: connection, version, protocol
@@ -115,7 +115,7 @@ _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0,
 _SETTINGS = 4
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Raise OSError if nothing like Ray answers at ``HOST:PORT``; Ray itself waits for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdigit()):
@@ -325,7 +325,7 @@ class RayWorkers:
         if now > self._next_look:
             self._next_look = now + HEARTBEAT / 2
             try:
-                _knock(self._address)
+                knock(self._address)
             except OSError:
                 self._silent = self._silent or now
             else:
