@@ -96,7 +96,7 @@ def test_a_batch_that_fails_half_way_is_counted_once(monkeypatch: pytest.MonkeyP
     model = Small(100).double()
     batches = [(torch.randn(8, 5).double(), torch.randint(3, (8,))) for _ in range(3)]
     whole = fisher_diagonal(model, batches)
-    commit, calls = Engine._commit, []
+    commit, calls = Engine.commit, []
 
     def failing(engine: Engine) -> None:
         calls.append(len(engine._pending))
@@ -104,7 +104,7 @@ def test_a_batch_that_fails_half_way_is_counted_once(monkeypatch: pytest.MonkeyP
             raise RuntimeError(FULL)
         commit(engine)
 
-    monkeypatch.setattr(Engine, "_commit", failing)
+    monkeypatch.setattr(Engine, "commit", failing)
     halved = fisher_diagonal(model, batches)
     assert calls == [4] * 5, "one, the failed one, its halves, the last"
     for name, expected in whole.items():

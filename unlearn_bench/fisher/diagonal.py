@@ -77,7 +77,7 @@ class Engine:
         """Keep one batch's sums, which become the engine's own, until the batch is done."""
         self._pending.append((name, sums))
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
         """Add up what the batch gave: all of it or, where memory ran out on the way, nothing."""
         for name, sums in self._pending:
             if name in self._totals:
@@ -99,7 +99,7 @@ class Engine:
         self._pending.clear()
         try:
             self._add(x, columns)
-            self._commit()
+            self.commit()
         except CheckpointError as error:
             raise ModelError(
                 "the model recomputes activations (gradient checkpointing), which may be read but"
@@ -137,7 +137,7 @@ class Engine:
             if gradient is not None:
                 self.routes[name] = "gradient of the batch"
                 self._take(name, widened(gradient).square())
-        self._commit()
+        self.commit()
 
     def _find_layouts(self, recording: Recording) -> None:
         """Find where the examples are in each use's output, unless the graph is as before."""
