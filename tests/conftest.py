@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+
+from unlearn_bench.core import locks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Set before anything imports torch: processes that share the cores do not help each other.
@@ -286,8 +287,11 @@ def finished(_server: WarmCli, tmp_path_factory: pytest.TempPathFactory) -> Fini
     folder = shared / "finished"
     suite, plugin, said = folder / "tiny.yaml", folder / "scale_weights.py", folder / "said.json"
     home = folder / "home"
-    with FileLock(shared / "finished.lock"):
+    lock = locks.take(shared / "finished.lock", wait=True)
+    assert lock is not None
+    with lock:
         if not said.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another process failed on the way
             folder.mkdir()
             suite.write_text(TINY)
             plugin.write_text(PLUGIN)

@@ -23,17 +23,15 @@ CHECKED_BY_CI = {
 }
 
 
-def rarely(name: str, by_default: set[str], by_ci: set[str]) -> Any:
-    """Mark what is left out by default, and what CI leaves out too."""
-    if name in by_default:
+def marked(name: str) -> Any:
+    """Mark a method that is left out by default, or by CI as well."""
+    if name in CHECKED_BY_DEFAULT:
         return name
-    mark = pytest.mark.thorough if name in by_ci else pytest.mark.heavy
+    mark = pytest.mark.thorough if name in CHECKED_BY_CI else pytest.mark.heavy
     return pytest.param(name, marks=mark)
 
 
-@pytest.mark.parametrize(
-    "name", [rarely(name, CHECKED_BY_DEFAULT, CHECKED_BY_CI) for name in registry.methods()]
-)
+@pytest.mark.parametrize("name", [marked(name) for name in registry.methods()])
 def test_a_registered_method_passes_every_check(name):
     findings = list(examine(registry.get(name)))
     failed = [f"{f.check}: {f.seen}" for f in findings if f.status == "failed"]
