@@ -2,7 +2,14 @@ import math
 
 import pytest
 
-from unlearn_bench.analysis.estimate import Estimate, Sample, estimate, paired, paired_p_value
+from unlearn_bench.analysis.estimate import (
+    Estimate,
+    Sample,
+    estimate,
+    estimate_gap,
+    paired,
+    paired_p_value,
+)
 from unlearn_bench.analysis.statistics import holm
 
 
@@ -60,3 +67,21 @@ def test_holm_steps_down_and_keeps_the_order():
     assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_a_gap_of_one_seed_has_the_interval_of_its_paired_examples():
+    assert estimate_gap([0.3], [0.1]) == Estimate(0.3, pytest.approx(0.195996, abs=1e-6), 1)
+    assert estimate_gap([0.3], [math.nan]) == Estimate(0.3, None, 1)
+    assert estimate_gap([math.nan], [0.1]) is None
+
+
+def test_a_gap_of_several_seeds_has_the_errors_of_both():
+    gaps, errors = [1.0, 2.0, 3.0, math.nan], [2.0, 2.0, 2.0, 9.0]
+    assert estimate_gap(gaps, errors) == paired(Sample(gaps[:3], errors[:3]))[0]
+    assert estimate_gap(gaps, [math.nan] * 4) == estimate(gaps)
+
+
+def test_seeds_that_agree_by_chance_leave_a_gap_the_error_of_its_examples():
+    found = estimate_gap([0.1, 0.1], [0.05, 0.05])
+    assert found.half_width == pytest.approx(12.7062 * 0.05 / math.sqrt(2), abs=1e-4)
+    assert estimate_gap([0.1, 0.1], [0.0, 0.0]).half_width == 0

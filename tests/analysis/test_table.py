@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from unlearn_bench.analysis.table import sections
@@ -185,3 +187,30 @@ def test_power_is_the_paired_difference_of_original_and_retrain(run):
         runs.append(retrain(run, seed, mia_loss_auc=reference))
         runs.append(run("original", seed, kind="control", mia_loss_auc=original, **ACCURATE))
     assert only(runs).power.mean == pytest.approx(0.15)
+
+
+def test_a_gap_is_as_sure_as_seeds_and_paired_examples_make_it(run):
+    def measured(method, seed, value, error, **more):
+        result = run(method, seed, **more)
+        return replace(
+            result,
+            records=(Record("forget_accuracy", "forget", value, value, value, gap_error=error),),
+        )
+
+    one = [
+        measured("retrain", 0, 0.1, 0.0, kind="reference"),
+        measured("pbu", 0, 0.3, 0.05),
+        measured("ssd", 0, 0.3, None),
+    ]
+    gaps = only(one).table
+    assert gaps.gap("pbu", "forget_accuracy").half_width == pytest.approx(1.96 * 0.05, abs=1e-4)
+    assert gaps.gap("ssd", "forget_accuracy").half_width is None
+    assert gaps.value("pbu", "forget_accuracy").half_width is None
+    two = [
+        *one,
+        measured("retrain", 1, 0.1, 0.0, kind="reference"),
+        measured("pbu", 1, 0.5, 0.05),
+    ]
+    # Gaps 0.2 and 0.4: s = 0.1414, e = 0.05, standard error sqrt((0.02 + 0.0025) / 2).
+    found = only(two).table.gap("pbu", "forget_accuracy")
+    assert found.half_width == pytest.approx(12.7062 * (0.0225 / 2) ** 0.5, abs=1e-3)

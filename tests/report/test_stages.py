@@ -58,8 +58,8 @@ def test_page_markdown_and_terminal_say_both_stages(run, folder, no_figures):
 
 def test_tables_have_a_column_for_unlearnings_only_where_there_are_several(run, tmp_path):
     once, twice = as_csv(staged(run, times=1)), as_csv(staged(run))
-    assert once.splitlines()[0].endswith(",run_key")
-    assert twice.splitlines()[0].endswith(",run_key,draw")
+    assert once.splitlines()[0].endswith(",run_key,gap_error")
+    assert twice.splitlines()[0].endswith(",run_key,gap_error,draw")
     (tmp_path / "records.csv").write_text(twice)
     read = read_records(tmp_path)
     assert sorted(set(read[read["method"] == "pbu"]["draw"])) == [0, 1]

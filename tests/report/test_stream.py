@@ -68,7 +68,12 @@ def test_pictures_state_what_came_back_and_what_it_cost(content):
 def test_tables_have_a_column_for_requests_only_where_there_are_some(run, content, tmp_path):
     read = read_records(tmp_path)
     assert set(read["request"]) == {1, 2, 3}
-    assert (tmp_path / "records.csv").read_text().splitlines()[0].endswith(",run_key,request")
+    assert (
+        (tmp_path / "records.csv")
+        .read_text()
+        .splitlines()[0]
+        .endswith(",run_key,gap_error,request")
+    )
 
 
 @pytest.mark.parametrize("name", METRICS)

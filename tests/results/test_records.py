@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from unlearn_bench.core.errors import OutputError
@@ -177,6 +178,15 @@ def test_without_a_finished_reference_there_is_no_ratio() -> None:
     records = with_time_ratios(table([failed, timed(1.0)]))
     assert "time_ratio_to_retrain" not in set(records["metric"])
     assert list(with_time_ratios(table([])).columns) == list(COLUMNS)
+
+
+def test_a_table_from_before_gaps_had_errors_is_read(tmp_path: Path) -> None:
+    write_records(tmp_path, [timed(1.0)])
+    path = tmp_path / "records.csv"
+    now = read_records(tmp_path)
+    pd.read_csv(path, dtype=str).drop(columns="gap_error").to_csv(path, index=False)
+    before = read_records(tmp_path)
+    assert before["gap_error"].isna().all() and list(before.columns) == list(now.columns)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+# The normal distribution's 97.5 % quantile: half of a 95 % interval in standard errors.
+Z = 1.959963984540054
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its 95 % t-interval.
+    """A mean over seeds with its 95 % interval.
 
     Attributes:
         mean: Arithmetic mean.
-        half_width: Half the interval's width; None for a single seed, which has no interval.
+        half_width: Half the interval's width; None for a single seed, unless its error over
+            examples is known.
         n: Number of seeds.
     """
 
@@ -56,6 +60,32 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     return Estimate(mean, float(stdtrit(n - 1, 0.975)) * _standard_error(finite, mean), n)
 
 
+def estimate_gap(gaps: Iterable[float], errors: Iterable[float]) -> Estimate | None:
+    """Estimate a mean gap to retraining from seeds and from the paired examples under each.
+
+    The interval is ``mean ± t(0.975, n - 1) * sqrt((s^2 + mean(e^2)) / n)``, as in
+    :attr:`Sample.square`; of a single seed ``± z(0.975) * e``, where ``e`` is known.
+
+    Args:
+        gaps: One per seed; those that are not finite are left out.
+        errors: Standard error of each over its examples, NaN where none is known.
+
+    Returns:
+        None if no finite gap is left.
+    """
+    pairs = [(g, e) for g, e in zip(gaps, errors, strict=True) if math.isfinite(g)]
+    known = Sample([g for g, _ in pairs], [e if math.isfinite(e) else 0.0 for _, e in pairs])
+    if len(pairs) > 1:
+        from scipy.special import stdtrit
+
+        n = len(pairs)
+        half_width = float(stdtrit(n - 1, 0.975)) * math.sqrt(known.square)
+        return Estimate(known.mean, half_width, n)
+    if pairs and math.isfinite(pairs[0][1]):
+        return Estimate(known.mean, Z * known.errors[0], 1)
+    return estimate(known.values)
+
+
 def paired_p_value(differences: Iterable[float]) -> float:
     """Return the two-sided p-value of a paired t-test of "the mean difference is 0".
 
@@ -96,8 +126,8 @@ class Sample:
     def square(self) -> float:
         """Squared standard error of the mean over seeds and then examples; at least two seeds.
 
-        ``(s^2 + mean(e^2)) / n``, as in :func:`~unlearn_bench.analysis.statistics.gap`: few seeds
-        of a metric that takes few values may agree by chance, and are not exact for that.
+        ``(s^2 + mean(e^2)) / n``: few seeds of a metric that takes few values may agree by chance,
+        and are not exact for that.
         """
         n = len(self.values)
         within = math.fsum(error * error for error in self.errors) / n

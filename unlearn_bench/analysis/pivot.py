@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from unlearn_bench.analysis.estimate import Z
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -37,22 +39,26 @@ def last_requests(records: pd.DataFrame) -> pd.DataFrame:
     return records[records["request"] == last]
 
 
-def pivoted(measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def pivoted(measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return values per method, seed and unlearning, and standard errors over examples.
 
-    The errors are per method and seed: those of the first unlearning that has any.
+    The errors are per method and seed, those of the first unlearning that has any: first of the
+    values themselves, then of their gaps to retraining.
     """
     columns = list(dict.fromkeys(measured["column"]))
     index = ["method", "seed", "draw"]
     values = measured.pivot_table(index=index, columns="column", values="value")
     values = values.reindex(columns=columns).astype(float)
-    # Half of a 95 % interval is 1.96 standard errors.
-    halves = (measured["high"].astype(float) - measured["low"].astype(float)) / (2 * 1.959964)
-    errors = measured.assign(error_of_value=halves).pivot_table(
-        index=["method", "seed"], columns="column", values="error_of_value", aggfunc="first"
-    )
     places = values.droplevel("draw").index.unique()
-    return values, errors.reindex(index=places, columns=columns).astype(float)
+
+    def errors(found: "pd.Series[float]") -> pd.DataFrame:
+        first = measured.assign(found=found).pivot_table(
+            index=index[:2], columns="column", values="found", aggfunc="first"
+        )
+        return first.reindex(index=places, columns=columns).astype(float)
+
+    halves = (measured["high"].astype(float) - measured["low"].astype(float)) / 2
+    return values, errors(halves / Z), errors(measured["gap_error"].astype(float))
 
 
 def over_unlearnings(each: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from unlearn_bench.analysis.estimate import Estimate, estimate, paired_p_value
+from unlearn_bench.analysis.estimate import Estimate, estimate, estimate_gap, paired_p_value
 from unlearn_bench.analysis.pivot import (
     columns_of,
     gaps_to,
@@ -140,6 +140,7 @@ class Section:
         values: Per method and seed (index) and column, distances included.
         each: The same per method, seed and unlearning from that seed's original.
         errors: Standard errors over examples, likewise; NaN where a metric has none.
+        gap_errors: Standard errors over paired examples of the gap to retraining, likewise.
         by_class: Means over seeds by metric, for those with a number per class.
         not_applicable: Columns that make no sense for this model or scenario.
         reference: Label of the retrained reference, None if none has finished.
@@ -159,6 +160,7 @@ class Section:
     values: pd.DataFrame
     each: pd.DataFrame
     errors: pd.DataFrame
+    gap_errors: pd.DataFrame
     by_class: Mapping[str, pd.DataFrame]
     not_applicable: frozenset[str]
     reference: str | None
@@ -266,7 +268,7 @@ def _section(
     by_class = {metric: _by_class(measured, metric) for metric in facts.by_class()}
     measured = measured[~measured["metric"].isin(by_class)]
     measured = measured.assign(column=columns_of(measured))
-    each, errors = pivoted(measured)
+    each, errors, gap_errors = pivoted(measured)
     finished = set(each.index.get_level_values("method"))
     reference = next(
         (name for name, kind in kinds.items() if kind == "reference" and name in finished), None
@@ -276,7 +278,7 @@ def _section(
         each[DISTANCE] = 100 * away[list(compared)].abs().mean(axis=1, skipna=False)
     values, gaps = over_unlearnings(each), over_unlearnings(away)
     failures = _failures(records[records["status"] == "failed"])
-    table = _table(values, gaps, kinds, reference, failures, unlearnings(each))
+    table = _table(values, (gaps, gap_errors), kinds, reference, failures, unlearnings(each))
     unresolved = measured[measured["status"] == "unresolved"]
     return Section(
         dataset,
@@ -287,6 +289,7 @@ def _section(
         values=values,
         each=each,
         errors=errors,
+        gap_errors=gap_errors,
         by_class=by_class,
         not_applicable=frozenset(measured[measured["status"] == "not_applicable"]["column"]),
         reference=reference,
@@ -325,7 +328,7 @@ def _failures(failed: pd.DataFrame) -> tuple[Failure, ...]:
 
 def _table(
     values: pd.DataFrame,
-    gaps: pd.DataFrame,
+    gaps: tuple[pd.DataFrame, pd.DataFrame],
     kinds: Mapping[str, str],
     reference: str | None,
     failures: tuple[Failure, ...],
@@ -372,23 +375,25 @@ def _table(
 
 def _cells(
     values: pd.DataFrame,
-    gaps: pd.DataFrame,
+    gaps: tuple[pd.DataFrame, pd.DataFrame],
     rows: Mapping[str, "NDArray[np.intp]"],
     reference: str | None,
 ) -> dict[tuple[str, str], Cell]:
     cells = {}
     numbers, names = values.to_numpy(), [str(column) for column in values.columns]
+    with_gap = set(gaps[0].columns)
     # In the order of the values; distances have no gaps.
-    away = gaps.reindex(columns=values.columns).to_numpy()
-    with_gap = set(gaps.columns)
+    away, error = (
+        part.reindex(index=values.index, columns=values.columns).to_numpy() for part in gaps
+    )
     for method, places in rows.items():
-        of_method, its_gaps = numbers[places].T.tolist(), away[places].T.tolist()
-        for column, own, apart in zip(names, of_method, its_gaps, strict=True):
+        of_method = (part[places].T.tolist() for part in (numbers, away, error))
+        for column, own, apart, errors in zip(names, *of_method, strict=True):
             value = estimate(own)
             if value is None or (method == reference and column == DISTANCE):
                 continue
             paired = method != reference and column in with_gap
-            cells[method, column] = Cell(value, estimate(apart) if paired else None)
+            cells[method, column] = Cell(value, estimate_gap(apart, errors) if paired else None)
     return cells
 
 

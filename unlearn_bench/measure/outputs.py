@@ -1,9 +1,12 @@
 """What models say: logits on each split, and the models that one evaluation compares."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,15 @@ class Evaluation:
     seed: int = 0
     scope: str = ""
     memorisation: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def both(self, look: Callable[..., Seen], *where: str) -> tuple[Seen, Seen | None]:
+        """Return what ``look(model, *where)`` sees in U, and in G where there is one."""
+        retrained = None if self.retrained is None else look(self.retrained, *where)
+        return look(self.unlearned, *where), retrained
+
+    def right(self, split: str) -> tuple[Tensor, Tensor | None]:
+        """Return which examples U classifies right, bool [N], and which G does."""
+        return self.both(lambda seen: seen[split].correct())
 
     @property
     def reference(self) -> Observed:

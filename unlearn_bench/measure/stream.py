@@ -6,10 +6,9 @@ model that a later request left is asked what it knows of them.
 
 from dataclasses import replace
 
-from scipy.stats import binomtest
-
 from unlearn_bench.data.before import Gone
 from unlearn_bench.measure.lab import Lab
+from unlearn_bench.measure.metrics.shares import wilson
 from unlearn_bench.measure.outputs import Outputs
 from unlearn_bench.plugins.method import OutputFilter
 from unlearn_bench.results.records import Record
@@ -57,5 +56,4 @@ def stream_records(
 def _accuracy(metric: str, split: str, parts: list[Outputs]) -> Record:
     right = sum(int(part.correct().sum()) for part in parts)
     total = sum(map(len, parts))
-    ends = binomtest(right, total).proportion_ci(method="wilson")
-    return Record(metric, split, right / total, float(ends.low), float(ends.high))
+    return Record(metric, split, right / total, *wilson(right, total))

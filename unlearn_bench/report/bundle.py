@@ -49,6 +49,7 @@ from unlearn_bench.report.archive import (
 )
 from unlearn_bench.report.provenance import WEIGHTS, made, weights_csv
 from unlearn_bench.results import curves
+from unlearn_bench.results.checks import NUMBERS
 from unlearn_bench.results.facts import facts_of
 from unlearn_bench.results.records import (
     PLACES,
@@ -89,7 +90,7 @@ _FOLDERS = ("figures", "plugins", "runs")
 MANIFEST_BYTES = 32 * MIB
 # Problems that are named one by one.
 MOST_PROBLEMS = 100
-_REAL = ("value", "low", "high", "null_low", "null_high", "x", "y")
+_REAL = (*NUMBERS, "null_low", "null_high", "x", "y")
 
 
 @dataclass(frozen=True)

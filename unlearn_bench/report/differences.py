@@ -108,10 +108,12 @@ def _errors(section: Section, method: str) -> pd.DataFrame:
     own = seeds_of(section.errors, method)
     if section.reference is None:
         return own
-    # The distance is the mean of gaps to retraining, each as uncertain as both of its ends.
+    # The distance is the mean of gaps to retraining, each as uncertain as its paired examples say,
+    # or, in results from before these were kept, as both of its ends.
     retrained = seeds_of(section.errors, section.reference).reindex(own.index)
     names = list(section.compared)
-    squares = (own[names] ** 2).fillna(0.0) + (retrained[names] ** 2).fillna(0.0)
+    ends = (own[names] ** 2).fillna(0.0) + (retrained[names] ** 2).fillna(0.0)
+    squares = (seeds_of(section.gap_errors, method)[names] ** 2).fillna(ends)
     return own.assign(**{DISTANCE: 100 * np.sqrt(squares.sum(axis=1)) / len(names)})
 
 

@@ -28,6 +28,7 @@ from unlearn_bench.report.text import (
     cell_text,
     format_gap,
     format_value,
+    gap_reading,
     section_title,
     seeds_text,
 )
@@ -255,7 +256,8 @@ def _main(content: Content) -> _Main:
 
 def _reading(content: Content) -> str:
     """Say how the table is to be read; settings that measure distance alike share a sentence."""
-    second = "The second line is the gap to retraining, paired by seed; under time it is wall time."
+    gap = gap_reading(content.report.sections)
+    second = f"The second line is the {gap}; under time it is wall time."
     settings: dict[str, list[str]] = {}
     for of in content.sections:
         if of.distance:

@@ -17,8 +17,13 @@ NONE = "–"
 _LEADING = (DISTANCE, TIME_RATIO, "wall_seconds", *ACCURACIES)
 _REFERENCE = "0 (reference)"
 MEASURED = "What was measured"
+GAP = "gap to retraining, U − G"
+_GAP_INTERVAL = (
+    ", ± half-width of its 95 % interval over seeds and, where their answers are kept, over the "
+    "examples that both models answer"
+)
 BAND_READING = (
-    "U − G, paired by seed, mean ± half-width of the 95 % t-interval. The retrain band is the "
+    f"Mean {GAP}{_GAP_INTERVAL}. The retrain band is the "
     "largest difference between two retrainings with different seeds, or the difference that "
     "never matters where that is larger."
 )
@@ -82,6 +87,13 @@ def format_gap(info: MetricInfo, gap: Estimate) -> str:
     """Write a gap to retraining with its sign."""
     factor, suffix, decimals = _unit(info, gap)
     return plus_minus(gap.scaled(factor), decimals, sign=True) + suffix
+
+
+def gap_reading(sections: Sequence[Section]) -> str:
+    """Say what a gap to retraining is, and what stands behind its ± where one has any."""
+    cells = (cell for section in sections for cell in section.table.cells.values())
+    known = any(cell.gap is not None and cell.gap.half_width is not None for cell in cells)
+    return GAP + (_GAP_INTERVAL if known else "")
 
 
 def marked_heading(section: Section, column: str) -> str:
@@ -193,7 +205,7 @@ def reading(section: Section) -> str:
 def intervals(sections: Sequence[Section], seeds: str = "seeds") -> str:
     """Say what stands behind a ±, over how many ``seeds``, and where there is none."""
     if all(len(section.seeds) == 1 for section in sections):
-        return "Of one seed, so without intervals."
+        return "Of one seed, so without intervals over seeds."
     mixed = any(len(section.seeds) == 1 for section in sections)
     times = max(section.unlearnings for section in sections)
     if times > 1:

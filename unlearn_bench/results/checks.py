@@ -24,7 +24,8 @@ STATUSES = ("ok", "failed", "unresolved", "not_applicable")
 
 _SEED = re.compile(rf"-?[0-9]{{1,{MAX_SEED_DIGITS}}}")
 _KEY = re.compile(r"[A-Za-z0-9][\w:.-]{0,249}")
-_NUMBERS = ("value", "low", "high")
+# Columns that hold numbers.
+NUMBERS = ("value", "low", "high", "gap_error")
 _WHOLE = ("seed", "draw", "request")
 _LONG = ("error", "params")
 _WORDS = ((Mapping, "a mapping"), (list, "a list"), (str, "text"), (bool, "true or false"))
@@ -119,7 +120,7 @@ def checked_records(records: pd.DataFrame, name: str) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for column in records.columns:
         texts = records[column].to_numpy(dtype=object)
-        if column in _NUMBERS:
+        if column in NUMBERS:
             columns[column] = _numbers(texts, column, name)
         elif column in _WHOLE:
             columns[column] = _whole(texts, column, name)

@@ -23,7 +23,7 @@ def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
     both = seconds.merge(reference[[*pair, "value"]], on=pair, suffixes=("", "_reference"))
     if both.empty:
         return records
-    both = both.assign(low=None, high=None)
+    both = both.assign(low=None, high=None, gap_error=None)
     wall, retrain = both["value"].astype(float), both["value_reference"].astype(float)
     # A clock that stood still gives no ratio.
     ratio = both.assign(metric="time_ratio_to_retrain", value=wall / retrain.where(retrain > 0))

@@ -29,6 +29,7 @@ from unlearn_bench.core.reading import JSON_BYTES, MIB, parse_json, read_bytes
 from unlearn_bench.results.checks import (
     KINDS,
     MAX_SEED_DIGITS,
+    NUMBERS,
     STATUSES,
     as_cells,
     as_name,
@@ -56,7 +57,11 @@ COLUMNS = (
     "kind",
     "params",
     "run_key",
+    "gap_error",
 )
+
+# Columns that earlier tables lack: read as if empty.
+LATER = ("gap_error",)
 
 # Whole numbers, 0 where a suite has but one: which unlearning from the same original, from 0, and
 # which request of a stream, from 1. A table without either has no such column.
@@ -65,7 +70,7 @@ PLACES = ("draw", "request")
 Status = Literal["ok", "failed", "unresolved", "not_applicable"]
 
 # Raise when an evaluation records something else than before: old results are then made anew.
-EVALUATION = 5
+EVALUATION = 6
 
 # Raise when the files of a results folder are named or laid out otherwise, and let `read_suite`
 # read those of before. A folder of a later version is refused.
@@ -107,6 +112,8 @@ class Record:
         status: ``ok``; ``unresolved`` if it cannot be measured here, ``not_applicable`` if it makes
             no sense for this model or scenario; the value is then None.
         reason: Why there is no value.
+        gap_error: Standard error over examples of the difference to the retrained model of the same
+            seed, from the differences of paired examples; None where there is none.
     """
 
     metric: str
@@ -116,6 +123,7 @@ class Record:
     high: float | None = None
     status: Status = "ok"
     reason: str = ""
+    gap_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -286,7 +294,7 @@ def _run_of(stored: dict[str, Any]) -> RunResult:
 def _record_of(stored: dict[str, Any]) -> Record:
     checked(stored, {"metric": str, "split": str, "status": str, "reason": str}, "a record's ")
     record = Record(**stored)
-    for name in ("value", "low", "high"):
+    for name in NUMBERS:
         number(stored.get(name), f"the {name} of {record.metric}")
     if record.status not in STATUSES:
         raise ValueError(f"the status of {record.metric} is {record.status!r}")
@@ -336,7 +344,7 @@ def as_csv(results: Iterable[RunResult]) -> str:
 
 def as_parquet(records: pd.DataFrame) -> bytes:
     """Return the content of ``records.parquet``: the rows of ``records.csv``, typed."""
-    numbers = dict.fromkeys(("value", "low", "high"), "float64") | {"seed": "int64"}
+    numbers = dict.fromkeys(NUMBERS, "float64") | {"seed": "int64"}
     numbers |= dict.fromkeys(PLACES, "int64")
     types = {column: numbers.get(column, "str") for column in records.columns}
     stream = io.BytesIO()
@@ -382,6 +390,7 @@ def read_records(folder: Path) -> pd.DataFrame:
         raise OutputError(f"{path} is not a table of records: {one_line(str(error))}") from error
     if len(records) > MAX_ROWS:
         raise OutputError(f"{path} has more than {MAX_ROWS:,} rows, the most that are read")
+    records = records.assign(**{name: "" for name in LATER if name not in records.columns})
     missing = [column for column in COLUMNS if column not in records.columns]
     if missing:
         raise OutputError(f"{path} lacks the columns {', '.join(missing)}")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.measure.metrics.mia import (
@@ -23,6 +23,7 @@ from unlearn_bench.measure.metrics.mia import (
     unresolved_attack,
 )
 from unlearn_bench.measure.metrics.scores import shuffled_rows
+from unlearn_bench.measure.metrics.shares import wilson
 from unlearn_bench.results.records import Record
 
 FOLDS = 5
@@ -170,8 +171,8 @@ def repeated_attack(
             continue
         found = np.array([true_positive_rate(*pair, rate) for pair in scores])
         value = float(found.mean())
-        ends = binomtest(round(value * len(member)), len(member)).proportion_ci(method="wilson")
-        records.append(Record(metric, split, *_widened(found, value, ends.low, ends.high)))
+        ends = wilson(round(value * len(member)), len(member))
+        records.append(Record(metric, split, *_widened(found, value, *ends)))
     return records
 
 

@@ -8,11 +8,12 @@ only asks whether an example is of the forget class. Retraining never saw F, so 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import norm, rankdata
 
 from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.measure.metrics import measures
-from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.measure.metrics.shares import paired_error, wilson
+from unlearn_bench.measure.outputs import Evaluation, Observed
 from unlearn_bench.results.records import Curve, Record
 
 Scores = NDArray[np.float64]
@@ -46,13 +47,27 @@ def auc(member: Scores, other: Scores) -> tuple[float, float, float]:
     m, n = len(member), len(other)
     if min(m, n) < 2:
         raise ParameterError(f"an AUC needs two examples on each side, not {m} and {n}")
-    ranks = rankdata(np.concatenate([member, other]))
-    # Placement values: for each member the share of others below it, and the reverse.
-    above = (ranks[:m] - rankdata(member)) / n
-    below = 1 - (ranks[m:] - rankdata(other)) / m
+    above, below = placements(member, other)
     value = float(above.mean())
     half = norm.ppf(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
     return value, max(0.0, value - float(half)), min(1.0, value + float(half))
+
+
+def placements(member: Scores, other: Scores) -> tuple[Scores, Scores]:
+    """Return for each member the share of others below it, and for each other of members above.
+
+    Ties count half. The mean of either is the AUC; what one example contributes to it.
+
+    Args:
+        member: [M].
+        other: [N].
+
+    Returns:
+        [M] and [N].
+    """
+    m, n = len(member), len(other)
+    ranks = rankdata(np.concatenate([member, other]))
+    return (ranks[:m] - rankdata(member)) / n, 1 - (ranks[m:] - rankdata(other)) / m
 
 
 def true_positive_rate(member: Scores, other: Scores, fpr: float) -> float:
@@ -106,26 +121,33 @@ def attack_metrics(attack: str) -> tuple[str, ...]:
     return (f"{attack}_auc", *(f"{attack}_tpr_at_{name}" for name in RATES))
 
 
-def attack_records(attack: str, member: Scores, other: Scores) -> list[Record]:
+def attack_records(
+    attack: str, scores: tuple[Scores, Scores], reference: tuple[Scores, Scores] | None = None
+) -> list[Record]:
     """Return AUC and true positive rates of an attack's scores, F against TF.
 
     Args:
         attack: Name of the attack, such as ``mia_loss``.
-        member: Scores of F, [M], higher means "member".
-        other: Scores of TF, [N].
+        scores: Of F, [M], higher means "member", and of TF, [N].
+        reference: The same examples' scores by the retrained model, where there is one.
     """
+    member, other = scores
     if min(len(member), len(other)) < 2:
         return unresolved_attack(attack, "the attack needs two examples on each side")
-    split = "forget+test_forget"
-    records = [Record(f"{attack}_auc", split, *auc(member, other))]
+    split, error = "forget+test_forget", None
+    if reference is not None:
+        # The variance of a difference of two AUCs of the same examples, as DeLong et al. have it.
+        pairs = zip(placements(member, other), placements(*reference), strict=True)
+        error = paired_error(list(pairs))
+    records = [Record(f"{attack}_auc", split, *auc(member, other), gap_error=error)]
     for name, rate in RATES.items():
         metric = f"{attack}_tpr_at_{name}"
         if rate * len(other) < MIN_FALSE_POSITIVES:
             records.append(Record(metric, split, None, status="unresolved", reason=TOO_FEW))
             continue
         found = true_positive_rate(member, other, rate)
-        counted = binomtest(round(found * len(member)), len(member)).proportion_ci(method="wilson")
-        records.append(Record(metric, split, found, float(counted.low), float(counted.high)))
+        ends = wilson(round(found * len(member)), len(member))
+        records.append(Record(metric, split, found, *ends))
     return records
 
 
@@ -140,20 +162,18 @@ def unresolved_attack(attack: str, reason: str) -> list[Record]:
 @measures(*attack_metrics("mia_loss"), "mia_loss_resolvable_fpr")
 def loss_attack(evaluation: Evaluation) -> list[Record]:
     """Return AUC and true positive rates of the loss attack, F against TF."""
-    member, other = _loss_scores(evaluation)
-    resolvable = min(1.0, MIN_FALSE_POSITIVES / len(other))
+    scores, reference = evaluation.both(_loss_scores)
+    resolvable = min(1.0, MIN_FALSE_POSITIVES / len(scores[1]))
     return [
-        *attack_records("mia_loss", member, other),
+        *attack_records("mia_loss", scores, reference),
         Record("mia_loss_resolvable_fpr", "forget+test_forget", resolvable),
     ]
 
 
 def loss_roc(evaluation: Evaluation) -> Curve:
     """Return the ROC of the loss attack, F against TF."""
-    return roc("mia_loss", *_loss_scores(evaluation))
+    return roc("mia_loss", *_loss_scores(evaluation.unlearned))
 
 
-def _loss_scores(evaluation: Evaluation) -> tuple[Scores, Scores]:
-    member = -evaluation.unlearned["forget"].nll().numpy()
-    other = -evaluation.unlearned["test_forget"].nll().numpy()
-    return member, other
+def _loss_scores(seen: Observed) -> tuple[Scores, Scores]:
+    return -seen["forget"].nll().numpy(), -seen["test_forget"].nll().numpy()

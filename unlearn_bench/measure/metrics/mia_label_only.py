@@ -10,7 +10,7 @@ answers; the count has no parameters to fit.
 from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.metrics.mia import Scores, attack_metrics, attack_records
 from unlearn_bench.measure.metrics.probing import probed_of
-from unlearn_bench.measure.outputs import Evaluation
+from unlearn_bench.measure.outputs import Evaluation, Observed
 from unlearn_bench.measure.probes.copies import SHIFTS
 from unlearn_bench.results.records import Record
 
@@ -18,10 +18,13 @@ from unlearn_bench.results.records import Record
 @measures(*attack_metrics("mia_label_only"))
 def label_only_attack(evaluation: Evaluation) -> list[Record]:
     """Return AUC and true positive rates of the label-only attack, F against TF."""
-    copies = probed_of(evaluation.unlearned).copies
+    return attack_records("mia_label_only", *evaluation.both(_right_of_copies))
 
-    def right(split: str) -> Scores:
-        found: Scores = copies[split].correct().view(len(SHIFTS), -1).double().mean(0).numpy()
-        return found
 
-    return attack_records("mia_label_only", right("forget"), right("test_forget"))
+def _right_of_copies(seen: Observed) -> tuple[Scores, Scores]:
+    """Return the share of right answers over the copies of each example of F and of TF."""
+    forget, test_forget = (
+        probed_of(seen).copies[split].correct().view(len(SHIFTS), -1).double().mean(0).numpy()
+        for split in ("forget", "test_forget")
+    )
+    return forget, test_forget

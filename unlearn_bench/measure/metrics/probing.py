@@ -4,9 +4,10 @@ Each number is compared with the retrained model's: a class that was never seen 
 good features too, and is learned at some speed.
 """
 
-from scipy.stats import binomtest
+from torch import Tensor
 
 from unlearn_bench.measure.metrics import measures
+from unlearn_bench.measure.metrics.shares import share, wilson
 from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs, Probed
 from unlearn_bench.results.records import Record
 
@@ -33,9 +34,8 @@ def probe_recall(evaluation: Evaluation) -> list[Record]:
                 reason=probed.no_recall,
             )
         ]
-    right = round(probed.recall * probed.recall_of)
-    ends = binomtest(right, probed.recall_of).proportion_ci(method="wilson")
-    return [Record("probe_recall", "test_forget", probed.recall, float(ends.low), float(ends.high))]
+    ends = wilson(round(probed.recall * probed.recall_of), probed.recall_of)
+    return [Record("probe_recall", "test_forget", probed.recall, *ends)]
 
 
 @measures("probe_leak", needs_retrained=True)
@@ -96,8 +96,8 @@ def bn_recovery(evaluation: Evaluation) -> list[Record]:
     """
     records = []
     for split in RENEWED:
-        outputs = probed_of(evaluation.unlearned).renewed.get(split)
-        if outputs is None:
+        right, reference = evaluation.both(_recovered, split)
+        if right is None:
             records.append(
                 Record(
                     "bn_recovery",
@@ -108,13 +108,16 @@ def bn_recovery(evaluation: Evaluation) -> list[Record]:
                 )
             )
             continue
-        outputs = max(evaluation.unlearned[split], outputs, key=Outputs.accuracy)
-        right = int(outputs.correct().sum())
-        ends = binomtest(right, len(outputs)).proportion_ci(method="wilson")
-        records.append(
-            Record("bn_recovery", split, right / len(outputs), float(ends.low), float(ends.high))
-        )
+        records.append(share("bn_recovery", split, right, reference))
     return records
+
+
+def _recovered(seen: Observed, split: str) -> Tensor | None:
+    """Return who is right under the better of both statistics, bool [N]; None without any."""
+    renewed = probed_of(seen).renewed.get(split)
+    if renewed is None:
+        return None
+    return max(seen[split], renewed, key=Outputs.accuracy).correct()
 
 
 @measures("input_recovery")
@@ -124,6 +127,6 @@ def input_recovery(evaluation: Evaluation) -> list[Record]:
     if found is None:
         reason = "the images were not changed"
         return [Record("input_recovery", "forget", None, status="not_applicable", reason=reason)]
-    ends = binomtest(round(found.share * found.of), found.of).proportion_ci(method="wilson")
-    low, high = min(found.share, float(ends.low)), max(found.share, float(ends.high))
+    low, high = wilson(round(found.share * found.of), found.of)
+    low, high = min(found.share, low), max(found.share, high)
     return [Record("input_recovery", "forget", found.share, low, high, reason=found.change)]

@@ -6,19 +6,15 @@ to take such an example for its label is the effect of the change, and no accura
 
 import math
 
-from scipy.stats import binomtest
-
 from unlearn_bench.measure.metrics import measures
+from unlearn_bench.measure.metrics.shares import share
 from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.results.records import Record
 
 
 def _effect(name: str, evaluation: Evaluation) -> list[Record]:
     """Return the share of TF that has the changed label's prediction, with its Wilson interval."""
-    changed = evaluation.unlearned["test_forget"]
-    hits, total = int(changed.correct().sum()), len(changed)
-    ends = binomtest(hits, total).proportion_ci(method="wilson")
-    return [Record(name, "test_forget", hits / total, float(ends.low), float(ends.high))]
+    return [share(name, "test_forget", *evaluation.right("test_forget"))]
 
 
 @measures("confusion_rate")

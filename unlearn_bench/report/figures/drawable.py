@@ -19,6 +19,7 @@ def nearest_only(section: Section) -> Section:
         table=replace(section.table, rows=rows),
         values=section.values[section.values.index.isin(kept, level="method")],
         errors=section.errors[section.errors.index.isin(kept, level="method")],
+        gap_errors=section.gap_errors[section.gap_errors.index.isin(kept, level="method")],
         by_class={name: own[own.index.isin(kept)] for name, own in section.by_class.items()},
         tied=tuple(method for method in section.tied if method in kept),
     )
