@@ -167,6 +167,20 @@ def test_commands_that_need_more_than_this_machine_are_well_formed(
             assert extra in project["optional-dependencies"]
 
 
+_NAMED = re.compile(r"`(unlearn-bench [^`]+)`")
+PROSE = [*pages(), *ROOT.glob("*.md"), *sorted(ROOT.glob("reports/*/README.md"))]
+
+
+def test_commands_named_in_a_sentence_have_the_flags_they_show(cli: Any) -> None:
+    for page in dict.fromkeys(PROSE):
+        for found in _NAMED.findall(page.read_text()):
+            words = found.split()
+            given = {word.partition("=")[0] for word in words if word.startswith("--")}
+            if given and words[1].isalpha():
+                missing = given - flags_of(cli, words[1])
+                assert not missing, f"{name_of(page)}: {found}: there is no {', '.join(missing)}"
+
+
 @lru_cache
 def flags_of(cli: Any, command: str) -> set[str]:
     ended = cli(command, "--help", env={"COLUMNS": "200"})

@@ -12,9 +12,9 @@ from unlearn_bench.fisher.cli import describe
 
 def test_the_command_tells_ratio_memory_and_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {"plain": 300 * 2**20, "empirical": 342 * 2**20}
-    monkeypatch.setattr(cli, "peak_bytes", lambda model, kind: peaks[kind])
+    monkeypatch.setattr(cli, "peak_bytes", lambda model, kind, device: peaks[kind])
     text = describe("test_resnet", "empirical", rounds=1)
-    assert "test_resnet, empirical Fisher, batch 64 x 3 x 32 x 32" in text
+    assert "test_resnet, empirical Fisher, batch 64 x 3 x 32 x 32, 10 classes, on the CPU (" in text
     assert re.search(r"ratio +\d+\.\d\d", text)
     assert re.search(r"peak memory +\+42 MiB over the plain pass", text)
     assert re.search(r"parameters +47\n", text) and "batch norm" in text

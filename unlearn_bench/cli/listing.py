@@ -94,8 +94,11 @@ def fisher(
     rounds: Annotated[
         int, typer.Option(min=1, help="Number of timed pairs; the median is reported.")
     ] = 5,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Time the exact Fisher diagonal of a model here, beside a plain forward and backward pass."""
+    from unlearn_bench.cli.asked import device_of
     from unlearn_bench.fisher.cli import describe
 
-    new_console().print(describe(model, kind, rounds), markup=False, soft_wrap=True)
+    said = describe(model, kind, rounds, str(device_of(device)))
+    new_console().print(said, markup=False, soft_wrap=True)

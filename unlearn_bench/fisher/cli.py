@@ -4,16 +4,17 @@ from collections import Counter
 
 from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.fisher import Kind
-from unlearn_bench.fisher.timing import WORKLOADS, Workload, measure, peak_bytes
+from unlearn_bench.fisher.timing import WORKLOADS, Workload, device_name, measure, peak_bytes
 
 
-def describe(model: str, kind: Kind = "true", rounds: int = 5) -> str:
-    """Time the diagonal of ``model`` on this machine's CPU, beside a plain pass.
+def describe(model: str, kind: Kind = "true", rounds: int = 5, device: str = "cpu") -> str:
+    """Time the diagonal of ``model``, beside a plain pass.
 
     Args:
         model: Key of ``WORKLOADS``, or any timm model that takes 32 x 32 images.
         kind: Of the diagonal.
         rounds: Number of timed pairs; the median is reported.
+        device: Where, ``cpu`` or a CUDA device that exists.
 
     Returns:
         Lines to print.
@@ -26,13 +27,14 @@ def describe(model: str, kind: Kind = "true", rounds: int = 5) -> str:
         raise ParameterError(f"rounds is {rounds}; give 1 or more")
     workload = WORKLOADS.get(model, Workload(model))
     with workload.fitting():
-        timing = measure(*workload.build(), kind, rounds)
-        extra = (peak_bytes(model, kind) - peak_bytes(model, "plain")) / 2**20
+        timing = measure(*workload.build(device), kind, rounds)
+        peaks = (peak_bytes(model, run, device) for run in (kind, "plain"))
+        extra = (next(peaks) - next(peaks)) / 2**20
     routes = Counter(timing.routes.values()).most_common()
     size = f"{workload.batch} x {workload.channels} x {workload.size} x {workload.size}"
     return "\n".join(
         [
-            f"{workload.model}, {kind} Fisher, batch {size}, 10 classes",
+            f"{workload.model}, {kind} Fisher, batch {size}, 10 classes, on {device_name(device)}",
             f"  plain forward+backward  {timing.plain * 1e3:8.1f} ms",
             f"  Fisher diagonal         {timing.fisher * 1e3:8.1f} ms",
             f"  ratio                   {timing.ratio:8.2f}    (median of {rounds} pairs,"

@@ -43,8 +43,11 @@ class Workload:
     size: int = 32
     options: dict[str, Any] = field(default_factory=dict)
 
-    def build(self) -> tuple[nn.Module, Tensor, Tensor]:
+    def build(self, device: str = "cpu") -> tuple[nn.Module, Tensor, Tensor]:
         """The model in eval mode with random parameters, inputs, and labels of 10 classes.
+
+        Args:
+            device: Where they are put; their values are those of the CPU's generator.
 
         Raises:
             ModelError: If timm has no model of that name, or it does not take these images.
@@ -64,7 +67,8 @@ class Workload:
             logits = forgetful(randomised(model), x[:2])
         if not isinstance(logits, Tensor) or logits.shape != (2, 10):
             raise ModelError(f"{self.model} does not return a row of logits; choose a classifier")
-        return model, x, torch.randint(0, 10, (self.batch,))
+        y = torch.randint(0, 10, (self.batch,))
+        return model.to(device), x.to(device), y.to(device)
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
@@ -184,17 +188,27 @@ def measure(model: nn.Module, x: Tensor, y: Tensor, kind: Kind, rounds: int = 7)
     return Timing(median(plain), median(fisher), median(pairs), pairs, routes)
 
 
-def peak_bytes(workload: str | Workload, kind: str) -> int:
-    """Peak memory of a fresh process that runs one workload on the CPU.
+def device_name(device: str) -> str:
+    """Name a device as its maker does; the CPU's threads are counted instead."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"the CPU ({threads} thread{'s' if threads != 1 else ''})"
+
+
+def peak_bytes(workload: str | Workload, kind: str, device: str = "cpu") -> int:
+    """Peak memory of a fresh process that runs one workload; on a GPU, what PyTorch took of it.
 
     Args:
         workload: One, or a key of :data:`WORKLOADS`, or a timm model.
         kind: Of the diagonal, or ``"plain"`` for a plain pass.
+        device: Where it runs.
 
     Raises:
         ModelError: If that process fails, for want of memory for one.
     """
-    code = f"from {__name__} import Workload, peak_here; peak_here({workload!r}, {kind!r})"
+    code = f"from {__name__} import Workload, peak_here; "
+    code += f"peak_here({workload!r}, {kind!r}, {device!r})"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -203,18 +217,19 @@ def peak_bytes(workload: str | Workload, kind: str) -> int:
     return int(done.stdout)
 
 
-def peak_here(workload: str | Workload, kind: str) -> None:
+def peak_here(workload: str | Workload, kind: str, device: str = "cpu") -> None:
     """Run a workload in this process and write its peak memory in bytes to standard output."""
     torch.set_num_threads(1)
     if isinstance(workload, str):
         workload = WORKLOADS.get(workload, Workload(workload))
-    model, x, y = workload.build()
+    model, x, y = workload.build(device)
     for _ in range(3):
         if kind == "plain":
             plain_pass(model, x, y)
         else:
             fisher_diagonal(model, [(x, y)], kind)  # type: ignore[arg-type]
-    sys.stdout.write(str(_peak_rss()))
+    on_gpu = torch.device(device).type == "cuda"
+    sys.stdout.write(str(torch.cuda.max_memory_allocated(device) if on_gpu else _peak_rss()))
 
 
 def _peak_rss() -> int:
