@@ -26,6 +26,7 @@ def logits(
     part: Part,
     device: torch.device,
     indices: Tensor | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> Tensor:
     """Return the model's logits on examples of ``part``, float64 [N, C] on the CPU.
 
@@ -37,6 +38,7 @@ def logits(
         part: Training or test part of it.
         device: Where the forward passes run.
         indices: Which examples, in this order; all of them by default.
+        batch_size: Examples of one forward pass.
 
     Raises:
         MethodError: If a logit is NaN.
@@ -57,7 +59,7 @@ def logits(
         # float64: differences of logits decide metrics, and log-sum-exp should not add to them.
         return torch.cat([model(x).double().cpu() for x, _ in batches])
 
-    rows = halving("evaluate", BATCH_SIZE, rows_in)
+    rows = halving("evaluate", batch_size, rows_in)
     model.train(was_training)
     if rows.isnan().any():
         raise MethodError("the model's output is NaN on some examples")

@@ -4,6 +4,7 @@ Whatever is seen of a model depends on its weights, the data and the scenario al
 methods of a scenario share what is seen of the original and of the retrained model.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,15 @@ from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure import evaluate, probes
 from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Recovered, Relearned
-from unlearn_bench.measure.probes import batch_norm, copies, inputs, layers, linear, relearn
+from unlearn_bench.measure.probes import (
+    batch_norm,
+    copies,
+    inputs,
+    layers,
+    linear,
+    relearn,
+    small_maps,
+)
 from unlearn_bench.plugins.method import OutputFilter
 from unlearn_bench.store.store import Artifact, Built, Keeps
 from unlearn_bench.suite.spec import RELEARN_STEPS
@@ -114,7 +123,7 @@ class Lab:
         identity = self._probe_identity(weights, target) | {"only": "relearn_time"}
 
         def build() -> Built:
-            model = self._load(weights)
+            model = self._copy(weights)
             return {}, self._relearned(model, self._examples.relearned, target)
 
         return Relearned(**self._kept("probes", identity, build).notes)
@@ -168,9 +177,13 @@ class Lab:
         return self.store.get_or_build(kind, identity, build)
 
     def _load(self, weights: Artifact) -> nn.Module:
-        model = self.blank()
-        model.load_state_dict(weights.tensors)
-        return model.to(self.device).eval()
+        """Return a model for one forward pass after the other; the next call changes it."""
+        self._named.load_state_dict(weights.tensors)
+        return self._named.to(self.device).eval()
+
+    def _copy(self, weights: Artifact) -> nn.Module:
+        """Return a model for probes, which make many small passes."""
+        return small_maps.quicken(copy.deepcopy(self._load(weights)))
 
     @cached_property
     def _trained(self) -> Tensor:
@@ -261,7 +274,8 @@ class Lab:
     def _probe(self, weights: Artifact, target: float) -> Built:
         """Run every probe on one model; it is as it was afterwards."""
         data, chosen, device = self.data, self._examples, self.device
-        model = self._load(weights)
+        model = self._copy(weights)
+        renewed = relearn.renew(model, data, chosen.estimated, device)
         tensors: dict[str, Tensor] = {}
         notes: dict[str, Any] = {"relearn_time_features": None, "recall": None, "no_recall": ""}
         seconds: dict[str, float] = {}
@@ -273,7 +287,7 @@ class Lab:
             seconds[name] = time.process_time() - start
 
         def relearned(trained: Tensor, **options: Any) -> dict[str, Any]:
-            return self._relearned(model, trained, target, **options)
+            return self._relearned(model, trained, target, renewed=renewed, **options)
 
         with probes.untouched(model):
             with timed("relearn_time"):

@@ -6,15 +6,20 @@ with untouched weights beat exact retraining (see the controls). They are kept t
 published tables; retraining's value stands beside them, and no verdict uses them.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
+from unlearn_bench.measure.evaluate import SPLITS
 from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.metrics.mia import Scores
 from unlearn_bench.measure.metrics.scores import attack_features, shuffled_rows
 from unlearn_bench.measure.outputs import Evaluation, Observed
 from unlearn_bench.results.records import Record
+
+Features = Mapping[str, Mapping[str, Scores]]
 
 # Fitting is quadratic in the examples.
 MOST = 1000
@@ -26,28 +31,38 @@ def _svm() -> SVC:
     return SVC(C=3, kernel="rbf", gamma="auto")
 
 
-def _tested(seen: Observed, name: str) -> Scores:
-    """Return a feature of every test example, TF and TR; for sample scenarios TR is the whole."""
+def _features(seen: Observed) -> Features:
+    """Return what attackers see of the examples of every split, by name."""
+    return {split: attack_features(seen[split]) for split in SPLITS}
+
+
+def _tested(seen: Observed, features: Features) -> Scores:
+    """Return the entropy on every test example, TF and TR; for sample scenarios TR is the whole."""
     parts = ["test_retain"]
     if not set(seen["test_forget"].labels.tolist()) <= set(seen["test_retain"].labels.tolist()):
         parts.append("test_forget")
-    return np.concatenate([attack_features(seen[part])[name] for part in parts])
+    return np.concatenate([features[part]["entropy"] for part in parts])
 
 
-def entropy_attack(evaluation: Evaluation) -> float:
+def entropy_attack(evaluation: Evaluation, features: Features | None = None) -> float:
     """Share of F that an SVM on the entropy takes for training examples.
 
     Fitted to equally many examples of R (1) and of the test part (0), drawn at random.
+
+    Args:
+        evaluation: What was observed.
+        features: Of U by split, where they are known already.
     """
     seen = evaluation.unlearned
-    retain, tested = attack_features(seen["retain"])["entropy"], _tested(seen, "entropy")
+    features = features or _features(seen)
+    retain, tested = features["retain"]["entropy"], _tested(seen, features)
     count = min(len(retain), len(tested), MOST)
     sides = [
         side[:, None][shuffled_rows(side[:, None], evaluation.seed)[:count]]
         for side in (retain, tested)
     ]
     svm = _svm().fit(np.concatenate(sides), np.repeat([1, 0], count))
-    asked = attack_features(seen["forget"])["entropy"][:, None]
+    asked = features["forget"]["entropy"][:, None]
     return float(svm.predict(asked).mean())
 
 
@@ -62,10 +77,14 @@ def stratified(
     return np.concatenate(drawn)
 
 
-def salun_suite(evaluation: Evaluation) -> dict[str, float]:
+def salun_suite(evaluation: Evaluation, features: Features | None = None) -> dict[str, float]:
     """Share of F that an SVM takes for unseen, by the feature it is fitted to.
 
     Fitted to R (1) against TR (0), as many of each class on both sides.
+
+    Args:
+        evaluation: What was observed.
+        features: Of U by split, where they are known already.
     """
     seen = evaluation.unlearned
     width = seen["retain"].logits.shape[1]
@@ -73,9 +92,7 @@ def salun_suite(evaluation: Evaluation) -> dict[str, float]:
     counts = np.minimum(np.bincount(r, minlength=width), np.bincount(tr, minlength=width))
     if counts.sum() > MOST:
         counts = counts * MOST // counts.sum()
-    features = {
-        split: attack_features(seen[split]) for split in ("retain", "test_retain", "forget")
-    }
+    features = features or _features(seen)
     efficacy = {}
     for name in _SALUN:
         sides = [
@@ -90,10 +107,11 @@ def salun_suite(evaluation: Evaluation) -> dict[str, float]:
 @measures("mia_legacy_entropy_svc", *(f"mia_legacy_salun_{name}" for name in _SALUN))
 def legacy_attacks(evaluation: Evaluation) -> list[Record]:
     """Return what the legacy attacks say of U."""
+    features = _features(evaluation.unlearned)
     return [
-        Record("mia_legacy_entropy_svc", "forget", entropy_attack(evaluation)),
+        Record("mia_legacy_entropy_svc", "forget", entropy_attack(evaluation, features)),
         *(
             Record(f"mia_legacy_salun_{name}", "forget", value)
-            for name, value in salun_suite(evaluation).items()
+            for name, value in salun_suite(evaluation, features).items()
         ),
     ]

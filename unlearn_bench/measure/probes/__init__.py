@@ -17,7 +17,7 @@ from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.splits import Indices
 
 # Raise when a probe changes: what is stored is then measured anew.
-VERSION = 5
+VERSION = 6
 
 
 def fingerprint(model: nn.Module) -> str:

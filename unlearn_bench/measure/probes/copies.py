@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from unlearn_bench.data.datasets import Dataset, Part
-from unlearn_bench.measure.evaluate import logits
+from unlearn_bench.measure.evaluate import BATCH_SIZE, logits
 
 # (down, right), in steps.
 SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
@@ -49,19 +49,18 @@ def logits_on_copies(
         chosen: Examples of the part, [N].
         device: Where the model is.
     """
-    return torch.stack(
-        [logits(_Shifted(model, *shift), dataset, part, device, chosen) for shift in SHIFTS]
-    )
+    seen = logits(_Shifted(model), dataset, part, device, chosen, BATCH_SIZE // len(SHIFTS))
+    return seen.view(len(seen), len(SHIFTS), -1).transpose(0, 1).contiguous()
 
 
 class _Shifted(nn.Module):
-    """A model that sees its images shifted."""
+    """A model that is shown every image under all shifts, and says one row of them, [N, S * C]."""
 
-    def __init__(self, model: nn.Module, down: int, right: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._model, self._shift = model, (down, right)
+        self._model = model
         self.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self._model(shifted(x, *self._shift))
-        return found
+        found: Tensor = self._model(torch.cat([shifted(x, *shift) for shift in SHIFTS]))
+        return found.view(len(SHIFTS), len(x), -1).transpose(0, 1).flatten(1)

@@ -8,7 +8,7 @@ Where whole classes are forgotten, a change that makes everything look like them
 the share of R that it turns into a forgotten class is taken off.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -66,16 +66,26 @@ def recover(
             model, torch.cat([part.x for part in taught]), torch.cat([part.y for part in taught])
         )
     }
-    classes, both = torch.tensor(forget_classes, device=device), torch.cat([f.x, r.x])
-    found = {}
-    for name, change in changes.items():
-        answers = _answers(model, change, both)
-        right = float((answers[: len(f.y)] == f.y).double().mean())
+    right = {
+        name: _share(answers == f.y) for name, answers in _answers(model, changes, f.x).items()
+    }
+    classes, order = torch.tensor(forget_classes, device=device), list(changes)
+    found = dict.fromkeys(changes, 0.0)
+    # Mostly nothing is brought back, or everything: R is asked only where it can matter.
+    for name in sorted(right, key=lambda name: right[name], reverse=True):
+        best = max(found, key=lambda name: found[name])
+        if (right[name], -order.index(name)) <= (found[best], -order.index(best)):
+            continue
+        found[name] = right[name]
         if forget_classes:
-            right -= float(torch.isin(answers[len(f.y) :], classes).double().mean())
-        found[name] = max(0.0, right)
+            (answers,) = _answers(model, {name: changes[name]}, r.x).values()
+            found[name] = max(0.0, right[name] - _share(torch.isin(answers, classes)))
     best = max(found, key=lambda name: found[name])
     return Recovered(found[best], best, len(f.y))
+
+
+def _share(answers: Tensor) -> float:
+    return float(answers.double().mean())
 
 
 def battery(shape: torch.Size) -> dict[str, Change]:
@@ -152,11 +162,23 @@ def _images(dataset: Dataset, chosen: Tensor, device: torch.device) -> _Images:
 
 
 @torch.no_grad()
-def _answers(model: nn.Module, change: Change, x: Tensor) -> Tensor:
-    def rows_in(batch_size: int) -> Tensor:
-        return torch.cat([model(change(part)).argmax(1) for part in x.split(batch_size)])
+def _answers(model: nn.Module, changes: Mapping[str, Change], x: Tensor) -> dict[str, Tensor]:
+    """Return the predicted classes of images under every change; batches hold several changes."""
 
-    return halving("input recovery", BATCH_SIZE, rows_in)
+    def rows_in(batch_size: int) -> Tensor:
+        parts = [(change, part) for change in changes.values() for part in x.split(batch_size)]
+        together = max(1, batch_size // len(x))
+        return torch.cat(
+            [
+                model(torch.cat([change(part) for change, part in parts[i : i + together]])).argmax(
+                    1
+                )
+                for i in range(0, len(parts), together)
+            ]
+        )
+
+    rows = halving("input recovery", BATCH_SIZE, rows_in).split(len(x))
+    return dict(zip(changes, rows, strict=True))
 
 
 def _corners(shape: torch.Size) -> dict[str, Tensor]:

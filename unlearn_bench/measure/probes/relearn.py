@@ -53,6 +53,7 @@ def relearn(
     target: float,
     seed: int,
     device: torch.device,
+    renewed: nn.Module | None = None,
     fresh_head: bool = False,
     others: Tensor | None = None,
     forget_classes: tuple[int, ...] = (),
@@ -69,6 +70,7 @@ def relearn(
         target: Accuracy on them to be reached.
         seed: Determines the order of batches.
         device: Where the model is.
+        renewed: What :func:`renew` makes of the model, where that is known already.
         fresh_head: Whether to begin with a new classifier, so that only what the features still
             know counts.
         others: Examples of TR, into the test part, of which at most :data:`WITHIN` may be
@@ -77,7 +79,9 @@ def relearn(
         cap: Steps at most.
     """
     sample = _held(dataset, _spread(trained, MEASURED_ON), device, dataset.train)
-    student = _start(model, dataset, retained, sample, device).requires_grad_(True)
+    if renewed is None:
+        renewed = renew(model, dataset, retained, device)
+    student = _start(model, renewed, sample).requires_grad_(True)
     seed_everything(derive(seed, "head"))
     if fresh_head:
         _renew_head(student, dataset, trained, retained, device)
@@ -99,23 +103,24 @@ def relearn(
     return Relearned(cap, True)
 
 
-@torch.no_grad()
-def _start(
-    model: nn.Module,
-    dataset: Dataset,
-    retained: Tensor,
-    sample: tuple[Tensor, Tensor],
-    device: torch.device,
-) -> nn.Module:
-    """Return the copy that an attacker starts from, in eval mode."""
-    as_it_is = copy.deepcopy(model).eval()
+def renew(
+    model: nn.Module, dataset: Dataset, retained: Tensor, device: torch.device
+) -> nn.Module | None:
+    """Return a copy with statistics estimated again on examples of R; None without BatchNorm."""
     if not batch_norm.has_running_statistics(model):
-        return as_it_is
-    known = _spread(retained, STANDARDISED_ON)
-    renewed = batch_norm.reestimated(model, dataset, known, device)
-    x, y = sample
-    before, after = (float(cross_entropy(start(x), y)) for start in (as_it_is, renewed))
-    return renewed if after < WORTH_RENEWING * before else as_it_is
+        return None
+    return batch_norm.reestimated(model, dataset, _spread(retained, STANDARDISED_ON), device)
+
+
+@torch.no_grad()
+def _start(model: nn.Module, renewed: nn.Module | None, sample: tuple[Tensor, Tensor]) -> nn.Module:
+    """Return a copy of what an attacker starts from, in eval mode."""
+    start = model
+    if renewed is not None:
+        x, y = sample
+        before, after = (float(cross_entropy(choice(x), y)) for choice in (model, renewed))
+        start = renewed if after < WORTH_RENEWING * before else model
+    return copy.deepcopy(start).eval()
 
 
 def _renew_head(
@@ -189,13 +194,12 @@ class _Recovery:
         self._x, self._y = _held(dataset, watched, device, dataset.test)
         self._others = None if others is None else _held(dataset, others, device, dataset.test)[0]
         self._forgotten = torch.tensor(forget_classes, device=device)
-        self._target = target
+        self._target, self._first = target, FIRST_PIECE
 
     @torch.no_grad()
     def reached_by(self, model: nn.Module) -> bool:
         """Ask a model that is in eval mode."""
-        right = (model(x).argmax(1) == y for x, y in pieces_of(self._x, self._y))
-        if not reaches(right, len(self._x), self._target):
+        if not reaches(self._right(model), len(self._x), self._target):
             return False
         if self._others is None:
             return True
@@ -203,6 +207,15 @@ class _Recovery:
             ~torch.isin(model(x).argmax(1), self._forgotten) for (x,) in pieces_of(self._others)
         )
         return reaches(spared, len(self._others), 1 - WITHIN)
+
+    def _right(self, model: nn.Module) -> Iterator[Tensor]:
+        """Yield by pieces which watched examples are classified right."""
+        pieces = pieces_of(self._x, self._y, first=self._first)
+        self._first = 0
+        for x, y in pieces:
+            # The next look will ask about as many, and takes less time for them in one piece.
+            self._first += len(x)
+            yield model(x).argmax(1) == y
 
 
 def _held(
@@ -221,9 +234,14 @@ def _held(
     )
 
 
-def pieces_of(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cut tensors into pieces of 16, 16, 32, 64, ...: the first few mostly tell already."""
-    start, end = 0, FIRST_PIECE
+def pieces_of(*tensors: Tensor, first: int = FIRST_PIECE) -> Iterator[tuple[Tensor, ...]]:
+    """Cut tensors into pieces of 16, 16, 32, 64, ...: the first few mostly tell already.
+
+    Args:
+        tensors: Of one length.
+        first: Size of the first piece, where that is known better.
+    """
+    start, end = 0, first
     while start < len(tensors[0]):
         yield tuple(tensor[start:end] for tensor in tensors)
         start, end = end, 2 * end
