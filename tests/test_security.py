@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unlearn_bench.core import columns, reading
-from unlearn_bench.data import encoded, folder, parquet
+from unlearn_bench.data import decoding, encoded, folder, parquet
 from unlearn_bench.report import archive, limits
 from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
@@ -31,7 +31,7 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH, reading.WHOLE]),
         ("a file of weights", [given.WEIGHTS_BYTES, reading.HEADER_BYTES]),
         ("numbers in weights", [weights.MORE_NUMBERS]),
-        ("an image |", [encoded.IMAGE_BYTES, encoded.MAX_PIXELS]),
+        ("an image |", [encoded.IMAGE_BYTES, decoding.MAX_PIXELS]),
         ("images of a folder", [folder.MAX_FILES]),
         ("a Parquet file", [parquet.MAX_ROWS, parquet.MAX_GROUP_ROWS, parquet.GROUP_BYTES]),
         ("a specification in the store", [layout.SPEC_BYTES]),
@@ -58,4 +58,4 @@ def test_the_table_gives_the_limits_in_force(what: str, limits: list[int]) -> No
 
 
 def test_the_formats_are_those_that_are_decoded() -> None:
-    assert f"| image formats | {', '.join(encoded.FORMATS)} |" in TEXT
+    assert f"| image formats | {', '.join(decoding.FORMATS)} |" in TEXT

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from unlearn_bench.core.errors import DataError
-from unlearn_bench.data import datasets, encoded, splits
-from unlearn_bench.data.encoded import PixelRange
+from unlearn_bench.data import datasets, decoding, encoded, splits
+from unlearn_bench.data.decoding import PixelRange
 from unlearn_bench.data.images import Dataset
 from unlearn_bench.suite.forget import Forget
 
@@ -153,7 +153,7 @@ def test_every_usual_suffix_is_read(tmp_path):
         )
     data = load(tmp_path)
     assert int((data.train.labels == 0).sum() + (data.test.labels == 0).sum()) == 7
-    assert ".png" in encoded.readable_suffixes() and ".eps" not in encoded.readable_suffixes()
+    assert ".png" in decoding.readable_suffixes() and ".eps" not in decoding.readable_suffixes()
 
 
 def pixels_of(root: Path) -> torch.Tensor:
@@ -253,9 +253,9 @@ def test_the_size_of_every_image_is_checked_before_it_is_decoded(tmp_path, monke
 def test_the_declared_size_of_other_formats_is_checked_too(tmp_path, monkeypatch, kind):
     path = tmp_path / "x.img"
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(path, kind)
-    monkeypatch.setattr(encoded, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     with pytest.raises(Exception, match="has 30x40 pixels; at most 1,000 are read"):
-        encoded.decode_image(path.read_bytes(), 3)
+        decoding.decode_image(path.read_bytes(), 3)
 
 
 def test_postscript_is_never_run(tmp_path, monkeypatch):

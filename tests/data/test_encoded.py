@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from unlearn_bench.core.errors import DataError
-from unlearn_bench.data import encoded
+from unlearn_bench.data import decoding, encoded
 from unlearn_bench.data.encoded import EncodedFiles
 
 
@@ -22,10 +22,10 @@ def pillow(content: bytes, channels: int) -> torch.Tensor:
 def library(request, monkeypatch):
     """Run a test with torchvision's decoders and as it would be without them."""
     if request.param == "Pillow":
-        monkeypatch.setattr(encoded, "fast_decoders", dict)
+        monkeypatch.setattr(decoding, "fast_decoders", dict)
     else:
         pytest.importorskip("torchvision.io")
-        assert len(encoded.fast_decoders()) == 2
+        assert len(decoding.fast_decoders()) == 2
 
 
 def smooth(height: int = 21, width: int = 17) -> np.ndarray:
@@ -45,7 +45,7 @@ def write(folder, *contents: bytes) -> EncodedFiles:
 def test_decoding_equals_pillow(library, encode, kind, channels):
     pixels = smooth()[..., 0] if channels == 1 else smooth()
     content = encode(pixels, kind)
-    found, slow = encoded.decode_image(content, channels), pillow(content, channels)
+    found, slow = decoding.decode_image(content, channels), pillow(content, channels)
     assert found.dtype == torch.uint8 and found.shape == (channels, 21, 17)
     # Two JPEG libraries may round differently, by one step.
     assert (found.int() - slow.int()).abs().max() <= (1 if kind == "JPEG" else 0)
@@ -53,16 +53,16 @@ def test_decoding_equals_pillow(library, encode, kind, channels):
 
 def test_grey_image_becomes_rgb_and_transparency_is_dropped(library, encode):
     grey = encode(smooth()[..., 0])
-    assert torch.equal(encoded.decode_image(grey, 3), pillow(grey, 1).expand(3, -1, -1))
+    assert torch.equal(decoding.decode_image(grey, 3), pillow(grey, 1).expand(3, -1, -1))
     clear = encode(np.dstack([smooth(), np.full((21, 17), 100, np.uint8)]))
-    assert torch.equal(encoded.decode_image(clear, 3), torch.from_numpy(smooth()).permute(2, 0, 1))
+    assert torch.equal(decoding.decode_image(clear, 3), torch.from_numpy(smooth()).permute(2, 0, 1))
 
 
 def test_sixteen_bit_png_keeps_its_upper_eight_bits(library):
     deep = np.arange(0, 65536, 256 * 4, dtype=np.uint16).reshape(8, 8) + 77
     stream = io.BytesIO()
     Image.fromarray(deep).save(stream, "PNG")
-    found = encoded.decode_image(stream.getvalue(), 1)
+    found = decoding.decode_image(stream.getvalue(), 1)
     assert torch.equal(found[0], torch.from_numpy((deep >> 8).astype(np.uint8)))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlearn_bench.data.encoded import UNREADABLE, decode_image
+from unlearn_bench.data.decoding import UNREADABLE, decode_image
 from unlearn_bench.data.png import PNG_START, is_sound
 
 

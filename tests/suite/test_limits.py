@@ -88,8 +88,9 @@ def test_a_plan_has_a_bounded_number_of_runs(monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"0\n1\n1\n0\n", "holds a mask of 4 zeros and ones, .* write where the ones stand"),
-        (b"0 0 0", "holds a mask"),
+        (b"0 0 0", "holds a mask of 3 zeros, which forgets nobody; write a 1 for every"),
+        (b"0.5\n0.25", "holds '0.5' where an index was expected"),
+        (b"1.png\n2", "holds '1.png' where"),
         (b"\x1b[31m", r"holds '\\\\x1b\[31m' where"),
         (b"\xff\xfe", "not a text file in UTF-8"),
         (b"\x93NUMPY\x01", "not a text file in UTF-8"),

@@ -62,6 +62,45 @@ def test_indices_come_from_the_text_or_from_a_file(tmp_path: Path) -> None:
     assert Forget.model_validate(f"indices:{file}") == given
 
 
+@pytest.mark.parametrize("name", ["5_forget.txt", "2026-11.csv", "3,14.txt"])
+def test_a_file_of_indices_may_begin_with_a_digit(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("index\n3\n14\n")
+    assert Forget.model_validate(f"indices:{name}").indices == (3, 14)
+
+
+def test_a_file_of_file_names_names_examples_by_their_files(tmp_path: Path) -> None:
+    file = tmp_path / "people.txt"
+    file.write_text("train/ann/1.png\ntrain/ann/a photo.JPEG\n")
+    found = Forget.model_validate(f"indices:{file}")
+    assert found.files == ("train/ann/1.png", "train/ann/a photo.JPEG")
+    assert found.name.startswith("files:2@") and found.scope == "random"
+    assert Forget.model_validate(found.model_dump(mode="json")) == found
+    assert found.training_identity()["named_files"] == sorted(found.files)
+
+
+def test_a_mask_says_where_its_ones_stand_and_how_many_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "mask.txt"
+    file.write_text("0\n1\n1\n0\n")
+    found = Forget.model_validate(f"indices:{file}")
+    assert found.indices == (1, 2) and found.of == 4
+    assert Forget.model_validate(found.model_dump(mode="json")) == found
+    assert found.training_identity() == Forget(indices=(1, 2)).training_identity()
+
+
+def test_an_index_is_given_once() -> None:
+    with pytest.raises(ValidationError, match="3 is named 2 times in indices; name it once"):
+        Forget.model_validate("indices:1,3,3")
+
+
+def test_a_class_may_have_a_comma_in_its_name() -> None:
+    found = Forget.model_validate("class:tench, Tinca tinca")
+    assert found.classes == ("tench, Tinca tinca",) and found.scope == "class"
+    assert Forget.model_validate("class:tench, Tinca tinca@0.5").share == 0.5
+
+
 def test_lists_of_indices_are_told_apart_by_name() -> None:
     one, other = (Forget.model_validate(f"indices:{text}") for text in ("1,2", "1,3"))
     assert one.name.startswith("indices:2@")

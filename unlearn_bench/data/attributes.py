@@ -26,12 +26,15 @@ class Attributes:
         test: Of every test example, [M]; a column may be missing here.
         finer: The column that holds fine classes inside the dataset's own; "" for none.
         digest: Of the files that the columns come from, where the dataset's own say nothing of it.
+        files: Gives the name of the file that every training example comes from, below the
+            dataset's folder, "" where there is none; None where no example has one.
     """
 
     train: Mapping[str, Values] = field(default_factory=dict)
     test: Mapping[str, Values] = field(default_factory=dict)
     finer: str = ""
     digest: bytes = b""
+    files: Values | None = None
 
     def sealed(self) -> "Attributes":
         """Return the same without the test part's."""

@@ -23,12 +23,13 @@ class Before:
     Attributes:
         gone: What earlier requests took, into the training part, [M].
         turn: Number of the request, from 1.
-        named: Examples that any of the requests names by index: none of them is held out.
+        named: Examples that any of the requests names, into the training part: none of them is
+            held out.
     """
 
     gone: Tensor
     turn: int
-    named: tuple[int, ...]
+    named: Tensor
 
     def seed(self, seed: int) -> int:
         """Return the seed of the request's own draws, from that of the run.

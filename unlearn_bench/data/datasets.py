@@ -25,6 +25,7 @@ from unlearn_bench.core.errors import (
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.data import encoded, folder, parquet, plugged, torchvision_sources
 from unlearn_bench.data.attributes import Attributes, Values
+from unlearn_bench.data.decoding import EIGHT_BITS, PixelRange
 from unlearn_bench.data.images import (
     Dataset,
     Images,
@@ -34,7 +35,14 @@ from unlearn_bench.data.images import (
     TensorImages,
     fits_in_memory,
 )
-from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart, held_out
+from unlearn_bench.data.sources import (
+    USUAL_COLUMNS,
+    Columns,
+    Raw,
+    RawPart,
+    file_names,
+    held_out,
+)
 from unlearn_bench.plugins.parts import parts
 from unlearn_bench.suite.datasets import DATASETS, info
 from unlearn_bench.suite.spec import MAX_IMAGE_SIZE, Normalize
@@ -125,7 +133,7 @@ def load(
         fingerprint=fingerprint,
         constants=constants,
         notes=(*raw.notes, *notes),
-        attributes=raw.attributes,
+        attributes=replace(raw.attributes, files=file_names(raw.train.images)),
     )
     return data.sealed() if is_blind() else data
 
@@ -289,7 +297,7 @@ def _of_one_size(
         found = encoded.survey(packed, image_size)
         shape, pixels, notes = found.shape, found.pixels, found.notes
     else:
-        shape, pixels, notes = _tensor_shape(parts, image_size), encoded.EIGHT_BITS, ()
+        shape, pixels, notes = _tensor_shape(parts, image_size), EIGHT_BITS, ()
     ready: list[Images] = [
         part.images
         for part in parts
@@ -310,9 +318,7 @@ def _tensor_shape(parts: list[RawPart], image_size: int | None) -> Shape:
     return (channels, height, width) if image_size is None else (channels, image_size, image_size)
 
 
-def _streamed(
-    part: RawPart, shape: Shape, pixels: encoded.PixelRange, *, resized: bool
-) -> StreamedImages:
+def _streamed(part: RawPart, shape: Shape, pixels: PixelRange, *, resized: bool) -> StreamedImages:
     images = part.images
     if isinstance(images, TensorImages):
         return StreamedImages(images.data.__getitem__, len(images), shape)

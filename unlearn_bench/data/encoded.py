@@ -5,40 +5,39 @@ this module finds out the shape of the set and decodes single images. JPEG and P
 torchvision's decoders where it has them, anything else goes through Pillow.
 """
 
-import functools
-import io
 import math
-import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unlearn_bench.core.errors import DataError, RefusedError, one_line
 from unlearn_bench.core.reading import MIB, read_bytes
+from unlearn_bench.data.decoding import (
+    DEEP_MODES,
+    EIGHT_BITS,
+    JPEG_START,
+    UNREADABLE,
+    PixelRange,
+    as_tensor,
+    check_declared,
+    declared_size,
+    decode_image,
+    fast_decoders,
+    opened_image,
+)
 from unlearn_bench.data.images import Decode, Shape
-from unlearn_bench.data.png import PNG_COLOUR, PNG_DEPTH, PNG_START, has_alpha, is_sound, png_byte
+from unlearn_bench.data.png import PNG_COLOUR, PNG_DEPTH, PNG_START, is_sound, png_byte
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-JPEG_START = b"\xff\xd8\xff"
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "F"}
-DEEP_MODES = {"I", "I;16", "I;16B", "F"}  # with more than 8 bits a pixel
 SAMPLED_HEADERS = 64
 SAMPLED_RANGES = 4096  # deep images whose smallest and largest pixel are looked at
 IMAGE_BYTES = 512 * MIB
-MAX_PIXELS = 50_000_000
-# Pillow knows more, among them one that hands the file to Ghostscript (EPS).
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF", "AVIF")
 ORIENTATION = 274  # the EXIF tag
-# What torchvision's decoders and Pillow raise for bytes that are no whole image.
-UNREADABLE = (RuntimeError, OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
 
 class Encoded(Protocol):
@@ -59,6 +58,9 @@ class Encoded(Protocol):
 
     def where(self, index: int) -> str:
         """Say where the image at ``index`` lies, for error messages."""
+
+    def names(self) -> Sequence[str]:
+        """Return the name of every image's file below :attr:`base`; "" where it has none."""
 
 
 class EncodedFiles:
@@ -88,6 +90,10 @@ class EncodedFiles:
         """Return the file's path."""
         return str(self.files[index])
 
+    def names(self) -> list[str]:
+        """Return every file's path below the base."""
+        return [path.relative_to(self.base).as_posix() for path in self.files]
+
 
 class Header(NamedTuple):
     """What an image says of itself: Pillow's mode, pixels, bits a channel, and how it lies."""
@@ -102,36 +108,6 @@ class Header(NamedTuple):
     def is_deep(self) -> bool:
         """Whether its pixels have more than 8 bits."""
         return self.mode in DEEP_MODES or self.bits > 8
-
-
-@dataclass(frozen=True)
-class PixelRange:
-    """Between which values the deep pixels of a dataset lie; they are brought to 0 to 255.
-
-    Attributes:
-        low: The value that becomes 0.
-        high: The value that becomes 255.
-    """
-
-    low: float = 0
-    high: float = 65535
-
-    def to_bytes(self, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels as uint8: those outside of the range are cut off, none wraps around."""
-        if self.low == 0 and pixels.dtype.kind in "iu" and math.log2(self.high + 1).is_integer():
-            shift = max(0, int(math.log2(self.high + 1)) - 8)
-            scaled = pixels.astype(np.int64) >> shift
-        else:
-            scaled = np.rint((pixels.astype(np.float64) - self.low) * self._scale)
-        found: np.ndarray = np.clip(scaled, 0, 255).astype(np.uint8)
-        return found
-
-    @property
-    def _scale(self) -> float:
-        return 255 / ((self.high - self.low) or 1)
-
-
-EIGHT_BITS = PixelRange()
 
 
 @dataclass(frozen=True)
@@ -211,9 +187,9 @@ def _deep_pixels(encoded: Encoded, index: int) -> np.ndarray | None:
         deep = png_byte(content, PNG_DEPTH) == 16 and png_byte(content, PNG_COLOUR) == 2
         if deep and is_sound(content):
             fast = fast_decoders().get(PNG_START)
-            _check_declared(content)
-            return None if fast is None else fast(_as_tensor(content), 3).numpy()
-        with _opened(content) as picture:
+            check_declared(content)
+            return None if fast is None else fast(as_tensor(content), 3).numpy()
+        with opened_image(content) as picture:
             return np.array(picture) if picture.mode in DEEP_MODES else None
     except RefusedError as error:
         raise DataError(f"image {encoded.where(index)} {error}") from error
@@ -272,7 +248,7 @@ def decoder(
         content = encoded.read(index)
         try:
             # Before it is decoded: a few bytes may declare any number of pixels.
-            if declared := _declared_size(content):
+            if declared := declared_size(content):
                 check_size(index, *declared)
             image = decode_image(content, shape[0], pixels)
         except RefusedError as error:
@@ -286,145 +262,18 @@ def decoder(
 
 
 def _undecodable(encoded: Encoded, index: int, error: Exception) -> DataError:
+    reason = one_line(str(error)).rstrip(".") or type(error).__name__
     return DataError(
-        f"cannot decode image {encoded.where(index)}: {_first_line(error)}; "
-        "it is truncated or damaged, replace or remove it"
+        f"cannot decode image {encoded.where(index)}: {reason}; it is truncated or damaged, "
+        "replace or remove it"
     )
-
-
-def decode_image(content: bytes, channels: int, pixels: PixelRange = EIGHT_BITS) -> Tensor:
-    """Decode one image.
-
-    Args:
-        content: An encoded image, of one of :data:`FORMATS`.
-        channels: 1 to make it grey, 3 to make it RGB; transparency is dropped, unless it holds
-            the whole picture.
-        pixels: What becomes 0 and 255 where pixels have more than 8 bits.
-
-    Returns:
-        uint8 [channels, h, w].
-
-    Raises:
-        RefusedError: If it declares more than :data:`MAX_PIXELS`.
-    """
-    _check_declared(content)
-    grey16 = png_byte(content, PNG_DEPTH) == 16 and png_byte(content, PNG_COLOUR) == 0
-    if not grey16 and not has_alpha(content):
-        for start, decode in fast_decoders().items():
-            if content.startswith(start) and (start != PNG_START or is_sound(content)):
-                image = decode(_as_tensor(content), channels)
-                if image.dtype == torch.uint8:
-                    return image
-                return torch.from_numpy(pixels.to_bytes(image.numpy()))
-    with _opened(content) as picture:
-        if picture.mode in DEEP_MODES:  # convert() would clip instead of scale
-            image = torch.from_numpy(pixels.to_bytes(np.array(picture)))[None]
-            return image.expand(channels, -1, -1)
-        found = np.array(_opaque(picture).convert("L" if channels == 1 else "RGB"))
-    return torch.from_numpy(found.reshape(*found.shape[:2], channels)).permute(2, 0, 1)
-
-
-def _opaque(picture: "Image.Image") -> "Image.Image":
-    """Return the picture without transparency: its colours, or that alone where they are one."""
-    if picture.mode in ("LA", "RGBA"):
-        *colours, alpha = picture.split()
-        plain = all(band.getextrema()[0] == band.getextrema()[1] for band in colours)
-        if plain and alpha.getextrema()[0] != alpha.getextrema()[1]:
-            return alpha
-    return picture
-
-
-def _opened(content: bytes) -> "Image.Image":
-    """Open an image with Pillow, its pixels not yet decoded.
-
-    Raises:
-        RefusedError: If it declares more than :data:`MAX_PIXELS`.
-    """
-    from PIL import Image
-
-    try:
-        picture = Image.open(io.BytesIO(content), formats=_formats())
-    except Image.DecompressionBombError as error:
-        raise RefusedError(f"has too many pixels; at most {MAX_PIXELS:,} are read") from error
-    _check_pixels(picture.height, picture.width)
-    return picture
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    from PIL import Image
-
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-@functools.cache
-def readable_suffixes() -> frozenset[str]:
-    """Return the endings of image files that can be read here, such as ``.jpg``."""
-    from PIL import Image
-
-    formats = _formats()
-    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
-
-
-def _check_pixels(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise RefusedError(f"has {height}x{width} pixels; at most {MAX_PIXELS:,} are read")
-
-
-def _check_declared(content: bytes) -> None:
-    if declared := _declared_size(content):
-        _check_pixels(*declared)
-
-
-def _declared_size(content: bytes) -> tuple[int, int] | None:
-    """Return the height and width that a PNG or JPEG file declares, None for others.
-
-    By hand: opening every file with Pillow takes longer than decoding small ones.
-    """
-    if content.startswith(PNG_START) and len(content) >= 24:
-        width, height = struct.unpack(">II", content[16:24])
-        return height, width
-    if not content.startswith(JPEG_START):
-        return None
-    place = 2
-    while place + 9 <= len(content) and content[place] == 0xFF:
-        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
-        if marker == 0xFF:  # fill byte
-            place += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", content[place + 5 : place + 9])
-            return height, width
-        else:
-            place += 2 + length
-    return None
-
-
-def _as_tensor(content: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
-
-
-@functools.cache
-def fast_decoders() -> dict[bytes, Callable[[Tensor, int], Tensor]]:
-    """Return torchvision's decoders, by the bytes with which their format starts."""
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg, decode_png
-    except ImportError:
-        # torchvision 0.29 announces their removal. Pillow does without them, but takes three
-        # times as long for images of 32x32 pixels.
-        return {}
-    modes = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
-    return {
-        JPEG_START: lambda data, channels: decode_jpeg(data, modes[channels]),
-        PNG_START: lambda data, channels: decode_png(data, modes[channels]),
-    }
 
 
 def _header(encoded: Encoded, index: int) -> Header:
     """Return what one image says of itself, without decoding it."""
     content = encoded.read(index)
     try:
-        with _opened(content) as picture:
+        with opened_image(content) as picture:
             bits = 16 if png_byte(content, PNG_DEPTH) == 16 else 8
             # Of others Pillow would decode the pixels to get at it.
             jpeg = content.startswith(JPEG_START)
@@ -441,7 +290,3 @@ def _header(encoded: Encoded, index: int) -> Header:
 def spread_evenly(length: int, count: int) -> range:
     """At most ``count`` evenly spaced indices below ``length``."""
     return range(0, length, max(1, -(-length // count)))
-
-
-def _first_line(error: Exception) -> str:
-    return one_line(str(error)).rstrip(".") or type(error).__name__

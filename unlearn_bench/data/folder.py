@@ -24,7 +24,8 @@ import torch
 from unlearn_bench.core.errors import DataError, visible
 from unlearn_bench.core.reading import MIB, is_regular, read_text
 from unlearn_bench.data.attributes import Attributes, Values
-from unlearn_bench.data.encoded import EncodedFiles, readable_suffixes
+from unlearn_bench.data.decoding import readable_suffixes
+from unlearn_bench.data.encoded import EncodedFiles
 from unlearn_bench.data.sources import Raw, RawPart, held_out
 
 TRAIN_NAMES = ("train", "training", "trn")

@@ -94,6 +94,19 @@ class ParquetColumn:
         before = sum(file.metadata.num_rows for file in self._open[:number])
         return f"{self.files[number]}, row {index - before}"
 
+    def names(self) -> list[str]:
+        """Return the path that every image had when the files were made; "" where none is kept."""
+        kind = self._open[0].schema_arrow.field(self._column).type
+        if not any(field.name == "path" for field in _fields(kind)):
+            return [""] * len(self)
+        found: list[str] = []
+        for path, file in zip(self.files, self._open, strict=True):
+            with _damage_named(path), self._lock:
+                table = file.read(columns=[f"{self._column}.path"])
+            cells = table.column(0).combine_chunks().field("path").to_pylist()
+            found += [str(cell or "") for cell in cells]
+        return found
+
     def _read_group(self, group: int) -> "pa.Array":
         number, inner = self._groups[group]
         with _damage_named(self.files[number]):

@@ -14,6 +14,7 @@ from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import splits
 from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 from unlearn_bench.data.before import Before, Gone
+from unlearn_bench.data.named import named_places
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.suite.forget import Forget
 
@@ -38,7 +39,7 @@ def in_turn(
         classes: Class names by index.
         validation: Share of the training part set aside as V.
         seed: Determines V and random forget sets.
-        numbers: By which requests name training examples.
+        numbers: By which requests name training examples by index.
         attributes: Of the examples, where a request is about one.
 
     Returns:
@@ -49,6 +50,7 @@ def in_turn(
     """
     found: list[Indices] = []
     gone: tuple[Gone, ...] = ()
+    named = named_places(forget, len(train_labels), numbers, attributes)
     for turn, request in enumerate(forget.requests, 1):
         taken = torch.cat([torch.empty(0, dtype=torch.int64), *(g.forget for g in gone)])
         try:
@@ -61,7 +63,7 @@ def in_turn(
                 seed=seed,
                 numbers=numbers,
                 attributes=attributes,
-                before=Before(taken, turn, forget.named),
+                before=Before(taken, turn, named),
             )
         except DataError as error:
             raise DataError(f"request {turn} of {forget.name}: {error}") from error

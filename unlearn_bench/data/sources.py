@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
+from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes, Values
 from unlearn_bench.data.encoded import Encoded
 from unlearn_bench.data.images import TensorImages
 
@@ -85,3 +85,8 @@ def held_out(labels: Tensor) -> Tensor:
         picks = torch.arange(1, count + 1) * len(places) // max(count, 1) - 1
         chosen[places[picks]] = True
     return chosen
+
+
+def file_names(images: TensorImages | Encoded) -> Values | None:
+    """Return what gives the file of every image, None for images that came as one tensor."""
+    return None if isinstance(images, TensorImages) else images.names

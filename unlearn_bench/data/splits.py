@@ -21,6 +21,7 @@ from unlearn_bench.core.errors import DataError, suggestion
 from unlearn_bench.data.attributes import NO_ATTRIBUTES, Attributes
 from unlearn_bench.data.before import Before, Gone
 from unlearn_bench.data.draws import class_matched, draw_share, generator_of, hold_out
+from unlearn_bench.data.named import named_places
 from unlearn_bench.suite.forget import Forget, Memorised
 
 
@@ -249,9 +250,9 @@ def divide(
     held_out = hold_out(train_labels, validation, seed)
     in_training = torch.ones(len(train_labels), dtype=torch.bool)
     in_training[held_out] = False
-    by_index = forget.indices if before is None else before.named
-    if by_index:  # to be forgotten, so they must have been trained on
-        in_training[_places(by_index, len(train_labels), numbers)] = True
+    chosen = named_places(forget, len(train_labels), numbers, attributes)
+    # To be forgotten, so they must have been trained on.
+    in_training[chosen if before is None else before.named] = True
     held_out = (~in_training).nonzero().squeeze(1)
     draws = seed if before is None else before.seed(seed)
     if before is not None:
@@ -260,9 +261,9 @@ def divide(
         return _divide_thirds(targets(train_labels, forget.thirds), in_training, seed)
     named = tuple(sorted({class_index(c, classes) for c in forget.classes}))
     changed = _changed(forget, train_labels, classes, in_training, seed)
-    if forget.indices:
+    if len(chosen):
         is_forgotten = torch.zeros(len(train_labels), dtype=torch.bool)
-        is_forgotten[_places(forget.indices, len(train_labels), numbers)] = True
+        is_forgotten[chosen] = True
     elif forget.changes_data:
         is_forgotten = changed
         if forget.poisoned is not None and forget.poisoned.known is not None:
@@ -372,27 +373,6 @@ def _check_not_empty(forget: Forget, f: Tensor, r: Tensor, count: int) -> None:
         raise DataError(f"{forget.name}: the forget set is empty: {cause}")
     if not r.any():
         raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
-
-
-def _places(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Tensor:
-    """Return where the examples stand that ``named`` names, int64 [M]."""
-    asked = torch.tensor(named)
-    if numbers is None:
-        if int(asked.max()) >= count:
-            raise DataError(
-                f"forget index {int(asked.max())} does not exist: the training part has "
-                f"{count} examples, 0 to {count - 1}"
-            )
-        return asked
-    absent = asked[~torch.isin(asked, numbers)]
-    if len(absent):
-        raise DataError(
-            f"forget index {int(absent[0])} is not in the training part, whose {count} examples "
-            f"are named up to {int(numbers[-1])}: the others are held out, as a fifth of each "
-            "class is where a dataset has no test part; name others, or add a test part"
-        )
-    places = torch.searchsorted(numbers, asked)
-    return places
 
 
 def class_index(given: int | str, classes: tuple[str, ...]) -> int:

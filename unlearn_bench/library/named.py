@@ -74,6 +74,7 @@ def splits(
         validation=validation,
         seed=seed,
         numbers=data.train.numbers,
+        attributes=data.attributes,
     )
     everyone = torch.arange(len(data.test.labels))
     parts = {

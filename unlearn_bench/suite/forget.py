@@ -1,9 +1,7 @@
 """Who is forgotten: the scenario of a suite, in one line of text or as keys of YAML."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer, model_validator
@@ -11,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_serializer, m
 from unlearn_bench.core.errors import visible
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.plugins.method import Scope
-from unlearn_bench.suite.indices import read_indices
+from unlearn_bench.suite.forget_text import read_scenario
 from unlearn_bench.suite.stream import joined, repeated, split_requests
 
 MAX_INDICES = 150_000
@@ -44,7 +42,7 @@ FORMS = (
     Form("group:hospital=A", "group", "By a column of Parquet files, or of groups.csv."),
     Form("random:0.1", "random", "A random share of the training examples."),
     Form("indices:3,14", "random", "Training examples by index, counted from 0."),
-    Form("indices:FILE", "random", "Training examples whose indices a file holds."),
+    Form("indices:FILE", "random", "Training examples by a file of indices or file names."),
     Form("thirds:0.1", "random", "Kept, forgotten or unseen, each in a third of seeds."),
     Form("memorised:high:0.05", "memorised", "Those that are memorised most; also mid or low."),
     Form("confused:3,5:0.1", "confused", "Swapped labels: a tenth of two classes."),
@@ -134,72 +132,12 @@ class Poisoned(Spec):
         return f"poisoned:{self.target}:{self.share:g}{known}"
 
 
-def _label(text: str) -> int | str:
-    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else text
-
-
-def _labels(rest: str) -> list[int | str]:
-    return [_label(item.strip()) for item in rest.split(",") if item.strip()]
-
-
-def _one_class(rest: str) -> dict[str, Any]:
-    name, at, share = rest.rpartition("@")
-    try:
-        part = {"share": float(share)} if at else {}
-    except ValueError:  # a class may have an @ in its name
-        name, part = rest, {}
-    (label,) = _labels(name if part else rest)
-    return {"classes": [label], **part}
-
-
-def _share_of(field: str) -> Callable[[str], dict[str, Any]]:
-    return lambda rest: {field: float(rest)}
-
-
-def _group(rest: str) -> dict[str, Any]:
-    column, equals, value = rest.partition("=")
-    if not (column.strip() and equals and value.strip()):
-        raise ValueError("a group is COLUMN=VALUE")
-    return {"group": {"column": column.strip(), "value": value.strip()}}
-
-
-def _memorised(rest: str) -> dict[str, Any]:
-    level, _, share = rest.partition(":")
-    return {"memorised": {"level": level.strip(), "share": float(share)}}
-
-
-def _confused(rest: str) -> dict[str, Any]:
-    names, _, share = rest.rpartition(":")
-    one, other = _labels(names)
-    return {"confused": {"classes": [one, other], "share": float(share)}}
-
-
-def _poisoned(rest: str) -> dict[str, Any]:
-    name, _, shares = rest.rpartition(":")
-    share, at, known = shares.partition("@")
-    (target,) = _labels(name)
-    found = {"target": target, "share": float(share)}
-    return {"poisoned": found | ({"known": float(known)} if at else {})}
-
-
-# What follows the colon, by the word before it; a ValueError where it cannot be read.
-_READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
-    "class": _one_class,
-    "classes": lambda rest: {"classes": _labels(rest)},
-    "random": _share_of("fraction"),
-    "thirds": _share_of("thirds"),
-    "indices": lambda rest: {"indices": [int(item) for item in rest.split(",") if item.strip()]},
-    "subclass": lambda rest: {"subclass": rest},
-    "group": _group,
-    "memorised": _memorised,
-    "confused": _confused,
-    "poisoned": _poisoned,
-}
 # Each says alone who is forgotten.
 _WAYS = (
     "classes",
     "fraction",
     "indices",
+    "files",
     "thirds",
     "subclass",
     "group",
@@ -211,7 +149,7 @@ _WAYS = (
 )
 # Of these, what can be one request of several: others say what is trained on, or take models to
 # find out who it is.
-_SINGLE = ("classes", "fraction", "indices", "subclass", "group")
+_SINGLE = ("classes", "fraction", "indices", "files", "subclass", "group")
 
 
 class Forget(Spec):
@@ -222,6 +160,8 @@ class Forget(Spec):
         share: Of a single class, the share that is forgotten; None for all of it.
         fraction: A random share of the training examples.
         indices: Training examples by index.
+        of: How many examples the training part must have for these indices, where a mask says so.
+        files: Training examples by the names of their files.
         thirds: The share of examples that are kept, forgotten or never seen, each in a third of
             the seeds.
         subclass: A fine class inside a coarse one.
@@ -237,6 +177,8 @@ class Forget(Spec):
     share: float | None = None
     fraction: float | None = None
     indices: tuple[int, ...] = ()
+    of: int | None = None
+    files: tuple[str, ...] = ()
     thirds: float | None = None
     subclass: str | None = None
     group: Group | None = None
@@ -262,15 +204,8 @@ class Forget(Spec):
         rest = rest.strip()
         if kind in ("stream", "union") and rest:
             return {kind: split_requests(rest)}  # each says for itself what is wrong with it
-        if kind == "indices" and rest and not rest[0].isdigit():
-            return {"indices": read_indices(Path(rest))}
-        try:
-            if rest and kind in _READERS:
-                found = _READERS[kind](rest)
-                if all(value not in ("", []) for value in found.values()):
-                    return found
-        except ValueError:
-            pass
+        if found := read_scenario(kind, rest):
+            return found
         text = visible(text if len(text) <= 80 else f"{text[:80]}...")
         forms = [form.text for form in FORMS if "@" not in form.text]  # a variant of another
         raise ValueError(
@@ -292,11 +227,15 @@ class Forget(Spec):
         self._check_requests()
         if any(not 0 <= index < 2**53 for index in self.indices):
             raise ValueError("indices count from 0: a negative or huge index names no example")
-        if len(self.indices) > MAX_INDICES:
-            raise ValueError(
-                f"{len(self.indices):,} indices are given, at most {MAX_INDICES:,} are taken; "
-                "random:FRACTION forgets more"
-            )
+        for what, given in (("indices", self.indices), ("files", self.files)):
+            if len(given) > MAX_INDICES:
+                raise ValueError(
+                    f"{len(given):,} {what} are given, at most {MAX_INDICES:,} are taken; "
+                    "random:FRACTION forgets more"
+                )
+            if len({*given}) < len(given):
+                twice, times = Counter(given).most_common(1)[0]
+                raise ValueError(f"{twice} is named {times} times in {what}; name it once")
         return self
 
     def _check_requests(self) -> None:
@@ -327,6 +266,11 @@ class Forget(Spec):
         return tuple(sorted({index for request in self.requests for index in request.indices}))
 
     @property
+    def named_files(self) -> tuple[str, ...]:
+        """Training examples that are named by their file."""
+        return tuple(sorted({name for request in self.requests for name in request.files}))
+
+    @property
     def _ways(self) -> list[str]:
         return [way for way in _WAYS if getattr(self, way) not in ((), None)]
 
@@ -351,7 +295,8 @@ class Forget(Spec):
             return {way: [request._to_dict() for request in self.requests]}
         if isinstance(value, Spec):
             return {way: value.model_dump(mode="json", exclude_none=True)}
-        part = {} if self.share is None else {"share": self.share}
+        part: dict[str, Any] = {} if self.share is None else {"share": self.share}
+        part |= {} if self.of is None else {"of": self.of}
         return {way: list(value) if isinstance(value, tuple) else value, **part}
 
     @property
@@ -382,6 +327,7 @@ class Forget(Spec):
         """Return what the original depends on; nothing where it is that of any other scenario."""
         # Examples to be forgotten by name are never held out: the original must know them.
         named: dict[str, Any] = {"named": list(self.named)} if self.named else {}
+        named |= {"named_files": list(self.named_files)} if self.named_files else {}
         # Of the targets of thirds, those that are never seen differ from seed to seed.
         named |= {"thirds": self.thirds} if self.thirds else {}
         if self.changes_data:
@@ -408,7 +354,9 @@ class Forget(Spec):
         if self.stream or self.union:
             kind = "stream" if self.stream else "union"
             return f"{kind}:{joined([request.name for request in self.requests])}"
-        return f"indices:{len(self.indices)}@{content_key(list(self.indices))[:8]}"
+        (way,) = self._ways
+        given = getattr(self, way)
+        return f"{way}:{len(given)}@{content_key(list(given))[:8]}"
 
 
 def _without_known(dumped: dict[str, Any]) -> dict[str, Any]:
