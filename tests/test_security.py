@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unlearn_bench.core import columns, reading
-from unlearn_bench.data import decoding, encoded, folder, parquet
+from unlearn_bench.data import decoding, encoded, folder, parquet_files
 from unlearn_bench.report import archive, limits
 from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
@@ -33,7 +33,10 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ("numbers in weights", [weights.MORE_NUMBERS]),
         ("an image |", [encoded.IMAGE_BYTES, decoding.MAX_PIXELS]),
         ("images of a folder", [folder.MAX_FILES]),
-        ("a Parquet file", [parquet.MAX_ROWS, parquet.MAX_GROUP_ROWS, parquet.GROUP_BYTES]),
+        (
+            "a Parquet file",
+            [parquet_files.MAX_ROWS, parquet_files.MAX_GROUP_ROWS, parquet_files.GROUP_BYTES],
+        ),
         ("a specification in the store", [layout.SPEC_BYTES]),
         ("`records.csv`", [records.RECORDS_BYTES, records.MAX_ROWS, records.MAX_LINE]),
         ("characters of a name in", [checks.MAX_NAME_LENGTH, checks.MAX_TEXT_LENGTH]),

@@ -94,13 +94,16 @@ def test_resized_images_that_do_not_fit_are_streamed(monkeypatch):
 def changed(monkeypatch, change) -> str:
     """Return the fingerprint of digits after ``change`` has been made to the raw images."""
 
+    digits = datasets.SOURCES["digits"]
+
     def read(root, path, download, columns):
-        raw = datasets._digits()
+        raw = digits.read(root, path, download, columns)
         return change(raw) or raw
 
-    source = dataclasses.replace(datasets.SOURCES["digits"], read=read)
-    monkeypatch.setitem(datasets.SOURCES, "digits", source)
-    return datasets.load("digits").fingerprint
+    source = dataclasses.replace(digits, read=read)
+    with monkeypatch.context() as patch:
+        patch.setitem(datasets.SOURCES, "digits", source)
+        return datasets.load("digits").fingerprint
 
 
 def test_fingerprint_changes_with_one_pixel_one_label_or_the_size(monkeypatch):

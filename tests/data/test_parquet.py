@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from unlearn_bench.core.errors import DataError
-from unlearn_bench.data import datasets, images, parquet
+from unlearn_bench.data import datasets, images, parquet, parquet_files
 
 NAMES = ("cat", "dog", "eel")
 
@@ -134,9 +134,10 @@ def test_missing_shard_is_noticed(folder):
         load(folder)
 
 
-def test_missing_part_is_named(folder):
-    (folder / "test-00000-of-00001.parquet").unlink()
-    with pytest.raises(DataError, match=r"no test-\*.parquet or validation-\*.parquet in"):
+def test_missing_training_part_is_named(folder):
+    for file in folder.glob("train-*"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"no train-\*.parquet in .*put the training part"):
         load(folder)
 
 
@@ -153,20 +154,13 @@ def test_label_out_of_range_is_refused(folder, write_parquet, encode, pictures, 
         load(folder)
 
 
-def test_label_beyond_the_number_of_images_is_refused(tmp_path, write_parquet, encode, pictures):
-    for part in ("train", "test"):
-        write_parquet(tmp_path / f"{part}-0.parquet", [encode(pictures[0])], [10**12])
-    with pytest.raises(DataError, match="number the classes from 0 up"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("labels", [["cat"], [None], [0.5]])
-def test_labels_that_are_no_whole_numbers_are_refused(
+@pytest.mark.parametrize("labels", [[None], [0.5], [[1]]])
+def test_labels_that_are_neither_texts_nor_whole_numbers_are_refused(
     tmp_path, write_parquet, encode, pictures, labels
 ):
     for part in ("train", "test"):
         write_parquet(tmp_path / f"{part}-0.parquet", [encode(pictures[0])], labels)
-    with pytest.raises(DataError, match="column 'label' of .* wanted an integer label"):
+    with pytest.raises(DataError, match="column 'label' of .* wanted a text or a whole number"):
         load(tmp_path)
 
 
@@ -265,7 +259,7 @@ def test_rows_are_bounded_by_what_a_file_declares(tmp_path, encode, write_parque
         ("GROUP_BYTES", 10, "of images; at most .*write smaller row groups"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(parquet, limit, most)
+            patch.setattr(parquet_files, limit, most)
             with pytest.raises(DataError, match=message):
                 datasets.load(f"parquet:{tmp_path}")
 

@@ -111,6 +111,22 @@ GroupColumn = Annotated[
         metavar="COLUMN",
     ),
 ]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of parquet:PATH with the images. Default: image or img.",
+        show_default=False,
+        metavar="COLUMN",
+    ),
+]
+SplitColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of parquet:PATH that says train or test of each row.",
+        show_default=False,
+        metavar="COLUMN",
+    ),
+]
 Mean = Annotated[
     str | None,
     typer.Option(

@@ -43,6 +43,8 @@ def run(
     image_size: options.ImageSize = None,
     label_column: options.LabelColumn = None,
     group_column: options.GroupColumn = None,
+    image_column: options.ImageColumn = None,
+    split_column: options.SplitColumn = None,
     mean: options.Mean = None,
     std: options.Std = None,
     pretrained: options.Pretrained = False,

@@ -8,7 +8,7 @@ fingerprint of the content.
 import hashlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,9 +22,7 @@ from unlearn_bench.core.errors import (
     one_line,
     unknown_name,
 )
-from unlearn_bench.core.reading import expand_user
-from unlearn_bench.data import encoded, folder, parquet, plugged, torchvision_sources
-from unlearn_bench.data.attributes import Attributes, Values
+from unlearn_bench.data import encoded, plugged
 from unlearn_bench.data.decoding import EIGHT_BITS, PixelRange
 from unlearn_bench.data.images import (
     Dataset,
@@ -35,16 +33,17 @@ from unlearn_bench.data.images import (
     TensorImages,
     fits_in_memory,
 )
+from unlearn_bench.data.readers import SOURCES, resolved
+from unlearn_bench.data.soundness import check_labels
 from unlearn_bench.data.sources import (
     USUAL_COLUMNS,
     Columns,
     Raw,
     RawPart,
     file_names,
-    held_out,
 )
 from unlearn_bench.plugins.parts import parts
-from unlearn_bench.suite.datasets import DATASETS, info
+from unlearn_bench.suite.datasets import info
 from unlearn_bench.suite.spec import MAX_IMAGE_SIZE, Normalize
 
 __all__ = [
@@ -68,20 +67,6 @@ MAX_CLASS_NAME = 80  # characters of it that tables and figures show
 SMALL_IMAGE = 64  # pixels
 
 
-@dataclass(frozen=True)
-class Source:
-    """A way to get at images.
-
-    Attributes:
-        description: One line for ``unlearn-bench list datasets``.
-        read: Gives the raw images from the root, the path given after ``:`` ("" if the name
-            takes none), whether to download, and the columns that are meant.
-    """
-
-    description: str
-    read: Callable[[Path, str, bool, Columns], Raw]
-
-
 def load(
     name: str,
     *,
@@ -103,7 +88,7 @@ def load(
             (bilinear, antialiased) and the centre cut out. By default images stay as they are.
         download: Whether to get missing files from where torchvision gets them.
         normalize: Constants in place of the usual ones, or of those measured where none are.
-        columns: Of Parquet files that hold several labels.
+        columns: Of Parquet files, where their names are not the usual ones.
 
     Raises:
         UnknownNameError: If there is no such dataset.
@@ -115,7 +100,7 @@ def load(
     _refuse_size(image_size)
     try:
         raw = read()
-        _check(raw, name)
+        check_labels(raw, name)
         fingerprint = _fingerprint(raw, image_size)
     except RefusedError as error:
         raise DataError(str(error)) from error
@@ -167,10 +152,10 @@ def _refuse_size(image_size: int | None) -> None:
 
 
 def _refuse_columns(name: str, key: str, columns: Columns) -> None:
-    if columns != USUAL_COLUMNS and key != "parquet:PATH":
+    given = next((part for part, column in columns._asdict().items() if column), None)
+    if given and key != "parquet:PATH":
         raise ParameterError(
-            f"--label-column and --group-column choose columns of parquet:PATH, and {name} has "
-            "none; leave them out"
+            f"--{given}-column: only for parquet:PATH, not for {name}; leave it out"
         )
 
 
@@ -228,7 +213,7 @@ def places(name: str, root: Path | None = None) -> tuple[Path, ...]:
     packages = (sklearn and sklearn.submodule_search_locations) or ()
     found = [root, *(Path(package) / "datasets" / "data" for package in packages)]
     kind, separator, path = name.partition(":")
-    return (*found, _resolved(root, path).absolute()) if separator and path else tuple(found)
+    return (*found, resolved(root, path).absolute()) if separator and path else tuple(found)
 
 
 def names() -> list[str]:
@@ -267,25 +252,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return 0
-
-
-def _check(raw: Raw, name: str) -> None:
-    """Refuse parts that are empty or whose labels cannot be right."""
-    for part_name, part in (("training", raw.train), ("test", raw.test)):
-        labels, count = part.labels, len(part.images)
-        if not count:
-            raise DataError(f"the {part_name} part of {name} has no images")
-        if len(labels) != count:
-            raise DataError(
-                f"the {part_name} part of {name} has {count} images but {len(labels)} labels; "
-                "files are damaged or do not belong together"
-            )
-        wrong = labels[(labels < 0) | (labels >= len(raw.classes))]
-        if len(wrong):
-            raise DataError(
-                f"label {int(wrong[0])} in the {part_name} part of {name} is out of range; "
-                f"with {len(raw.classes)} classes labels go from 0 to {len(raw.classes) - 1}"
-            )
 
 
 def _of_one_size(
@@ -376,60 +342,10 @@ def _update(digest: "hashlib._Hash", tensor: Tensor) -> None:
 def _update_from_files(digest: "hashlib._Hash", images: encoded.Encoded) -> None:
     sizes = [path.stat().st_size for path in images.files]
     hash_bytes = sum(sizes) <= HASHED_BYTES
+    digest.update(images.digest)
     for path, size in zip(images.files, sizes, strict=True):
         name = f"{path.relative_to(images.base).as_posix()} {size}\n"
         digest.update(name.encode(errors="surrogateescape"))  # names need not be UTF-8
         if hash_bytes:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-
-
-def _digits() -> Raw:
-    """Return scikit-learn's digits, 8x8 grey, whose 0..16 are scaled to 0..255."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = torch.from_numpy((digits.images * (255 / 16)).round().astype("uint8"))[:, None]
-    labels = torch.from_numpy(digits.target.astype("int64"))
-    out = held_out(labels)
-    train, test = (RawPart(TensorImages(images[part]), labels[part]) for part in (~out, out))
-    return Raw(train, test, tuple(str(digit) for digit in range(10)))
-
-
-def _digits_by_parity() -> Raw:
-    """Return the digits as two classes, even and odd, with the digits as fine classes."""
-    raw = _digits()
-
-    def values(part: RawPart) -> dict[str, Values]:
-        return {"digit": lambda: [raw.classes[label] for label in part.labels.tolist()]}
-
-    return Raw(
-        replace(raw.train, labels=raw.train.labels % 2),
-        replace(raw.test, labels=raw.test.labels % 2),
-        ("even", "odd"),
-        attributes=Attributes(values(raw.train), values(raw.test), "digit"),
-    )
-
-
-def _resolved(root: Path, path: str) -> Path:
-    """A path as given, or below ``root`` where only that exists."""
-    given = expand_user(Path(path), "the dataset's path")
-    return root / given if not given.exists() and (root / given).exists() else given
-
-
-def _reader(name: str) -> Callable[[Path, str, bool, Columns], Raw]:
-    """Return what reads the dataset of that name in :data:`DATASETS`."""
-    if name == "digits":
-        return lambda root, path, download, columns: _digits()
-    if name == "digits-parity":
-        return lambda root, path, download, columns: _digits_by_parity()
-    if name == "imagefolder:PATH":
-        return lambda root, path, download, columns: folder.load_folder(_resolved(root, path))
-    if name == "parquet:PATH":
-        return lambda root, path, download, columns: parquet.load_folder(
-            _resolved(root, path), columns
-        )
-    return lambda root, path, download, columns: torchvision_sources.load(name, root, download)
-
-
-SOURCES = {name: Source(known.description, _reader(name)) for name, known in DATASETS.items()}

@@ -46,10 +46,12 @@ class Encoded(Protocol):
     Attributes:
         base: Folder that :attr:`files` are named relative to.
         files: Every file that holds the images, in order.
+        digest: What the dataset's fingerprint must cover beside the content of the files.
     """
 
     base: Path
     files: Sequence[Path]
+    digest: bytes
 
     def __len__(self) -> int: ...
 
@@ -68,7 +70,7 @@ class EncodedFiles:
 
     def __init__(self, base: Path, files: Sequence[Path]) -> None:
         """Name the ``files``, all below ``base``."""
-        self.base, self.files = base, files
+        self.base, self.files, self.digest = base, files, b""
 
     def __len__(self) -> int:
         return len(self.files)

@@ -62,8 +62,8 @@ def _by_index(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Ten
     if len(absent):
         raise DataError(
             f"forget index {int(absent[0])} is not in the training part, whose {count} examples "
-            f"are named up to {int(numbers[-1])}: the others are held out, as a fifth of each "
-            "class is where a dataset has no test part; name others, or add a test part"
+            f"are named up to {int(numbers[-1])}: the others are in the test part, held out as a "
+            "fifth of each class where a dataset has none; name others, or add a test part"
         )
     return torch.searchsorted(numbers, asked)
 

@@ -1,19 +1,17 @@
 """Images in Parquet files, in the layout that the Hugging Face hub uses.
 
-A folder holds ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-*``), or a folder
-``train`` and a folder ``test`` with files ``0000.parquet``, as the hub converts. A row is one
-image, encoded as JPEG or PNG, in a column of bytes or of ``{bytes, path}``, and one label.
-Columns of texts, numbers and truth values are attributes, read when a scenario asks for one.
-Rows are read by row group on demand, so a set may be larger than memory.
+A row is one image, encoded as JPEG or PNG, in a column of bytes or of ``{bytes, path}``, and one
+label. Which part a row is in follows from the name of its file, or from a column. Columns of
+texts, numbers and truth values are attributes, read when a scenario asks for one. Rows are read by
+row group on demand, so a set may be larger than memory.
 """
 
 import bisect
-import contextlib
 import functools
 import itertools
-import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,29 +19,36 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unlearn_bench.core.errors import DataError, RefusedError, one_line
+from unlearn_bench.core.errors import DataError, one_line, visible
 from unlearn_bench.core.memory import available_memory
-from unlearn_bench.core.quantities import in_order, size_text
-from unlearn_bench.core.reading import MIB, is_regular, parse_json
+from unlearn_bench.core.quantities import in_order
 from unlearn_bench.data.attributes import Attributes, Values
-from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart
+from unlearn_bench.data.parquet_files import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    check_groups,
+    damage_named,
+    every_file,
+    fields_of,
+    find_column,
+    find_files,
+    is_bytes,
+    is_plain,
+    open_parquet,
+)
+from unlearn_bench.data.parquet_labels import LABEL_COLUMNS, class_names, in_common, read_labels
+from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart, Rows, held_out
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-TRAIN_NAMES = ("train",)
-TEST_NAMES = ("test", "validation", "valid", "val")
 IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "labels", "fine_label")
 FINER_COLUMN = "fine_label"
 # Row groups of image sets hold about 100 rows; more than one per decoding thread.
 ROW_GROUPS_KEPT = 16
-# A file of a few bytes may declare any number of rows.
-MAX_ROWS = 20_000_000
-MAX_GROUP_ROWS = 2_000_000
-GROUP_BYTES = 4096 * MIB
-MAX_CLASSES = 100_000
+TRAIN_SPLITS = (*TRAIN_NAMES, "training", "trn")
+TEST_SPLITS = (*TEST_NAMES[:1], "testing", "tst", *TEST_NAMES[1:], "eval", "evaluation", "dev")
+SHOWN = 8
 
 
 class ParquetColumn:
@@ -56,6 +61,7 @@ class ParquetColumn:
             DataError: If a file is damaged.
         """
         self.base, self.files, self._column = base, files, column
+        self.digest = b""
         self._open = [open_parquet(path) for path in files]
         self._groups = [
             (number, group)
@@ -63,7 +69,7 @@ class ParquetColumn:
             for group in range(file.num_row_groups)
         ]
         for path, file in zip(files, self._open, strict=True):
-            _check_groups(path, file, column)
+            check_groups(path, file, column)
         rows = (self._open[n].metadata.row_group(g).num_rows for n, g in self._groups)
         self._ends = list(itertools.accumulate(rows))
         self._lock = threading.Lock()
@@ -97,11 +103,11 @@ class ParquetColumn:
     def names(self) -> list[str]:
         """Return the path that every image had when the files were made; "" where none is kept."""
         kind = self._open[0].schema_arrow.field(self._column).type
-        if not any(field.name == "path" for field in _fields(kind)):
+        if not any(field.name == "path" for field in fields_of(kind)):
             return [""] * len(self)
         found: list[str] = []
         for path, file in zip(self.files, self._open, strict=True):
-            with _damage_named(path), self._lock:
+            with damage_named(path), self._lock:
                 table = file.read(columns=[f"{self._column}.path"])
             cells = table.column(0).combine_chunks().field("path").to_pylist()
             found += [str(cell or "") for cell in cells]
@@ -109,244 +115,166 @@ class ParquetColumn:
 
     def _read_group(self, group: int) -> "pa.Array":
         number, inner = self._groups[group]
-        with _damage_named(self.files[number]):
+        with damage_named(self.files[number]):
             table = self._open[number].read_row_group(inner, columns=[self._column])
         column = table.column(0).combine_chunks()
-        return column if _is_bytes(column.type) else column.field("bytes")
+        return column if is_bytes(column.type) else column.field("bytes")
+
+
+class _Table:
+    """Rows of some files, of one part or of both: images, labels and attributes."""
+
+    def __init__(self, files: Sequence[Path], columns: Columns) -> None:
+        self.files = files
+        self.where = files[0] if len(files) == 1 else files[0].parent
+        names = open_parquet(files[0]).schema_arrow.names
+        images = (columns.image,) if columns.image else IMAGE_COLUMNS
+        image = find_column(names, images, "image", files[0])
+        for path in files:
+            _check_image_column(path, image)
+        self.images = ParquetColumn(files[0].parent, files, image)
+        if columns.image and image != next((n for n in IMAGE_COLUMNS if n in names), ""):
+            self.images.digest = f"column {image}".encode()
+        labels = (columns.label,) if columns.label else LABEL_COLUMNS
+        self.label = find_column(names, labels, "label", files[0])
+        self.labels = read_labels(files, self.label)
+        if not len(self.labels.codes):
+            raise DataError(f"{files[0]} has no rows; download it again")
+
+    def attributes(self, rows: Tensor | None = None) -> dict[str, Values]:
+        """Return the columns of plain values, each read when it is asked for."""
+        schema = open_parquet(self.files[0]).schema_arrow
+        return {
+            name: functools.partial(_values, self.files, name, rows)
+            for name in schema.names
+            if schema.names.count(name) == 1 and is_plain(schema.field(name).type)
+        }
 
 
 def load_folder(folder: Path, columns: Columns = USUAL_COLUMNS) -> Raw:
-    """Load the training and test files of ``folder``, or of the one folder in it that has them.
+    """Load the Parquet files of ``folder``, or of the one folder in it that has any.
+
+    Where there is no test part, a fixed fifth of every class is held out.
 
     Args:
-        folder: Of the dataset.
-        columns: Which of several labels are the classes, and which the fine classes in them.
+        folder: Of the dataset, or a single file.
+        columns: Which are meant, where there are several or their names are not the usual ones.
 
     Raises:
         DataError: If files are missing or damaged, have no image or label column, or disagree.
     """
-    train_files, test_files = find_files(folder)
-    if not train_files or not test_files:
-        missing = "train-*.parquet" if not train_files else "test-*.parquet or validation-*.parquet"
+    if columns.split:
+        return _divided(_Table(_some(every_file(folder), folder), columns), columns)
+    files = find_files(folder)
+    if not files.train and not files.test:  # of other names: one part
+        files = files._replace(train=every_file(folder))
+    train = _Table(_some(files.train, folder), columns)
+    if not files.test:
+        return _without_test(train, columns)
+    # The test part has its labels where the training part has them.
+    test = _Table(files.test, columns._replace(label=train.label))
+    common = in_common(train.labels, test.labels)
+    return Raw(
+        RawPart(train.images, common.train),
+        RawPart(test.images, common.test),
+        common.classes,
+        common.notes,
+        _with_finer(Attributes(train.attributes(), test.attributes()), train, columns),
+    )
+
+
+def _some(files: list[Path], folder: Path) -> list[Path]:
+    if not files:
         raise DataError(
-            f"no {missing} in {folder}, nor a folder of that name with Parquet files; "
-            "put both parts of the dataset there"
+            f"no train-*.parquet in {folder}, nor a folder of that name with Parquet files; "
+            "put the training part of the dataset there"
         )
-    wanted = (columns.label,) if columns.label else LABEL_COLUMNS
-    names = open_parquet(train_files[0]).schema_arrow.names
-    label = _column(names, wanted, "label", train_files[0])
-    classes = class_names(train_files[0], label)
-    train, test = _part(train_files, label), _part(test_files, label)
-    for files, part in ((train_files, train), (test_files, test)):
-        if not len(part.labels):
-            raise DataError(f"{files[0]} has no rows; download it again")
-    if classes is None:
-        highest = max(int(part.labels.max()) for part in (train, test))
-        if highest >= len(train.labels) + len(test.labels):
-            raise DataError(
-                f"label {highest} in {folder} is higher than there are images; "
-                "number the classes from 0 up"
-            )
-        classes = tuple(str(label) for label in range(highest + 1))
-    finer = columns.group or (FINER_COLUMN if label != FINER_COLUMN else "")
-    attributes = Attributes(_attributes(train_files), _attributes(test_files), finer)
+    return files
+
+
+def _without_test(table: _Table, columns: Columns) -> Raw:
+    """Hold out a fifth of every class."""
+    out = held_out(table.labels.codes)
+    note = (
+        f"{table.where} has no test part: a fifth of each class is held out as one; "
+        "indices count all rows, before that"
+    )
+    return _parts(table, ~out, out, columns, note)
+
+
+def _divided(table: _Table, columns: Columns) -> Raw:
+    """Divide rows by what a column says of them."""
+    name = str(columns.split)
+    find_column(open_parquet(table.files[0]).schema_arrow.names, (name,), "split", table.files[0])
+    words = [value.strip().lower() for value in _values(table.files, name)]
+    there = dict.fromkeys(words)
+    train = next((word for word in TRAIN_SPLITS if word in there), None)
+    if train is None:
+        said = in_order([visible(word) for word in there], SHOWN)
+        raise DataError(
+            f"column {name!r} of {table.files[0]} says {said}; "
+            f"wanted {TRAIN_SPLITS[0]} for training rows and {TEST_SPLITS[0]} for test rows"
+        )
+    test = next((word for word in TEST_SPLITS if word in there), None)
+    is_train, is_test = (torch.tensor([w == part for w in words]) for part in (train, test))
+    left = Counter(word for word in words if word not in (train, test))
+    unused = [f"{count} of {visible(word)!r} not used" for word, count in left.most_common(SHOWN)]
+    by = f"{table.where} is divided by column {name!r}"
+    if test is None:
+        by += f", which names no test rows: a fifth of each class of {train!r} is held out"
+        rows = is_train.nonzero().squeeze(1)
+        is_test[rows[held_out(table.labels.codes[rows])]] = True
+        is_train &= ~is_test
+    note = f"{'; '.join([by, *unused])}; indices count all rows"
+    return _parts(table, is_train, is_test, columns, note)
+
+
+def _parts(table: _Table, is_train: Tensor, is_test: Tensor, columns: Columns, note: str) -> Raw:
+    """Return two parts of the same files, bool [N] each."""
+    train, test = (chosen.nonzero().squeeze(1) for chosen in (is_train, is_test))
+    if not len(test):
+        raise DataError(f"every class in {table.files[0]} has one row; wanted at least two")
+    common = in_common(table.labels.rows(train), table.labels.rows(test))
+    return Raw(
+        RawPart(Rows(table.images, train), common.train, numbers=train),
+        RawPart(Rows(table.images, test), common.test),
+        common.classes,
+        (note, *common.notes),
+        _with_finer(Attributes(table.attributes(train), table.attributes(test)), table, columns),
+    )
+
+
+def _with_finer(attributes: Attributes, table: _Table, columns: Columns) -> Attributes:
+    """Say which column holds the fine classes, if any does."""
+    finer = columns.group or (FINER_COLUMN if table.label != FINER_COLUMN else "")
     if columns.group:
-        _column(list(attributes.train), (columns.group,), "group", train_files[0])
-    elif finer not in attributes.train:
-        attributes = replace(attributes, finer="")
-    return Raw(train, test, classes, attributes=attributes)
+        find_column(list(attributes.train), (columns.group,), "group", table.files[0])
+    return replace(attributes, finer=finer if finer in attributes.train else "")
 
 
-def _attributes(files: Sequence[Path]) -> dict[str, Values]:
-    """Return the columns of plain values, each read when it is asked for."""
-    schema = open_parquet(files[0]).schema_arrow
-    return {
-        name: functools.partial(_values, files, name)
-        for name in schema.names
-        if schema.names.count(name) == 1 and _is_plain(schema.field(name).type)
-    }
+def _check_image_column(path: Path, column: str) -> None:
+    schema = open_parquet(path).schema_arrow
+    find_column(schema.names, [column], "image", path)
+    kind = schema.field(column).type
+    if not is_bytes(kind) and not any(
+        field.name == "bytes" and is_bytes(field.type) for field in fields_of(kind)
+    ):
+        raise DataError(
+            f"column {column!r} of {path} has type {one_line(str(kind))[:120]}; "
+            "wanted bytes or {bytes, path}"
+        )
 
 
-def _values(files: Sequence[Path], column: str) -> list[str]:
+def _values(files: Sequence[Path], column: str, rows: Tensor | None = None) -> list[str]:
     """Return a column as texts, numbers of classes by their names where the files give them."""
     names = class_names(files[0], column)
     found: list[str] = []
     for path in files:
-        with _damage_named(path):
+        with damage_named(path):
             file = open_parquet(path)
-            _column(file.schema_arrow.names, (column,), "group", path)
+            find_column(file.schema_arrow.names, (column,), "group", path)
             values = file.read(columns=[column]).column(0).to_pylist()
         for value in values:
             named = names is not None and isinstance(value, int) and 0 <= value < len(names)
             found.append(names[value] if names and named else str("" if value is None else value))
-    return found
-
-
-def find_files(folder: Path, *, search_below: bool = True) -> tuple[list[Path], list[Path]]:
-    """Return the training and the test files of a folder, [] and [] where it has none.
-
-    The hub keeps files in a folder below the dataset's own (``data``, ``plain_text``), so where
-    ``folder`` itself has none, the folders in it are looked into with ``search_below``.
-    """
-    if not folder.is_dir():
-        return [], []
-    inner = sorted(path for path in folder.iterdir() if path.is_dir()) if search_below else []
-    for place in (folder, *inner):
-        found = _files_of(place, TRAIN_NAMES), _files_of(place, TEST_NAMES)
-        if not any(found) and search_below:
-            found = _files_in(place, TRAIN_NAMES), _files_in(place, TEST_NAMES)
-        if any(found):
-            return found
-    return [], []
-
-
-def _files_in(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the files of the first folder of ``names`` that has any."""
-    parts = (sorted((folder / name).glob("*.parquet")) for name in names)
-    return next((files for files in parts if files), [])
-
-
-def _files_of(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the files of the first of ``names`` that has any, checking that none is missing."""
-    for name in names:
-        files = sorted([*folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}.parquet")])
-        for path in files:
-            numbered = re.search(r"-of-(\d+)\.parquet$", path.name)
-            if numbered and int(numbered[1]) != len(files):
-                raise DataError(
-                    f"{folder} has {len(files)} of the {int(numbered[1])} files like {path.name}; "
-                    "get the missing ones"
-                )
-        if files:
-            return files
-    return []
-
-
-def class_names(path: Path, label: str) -> tuple[str, ...] | None:
-    """Return the names that the ``huggingface`` metadata of a file gives to a column's labels."""
-    schema = open_parquet(path).schema_arrow
-    try:
-        metadata = parse_json((schema.metadata or {})[b"huggingface"], f"the metadata of {path}")
-        names = metadata["info"]["features"][label]["names"]
-    except (KeyError, TypeError, RefusedError):
-        return None  # The metadata is optional, and labels are usable without names.
-    if not isinstance(names, list) or not 0 < len(names) <= MAX_CLASSES:
-        return None
-    return tuple(str(name) for name in names)
-
-
-def open_parquet(path: Path) -> "pq.ParquetFile":
-    """Open a Parquet file.
-
-    Raises:
-        DataError: If it is damaged or no Parquet file.
-    """
-    import pyarrow.parquet as pq
-
-    if not is_regular(path) and path.exists():
-        raise DataError(f"{path} is not a regular file; only those are read")
-    with _damage_named(path):
-        file = pq.ParquetFile(path)
-        rows = file.metadata.num_rows
-        if rows > MAX_ROWS:
-            raise DataError(f"{path} declares {rows:,} rows; at most {MAX_ROWS:,} are read")
-        file.schema_arrow.names  # noqa: B018 - names that are not text show here
-        return file
-
-
-def _check_groups(path: Path, file: "pq.ParquetFile", column: str) -> None:
-    """Refuse row groups that would take all memory, before one is read."""
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        columns = (group.column(i) for i in range(group.num_columns))
-        size = sum(
-            part.total_uncompressed_size
-            for part in columns
-            if part.path_in_schema.partition(".")[0] == column
-        )
-        if group.num_rows > MAX_GROUP_ROWS or size > GROUP_BYTES:
-            raise DataError(
-                f"row group {number} of {path} declares {group.num_rows:,} rows and "
-                f"{size_text(size)} of images; at most {MAX_GROUP_ROWS:,} and "
-                f"{size_text(GROUP_BYTES)} are read at once: write smaller row groups"
-            )
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
-        raise DataError(
-            f"cannot read {path}: truncated or damaged; delete it and download it again"
-        ) from error
-
-
-def _part(files: Sequence[Path], label: str) -> RawPart:
-    column = _column(open_parquet(files[0]).schema_arrow.names, IMAGE_COLUMNS, "image", files[0])
-    for path in files:
-        schema = open_parquet(path).schema_arrow
-        _column(schema.names, [column], "image", path)
-        kind = schema.field(column).type
-        if not _is_bytes(kind) and not any(
-            field.name == "bytes" and _is_bytes(field.type) for field in _fields(kind)
-        ):
-            raise DataError(
-                f"column {column!r} of {path} has type {one_line(str(kind))[:120]}; "
-                "wanted bytes or {bytes, path}"
-            )
-    labels = [_labels(path, label) for path in files]
-    return RawPart(ParquetColumn(files[0].parent, files, column), torch.cat(labels))
-
-
-def _labels(path: Path, label: str) -> Tensor:
-    """Return the labels of one file, int64 [rows]."""
-    file = open_parquet(path)
-    name = _column(file.schema_arrow.names, (label,), "label", path)
-    with _damage_named(path):
-        column = file.read(columns=[name]).column(0)
-    import pyarrow as pa
-
-    if not pa.types.is_integer(column.type) or column.null_count:
-        raise DataError(
-            f"column {name!r} of {path} has type {column.type} and {column.null_count} empty "
-            "values; wanted an integer label in every row"
-        )
-    labels = column.to_numpy()
-    if len(labels) and labels.max() >= 2**62:
-        raise DataError(f"column {name!r} of {path} has a label of {labels.max()}; count from 0")
-    return torch.from_numpy(labels.astype("int64"))
-
-
-def _column(names: Sequence[str], wanted: Sequence[str], kind: str, path: Path) -> str:
-    for name in wanted:
-        if names.count(name) > 1:
-            raise DataError(f"{path} has several columns named {name!r}; keep one")
-        if name in names:
-            return name
-    raise DataError(
-        f"no {kind} column in {path}: it has {in_order([one_line(n)[:40] for n in names])}; "
-        f"wanted one of {', '.join(wanted)}"
-    )
-
-
-def _is_bytes(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _is_plain(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    plain = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
-    more = (pa.types.is_boolean, pa.types.is_floating, pa.types.is_dictionary, pa.types.is_date)
-    return any(is_kind(kind) for is_kind in (*plain, *more))
-
-
-def _fields(kind: "pa.DataType") -> list["pa.Field"]:
-    import pyarrow as pa
-
-    return [kind.field(i) for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+    return found if rows is None else [found[row] for row in rows.tolist()]

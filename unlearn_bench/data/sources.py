@@ -23,13 +23,47 @@ class Columns(NamedTuple):
     Attributes:
         label: The classes.
         group: The fine classes inside them.
+        image: The images.
+        split: Which part a row is in.
     """
 
     label: str | None = None
     group: str | None = None
+    image: str | None = None
+    split: str | None = None
 
 
 USUAL_COLUMNS = Columns()
+
+
+class Rows:
+    """Some of the images of a source, under their own count.
+
+    Attributes:
+        digest: What is chosen, for the dataset's fingerprint.
+    """
+
+    def __init__(self, images: Encoded, rows: Tensor) -> None:
+        """Choose ``rows``, int64 [M], of ``images``."""
+        self.base, self.files = images.base, images.files
+        self._images, self._rows = images, rows.tolist()
+        self.digest = images.digest + rows.numpy().tobytes()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image at ``index``."""
+        return self._images.read(self._rows[index])
+
+    def where(self, index: int) -> str:
+        """Say where the image at ``index`` lies."""
+        return self._images.where(self._rows[index])
+
+    def names(self) -> list[str]:
+        """Return the name of every image's file."""
+        names = self._images.names()
+        return [names[row] for row in self._rows]
 
 
 @dataclass(frozen=True)

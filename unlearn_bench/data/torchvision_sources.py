@@ -24,6 +24,7 @@ from unlearn_bench.data import parquet
 from unlearn_bench.data.attributes import Attributes, Values
 from unlearn_bench.data.encoded import EncodedFiles, header_shape
 from unlearn_bench.data.images import TensorImages
+from unlearn_bench.data.parquet_files import find_files
 from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart
 from unlearn_bench.suite.datasets import DATASETS, DatasetInfo
 
@@ -95,7 +96,7 @@ def load_raw(name: str, root: Path, download: bool) -> Raw:
         if not _missing(place, files):
             return _read(name, place, download)
     for place in (*named, root):
-        if any(parquet.find_files(place, search_below=place != root)):
+        if any(find_files(place, search_below=place != root)):
             raw = parquet.load_folder(place, known.columns)
             _check_is(name, raw, place)
             return raw

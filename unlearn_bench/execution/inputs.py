@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from unlearn_bench.data.datasets import Dataset, TensorImages, load, on_device
+from unlearn_bench.data.soundness import check_usable
 from unlearn_bench.data.sources import Columns
 from unlearn_bench.suite.spec import Normalize, RunSpec
 
@@ -38,7 +39,7 @@ class Inputs:
         self._device, self._root, self._download = device, root, download
         self._notify = notify
         self._load = lru_cache(maxsize=KEPT_DATASETS)(self._load_now)
-        self._fingerprints: dict[tuple[str, int | None, str | None], str] = {}
+        self._fingerprints: dict[tuple[str, int | None, Columns], str] = {}
         self.facts: dict[str, dict[str, Any]] = {}
 
     @property
@@ -48,13 +49,12 @@ class Inputs:
 
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset."""
-        columns = Columns(spec.label_column, spec.group_column)
-        return self._load(spec.dataset, spec.image_size, spec.normalize, columns)
+        return self._load(spec.dataset, spec.image_size, spec.normalize, _columns(spec))
 
     def fingerprint(self, spec: RunSpec) -> str:
         """Return the fingerprint of the run's dataset."""
         # Known of what was loaded once, also where the device then had no room for it.
-        known = self._fingerprints.get((spec.dataset, spec.image_size, spec.label_column))
+        known = self._fingerprints.get((spec.dataset, spec.image_size, _columns(spec)))
         return known or self.dataset(spec).fingerprint
 
     def bytes_held(self, specs: Iterable[RunSpec]) -> int:
@@ -79,8 +79,13 @@ class Inputs:
             normalize=normalize,
             columns=columns,
         )
-        self._fingerprints[name, image_size, columns.label] = data.fingerprint
+        check_usable(data)
+        self._fingerprints[name, image_size, columns] = data.fingerprint
         for note in data.notes if name not in self.facts else ():
             self._notify(note)
         self.facts[name] = {"normalization": data.normalization, "classes": list(data.classes)}
         return on_device(data, self._device)
+
+
+def _columns(spec: RunSpec) -> Columns:
+    return Columns(spec.label_column, spec.group_column, spec.image_column, spec.split_column)

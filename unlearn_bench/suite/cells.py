@@ -34,6 +34,8 @@ def cells(
             image_size=suite.image_size,
             label_column=suite.label_column,
             group_column=suite.group_column,
+            image_column=suite.image_column,
+            split_column=suite.split_column,
             model=model,
             forget=scenario.forget,
             recipe=recipe_for(suite.recipe, dataset),

@@ -37,8 +37,9 @@ from unlearn_bench.suite.yaml_source import YamlSource, describe, parse
 DEFAULT_SUITE = "digits"
 _SUITES = "unlearn_bench_suites"
 
+_COLUMNS = ("label_column", "group_column", "image_column", "split_column")
 # Flags that take a key's place as they are.
-_AS_GIVEN = ("references", "image_size", "label_column", "group_column")
+_AS_GIVEN = ("references", "image_size", *_COLUMNS)
 
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
@@ -72,6 +73,8 @@ class Overrides:
     image_size: int | None = None
     label_column: str | None = None
     group_column: str | None = None
+    image_column: str | None = None
+    split_column: str | None = None
     forget: Sequence[str] = ()
     seeds: str | int | None = None
     references: int | None = None

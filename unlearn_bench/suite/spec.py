@@ -203,6 +203,8 @@ _ADDED = (
     "primary",
     "label_column",
     "group_column",
+    "image_column",
+    "split_column",
 )
 
 
@@ -237,6 +239,8 @@ class Suite(Spec):
         isolate: Whether methods are called in processes that reach neither store nor data.
         label_column: Of Parquet files that hold several labels, the one to learn.
         group_column: And the one that names the fine classes for ``subclass:NAME``.
+        image_column: And the one that holds the images.
+        split_column: And the one that says which part a row is in.
         primary: Names of the metrics that decide the verdict, plug-ins' included; by default the
             package's set. The report says that the suite chose them.
     """
@@ -262,6 +266,8 @@ class Suite(Spec):
     isolate: bool = False
     label_column: ColumnName | None = None
     group_column: ColumnName | None = None
+    image_column: ColumnName | None = None
+    split_column: ColumnName | None = None
     primary: Annotated[tuple[Name, ...], Several] = ()
 
     @field_validator("datasets", "models", "scenarios")
@@ -317,6 +323,8 @@ class RunSpec(Spec):
         request: Which request of a stream it is about, from 1; 0 where ``forget`` is no stream.
         label_column: As of the suite; the data's fingerprint covers the labels.
         group_column: As of the suite.
+        image_column: As of the suite; the fingerprint covers the choice, as it does the next.
+        split_column: As of the suite.
     """
 
     dataset: str
@@ -342,6 +350,8 @@ class RunSpec(Spec):
     request: int = 0
     label_column: str | None = None
     group_column: str | None = None
+    image_column: str | None = None
+    split_column: str | None = None
 
     @property
     def asked(self) -> Forget:
