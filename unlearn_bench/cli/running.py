@@ -108,6 +108,7 @@ def forecast_runs(asked: Asked, console: Console) -> None:
 def _execute(asked: Asked, console: Console, track: str | None, *, debug: bool) -> None:
     """Run the suite, write its report if it is not up to date, and print the tables."""
     from unlearn_bench.cli.progress import LiveProgress
+    from unlearn_bench.execution.forgotten import forgotten
     from unlearn_bench.execution.interrupt import first_in_good_order
     from unlearn_bench.execution.scheduler import execute
     from unlearn_bench.execution.tracking import tracked
@@ -124,6 +125,8 @@ def _execute(asked: Asked, console: Console, track: str | None, *, debug: bool) 
             f"suite [bold]{plan.suite.name}[/bold]: {len(plan.runs)} runs on {place}, "
             f"results in {escape(str(asked.folder))}"
         )
+        for line in forgotten(plan.runs, runner):
+            console.print(line, markup=False, soft_wrap=True)
         command = shlex.join(["unlearn-bench", *sys.argv[1:]])
         with first_in_good_order(progress.notice):
             results = execute(plan, runner, folder, observer, command=command, workers=team)
@@ -147,6 +150,7 @@ def _print_forecast(
 ) -> None:
     from unlearn_bench.core.quantities import size_text, time_text
     from unlearn_bench.execution.dry_run import forecast
+    from unlearn_bench.execution.forgotten import forgotten
     from unlearn_bench.store.layout import default_home
 
     found = forecast(plan, runner, default_home(), folder, count)
@@ -154,6 +158,9 @@ def _print_forecast(
         f"suite {name}: {found.runs} runs, {found.done} done, {found.runs - found.done} left; "
         f"results in {folder}"
     )
+    if plan.runs[0].surrogate is None:  # while tuning nobody looks at the true forget set
+        for line in forgotten(plan.runs, runner):
+            say(line)
     for group in found.groups:
         stored = sum(group.originals.values())
         say(

@@ -119,6 +119,7 @@ def load(
         constants=constants,
         notes=(*raw.notes, *notes),
         attributes=replace(raw.attributes, files=file_names(raw.train.images)),
+        counted=raw.counted,
     )
     return data.sealed() if is_blind() else data
 

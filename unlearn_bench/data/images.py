@@ -330,6 +330,7 @@ class Dataset:
             or ``measured`` on the training images.
         notes: What the user should know of how the files were read, one line each.
         attributes: What is known of the examples beside their class.
+        counted: What indices count, in words, where that may be another order than expected.
     """
 
     name: str
@@ -342,6 +343,7 @@ class Dataset:
     constants: str = "measured"
     notes: tuple[str, ...] = ()
     attributes: Attributes = NO_ATTRIBUTES
+    counted: str = ""
 
     def sealed(self) -> "Dataset":
         """Return the same dataset with a test part that nobody can read."""

@@ -89,6 +89,7 @@ class Raw:
         notes: What the user should know of how the files were read, one line each.
         attributes: What is known of the images beside their class.
         constants: Mean and standard deviation per channel that the source itself knows.
+        counted: As of :class:`~unlearn_bench.data.images.Dataset`.
     """
 
     train: RawPart
@@ -97,6 +98,7 @@ class Raw:
     notes: tuple[str, ...] = ()
     attributes: Attributes = NO_ATTRIBUTES
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    counted: str = ""
 
 
 def held_out(labels: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from unlearn_bench.data.parquet_files import find_files
 from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart
 from unlearn_bench.suite.datasets import DATASETS, DatasetInfo
 
+ROWS = "the rows of its Parquet files, whose order need not be that of torchvision's"
 File = tuple[str, str | None]  # path below the root, and MD5 digest where one is published
 # What torchvision's readers and downloads raise for files or servers that are not as they should.
 TROUBLE = (
@@ -99,7 +100,7 @@ def load_raw(name: str, root: Path, download: bool) -> Raw:
         if any(find_files(place, search_below=place != root)):
             raw = parquet.load_folder(place, known.columns)
             _check_is(name, raw, place)
-            return raw
+            return replace(raw, counted=ROWS)
     if download:
         return _read(name, root, download)
     missing = _missing(root, files)
