@@ -1,6 +1,6 @@
 """What a suite's commands have in common: devices, plug-ins, and what executes the runs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unlearn_bench.execution.backend import Backend, Setup
     from unlearn_bench.execution.run import Runner
     from unlearn_bench.suite.config import Overrides, Plan
+    from unlearn_bench.suite.spec import RunSpec
 
 
 def prepare(
@@ -60,7 +61,19 @@ def ask(
     out = flags["out"] or Path("runs") / folder.format(plan.suite.name)
     setup = setup_of(device, flags["data_root"], flags["download"], flags["plugin"] or ())
     setup = replace(setup, results=out.absolute())
-    return Asked(plan, out, setup, device, flags["workers"], limit, on_ray)
+    seed = _one_seed(flags.get("seed"), plan)
+    return Asked(plan, out, setup, device, flags["workers"], limit, on_ray, seed)
+
+
+def _one_seed(seed: int | None, plan: "Plan") -> int | None:
+    """Return the seed that ``--seed`` names."""
+    count = plan.suite.seeds.originals
+    if seed is not None and not 0 <= seed < count:
+        raise ConfigError(
+            f"--seed {seed}: the suite has {count} seeds, 0 to {count - 1}; give one of them, or "
+            "more by --seeds"
+        )
+    return seed
 
 
 def plan_of(flags: Mapping[str, Any], device: str, params_from: str | None) -> "Plan":
@@ -125,6 +138,7 @@ class Asked:
         device: Of this process's runner.
         workers: As ``--workers`` says it.
         limit: Seconds for one run.
+        seed: The only one whose runs are done here, beside processes on others; None for all.
     """
 
     plan: "Plan"
@@ -134,6 +148,12 @@ class Asked:
     workers: str
     limit: float | None
     on_ray: bool
+    seed: int | None = None
+
+    @property
+    def runs(self) -> "Sequence[RunSpec]":
+        """The runs that are done here: all, or those of one seed."""
+        return [spec for spec in self.plan.runs if self.seed in (None, spec.seed)]
 
     def runner(self, notify: Callable[[str], None], *, download: bool) -> "Runner":
         """Return the runner of this process."""
@@ -151,9 +171,10 @@ class Asked:
 
     def team(self, runner: "Runner", notify: Callable[[str], None]) -> "tuple[Backend | None, str]":
         """Return what executes the runs, None for this process, and how to call it."""
+        plan = replace(self.plan, runs=tuple(self.runs))
         if self.on_ray:
-            return _on_ray(self.workers, self.setup, self.limit, self.plan, notify)
-        return on_this_machine(self.workers, self.setup, self.limit, self.plan, runner)
+            return _on_ray(self.workers, self.setup, self.limit, plan, notify)
+        return on_this_machine(self.workers, self.setup, self.limit, plan, runner)
 
 
 def device_of(name: str, *, on_ray: bool = False) -> "torch.device":
@@ -239,12 +260,14 @@ def _on_ray(
     """Return the tasks that execute the runs, and where that is."""
     import torch
 
+    from unlearn_bench.execution.capacity import usual_threads
     from unlearn_bench.execution.origin import unlearned_files
 
     ray = _ray()
     first = plan.runs[0]
     # Results depend in their last digits on the threads: as many as a serial run here would have.
-    threads = plan.suite.threads or (torch.get_num_threads() if first.device == "cpu" else 1)
+    usual = usual_threads(torch.get_num_threads()) if first.device == "cpu" else 1
+    threads = plan.suite.threads or usual
     ray.check_fits(threads)
     team = ray.RayWorkers(
         replace(setup, device=first.device, threads=threads),
@@ -260,6 +283,8 @@ def _on_ray(
 def _describe(device: "torch.device") -> str:
     import torch
 
+    from unlearn_bench.execution.capacity import usual_threads
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"the CPU ({torch.get_num_threads()} threads)"
+    return f"the CPU ({usual_threads(torch.get_num_threads())} threads)"

@@ -44,6 +44,14 @@ Seeds = Annotated[
         metavar="NUMBER",
     ),
 ]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Do the runs of this seed alone, from 0; for array jobs, which share --out.",
+        show_default=False,
+        metavar="NUMBER",
+    ),
+]
 References = Annotated[
     int | None,
     typer.Option(

@@ -31,6 +31,7 @@ def run(
     data_root: options.DataRoot = None,
     forget: options.Forget = None,
     seeds: options.Seeds = None,
+    seed: options.Seed = None,
     references: options.References = None,
     epochs: options.Epochs = None,
     device: options.Device = "auto",
@@ -64,6 +65,8 @@ def run(
     """Run a suite and write its report; run it again to continue where it stopped."""
     flags = dict(locals())
     console = new_console()
+    if tune and seed is not None:
+        raise ConfigError("--tune and --seed exclude each other; tune first, then give --params")
     if tune and params is not None:
         raise ConfigError("--tune and --params exclude each other; give one")
     given = "" if tune or params == Path("none") else str(params) if params else None
@@ -99,7 +102,8 @@ def forecast_runs(asked: Asked, console: Console) -> None:
         runner = asked.runner(say, download=False)
         team, _ = asked.team(runner, say)
         count = team.at_a_time if team else 1
-        _print_forecast(console, asked.plan.suite.name, asked.plan, runner, asked.folder, count)
+        plan = replace(asked.plan, runs=tuple(asked.runs))
+        _print_forecast(console, plan.suite.name, plan, runner, asked.folder, count)
     except DataError as error:
         hint = "; --dry-run downloads nothing" if asked.setup.download else ""
         raise DataError(f"{error}{hint}") from error
@@ -110,6 +114,7 @@ def _execute(asked: Asked, console: Console, track: str | None, *, debug: bool) 
     from unlearn_bench.cli.progress import LiveProgress
     from unlearn_bench.execution.forgotten import forgotten
     from unlearn_bench.execution.interrupt import first_in_good_order
+    from unlearn_bench.execution.ownership import joining
     from unlearn_bench.execution.scheduler import execute
     from unlearn_bench.execution.tracking import tracked
     from unlearn_bench.report import summary, write_report
@@ -117,22 +122,25 @@ def _execute(asked: Asked, console: Console, track: str | None, *, debug: bool) 
     from unlearn_bench.report.freshness import is_fresh
 
     plan, folder = asked.plan, asked.folder.absolute()
-    with LiveProgress(console, len(plan.runs), debug=debug) as progress:
+    with LiveProgress(console, len(asked.runs), debug=debug) as progress:
         observer = tracked(progress, track, plan.suite.name, folder)
         runner = asked.runner(progress.notice, download=asked.setup.download)
         team, place = asked.team(runner, progress.notice)
         console.print(
-            f"suite [bold]{plan.suite.name}[/bold]: {len(plan.runs)} runs on {place}, "
+            f"suite [bold]{plan.suite.name}[/bold]: {_counted(asked)} on {place}, "
             f"results in {escape(str(asked.folder))}"
         )
-        for line in forgotten(plan.runs, runner):
+        for line in forgotten(asked.runs, runner):
             console.print(line, markup=False, soft_wrap=True)
         command = shlex.join(["unlearn-bench", *sys.argv[1:]])
         with first_in_good_order(progress.notice):
-            results = execute(plan, runner, folder, observer, command=command, workers=team)
-    content = read_content(folder)
-    if not is_fresh(folder):
-        write_report(folder, content)
+            results = execute(
+                plan, runner, folder, observer, command=command, workers=team, seed=asked.seed
+            )
+    with joining(folder, asked.seed):
+        content = read_content(folder)
+        if not is_fresh(folder):
+            write_report(folder, content)
     for table in summary(folder, content):
         print_table(console, table)
     console.print(f"report: {asked.folder / 'report.html'}", markup=False, soft_wrap=True)
@@ -143,6 +151,12 @@ def _execute(asked: Asked, console: Console, track: str | None, *, debug: bool) 
             style="red",
         )
         raise typer.Exit(1)
+
+
+def _counted(asked: Asked) -> str:
+    """Say how many runs are done here."""
+    runs = f"{len(asked.runs)} runs"
+    return runs if asked.seed is None else f"{runs} of {len(asked.plan.runs)}, seed {asked.seed},"
 
 
 def _print_forecast(

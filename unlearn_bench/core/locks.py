@@ -46,6 +46,15 @@ class Lock:
         self.release()
 
 
+def share(path: Path) -> Lock | None:
+    """Lock the file ``path`` as :func:`take` does, beside others who share it; never wait.
+
+    Raises:
+        OSError: If the file cannot be opened or locked.
+    """
+    return _locked(path, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def take(path: Path, *, wait: bool = False) -> Lock | None:
     """Lock the file ``path``, created if need be, for this process alone.
 
@@ -56,7 +65,10 @@ def take(path: Path, *, wait: bool = False) -> Lock | None:
     Raises:
         OSError: If the file cannot be opened or locked.
     """
-    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    return _locked(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _locked(path: Path, how: int) -> Lock | None:
     while True:
         # Never through a link: the file would be made wherever that leads.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)

@@ -15,10 +15,26 @@ MARGIN = 1.5
 MOST_PER_GPU = 8
 
 
+def allotted() -> int | None:
+    """Return the cores that Slurm gave to this task, None outside of Slurm.
+
+    Not every cluster keeps a task to its cores: without a look at this, jobs on one node would
+    take each other's.
+    """
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(given) if given.isascii() and given.isdecimal() and int(given) > 0 else None
+
+
+def usual_threads(default: int) -> int:
+    """Return the CPU threads of a run whose suite fixes none: torch's, within what Slurm gave."""
+    return min(default, allotted() or default)
+
+
 def usable_cores() -> int:
-    """Return on how many cores this process may run; affinity and container limits count."""
+    """Return on how many cores this process may run; affinity, containers and Slurm limit them."""
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     cores = len(mine) or os.cpu_count() or 1
+    cores = min(cores, allotted() or cores)
     quota = cpu_quota()
     return max(1, min(cores, int(quota))) if quota else cores
 

@@ -1,20 +1,17 @@
 """The results folder: of one suite and one command at a time, with what tells suites apart."""
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.execution.examples import changed_examples
-from unlearn_bench.execution.heartbeat import NAME as PROGRESS
+from unlearn_bench.execution.heartbeat import PREFIX as PROGRESS
 from unlearn_bench.execution.identity import RETRAIN
-from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
@@ -23,40 +20,12 @@ from unlearn_bench.results.records import FORMAT, RunResult, read_suite
 from unlearn_bench.suite.config import Plan
 from unlearn_bench.suite.spec import RunSpec
 
+# Names of the files that processes at work lock begin with it.
+LOCK = ".lock"
 # What lies in a results folder beside files.
 FOLDERS = ("runs", "plugins", "figures")
 # What `run --tune` puts into a results folder before its suite.
 TUNING = "tuning"
-# Attempts to get the folder's lock before it counts as taken.
-PATIENCE = 5
-
-
-@contextlib.contextmanager
-def owned(out: Path, observer: Observer) -> Iterator[None]:
-    """Hold the folder for this process; the system lets go of it when the process dies."""
-    refuse_foreign(out)
-    with readable_os_errors("write into", out):
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        for attempt in range(PATIENCE):  # `status` may be looking at the lock in this moment
-            time.sleep(0.05 if attempt else 0)
-            held = locks.take(out / ".lock")
-            if held is not None:
-                break
-        else:
-            raise OutputError(
-                f"another process is running a suite in {out}; wait for it or choose another --out"
-            )
-        if held.sure:
-            for folder in (out, *(out / name for name in FOLDERS)):
-                for left in folder.glob(".*.tmp"):
-                    left.unlink(missing_ok=True)  # what a killed process was writing
-        else:
-            observer.notice(
-                f"the file system of {out} has no locks: make sure that only one command runs in "
-                "it, or work is done twice"
-            )
-    with held:
-        yield
 
 
 def refuse_foreign(out: Path) -> None:
@@ -69,7 +38,8 @@ def refuse_foreign(out: Path) -> None:
     with readable_os_errors("read", out):
         there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     # A run that was ended before it wrote suite.json left no more than these.
-    foreign = sorted(there - {"runs", ".lock", PROGRESS, TUNING})
+    ours = {name for name in there if name.startswith((LOCK, PROGRESS))}
+    foreign = sorted(there - ours - {"runs", TUNING})
     if foreign and "suite.json" not in there and not all(map(_is_temporary, foreign)):
         raise OutputError(
             f"{out} contains files that unlearn-bench did not write ({foreign[0]} for example), "
@@ -81,8 +51,14 @@ def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 
 
-def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
+def refuse_another_suite(plan: Plan, out: Path, keys: list[str] | None = None) -> dict[str, Any]:
     """Refuse a folder that holds another suite's results.
+
+    Args:
+        plan: The suite.
+        out: The folder.
+        keys: Of the results of all planned runs, where other processes are at work on the suite:
+            theirs must be the same.
 
     Returns:
         What tells suites apart, for ``suite.json``.
@@ -102,7 +78,8 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
     }
     # Without a single run there is nothing to mix up: a first attempt that failed early, with
     # the wrong --original for one, does not bar the folder to the next.
-    if (out / "suite.json").exists() and any((out / "runs").glob("*.json")):
+    used = keys is not None or any((out / "runs").glob("*.json"))
+    if (out / "suite.json").exists() and used:
         there = read_suite(out)
         different = [name for name in asked if _differs(asked[name], there.get(name))]
         if different == ["suite"]:
@@ -113,6 +90,11 @@ def refuse_another_suite(plan: Plan, out: Path) -> dict[str, Any]:
             raise OutputError(
                 f"{out} holds the results of another suite (it differs in: "
                 f"{', '.join(different)}); choose another --out, or delete that folder"
+            )
+        if keys is not None and _differs(keys, there.get("plan")):
+            raise OutputError(
+                f"the processes at work in {out} have other data or another version of a method; "
+                "choose another --out, or wait for them"
             )
     return asked
 
@@ -155,13 +137,24 @@ def claim(
     there: Mapping[str, RunResult],
     out: Path,
     command: str,
+    *,
+    alone: bool = True,
 ) -> dict[str, Any]:
     """Write ``suite.json``, or refuse a folder that holds another suite's results.
+
+    Args:
+        plan: The suite.
+        runner: Says what it runs with.
+        keys: Of the results of all planned runs.
+        there: Results on disk, by key.
+        out: The folder.
+        command: The command line.
+        alone: Whether no other process is at work on the suite.
 
     Returns:
         What the file says, for :func:`record_growth`.
     """
-    asked = refuse_another_suite(plan, out)
+    asked = refuse_another_suite(plan, out, None if alone else keys)
     stored = asked | {
         "format": FORMAT,
         "plan": keys,
@@ -181,8 +174,11 @@ def claim(
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "origin": origin(plan, keys, runner),
     }
-    if all(stands(there.get(key)) for key in keys) and _is_of(out, stored):
-        return stored  # who only looks at results made none: the file keeps saying who did
+    # Who only looks at results made none, and who joins others came after them: the file keeps
+    # saying who made them, and who came first.
+    looks = all(stands(there.get(key)) for key in keys)
+    if (looks or not alone) and _is_of(out, stored):
+        return stored
     # First: what tells that the folder is ours, whatever ends this in the next moment.
     _write(out, stored)
     keep_sources(plan, out)

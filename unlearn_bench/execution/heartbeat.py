@@ -1,12 +1,14 @@
 """A small file in the results folder that says what is under way, for `unlearn-bench status`.
 
-``progress.json`` exists while a suite runs; one that lies beside a free lock is of a process
-that was killed. It is rewritten at most once a second, and only when something changed.
+``progress.json`` exists while a suite runs, ``progress-seed-N.json`` while one seed of it does;
+one that lies beside a free lock is of a process that was killed. It is rewritten at most once a
+second, and only when something changed.
 """
 
 import json
 import math
 import os
+import re
 import socket
 import threading
 import time
@@ -22,7 +24,7 @@ from unlearn_bench.execution.observer import Observer
 from unlearn_bench.results.records import RunResult
 from unlearn_bench.suite.spec import RunSpec
 
-NAME = "progress.json"
+PREFIX = "progress"
 INTERVAL = 1.0  # seconds
 
 
@@ -39,10 +41,13 @@ class Heartbeat:
         out: The results folder.
         observer: Told everything.
         workers: How many runs go on at a time.
+        seed: The only one that is worked on; None for all.
     """
 
-    def __init__(self, out: Path, observer: Observer, workers: int = 1) -> None:
-        self._path = out / NAME
+    def __init__(
+        self, out: Path, observer: Observer, workers: int = 1, seed: int | None = None
+    ) -> None:
+        self._path = progress_file(out, seed)
         self._observer = observer
         self._workers = workers
         self._running: dict[int, _Run] = {}
@@ -140,10 +145,21 @@ def boot() -> str:
         return ""
 
 
-def read(out: Path) -> dict[str, Any] | None:
+def progress_file(out: Path, seed: int | None = None) -> Path:
+    """Return the file of a process on one seed, or on all."""
+    return out / (f"{PREFIX}.json" if seed is None else f"{PREFIX}-seed-{seed}.json")
+
+
+def seeds_at_work(out: Path) -> list[int]:
+    """Return the seeds that processes are at work on one by one, or were when they were killed."""
+    names = (re.fullmatch(rf"{PREFIX}-seed-(\d{{1,9}})\.json", path.name) for path in out.iterdir())
+    return sorted(int(name[1]) for name in names if name)
+
+
+def read(out: Path, seed: int | None = None) -> dict[str, Any] | None:
     """Return what the file says; None where there is none that :class:`Heartbeat` wrote."""
     try:
-        stored = json.loads((out / NAME).read_bytes())
+        stored = json.loads(progress_file(out, seed).read_bytes())
         return {
             "pid": int(stored["pid"]),
             "host": str(stored["host"]),

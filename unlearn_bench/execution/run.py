@@ -16,6 +16,7 @@ from unlearn_bench.core.fence import Fence
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.data.datasets import Dataset, places
 from unlearn_bench.data.splits import Indices
+from unlearn_bench.execution.capacity import usual_threads
 from unlearn_bench.execution.failures import Failures
 from unlearn_bench.execution.identity import Identities
 from unlearn_bench.execution.inputs import Inputs
@@ -68,7 +69,7 @@ class Runner:
         self._device, self._store = device, store
         self._results = results
         self._environment = dict(environment(device))
-        self._threads = threads or torch.get_num_threads()
+        self._threads = threads or usual_threads(torch.get_num_threads())
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False

@@ -18,7 +18,6 @@ from unlearn_bench.execution.failures import RunFailedError
 from unlearn_bench.execution.folder import (
     claim,
     is_there,
-    owned,
     record_growth,
     refuse_if_gone,
     stands,
@@ -27,6 +26,7 @@ from unlearn_bench.execution.heartbeat import Heartbeat
 from unlearn_bench.execution.models import TRAINING
 from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.order import in_turn
+from unlearn_bench.execution.ownership import is_alone, joining, owned
 from unlearn_bench.execution.run import EVALUATING, Runner
 from unlearn_bench.execution.serial import Serial
 from unlearn_bench.results.curves import write_curves
@@ -56,6 +56,7 @@ def execute(
     command: str,
     workers: Backend | None = None,
     follow_up: FollowUp | None = None,
+    seed: int | None = None,
 ) -> list[RunResult]:
     """Run every planned run that has no result in ``out`` yet; return the results of all.
 
@@ -71,6 +72,8 @@ def execute(
         follow_up: Where results decide what is to be run next, as in tuning: asked after every
             result, those on disk included. It must depend on nothing else, for a suite that was
             killed to go on as it would have.
+        seed: The only one whose runs are done and returned; other processes may do others in the
+            same folder at the same time. Tables then cover what all of them have finished.
 
     Raises:
         UserError: If the data, a model or the folder make the suite impossible; nothing has
@@ -78,27 +81,25 @@ def execute(
     """
     keys = check_plan(plan, runner)
     team = workers or Serial(runner)
-    with owned(out, observer), Heartbeat(out, observer, team.at_a_time) as observer:
+    with (
+        owned(out, observer, seed),
+        Heartbeat(out, observer, team.at_a_time, seed) as observer,
+    ):
         there = {key: found for key in keys if (found := _readable(out, key)) is not None}
-        stored = claim(plan, runner, keys, there, out, command)
+        with joining(out, seed):
+            alone = is_alone(out, seed)
+            stored = claim(plan, runner, keys, there, out, command, alone=alone)
         _tell_of_given(plan, runner, observer)
-        agenda = _Agenda(plan, runner, out, observer, there, stored, follow_up)
+        agenda = _Agenda(plan, runner, out, observer, there, stored, follow_up, seed)
         try:
             todo = agenda.take(plan.runs, keys)
             if todo:
                 Dispatcher(todo, agenda.keys, runner, team, observer, agenda.finish).dispatch()
         finally:
-            # An earlier process may have finished runs that this one did not come to.
-            for key in agenda.keys:
-                known = agenda.results.get(key) or _readable(out, key)
-                if known is not None:
-                    agenda.results[key] = known
-            finished = [agenda.results[key] for key in agenda.keys if key in agenda.results]
-            if is_there(out):
-                _insistently(lambda: write_records(out, finished))
-                _insistently(lambda: write_curves(out, finished))
+            with joining(out, seed):
+                agenda.write_tables()
         refuse_if_gone(out)
-    return [agenda.results[key] for key in agenda.keys]
+    return agenda.asked_for()
 
 
 class _Agenda:
@@ -118,8 +119,9 @@ class _Agenda:
         there: Mapping[str, RunResult],
         stored: dict[str, Any],
         follow_up: FollowUp | None,
+        seed: int | None = None,
     ) -> None:
-        self._plan, self._runner, self._out = plan, runner, out
+        self._plan, self._runner, self._out, self._seed = plan, runner, out, seed
         self._observer, self._there = observer, there
         self._stored, self._follow_up = stored, follow_up
         self._runs: list[RunSpec] = []
@@ -135,6 +137,8 @@ class _Agenda:
             position = len(self.keys)
             self._runs.append(spec)
             self.keys.append(key)
+            if self._is_of_another(spec):
+                continue
             old = _reused(position, spec, key, self._there, self._out, self._observer)
             if old is None:
                 todo[position] = spec
@@ -154,6 +158,24 @@ class _Agenda:
         self._observer.run_finished(position, result, reused=False)
         following = self._following(self._runs[position], result)
         return self.take(following, map(self._runner.key, following)) if following else {}
+
+    def write_tables(self) -> None:
+        """Write what is finished by now into the tables, whoever finished it."""
+        # An earlier process, or one at work beside this one, may have finished others.
+        found = {key: self.results.get(key) or _readable(self._out, key) for key in self.keys}
+        finished = [result for result in found.values() if result is not None]
+        self.results |= {result.key: result for result in finished}
+        if is_there(self._out):
+            _insistently(lambda: write_records(self._out, finished))
+            _insistently(lambda: write_curves(self._out, finished))
+
+    def asked_for(self) -> list[RunResult]:
+        """Return the results of all runs that were to be done, in the order of the plan."""
+        planned = zip(self._runs, self.keys, strict=True)
+        return [self.results[key] for spec, key in planned if not self._is_of_another(spec)]
+
+    def _is_of_another(self, spec: RunSpec) -> bool:
+        return self._seed is not None and spec.seed != self._seed
 
     def _following(self, spec: RunSpec, result: RunResult) -> Sequence[RunSpec]:
         return self._follow_up(spec, result) if self._follow_up else ()

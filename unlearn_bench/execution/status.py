@@ -13,6 +13,8 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors
 from unlearn_bench.execution import heartbeat
 from unlearn_bench.execution.durations import Durations
+from unlearn_bench.execution.folder import LOCK
+from unlearn_bench.execution.ownership import seed_lock
 from unlearn_bench.results.records import RunResult, read_run, read_suite
 
 State = Literal["finished", "failed", "running", "stopped"]
@@ -77,8 +79,7 @@ def read_status(out: Path) -> Status:
             f"{out / 'suite.json'} has no plan: it does not belong to a suite; "
             "choose another folder"
         )
-    beat = heartbeat.read(out) or {}
-    alive = _is_alive(out, beat)
+    beats = _beats(out)
     # What fails while tuning is a result as well, and is not tried again.
     tuning = bool(suite.get("tuning"))
     results: dict[int, RunResult] = {}
@@ -89,7 +90,7 @@ def read_status(out: Path) -> Status:
     cells = _cells(out / "suite.json", suite, keys, results)
 
     running: dict[int, UnderWay] = {}
-    if alive:
+    for seed, beat in beats:
         passed = _since(beat)
         for run in beat.get("running", ()):
             name = _name(cells.get(run["position"]))
@@ -98,13 +99,15 @@ def read_status(out: Path) -> Status:
         ended = set(beat.get("ended", ()))
         for position, result in list(results.items()):
             again = not tuning and (result.status != "ok" or result.error)
-            if position in running or again and position not in ended:
+            again = again and seed in (None, result.seed) and position not in ended
+            if position in running or again:
                 del results[position]
     failed = {p: r for p, r in results.items() if r.status != "ok"}
     left = [p for p in range(len(keys)) if p not in results and p not in running]
     over: State = "failed" if failed and not tuning else "finished"
-    state: State = "running" if alive else "stopped" if left else over
-    seconds_left, basis = _left(cells, results, running, left, beat.get("workers", 1))
+    state: State = "running" if beats else "stopped" if left else over
+    workers = sum(beat.get("workers", 1) for _, beat in beats)
+    seconds_left, basis = _left(cells, results, running, left, workers)
     return Status(
         state,
         len(keys),
@@ -114,8 +117,27 @@ def read_status(out: Path) -> Status:
         len(left),
         seconds_left,
         basis,
-        f"process {beat.get('pid', '?')} on {beat.get('host', 'this machine')}" if alive else "",
+        ", ".join(map(_process, beats)),
     )
+
+
+Beat = tuple[int | None, Mapping[str, Any]]
+
+
+def _beats(out: Path) -> list[Beat]:
+    """Return what every living process says of itself, with the only seed that it works on."""
+    found: list[Beat] = []
+    for seed in (None, *heartbeat.seeds_at_work(out)):
+        beat = heartbeat.read(out, seed) or {}
+        if _is_alive(out / LOCK if seed is None else seed_lock(out, seed), beat):
+            found.append((seed, beat))
+    return found
+
+
+def _process(at_work: Beat) -> str:
+    seed, beat = at_work
+    process = f"process {beat.get('pid', '?')} on {beat.get('host', 'this machine')}"
+    return process if seed is None else f"{process} at seed {seed}"
 
 
 @dataclass(frozen=True)
@@ -163,10 +185,10 @@ def _result(out: Path, key: str) -> RunResult | None:
         return None  # damaged: it will be made again
 
 
-def _is_alive(out: Path, beat: Mapping[str, Any]) -> bool:
-    """Say whether a process is at work in the folder."""
-    with readable_os_errors("look at", out / ".lock"):
-        held = locks.is_held(out / ".lock")
+def _is_alive(lock: Path, beat: Mapping[str, Any]) -> bool:
+    """Say whether a process is at work that holds this lock."""
+    with readable_os_errors("look at", lock):
+        held = locks.is_held(lock)
     if held is not None or not beat:
         return bool(held)
     # No locks here: ask for the process, or believe the file where that is on another machine.
