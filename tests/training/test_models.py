@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from unlearn_bench.core.errors import ModelError, UnknownNameError
 from unlearn_bench.fisher.timing import randomised
 from unlearn_bench.suite.spec import ModelSpec
-from unlearn_bench.training.models import build, load_weights, names
+from unlearn_bench.training.models import build, load_weights, names, summary
 
 
 def make(name, size=32, channels=3, classes=7, stem="auto", seed=0):
@@ -87,6 +87,52 @@ def test_a_network_is_the_one_that_its_name_says(name, body, features):
     assert sum(p.numel() for p in model.parameters()) == body + 10 * (features + 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "published"),
+    [
+        ("resnet20", 269_722, "0.27 M"),
+        ("resnet32", 464_154, "0.46 M"),
+        ("resnet56", 853_018, "0.85 M"),
+        ("vgg11_bn_cifar", 9_231_114, "9.2 M"),
+        ("vgg16_bn_cifar", 14_728_266, "14.7 M"),
+        ("wrn28_10", 36_479_194, "36.5 M"),
+    ],
+)
+def test_networks_for_cifar_have_as_many_parameters_as_published(name, count, published):
+    model = make(name, 32, 3, 10)
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert f"{count / 1e6:.{2 if count < 1e6 else 1}f} M" == published
+    assert published in summary(name) and name in names()
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg11_bn_cifar"])
+def test_networks_for_cifar_speak_timms_interface(name):
+    model, x = make(name, 32, 1, 10), torch.randn(2, 1, 32, 32)
+    hidden = model.forward_head(model.forward_features(x), pre_logits=True)
+    assert hidden.shape == (2, model.num_features)
+    assert torch.allclose(model.get_classifier()(hidden), model(x))
+    model.reset_classifier(3)
+    assert model(x).shape == (2, 3)
+
+
+def test_a_residual_network_for_cifar_passes_on_what_no_block_changes():
+    model = make("resnet20", 32, 3, 10)
+    for name, module in model.named_modules():
+        if name.endswith("bn2"):
+            torch.nn.init.zeros_(module.weight)
+    x = torch.randn(2, 3, 32, 32)
+    start = torch.relu(model.bn1(model.conv1(x)))
+    out = model.forward_features(x)
+    # Every second pixel twice, and the 16 channels in the middle of 64, zeros around them.
+    assert torch.equal(out[:, 24:40], start[:, :, ::4, ::4])
+    assert out.shape == (2, 64, 8, 8) and not out[:, :24].any() and not out[:, 40:].any()
+
+
+def test_vgg_for_cifar_says_the_smallest_images_it_takes():
+    with pytest.raises(ModelError, match="vgg needs images of at least 32 pixels a side"):
+        make("vgg11_bn_cifar", 28, 1)
+
+
 def test_weights_come_from_the_seed_alone():
     torch.manual_seed(5)
     a = make("lenet", 28, 1, seed=3).state_dict()
@@ -114,8 +160,8 @@ def test_small_nets_speak_timms_interface(name):
         ("vit_tiny", "vit_tiny_patch16_224"),
         ("ViT_Tiny", "vit_tiny_patch16_224"),
         ("wide_resnet28_10", "wide_resnet50_2"),
-        ("resnet20", "resnet18"),
-        ("resnet56", "resnet50"),
+        ("resnet21", "resnet20"),
+        ("resnet110", "resnet101"),
         ("vgg16_bm", "vgg16_bn"),
         ("lenett", "lenet"),
     ],

@@ -192,6 +192,35 @@ def test_constants_within_the_file_are_named_with_the_flags_that_give_them(their
         load(tmp_path / "w.safetensors")
 
 
+def fitted(name: str) -> nn.Module:
+    return build(ModelSpec(name=name), channels=3, image_size=(32, 32), num_classes=10, seed=0)
+
+
+def test_saluns_resnet18_is_timms_with_the_small_stem(tmp_path):
+    # torchvision's ResNet-18 with another first convolution, no pooling, and constants within.
+    theirs = torchvision.models.resnet18(num_classes=10)
+    theirs.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    theirs.maxpool = nn.Identity()
+    mean, std = torch.tensor([0.49, 0.48, 0.45]), torch.tensor([0.25, 0.24, 0.26])
+    more = {"normalize.mean": mean, "normalize.std": std}
+    torch.save({"epoch": 1, "state_dict": theirs.state_dict() | more}, tmp_path / "w.pth.tar")
+    ours = fitted("resnet18")
+    [note] = load_weights(ours, tmp_path / "w.pth.tar")
+    assert "give --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26" in note
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(ours(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg11_bn_cifar"])
+def test_published_names_of_networks_for_cifar_are_understood(name, tmp_path):
+    theirs = fitted(name).state_dict()
+    renamed = {f"module.{key.replace('fc.', 'linear.')}": t + 1 for key, t in theirs.items()}
+    torch.save({"state_dict": renamed}, tmp_path / "w.th")
+    ours = fitted(name)
+    load_weights(ours, tmp_path / "w.th")
+    assert all(torch.equal(t, theirs[key] + 1) for key, t in ours.state_dict().items())
+
+
 def test_the_last_layer_and_the_short_cuts_may_have_other_names(theirs, tmp_path):
     other = {
         n.replace("fc.", "linear.").replace("downsample", "shortcut"): t for n, t in theirs.items()

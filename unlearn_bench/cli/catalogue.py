@@ -44,7 +44,8 @@ def _methods(*kinds: Kind) -> Listing:
 def _models() -> Listing:
     from unlearn_bench.training import models
 
-    return Listing(("name",), [(name,) for name in models.names()])
+    rows = [(name, models.summary(name)) for name in models.names()]
+    return Listing(("name", "what it is, where timm lacks it"), rows)
 
 
 def _datasets() -> Listing:

@@ -17,7 +17,7 @@ from unlearn_bench.core.memory import is_out_of_memory
 from unlearn_bench.core.seeds import seed_everything
 from unlearn_bench.plugins.parts import parts
 from unlearn_bench.suite.spec import ModelSpec
-from unlearn_bench.training import outside, small_nets
+from unlearn_bench.training import cifar_nets, outside, small_nets
 from unlearn_bench.training.outside import Creator
 from unlearn_bench.training.stems import keep_resolution
 from unlearn_bench.training.weights import load_weights
@@ -30,6 +30,15 @@ def names(pattern: str = "*") -> list[str]:
     """Return the names of all architectures that match a shell pattern."""
     known = [*timm.list_models(), *parts("model"), *outside.torchvision_names()]
     return [name for name in known if fnmatch(name, pattern)]
+
+
+def summary(name: str) -> str:
+    """Return in one line what a network is that timm lacks, "" for all others."""
+    if name in parts("model"):
+        return parts("model")[name].summary
+    if name not in (*small_nets.NAMES, *cifar_nets.NAMES):
+        return ""
+    return (timm.model_entrypoint(name).__doc__ or "").partition("\n")[0]
 
 
 def build(
