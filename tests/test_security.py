@@ -39,6 +39,10 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ),
         ("a specification in the store", [layout.SPEC_BYTES]),
         ("`records.csv`", [records.RECORDS_BYTES, records.MAX_ROWS, records.MAX_LINE]),
+        (
+            "`records.parquet`",
+            [columns.TABLE_BYTES, columns.UNPACKED_BYTES, records.MAX_ROWS],
+        ),
         ("characters of a name in", [checks.MAX_NAME_LENGTH, checks.MAX_TEXT_LENGTH]),
         ("`curves.", [columns.TABLE_BYTES, columns.UNPACKED_BYTES, curves.MAX_POINTS]),
         ("a bundle", [archive.MAX_BYTES, archive.MAX_FILES]),

@@ -49,3 +49,17 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "link.parquet").symlink_to(written(tmp_path, table_of()))
     with pytest.raises(RefusedError, match="link"):
         read_columns(tmp_path / "link.parquet", TYPES, 10)
+
+
+def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
+    path = written(tmp_path, table_of().drop_columns(["n"]))
+    assert read_columns(path, TYPES, 10, optional=["n"]).column_names == ["name", "x"]
+
+
+def test_one_long_text_in_every_row_of_a_small_file_is_not_unpacked(tmp_path: Path) -> None:
+    rows, text = 60_000, "a" * 100_000
+    names = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), [text])
+    path = written(tmp_path, pa.table({"name": names}))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(RefusedError, match="its texts have more than 1.1 GB"):
+        read_columns(path, {"name": str}, rows)

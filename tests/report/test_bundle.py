@@ -205,6 +205,18 @@ def test_a_parquet_file_that_differs_from_the_csv_is_found(unpacked):
     assert "records.parquet: value is not that of records.csv" in problems(unpacked)
 
 
+def test_without_a_csv_the_parquet_file_is_compared_with_the_runs(unpacked, finished):
+    (unpacked / "records.csv").unlink()
+    relist(unpacked)
+    found = verify(unpacked)
+    assert not found.problems and "records.csv" not in found.tables
+    records = pd.read_parquet(unpacked / "records.parquet")
+    records.loc[0, "value"] = 0.123
+    records.to_parquet(unpacked / "records.parquet", index=False)
+    relist(unpacked)
+    assert "records.parquet: value is not that of records.csv" in problems(unpacked)
+
+
 @pytest.mark.parametrize(
     "name", ["../outside.txt", "/etc/outside", "a/../../outside", "C:\\x", "a\\..\\b", "a//b", "d/"]
 )

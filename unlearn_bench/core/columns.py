@@ -4,7 +4,7 @@ A file of a few bytes may declare any number of rows, and a page any size once u
 declared is looked at first, and what is read is counted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,12 @@ _WORDS = {str: "text", int: "a whole number", float: "a number"}
 
 
 def read_columns(
-    path: Path, types: Mapping[str, type], most: int, *, empty: bool = False
+    path: Path,
+    types: Mapping[str, type],
+    most: int,
+    *,
+    empty: bool = False,
+    optional: Collection[str] = (),
 ) -> "pa.Table":
     """Return columns of a Parquet file.
 
@@ -32,6 +37,7 @@ def read_columns(
         types: Of each column: ``str``, ``int`` or ``float``. Others are not read.
         most: Rows that may be read.
         empty: Whether cells may be empty.
+        optional: Columns that may be absent, from the file and then from what is returned.
 
     Raises:
         RefusedError: If it is no such file, lacks a column, or is larger than is read.
@@ -46,12 +52,21 @@ def read_columns(
                 raise RefusedError(f"it has {size_text(size)}, more than {size_text(TABLE_BYTES)}")
             file = pq.ParquetFile(stream)
             _check_size(file.metadata, most)
+            there = file.schema_arrow.names
+            types = {n: kind for n, kind in types.items() if n in there or n not in optional}
             _check_types(file.schema_arrow, types)
-            batches, rows = [], 0
+            texts = [name for name, kind in types.items() if kind is str]
+            stream.seek(0)
+            # As they are stored: one long text may stand for every row of a small file.
+            file = pq.ParquetFile(stream, metadata=file.metadata, read_dictionary=texts)
+            batches, rows, size = [], 0, 0
             for batch in file.iter_batches(_BATCH, columns=[*types], use_threads=False):
                 rows += batch.num_rows
+                size += _text_bytes(batch)
                 if rows > most:
                     raise RefusedError(f"it has more than {most:,} rows")
+                if size > UNPACKED_BYTES:
+                    raise RefusedError(f"its texts have more than {size_text(UNPACKED_BYTES)}")
                 batches.append(batch)
             table = pa.Table.from_batches(batches, file.schema_arrow if not batches else None)
             table = table.select([*types])
@@ -85,6 +100,16 @@ def _check_size(metadata: "pa.parquet.FileMetaData", most: int) -> None:
         )
 
 
+def _text_bytes(batch: "pa.RecordBatch") -> int:
+    """Return what the texts of a batch take once each row has its own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = (column for column in batch.columns if pa.types.is_dictionary(column.type))
+    sizes = (pc.take(pc.binary_length(c.dictionary), c.indices) for c in columns)
+    return sum(pc.sum(size.cast(pa.int64())).as_py() or 0 for size in sizes)
+
+
 def _check_types(schema: "pa.Schema", types: Mapping[str, type]) -> None:
     import pyarrow as pa
 
@@ -92,6 +117,8 @@ def _check_types(schema: "pa.Schema", types: Mapping[str, type]) -> None:
         if schema.names.count(name) != 1:
             raise RefusedError(f"it lacks the column {name}, or has it more than once")
         found = schema.field(name).type
+        if pa.types.is_dictionary(found):
+            found = found.value_type
         fits = {
             str: pa.types.is_string(found) or pa.types.is_large_string(found),
             int: pa.types.is_integer(found),

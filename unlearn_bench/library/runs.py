@@ -70,7 +70,7 @@ class Run:
 
     @property
     def records(self) -> pd.DataFrame:
-        """Every record, in long form: ``records.csv``."""
+        """Every record, in long form, as in ``records.csv``."""
         return read_records(self.folder)
 
     @property

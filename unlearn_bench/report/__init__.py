@@ -29,7 +29,8 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
 
     The tables are ``verdicts.csv``, ``weights.csv`` with the hashes of all weights,
     ``population.parquet`` with what takes many models and, beside ``records.csv``,
-    ``records.parquet``. Figures that only an earlier report had are removed.
+    ``records.parquet``, from which a folder without that CSV is read. Figures that only an earlier
+    report had are removed.
 
     The same input gives the same bytes. A suite that failed in part, or has not run at all,
     still gives a report that says so.
@@ -51,8 +52,9 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
     from unlearn_bench.report.freshness import page_key
     from unlearn_bench.report.provenance import WEIGHTS, weights_csv
     from unlearn_bench.results.records import as_parquet
+    from unlearn_bench.results.tables import CSV, PARQUET
 
-    refuse_links(folder, ("figures", "plugins", "runs", "suite.json", "records.csv"))
+    refuse_links(folder, ("figures", "plugins", "runs", "suite.json", CSV, PARQUET))
     # Before anything is read: what changes meanwhile makes the page stale.
     key = page_key(folder)
     content = content or read_content(folder)
@@ -67,7 +69,9 @@ def write_report(folder: Path, content: Content | None = None) -> Path:
     write_atomically(folder / "verdicts.csv", as_csv(report.sections))
     if report.runs:
         write_atomically(folder / WEIGHTS, weights_csv(report.runs))
-    write_atomically(folder / "records.parquet", as_parquet(report.records))
+    # Without a CSV it is what was read.
+    if (folder / CSV).exists():
+        write_atomically(folder / PARQUET, as_parquet(report.records))
     if len(content.population):
         write_atomically(folder / many.FILE, many.as_parquet(content.population))
     write_atomically(folder / "report.md", markdown.render(content, drawn))

@@ -60,6 +60,7 @@ from unlearn_bench.results.records import (
     read_run,
     read_suite,
 )
+from unlearn_bench.results.tables import CSV, PARQUET, source_of
 
 MANIFEST = "MANIFEST.sha256"
 # What a results folder may hold beside: locks, LaTeX's by-products, earlier bundles.
@@ -240,8 +241,9 @@ def _verify(contents: Contents) -> Verified:
         extra = contents.sizes.keys() - named.keys() - {MANIFEST}
         found += [f"{name}: not listed" for name in sorted(extra)]
         if not found:
+            present = tuple(name for name in _DERIVED if (place / name).exists())
             runs, found = _consistency(place)
-            tables = tuple(name for name in _DERIVED if (place / name).exists() and not found)
+            tables = () if found else present
     if len(found) > MOST_PROBLEMS:
         found = [*found[:MOST_PROBLEMS], f"and {len(found) - MOST_PROBLEMS:,} problems more"]
     return Verified(tuple(found), len(named), runs, hashlib.sha256(manifest).hexdigest(), tables)
@@ -268,9 +270,12 @@ def _listed(manifest: bytes) -> tuple[dict[str, str], list[str]]:
 
 def _consistency(place: Path) -> tuple[int, list[str]]:
     """Make the tables again from the runs; return the number of runs, and what differs."""
-    needed = [name for name in ("suite.json", "records.csv") if not (place / name).exists()]
-    if needed:
-        return 0, [f"{name} is missing" for name in needed]
+    source = source_of(place)
+    missing = [] if (place / "suite.json").exists() else ["suite.json is missing"]
+    if source is None:
+        return 0, [*missing, f"{CSV} is missing"]
+    if missing:
+        return 0, missing
     there = {path.name for path in (place / "runs").iterdir()}
     try:
         suite, records = read_suite(place), read_records(place)
@@ -280,11 +285,14 @@ def _consistency(place: Path) -> tuple[int, list[str]]:
         if absent:
             what = "runs/" if len(absent) == len(told) else f"runs/{absent[0]}.json"
             return 0, [
-                f"{what} is missing: {len(absent)} of the {len(told)} runs in records.csv have "
+                f"{what} is missing: {len(absent)} of the {len(told)} runs in {source.name} have "
                 "no file there, and reports are committed without them"
             ]
         results = [result for key in plan if (result := read_run(place, key))]
-        problems = _differences(place / "records.csv", as_csv(results))
+        if source.name == PARQUET:  # which is compared below with the table that the runs give
+            (place / CSV).write_text(as_csv(results), encoding="utf-8")
+            records = read_records(place)
+        problems = _differences(place / CSV, as_csv(results))
         if not problems:
             problems = _other_differences(place, suite, records, results)
     except (OutputError, RefusedError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -312,7 +320,7 @@ def _other_differences(
     problems += _differences(aside, weights_csv(made(place, records)), WEIGHTS)
     if aside.exists():
         aside.rename(weights)
-    problems += _parquet_differences(place / "records.parquet", records, "records.csv")
+    problems += _parquet_differences(place / PARQUET, records, CSV)
     points = curves.table(results)
     problems += _parquet_differences(place / curves.FILE, points, "the runs")
     problems += _parquet_differences(place / many.FILE, population_table(points), curves.FILE)

@@ -13,9 +13,10 @@ from unlearn_bench import __version__
 from unlearn_bench.core.errors import RefusedError
 from unlearn_bench.core.keys import content_key, file_hash
 from unlearn_bench.core.reading import is_regular, opened
+from unlearn_bench.results.tables import source_of
 
 # Of a results folder, what a page is made from.
-_READ = ("suite.json", "records.csv", "curves.parquet")
+_READ = ("suite.json", "curves.parquet")
 # Of the package, who reads and prints it; a checkout changes without a new version.
 _CODE = ("analysis", "report", "results")
 # Bytes of a page within which the key stands.
@@ -25,7 +26,9 @@ _KEY = re.compile(r'<meta name="unlearn-bench-key" content="([^"]*)">')
 
 def page_key(folder: Path) -> str:
     """Return the key of what the page of a folder would be made from now."""
-    files = {name: file_hash(folder / name) for name in _READ if is_regular(folder / name)}
+    records = source_of(folder)
+    names = (*_READ, records.name) if records is not None else _READ
+    files = {name: file_hash(folder / name) for name in names if is_regular(folder / name)}
     return content_key({"version": __version__, "code": _code(), "files": files})
 
 

@@ -16,11 +16,11 @@ from unlearn_bench.core.fence import FENCED
 from unlearn_bench.core.quantities import in_order
 from unlearn_bench.core.reading import MIB, read_json, read_text
 from unlearn_bench.core.text import csv_text, from_cell, readable
-from unlearn_bench.report.restored import refuse_without_csv
 from unlearn_bench.results.checks import is_number
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.facts import BUILT_IN_FACTS, Facts, facts_of
 from unlearn_bench.results.records import COLUMNS, read_records, read_suite, run_file
+from unlearn_bench.results.tables import source_of
 
 WEIGHTS = "weights.csv"
 WEIGHTS_BYTES = 128 * MIB
@@ -136,8 +136,7 @@ def read_report(folder: Path) -> Report:
     """
     has_suite = os.path.lexists(folder / "suite.json")
     # Killed before its first run, a suite has a plan and no records: still worth a page.
-    if has_suite and not os.path.lexists(folder / "records.csv"):
-        refuse_without_csv(folder)
+    if has_suite and source_of(folder) is None:
         records = pd.DataFrame(columns=list(COLUMNS))
     else:
         records = read_records(folder)

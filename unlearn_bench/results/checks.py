@@ -6,8 +6,8 @@ written without a further look; what does not is refused with its place.
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,12 @@ STATUSES = ("ok", "failed", "unresolved", "not_applicable")
 
 _SEED = re.compile(rf"-?[0-9]{{1,{MAX_SEED_DIGITS}}}")
 _KEY = re.compile(r"[A-Za-z0-9][\w:.-]{0,249}")
+_Cells: TypeAlias = "np.ndarray[Any, Any]"
+_Wrong: TypeAlias = Callable[[int, str, str], OutputError]
 # Columns that hold numbers.
 NUMBERS = ("value", "low", "high", "gap_error")
-_WHOLE = ("seed", "draw", "request")
+# And whole numbers.
+WHOLE = ("seed", "draw", "request")
 _LONG = ("error", "params")
 _WORDS = ((Mapping, "a mapping"), (list, "a list"), (str, "text"), (bool, "true or false"))
 
@@ -107,72 +110,80 @@ def as_cells(records: pd.DataFrame) -> pd.DataFrame:
     return records.assign(**changed)
 
 
-def checked_records(records: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return a table of texts, as read from CSV, as records: numbers, names and known words.
+def checked_records(records: pd.DataFrame, name: str, *, typed: bool = False) -> pd.DataFrame:
+    """Return a table as it was read as records: numbers, names and known words.
 
     Args:
-        records: With all columns of records, each cell a text.
-        name: Of the file, for messages; its first row is line 2.
+        records: With all columns of records.
+        name: Of the file, for messages.
+        typed: Whether numbers are numbers, as Parquet has them. From CSV every cell is a text, one
+            that a spreadsheet would take for a formula with a quote before it, and the first row
+            is line 2.
 
     Raises:
         OutputError: With the line, the column and the text of the first cell that is wrong.
     """
+
+    def wrong(place: int, column: str, wanted: str) -> OutputError:
+        line = f"{name}, row {place + 1}" if typed else f"{name}:{place + 2}"
+        shown = repr(str(records[column].iloc[place])[:60])
+        return OutputError(f"{line}: the {column} {wanted.format(shown)}")
+
     columns: dict[str, Any] = {}
     for column in records.columns:
-        texts = records[column].to_numpy(dtype=object)
+        cells = records[column].to_numpy(dtype=object)
         if column in NUMBERS:
-            columns[column] = _numbers(texts, column, name)
-        elif column in _WHOLE:
-            columns[column] = _whole(texts, column, name)
+            columns[column] = _numbers(cells, column, wrong)
+        elif column in WHOLE:
+            columns[column] = _whole(cells, column, wrong)
         else:
-            columns[column] = _texts(texts, column, name)
+            text_of = readable if typed else _text_of_cell
+            columns[column] = _texts(cells, column, wrong, text_of)
     return pd.DataFrame(columns, columns=records.columns)
 
 
-def _numbers(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "np.ndarray[Any, Any]":
-    found = np.empty(len(texts))
-    for place, text in enumerate(texts):
+def _text_of_cell(cell: str) -> str:
+    return readable(from_cell(cell))
+
+
+def _numbers(cells: _Cells, column: str, wrong: _Wrong) -> "np.ndarray[Any, Any]":
+    found = np.empty(len(cells))
+    empty = np.array([cell is None or cell == "" or cell != cell for cell in cells], dtype=bool)
+    for place, cell in enumerate(cells):
         try:
-            found[place] = float(text) if text else math.nan
+            found[place] = math.nan if empty[place] else float(cell)
         except ValueError:
             found[place] = math.inf
-    wrong = np.flatnonzero(~(np.abs(found) <= LARGEST) & (texts != ""))
-    if len(wrong):
-        raise _wrong(name, wrong[0], column, texts, f"a number of at most {LARGEST:g} in size")
+    faults = np.flatnonzero(~(np.abs(found) <= LARGEST) & ~empty)
+    if len(faults):
+        raise wrong(
+            faults[0], column, f"is {{}}, and has to be a number of at most {LARGEST:g} in size"
+        )
     return found
 
 
-def _whole(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "np.ndarray[Any, Any]":
-    right = {text: _SEED.fullmatch(text) is not None for text in set(texts)}
-    for place, text in enumerate(texts):
-        if not right[text]:
-            raise _wrong(name, place, column, texts, "a whole number")
-    return np.array([int(text) for text in texts], dtype=np.int64)
+def _whole(cells: _Cells, column: str, wrong: _Wrong) -> "np.ndarray[Any, Any]":
+    right = {cell: _SEED.fullmatch(str(cell)) is not None for cell in set(cells)}
+    for place, cell in enumerate(cells):
+        if not right[cell]:
+            raise wrong(place, column, "is {}, and has to be a whole number")
+    return np.array([int(cell) for cell in cells], dtype=np.int64)
 
 
-def _texts(texts: "np.ndarray[Any, Any]", column: str, name: str) -> "pd.Series[str]":
+def _texts(
+    cells: _Cells, column: str, wrong: _Wrong, text_of: Callable[[str], str]
+) -> "pd.Series[str]":
     allowed = {"kind": KINDS, "status": STATUSES}.get(column)
     most = MAX_TEXT_LENGTH if column in _LONG else MAX_NAME_LENGTH
     shown: dict[str, str] = {}
-    for place, text in enumerate(texts):
+    for place, text in enumerate(cells):
         if text in shown:
             continue
         if allowed is not None and text not in allowed:
-            raise _wrong(name, place, column, texts, f"one of {', '.join(allowed)}")
+            raise wrong(place, column, f"is {{}}, and has to be one of {', '.join(allowed)}")
         if column == "run_key" and text and not is_key(text):
-            raise _wrong(name, place, column, texts, "the key of a run")
+            raise wrong(place, column, "is {}, and has to be the key of a run")
         if len(text) > most:
-            raise OutputError(
-                f"{name}:{place + 2}: the {column} has {len(text):,} characters, and may have "
-                f"{most:,}"
-            )
-        shown[text] = readable(from_cell(text))
-    return pd.Series([shown[text] for text in texts], dtype=object)
-
-
-def _wrong(
-    name: str, place: int, column: str, texts: "np.ndarray[Any, Any]", wanted: str
-) -> OutputError:
-    return OutputError(
-        f"{name}:{place + 2}: the {column} is {texts[place][:60]!r}, and has to be {wanted}"
-    )
+            raise wrong(place, column, f"has {len(text):,} characters, and may have {most:,}")
+        shown[text] = text_of(text)
+    return pd.Series([shown[text] for text in cells], dtype=object)

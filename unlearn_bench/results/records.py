@@ -5,7 +5,8 @@ A results folder holds::
     suite.json      what was asked: the resolved suite and the keys of its runs
     runs/KEY.json   what one run gave: its records, curves, log and costs, or why it failed
     records.csv     every record of every planned run, long form, columns in COLUMNS;
-                    records.parquet, written with the report, has the same rows
+                    records.parquet, written with the report, has the same rows, and is read
+                    where there is no CSV
     curves.parquet  every point of what was measured as a curve (curves.py)
 
 Each file is replaced atomically, so a killed process leaves either a finished run or none. A run's
@@ -19,13 +20,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from unlearn_bench.core.errors import OutputError, RefusedError, one_line
 from unlearn_bench.core.files import readable_os_errors, write_atomically, write_if_changed
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import JSON_BYTES, MIB, parse_json, read_bytes
+from unlearn_bench.results import tables
 from unlearn_bench.results.checks import (
     KINDS,
     MAX_SEED_DIGITS,
@@ -365,37 +366,25 @@ def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
 def read_records(folder: Path) -> pd.DataFrame:
     """Read ``records.csv`` of a results folder, columns as in :data:`COLUMNS`.
 
+    Where there is none, as in reports kept in git, ``records.parquet`` has the same rows.
+
     Raises:
         OutputError: If the folder has none that can be read, or a cell is not what it has to be.
     """
-    path = folder / "records.csv"
-    data = _read(folder, path.name, RECORDS_BYTES)
-    lines = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
-    longest = max(np.diff(lines, prepend=-1, append=len(data)), default=0)
-    if longest > MAX_LINE:
-        raise OutputError(
-            f"{path} is not a table of records: a line has {longest:,} bytes, and may have "
-            f"{MAX_LINE:,}"
-        )
-    try:
-        # As texts: a method may be called "nan", and numbers are to be read exactly.
-        records = pd.read_csv(
-            io.BytesIO(data),
-            dtype=object,
-            na_filter=False,
-            encoding="utf-8-sig",
-            nrows=MAX_ROWS + 1,
-        )
-    except (ValueError, OverflowError) as error:
-        raise OutputError(f"{path} is not a table of records: {one_line(str(error))}") from error
-    if len(records) > MAX_ROWS:
-        raise OutputError(f"{path} has more than {MAX_ROWS:,} rows, the most that are read")
+    path = tables.source_of(folder) or folder / tables.CSV
+    typed = path.name == tables.PARQUET
+    if typed:
+        required = [column for column in COLUMNS if column not in LATER]
+        records = tables.parquet_cells(path, required, (*LATER, *PLACES), MAX_ROWS)
+    else:
+        data = _read(folder, path.name, RECORDS_BYTES)
+        records = tables.csv_cells(path, data, MAX_ROWS, MAX_LINE)
     records = records.assign(**{name: "" for name in LATER if name not in records.columns})
     missing = [column for column in COLUMNS if column not in records.columns]
     if missing:
         raise OutputError(f"{path} lacks the columns {', '.join(missing)}")
     places = [place for place in PLACES if place in records.columns]
-    return checked_records(records[[*COLUMNS, *places]], str(path))
+    return checked_records(records[[*COLUMNS, *places]], str(path), typed=typed)
 
 
 def read_suite(folder: Path) -> dict[str, Any]:
