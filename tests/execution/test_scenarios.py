@@ -1,11 +1,16 @@
 """Every kind of scenario runs end to end on scikit-learn's digits, which need no files."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
@@ -50,6 +55,42 @@ def test_what_is_forgotten_inside_a_class_is_judged_like_any_forget_set(runner, 
     found = values(result)
     assert found["probe_recall"] is None  # no class is forgotten whole
     assert all(found[name] is not None for name in ("forget_accuracy", "mia_loss_auc", "zrf"))
+
+
+@pytest.fixture(scope="module")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits as Parquet files, every fifth image from hospital A."""
+    digits = load_digits()
+    folder = tmp_path_factory.mktemp("hospitals")
+    for part, chosen in (("train", slice(0, 1300)), ("test", slice(1300, None))):
+        images = []
+        for pixels in digits.images[chosen]:
+            stream = io.BytesIO()
+            Image.fromarray((pixels * 15).astype("uint8")).save(stream, "PNG")
+            images.append({"bytes": stream.getvalue(), "path": None})
+        labels = digits.target[chosen].tolist()
+        places = ["A" if number % 5 == 0 else "B" for number in range(len(labels))]
+        columns = {"image": images, "label": labels, "hospital": places}
+        pq.write_table(pa.table(columns), folder / f"{part}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["retrain", "finetune", "original"])
+def test_the_data_of_one_group_are_forgotten_from_end_to_end(runner, hospitals, method) -> None:
+    spec = spec_of(
+        method,
+        "group:hospital=A",
+        datasets=f"parquet:{hospitals}",
+        group_column="hospital",
+    )
+    result = runner.run(spec, str)
+    assert (result.status, result.scenario) == ("ok", "group:hospital=A"), result.error
+    found = values(result)
+    assert all(found[name] is not None for name in ("forget_accuracy", "mia_loss_auc"))
+    indices = runner.task(spec).indices
+    ours = set(range(0, 1300, 5)) - set(indices.validation.tolist())
+    assert set(indices.forget.tolist()) == ours
+    assert indices.test_forget.tolist() == list(range(0, 497, 5))
 
 
 # Enough for a rare change to be learned.
