@@ -56,6 +56,24 @@ def features(model, size):
         return model.forward_features(torch.zeros(1, 3, size, size)).shape[-1]
 
 
+def test_small_maps_may_be_multiplied_and_that_is_part_of_what_a_model_is():
+    plain, quick = (
+        ModelSpec(name="test_resnet", stem="standard", small_maps=how)
+        for how in ("convolve", "multiply")
+    )
+    assert plain.model_dump() == ModelSpec(name="test_resnet", stem="standard").model_dump()
+    assert quick.model_dump()["small_maps"] == "multiply"
+    assert quick.label == "test_resnet (standard stem, small maps multiplied)"
+    convolves, multiplies = (
+        build(spec, channels=1, image_size=(8, 8), num_classes=10, seed=0)
+        for spec in (plain, quick)
+    )
+    randomised(convolves)
+    multiplies.load_state_dict(convolves.state_dict())
+    x = torch.randn(4, 1, 8, 8)
+    assert torch.allclose(convolves(x), multiplies(x), rtol=1e-4, atol=1e-5)
+
+
 def test_small_stem_keeps_the_resolution_and_the_standard_one_does_not():
     assert features(make("resnet18", 32), 32) == 4
     assert features(make("resnet18", 32, stem="standard"), 32) == 1

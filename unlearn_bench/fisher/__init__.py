@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from unlearn_bench.core.errors import ParameterError, suggestion
 from unlearn_bench.core.memory import is_out_of_memory, note_halved, release
+from unlearn_bench.core.small_maps import convolving
 from unlearn_bench.fisher.columns import KINDS, Columns
 from unlearn_bench.fisher.diagonal import Engine
 from unlearn_bench.fisher.reference import reference_diagonal
@@ -95,7 +96,7 @@ def fisher_diagonal(
     _refuse_unknown(kind, samples)
     names = _chosen(model, params)
     parameters = {name: p for name, p in model.named_parameters() if name in names}
-    with borrowed(model), torch.inference_mode(False), torch.enable_grad():
+    with borrowed(model), convolving(model), torch.inference_mode(False), torch.enable_grad():
         for name, p in model.named_parameters():
             p.requires_grad_(name in parameters)
         engine = Engine(model, parameters, dtype)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlearn_bench.core import small_maps
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.seeds import derive
@@ -23,15 +24,7 @@ from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure import evaluate, probes
 from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
 from unlearn_bench.measure.outputs import Observed, Outputs, Probed, Recovered, Relearned
-from unlearn_bench.measure.probes import (
-    batch_norm,
-    copies,
-    inputs,
-    layers,
-    linear,
-    relearn,
-    small_maps,
-)
+from unlearn_bench.measure.probes import batch_norm, copies, inputs, layers, linear, relearn
 from unlearn_bench.plugins.method import OutputFilter
 from unlearn_bench.store.store import Artifact, Built, Keeps
 from unlearn_bench.suite.spec import RELEARN_STEPS
@@ -183,7 +176,7 @@ class Lab:
 
     def _copy(self, weights: Artifact) -> nn.Module:
         """Return a model for probes, which make many small passes."""
-        return small_maps.quicken(copy.deepcopy(self._load(weights)))
+        return small_maps.multiply(copy.deepcopy(self._load(weights)))
 
     @cached_property
     def _trained(self) -> Tensor:

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from unlearn_bench.core import small_maps
 from unlearn_bench.core.caches import forgetful
 from unlearn_bench.core.errors import ModelError, UnknownNameError, one_line, unknown_name
 from unlearn_bench.core.memory import is_out_of_memory
@@ -62,6 +63,8 @@ def build(
     small = spec.stem == "small" or (spec.stem == "auto" and min(image_size) <= SMALL_IMAGE)
     try:
         model = create(spec, small, channels, image_size, num_classes)
+        if spec.small_maps == "multiply":
+            small_maps.multiply(model)
         logits = forgetful(model.eval(), torch.zeros(2, channels, *image_size))
     except Exception as error:
         if is_out_of_memory(error):
