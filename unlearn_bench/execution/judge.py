@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.core.seeds import derive
+from unlearn_bench.core.threads import as_many_as_torch
 from unlearn_bench.execution.failures import Failures
 from unlearn_bench.execution.identity import plugged
 from unlearn_bench.execution.models import Trio, with_halved
@@ -171,7 +172,7 @@ def measure(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
     Raises:
         MethodError: If a metric left something changed that other runs share.
     """
-    with put_back() as left:
+    with put_back() as left, as_many_as_torch():
         found = metrics.compute(evaluation)
     left.refuse("a metric")
     return found

@@ -19,6 +19,7 @@ from unlearn_bench.core import small_maps
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.seeds import derive
+from unlearn_bench.core.threads import as_many_as_torch
 from unlearn_bench.data.datasets import Dataset, Part
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.measure import evaluate, probes
@@ -282,7 +283,7 @@ class Lab:
         def relearned(trained: Tensor, **options: Any) -> dict[str, Any]:
             return self._relearned(model, trained, target, renewed=renewed, **options)
 
-        with probes.untouched(model):
+        with probes.untouched(model), as_many_as_torch():
             with timed("relearn_time"):
                 notes["relearn_time"] = relearned(chosen.relearned)
             if probes.has_features(model):
