@@ -36,7 +36,7 @@ COST = {"seconds": {}, "peak_bytes": 1, "examples": {"forget": 1}, "passes": {"f
 
 def runs(**changes: Any) -> dict[str, RunSpec]:
     plan = expand(Suite.model_validate({**SUITE, "methods": "all", **changes}), device="cpu")
-    return {spec.method: spec for spec in plan.runs}
+    return {spec.label: spec for spec in plan.runs}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 @pytest.mark.parametrize(
     ("name", "params"),
-    [("retrain", {}), ("salun", {"epochs": 1}), ("amnesiac", {"epochs": 1})],
+    [("retrain", {}), ("salun", {"epochs": 1}), ("amnesiac", {"epochs": 1}), ("sisa", {})],
 )
 def test_the_weights_and_the_log_are_those_of_a_call_in_the_harness(
     name: str, params: dict[str, Any], runner: Runner

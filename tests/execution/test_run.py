@@ -13,12 +13,9 @@ from unlearn_bench.core.errors import DataError, MethodError, ModelError
 from unlearn_bench.data.images import Dataset, Part, TensorImages
 from unlearn_bench.execution import task as tasks
 from unlearn_bench.execution.failures import RunFailedError
+from unlearn_bench.execution.given import check_classifies
 from unlearn_bench.execution.judge import Judge
-from unlearn_bench.execution.models import (
-    TRAINING,
-    Trio,
-    check_classifies,
-)
+from unlearn_bench.execution.models import TRAINING, Trio
 from unlearn_bench.execution.returned import check_model, stored_log
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.measure import evaluate

@@ -112,6 +112,8 @@ def test_reference_and_controls_are_added_and_come_first() -> None:
 def test_all_stands_once_for_every_method_made_for_the_scenario() -> None:
     known = [name for name, entry in registry.methods().items() if "class" in entry.forgets]
     assert "finetune" in known and "rum" not in known
+    # An ensemble trained in shards brings what it is compared with.
+    known += ["retrain of sisa", "original of sisa"]
     everything = labels(suite(methods="all"))
     assert sorted(everything) == sorted(known)
     tuned = suite(methods=["all", {"name": "finetune", "params": {"epochs": 1}}])

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from unlearn_bench.analysis.apart import put_below
 from unlearn_bench.analysis.estimate import Estimate, estimate, estimate_gap, paired_p_value
 from unlearn_bench.analysis.pivot import (
     columns_of,
@@ -150,6 +151,7 @@ class Section:
         power: AUC(original) - AUC(retrain) of the loss attack: what it can detect here.
         unresolved: Method and column of what could not be measured, and why.
         facts: What is known of its metrics and of who is a fake.
+        apart: Sections of ensembles on the same data, compared with their own retraining.
     """
 
     dataset: str
@@ -171,6 +173,7 @@ class Section:
     failures: tuple[Failure, ...]
     unresolved: Mapping[tuple[str, str], str]
     facts: Facts
+    apart: tuple["Section", ...] = ()
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -196,6 +199,11 @@ class Section:
         """Return the numbers of one method's first unlearning under each seed, if it has any."""
         none = np.empty((0, len(self.places)))
         return self._runs.get(method or "", Runs(np.empty(0, dtype=int), none, none))
+
+    @property
+    def original(self) -> str:
+        """Label of the row that is the original as it was."""
+        return self.facts.original(self.model)
 
     @property
     def unlearnings(self) -> int:
@@ -256,7 +264,7 @@ def sections(records: pd.DataFrame, facts: Facts = BUILT_IN_FACTS) -> tuple[Sect
     for names, group in groups:
         dataset, model, scenario = map(str, names)
         found.append(_section(dataset, model, scenario, group, facts))
-    return tuple(found)
+    return put_below(found, facts)
 
 
 def _section(
@@ -278,7 +286,9 @@ def _section(
         each[DISTANCE] = 100 * away[list(compared)].abs().mean(axis=1, skipna=False)
     values, gaps = over_unlearnings(each), over_unlearnings(away)
     failures = _failures(records[records["status"] == "failed"])
-    table = _table(values, (gaps, gap_errors), kinds, reference, failures, unlearnings(each))
+    baseline = reference or facts.original(model)
+    gap = gaps, gap_errors
+    table = _table(values, gap, kinds, reference, baseline, failures, unlearnings(each))
     unresolved = measured[measured["status"] == "unresolved"]
     return Section(
         dataset,
@@ -299,7 +309,8 @@ def _section(
             values,
         ),
         spread=_spread(values, reference, compared),
-        power=_power(table),
+        # The positive control of the loss attack.
+        power=table.gap(facts.original(model), MIA_AUC),
         failures=failures,
         unresolved={
             (method, column): reason or "too few examples"
@@ -331,12 +342,12 @@ def _table(
     gaps: tuple[pd.DataFrame, pd.DataFrame],
     kinds: Mapping[str, str],
     reference: str | None,
+    baseline: str,
     failures: tuple[Failure, ...],
     unlearnings: Mapping[str, int],
 ) -> Table:
     rows = rows_of(values)
     cells = _cells(values, gaps, rows, reference)
-    baseline = reference or ORIGINAL
     seeds = values.index.get_level_values("seed").to_numpy()
     failed_seeds: dict[str, set[int]] = {}
     for failure in failures:
@@ -430,8 +441,3 @@ def _spread(values: pd.DataFrame, reference: str | None, compared: tuple[str, ..
     weights = 2 * np.arange(n) - n + 1
     pairs = weights @ np.sort(complete, axis=0) / (n * (n - 1) / 2)
     return float(100 * pairs.mean())
-
-
-def _power(table: Table) -> Estimate | None:
-    """Return AUC(original) - AUC(retrain), the positive control of the loss attack."""
-    return table.gap(ORIGINAL, MIA_AUC)

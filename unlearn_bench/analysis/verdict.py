@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unlearn_bench.analysis.apart import each
 from unlearn_bench.analysis.exchange import LEVEL, exchange, seeds_needed, smallest_p_value
 from unlearn_bench.analysis.nearness import (
     AUC_LIMIT,
@@ -33,7 +34,7 @@ from unlearn_bench.analysis.nearness import (
     nearness,
 )
 from unlearn_bench.analysis.statistics import SEEDS_FOR_INFERENCE, band, outside_in_every_seed
-from unlearn_bench.analysis.table import ORIGINAL, Section
+from unlearn_bench.analysis.table import Section
 from unlearn_bench.core.text import csv_text
 from unlearn_bench.suite.spec import OTHER_RETRAIN
 
@@ -218,8 +219,8 @@ def powerless(section: Section) -> tuple[str, ...]:
         for column, floor in _believed(section).items()
         # The original has what a method must keep as well: blindness to it is no lack.
         if not section.facts.of(column).utility
-        and differences(section, ORIGINAL, column)
-        and not is_apart(section, ORIGINAL, column, floor)
+        and differences(section, section.original, column)
+        and not is_apart(section, section.original, column, floor)
     )
 
 
@@ -228,7 +229,7 @@ def fooled(section: Section) -> dict[str, tuple[str, ...]]:
     """Name the metrics that tell the original from retraining but not a fake, and the fakes."""
     found = {}
     for column, floor in (primary(section) | _secondary(section)).items():
-        if not is_apart(section, ORIGINAL, column, floor):
+        if not is_apart(section, section.original, column, floor):
             continue
         fakes = tuple(
             fake
@@ -321,7 +322,7 @@ def _has_power(section: Section, measured: Mapping[str, float]) -> bool:
     One that was not measured for the method, or that nothing shows to work, is no evidence.
     """
     return any(
-        section.facts.of(column).inward and is_apart(section, ORIGINAL, column, floor)
+        section.facts.of(column).inward and is_apart(section, section.original, column, floor)
         for column, floor in measured.items()
     )
 
@@ -378,7 +379,7 @@ def as_csv(sections: tuple[Section, ...]) -> str:
             _figure(v.nearness),
             _figure(v.nearness_auc),
         ]
-        for section in sections
+        for section in each(sections)
         for v in verdicts(section)
     )
     return csv_text([head, *rows])

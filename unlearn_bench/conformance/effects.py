@@ -81,6 +81,17 @@ def training_log_matters(subject: Subject) -> str:
     return "another log gives other weights"
 
 
+@check("checkpoints matter", "declared and unused, they overstate what the method needs")
+def checkpoints_matter(subject: Subject) -> str:
+    """Give checkpoints with every weight doubled."""
+    where = _declared(subject, "checkpoints")
+    weights = subject.measured(scope=where).parameters
+    _, _, share = movement(weights, _measured(subject, "other checkpoints", where))
+    if share < ROUNDING:
+        raise FailedError("twice their weights give the same model: they have no effect")
+    return "other checkpoints give other weights"
+
+
 @check("every parameter is read", "a hyper-parameter that is never read misleads")
 def every_parameter_is_read(subject: Subject) -> str:
     """Set every hyper-parameter to another value, one at a time."""

@@ -13,6 +13,7 @@ from unlearn_bench.conformance.trial import Trial, attempt
 from unlearn_bench.conformance.world import RECIPE, World, digits, make_world
 from unlearn_bench.core.errors import said
 from unlearn_bench.plugins.method import SCOPES, Method
+from unlearn_bench.suite.sharding import Sharding
 from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.context import Split
 
@@ -48,27 +49,29 @@ class DoesNotRunError(FailedError):
 
 
 @cache
-def small_world(scope: str, classes: int, logged: bool) -> World:
+def small_world(scope: str, classes: int, logged: bool, sharding: Sharding | None = None) -> World:
     """Return the world in which nearly all checks run; a trained ResNet, 130 digits."""
     world = make_world(
         SCENARIOS[scope],
         data=digits(classes),
         examples=130,
         logged=logged,
-        architecture=SMALL,
+        architecture=SMALL.model_copy(update={"sharding": sharding}),
         recipe=RECIPE.model_copy(update={"epochs": 12}),
     )
     return world.with_recipe(ONE_EPOCH)
 
 
 @cache
-def transformer_world(scope: str, classes: int, logged: bool) -> World:
+def transformer_world(
+    scope: str, classes: int, logged: bool, sharding: Sharding | None = None
+) -> World:
     """Return a world with a small ViT, trained just a little."""
     return make_world(
         SCENARIOS[scope],
         data=digits(classes),
         examples=60,
-        architecture=SMALL_VIT,
+        architecture=SMALL_VIT.model_copy(update={"sharding": sharding}),
         recipe=ONE_EPOCH,
         logged=logged,
     )
@@ -78,6 +81,14 @@ def _other_log(world: World) -> World:
     assert world.log is not None
     doubled = {name: 2 * change for name, change in world.log.change.items()}
     return replace(world, log=replace(world.log, change=doubled))
+
+
+def _other_checkpoints(world: World) -> World:
+    kept = {
+        place: {name: 2 * t if t.is_floating_point() else t for name, t in state.items()}
+        for place, state in world.kept.items()
+    }
+    return replace(world, kept=kept)
 
 
 def _other_original(world: World) -> World:
@@ -108,6 +119,7 @@ VARIANTS: Mapping[str, Callable[[World], World]] = {
     "other retain": lambda world: world.with_others("retain"),
     "other validation": lambda world: world.with_others("validation"),
     "other log": _other_log,
+    "other checkpoints": _other_checkpoints,
     "other original": _other_original,
     "other order": lambda world: world.reordered(),
     "few examples": lambda world: world.reduced(8),
@@ -127,7 +139,7 @@ class Subject:
         declared = (LIKE.get(scope, scope) for scope in SCOPES if scope in method.forgets)
         self.scopes = list(dict.fromkeys(declared))
         self._trials: dict[tuple[Any, ...], Trial] = {}
-        self._exact: dict[tuple[str, int, bool], World] = {}
+        self._exact: dict[tuple[str, int, bool, Sharding | None], World] = {}
 
     def base(self) -> Trial:
         """Return the ordinary run: quick parameters, first declared scenario, seed 0.
@@ -191,7 +203,7 @@ class Subject:
         )
         if key not in self._trials:
             self._trials[key] = attempt(
-                VARIANTS[variant](self._world(scope, classes, transformer, exact)),
+                VARIANTS[variant](self._world(scope, classes, transformer, exact, given)),
                 self.method,
                 given,
                 seed,
@@ -200,13 +212,21 @@ class Subject:
             )
         return self._trials[key]
 
-    def _world(self, scope: str, classes: int, transformer: bool, exact: bool) -> World:
+    def _world(
+        self,
+        scope: str,
+        classes: int,
+        transformer: bool,
+        exact: bool,
+        params: Mapping[str, Any],
+    ) -> World:
         """Return the ordinary world of a run; copies in float64 are made once for the method."""
         make = transformer_world if transformer else small_world
-        world = make(scope, classes, self.method.access.log)
+        sharding = self._sharding(params)
+        world = make(scope, classes, self.method.access.log, sharding)
         if not exact:
             return world
-        key = scope, classes, transformer
+        key = scope, classes, transformer, sharding
         if key not in self._exact:
             self._exact[key] = world.exactly()
         return self._exact[key]
@@ -227,12 +247,24 @@ class Subject:
     @property
     def original(self) -> nn.Module:
         """The original that the ordinary run started from."""
-        return small_world(self.scopes[0], 10, self.method.access.log).original
+        return self._ordinary.original
 
     @property
     def forget(self) -> Split:
         """The forget data of the ordinary run."""
-        return small_world(self.scopes[0], 10, self.method.access.log).split("forget")
+        return self._ordinary.split("forget")
+
+    @property
+    def _ordinary(self) -> World:
+        sharding = self._sharding(self.quick)
+        return small_world(self.scopes[0], 10, self.method.access.log, sharding)
+
+    def _sharding(self, params: Mapping[str, Any]) -> Sharding | None:
+        """Return how the original is divided, if the method starts from one trained in shards."""
+        if not self.method.access.checkpoints:
+            return None
+        given = self.method.resolve(params)
+        return Sharding(shards=given["shards"], slices=given["slices"])
 
     def trials(self) -> list[Trial]:
         """Return all runs so far."""

@@ -22,7 +22,9 @@ from unlearn_bench.execution.task import Unlearning
 from unlearn_bench.measure.clock import Seconds
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
+from unlearn_bench.toolkit.checkpoints import Checkpoints
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
+from unlearn_bench.training.ensemble import Ensemble
 
 State = dict[str, Tensor]
 TELLING = 4  # fewer examples than this come in the same order by chance
@@ -53,6 +55,14 @@ class WatchedContext(Context):
         self.read.add("log")
         return log
 
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints, as any context hands them over."""
+        with self._noting_refusal():
+            checkpoints = super().checkpoints
+        self.read.add("checkpoints")
+        return checkpoints
+
     @contextlib.contextmanager
     def _noting_refusal(self) -> Iterator[None]:
         try:
@@ -77,7 +87,7 @@ class Trial:
         flags: How its modes, hooks and gradient flags differ from those handed over, in words.
         settings: What all runs share and the method left changed, in words.
         damaged: Things of the harness that it changed: the original, indices, images.
-        read: Splits that were asked for, and ``log``.
+        read: Splits that were asked for, ``log`` and ``checkpoints``.
         refused: Messages of refused reads, caught by the method or not.
         strayed: Training examples looked at that belong to no declared split.
         test_attempts: Tries to look at test images.
@@ -195,7 +205,8 @@ def _call(
     """Let the method work, and note what it gave back and what it asked of its context."""
     layers, flags = _layers(model), _flags(model)
     try:
-        with telling_apart(), _watching(trial, type(model), poisoned):
+        trained = model.members[0] if isinstance(model, Ensemble) else model
+        with telling_apart(), _watching(trial, type(trained), poisoned):
             returned = unlearning.run(model, params)
     except Interrupted:
         raise
@@ -267,6 +278,11 @@ def _belongings(world: World) -> State:
         **{f"the original's {name}": t for name, t in world.original.state_dict().items()},
         **{f"the indices of {name}": getattr(world.indices, name) for name in SPLITS},
         **{f"the training log of {name}": change for name, change in log.items()},
+        **{
+            f"the checkpoint of {name} in shard {shard} before slice {stage}": tensor
+            for (shard, stage), state in world.kept.items()
+            for name, tensor in state.items()
+        },
         "the training images": world.images.data,
         "the training labels": world.data.train.labels,
     }

@@ -6,6 +6,7 @@ looked at them, so that nobody reads unseen.
 
 import copy
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -17,14 +18,16 @@ from unlearn_bench.data import changes, splits
 from unlearn_bench.data.datasets import Dataset, load
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.data.splits import Indices
-from unlearn_bench.execution.task import Task, Unlearning
+from unlearn_bench.execution.task import Task, Unlearning, silent
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.toolkit.checkpoints import Checkpoints, Restart
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 from unlearn_bench.training.loop import UpdateLog
+from unlearn_bench.training.sharded import division, first_hits
 
 CPU = torch.device("cpu")
 RESNET = ModelSpec(name="test_resnet")
@@ -74,12 +77,14 @@ class World:
         task: On digits; more training images than the scenario uses, and no readable test images.
         original: Trained on F and R; methods get copies.
         log: What the original's training did in the batches that held F, if it was recorded.
+        kept: Of an original trained in shards, the state of each shard before each stage.
         ledger: Examples touched in the last run, by split.
     """
 
     task: Task
     original: nn.Module
     log: TrainingLog | None = None
+    kept: Mapping[tuple[int, int], Mapping[str, Tensor]] = field(default_factory=dict)
     ledger: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -112,6 +117,16 @@ class World:
         task = replace(self.task, seed=seed)
         return task.split(name, getattr(self.indices, name), "look")
 
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where each shard that holds an example of F is to be restarted."""
+        sharding, seed = self.task.model.sharding, self.task.original_seed
+        assert sharding is not None
+        cells = division(sharding, seed, len(self.data.train.labels))
+        hits = first_hits(sharding, cells, self.indices.forget)
+        restarts = (Restart(shard, at, self.kept[shard, at]) for shard, at in hits.items())
+        return Checkpoints(tuple(restarts), seed)
+
     def unlearning(
         self, method: Method, seed: int = 0, context_type: type[Context] = Context
     ) -> Unlearning:
@@ -127,6 +142,7 @@ class World:
             method,
             training_log=self.log if method.access.log else None,
             context_type=context_type,
+            checkpoints=self.checkpoints if method.access.checkpoints else None,
         )
         self.ledger = unlearning.costs.ledger
         return unlearning
@@ -156,7 +172,9 @@ class World:
             self.log, change={n: t.double() for n, t in self.log.change.items()}
         )
         task = replace(self.task, dtype=torch.float64)
-        return replace(self, task=task, original=copy.deepcopy(self.original).double(), log=log)
+        kept = {place: {n: _exact(t) for n, t in of.items()} for place, of in self.kept.items()}
+        original = copy.deepcopy(self.original).double()
+        return replace(self, task=task, original=original, log=log, kept=kept)
 
     def with_recipe(self, recipe: Recipe) -> "World":
         """Return the same world with another recipe for `ctx.train`."""
@@ -286,12 +304,31 @@ def make_world(
         data = replace(data, train=watched, fingerprint=f"{data.fingerprint} {scenario.name}")
     spec = ModelSpec.model_validate(architecture)
     task = Task(data, indices, spec, recipe, scenario.name, seed, CPU)
+    if spec.sharding is not None:
+        return _in_shards(task)
     if not logged:
         return World(task, _original(task))
     original = task.new_original()
     updates = UpdateLog(original, indices.forget)
     _train(task, original, updates)
     return World(task, original, TrainingLog(updates.change, updates.hits, updates.steps))
+
+
+def _in_shards(task: Task) -> World:
+    """Return a world whose original is an ensemble, with a checkpoint before each stage."""
+    kept: dict[tuple[int, int], dict[str, Tensor]] = {}
+
+    def keep(shard: int, stage: int, member: nn.Module) -> None:
+        kept[shard, stage] = copy.deepcopy(member.state_dict())
+
+    original = task.new_original()
+    torch.set_num_threads(1)
+    task.train(original, task.everyone(), seed=task.original_seed, step=silent, before=keep)
+    return World(task, original, kept=kept)
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 _ORIGINALS: dict[tuple[object, ...], nn.Module] = {}

@@ -16,6 +16,8 @@ from unlearn_bench.core.errors import UserError
 FIRST_SEED = 1_000_000
 # In the identity of whatever is made for a surrogate forget set.
 SURROGATE = "surrogate"
+# What is made without knowing who will be forgotten.
+SHARED = ("original", "checkpoint")
 
 _refused: list[str] | None = None
 
@@ -68,5 +70,5 @@ def check_artifact(kind: str, identity: Mapping[str, Any]) -> None:
     seed = identity.get("seed")
     if not isinstance(seed, int) or seed < FIRST_SEED:
         raise refusal(f"a stored {kind} of seed {seed}" if seed is not None else f"stored {kind}")
-    if kind != "original" and SURROGATE not in identity:
+    if kind not in SHARED and SURROGATE not in identity:
         raise refusal(f"a stored {kind} of the true forget set")

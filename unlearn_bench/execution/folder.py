@@ -162,6 +162,7 @@ def claim(
         "notes": list(plan.notes),
         "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
         "metrics": stored_metrics(),
+        "ensembles": _ensembles(plan),
         "changed_examples": changed_examples(plan, runner),
         "tuned_settings": plan.tuned.model_dump(mode="json") if plan.tuned else None,
         "rows": {
@@ -206,6 +207,15 @@ def _cells(plan: Plan) -> list[dict[str, Any]]:
         }
         for spec in plan.runs
     ]
+
+
+def _ensembles(plan: Plan) -> dict[str, list[str]]:
+    """Say of models that are trained in shards what they are as one model, and whose they are."""
+    found: dict[str, list[str]] = {}
+    for spec in plan.runs:
+        if spec.model.sharding is not None and registry.get(spec.method).access.checkpoints:
+            found.setdefault(spec.model.label, [spec.model.whole.label, spec.label])
+    return found
 
 
 def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:

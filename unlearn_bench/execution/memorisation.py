@@ -12,7 +12,7 @@ its part in unlearning.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class Memorisation:
 
     def identity(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the estimate: what determines the original."""
-        return self._identities.original(spec) | {"memorisation": MEMORISATION}
+        return self._identities.original(_whole(spec)) | {"memorisation": MEMORISATION}
 
     def of(self, spec: RunSpec, task: Task, step: Step) -> Tensor:
         """Return the estimate for every training example, float64 [N].
@@ -83,6 +83,8 @@ class Memorisation:
         Raises:
             RunFailedError: If one of the two models cannot be trained.
         """
+        # Of an ensemble as of one model: who is memorised is not to depend on the method.
+        spec, task = _whole(spec), replace(task, model=task.model.whole)
         parts = halves(task.indices.train, task.data.train.labels, task.seed)
         trained = [self._model(spec, task, parts[number], number, step) for number in HALVES]
 
@@ -114,6 +116,10 @@ class Memorisation:
         return self._models.made(
             "memorisation_half", self.identity(spec) | {"half": number}, key, build
         )
+
+
+def _whole(spec: RunSpec) -> RunSpec:
+    return spec.model_copy(update={"model": spec.model.whole})
 
 
 def scores(task: Task, parts: tuple[Tensor, Tensor], weights: list[Mapping[str, Tensor]]) -> Tensor:

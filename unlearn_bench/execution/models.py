@@ -8,30 +8,30 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unlearn_bench.core.errors import MethodError, ModelError
+from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.fence import FENCED, ISOLATION, Fence
-from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.execution.calling import call
 from unlearn_bench.execution.failures import Failures, RunFailedError
+from unlearn_bench.execution.given import check_classifies, given_original, given_unlearned
 from unlearn_bench.execution.identity import Identities, previous, reference
 from unlearn_bench.execution.isolation import Isolation
 from unlearn_bench.execution.isolation.call import Call
 from unlearn_bench.execution.isolation.confine import weight_caches
 from unlearn_bench.execution.returned import check_state
+from unlearn_bench.execution.shards import Shards
 from unlearn_bench.execution.task import Step, Task, Unlearning
-from unlearn_bench.measure import evaluate
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.store.layout import CODE, is_made_by_other_code
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.spec import RunSpec
+from unlearn_bench.toolkit.checkpoints import Checkpoints
 from unlearn_bench.toolkit.context import TrainingLog
 from unlearn_bench.toolkit.state import State
 from unlearn_bench.training.loop import UpdateLog
-from unlearn_bench.training.models import load_weights
 
 # How the steps begin that are told of while an original is trained.
 TRAINING = "train original"
@@ -78,12 +78,14 @@ class _Begin:
         log: Of the original's training, for methods that declare it.
         given: Weights of the user's own, where these stand in for the method's work.
         state: What the method left at the last request, for methods that keep any.
+        checkpoints: Of the original's shards, for methods that declare them.
     """
 
     start: Artifact
     log: TrainingLog | None
     given: Mapping[str, Tensor] | None
     state: State | None
+    checkpoints: Checkpoints | None
 
 
 # Weights, notes, and what the method leaves for its next request.
@@ -115,6 +117,7 @@ class Models:
         self._store, self._identities = store, identities
         self._failures, self._environment = failures, environment
         self._fence, self._isolation = fence, Isolation()
+        self._shards = Shards(store, identities)
 
     def of(self, spec: RunSpec, task: Task, step: Step) -> Trio:
         """Return O, U and G of a run.
@@ -145,14 +148,14 @@ class Models:
         step("load original")
         key = self._identities.original_key(spec)
         before = key in self._failures.reasons
-        make = self._load_given if spec.original is not None else self._train
+
+        def make() -> Built:
+            if spec.original is not None:
+                return given_original(spec, task)
+            return self._train(spec, task, step)
+
         try:
-            return self.made(
-                "original",
-                self._identities.original(spec),
-                key,
-                lambda: make(spec, task, step),
-            )
+            return self.made("original", self._identities.original(spec), key, make)
         except RunFailedError as failure:
             if before:  # in another run, which the reader may not have in mind
                 raise RunFailedError(f"training the original failed: {failure}") from failure
@@ -197,17 +200,13 @@ class Models:
             reasons.setdefault(key, str(failure))
             raise
 
-    def _load_given(self, spec: RunSpec, task: Task, step: Step) -> Built:
-        assert spec.original is not None
-        model = task.build(seed=0)
-        load_weights(model, spec.original.path)
-        if spec.surrogate is not None:  # the test part stays unread while tuning
-            return model.state_dict(), {}
-        right = check_classifies(model.to(task.device), task.data, task.device)
-        return model.state_dict(), {"test_accuracy": right}
-
     def _train(self, spec: RunSpec, task: Task, step: Step) -> Built:
         step(TRAINING)
+        if spec.model.sharding is not None:
+            tensors, seconds = self._shards.original(
+                spec, task, lambda text: step(f"{TRAINING}: {text}")
+            )
+            return tensors, {"seconds": seconds, "environment": self._environment(spec)}
         model = task.new_original()
         log = UpdateLog(model, task.indices.forget) if wants_log(spec) else None
         clock = Clock(task.device)
@@ -280,8 +279,9 @@ class Models:
         begin = _Begin(
             start,
             self._training_log(spec, task, original, step) if wants_log(spec) else None,
-            _given_weights(spec, task),
+            given_unlearned(spec, task),
             self._left_state(spec, task, start),
+            self._shards.checkpoints(spec, task, step) if method.access.checkpoints else None,
         )
 
         def tell(text: str) -> None:
@@ -357,6 +357,7 @@ class Models:
             fence=self._fence(spec),
             draw=spec.draw,
             state=begin.state,
+            checkpoints=begin.checkpoints,
         )
         called = call(unlearning, model, spec.params)
         environment = with_halved(self._environment(spec), called.halved)
@@ -380,6 +381,7 @@ class Models:
             torch.get_num_threads(),
             spec.draw,
             begin.state,
+            begin.checkpoints,
         )
         extra = weight_caches().values() if spec.model.pretrained else ()
         returned = self._isolation.call(call, self._fence(spec).closed, extra, tell)
@@ -397,34 +399,6 @@ class Models:
 def wants_log(spec: RunSpec) -> bool:
     """Whether the run's method reads the log of the original's training."""
     return registry.get(spec.method).access.log
-
-
-def _given_weights(spec: RunSpec, task: Task) -> dict[str, Tensor] | None:
-    """Return the user's unlearned weights, which fit the model, if the run is about such."""
-    if spec.unlearned is None:
-        return None
-    model = task.build(seed=0)
-    load_weights(model, spec.unlearned.path)
-    return model.state_dict()
-
-
-def check_classifies(model: nn.Module, data: Dataset, device: torch.device) -> float:
-    """Return the test accuracy of given weights; refuse such as classify other data.
-
-    Raises:
-        ModelError: If it is little more than chance.
-    """
-    logits = evaluate.logits(model, data, data.test, device)
-    right = float((logits.argmax(1) == data.test.labels).double().mean())
-    # Twice chance is asked of many classes; of two or three it would be near perfection.
-    chance = 1 / data.num_classes
-    if right < min(2 * chance, chance + (1 - chance) / 10):
-        raise ModelError(
-            f"the weights classify {right:.1%} of the {data.name} test images, little more than "
-            "chance; they may expect other data, another class order, or inputs not normalised "
-            f"as {data.normalization}: see --mean, --std, --image-size"
-        )
-    return right
 
 
 def with_halved(environment: Mapping[str, Any], halved: Mapping[str, int]) -> dict[str, Any]:

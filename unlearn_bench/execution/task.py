@@ -25,10 +25,13 @@ from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.spec import ModelSpec, Recipe, RunSpec
 from unlearn_bench.toolkit.attacks import Pixels
+from unlearn_bench.toolkit.checkpoints import Checkpoints
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 from unlearn_bench.toolkit.state import State
 from unlearn_bench.training import models
+from unlearn_bench.training.ensemble import Ensemble
 from unlearn_bench.training.loop import UpdateLog, train
+from unlearn_bench.training.sharded import division, train_sharded, train_stage
 
 Step = Callable[[str], None]
 NO_PLACES = Fence({})
@@ -213,7 +216,7 @@ class Task:
 
     def new_original(self) -> nn.Module:
         """Return the original before its training, on the device."""
-        return self.build(seed=derive(self.seed, "original")).to(self.device)
+        return self.build(seed=self.original_seed).to(self.device)
 
     def train_original(
         self, model: nn.Module, step: Step = silent, log: UpdateLog | None = None
@@ -225,9 +228,33 @@ class Task:
             step: Told about each epoch.
             log: Told about every optimiser step.
         """
-        everyone = self.split("train", self.indices.train, "original")
-        seed = derive(self.seed, "original")
-        train(model, everyone, self.recipe, seed=seed, log=log, step=step)
+        self.train(model, self.everyone(), seed=self.original_seed, log=log, step=step)
+
+    @property
+    def original_seed(self) -> int:
+        """Determines all that the original's training draws."""
+        return derive(self.seed, "original")
+
+    def everyone(self) -> Split:
+        """Return F and R, as the original's training reads them."""
+        return self.split("train", self.indices.train, "original")
+
+    def train(self, model: nn.Module, split: Split, *, seed: int, step: Step, **how: Any) -> None:
+        """Train a model by the recipe, in place; the members of an ensemble shard by shard.
+
+        Args:
+            model: Of the task's architecture, or a part of it.
+            split: Examples.
+            seed: Determines all that is drawn.
+            step: Told about each epoch.
+            how: As of :func:`~unlearn_bench.training.loop.train`.
+        """
+        recipe, sharding = self.training_recipe(), self.model.sharding
+        if sharding is None or not isinstance(model, Ensemble):
+            train(model, split, recipe, seed=seed, step=step, **how)
+            return
+        given = {name: value for name, value in how.items() if value is not None}
+        train_sharded(model, split, recipe, sharding=sharding, seed=seed, step=step, **given)
 
 
 @dataclass
@@ -269,6 +296,7 @@ class Unlearning:
         limit: Seconds after which the method is ended at its next pass through a model.
         fence: What is closed to the method.
         state: What it left at the last request, if it keeps any; by default nothing.
+        checkpoints: Of the original's shards, for methods that declare them.
 
     Attributes:
         context: For the method.
@@ -289,8 +317,9 @@ class Unlearning:
         draw: int = 0,
         fence: Fence = NO_PLACES,
         state: State | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        self._seed = task.seed_of(method, draw)
+        self._seed, self._draw = task.seed_of(method, draw), draw
         self._task, self._method, self._step = task.handed_to(method, draw), method, step
         self._fence, self._purpose = fence, f"unlearn/{method.name}"
         if draw and method.kind == "method":
@@ -317,6 +346,8 @@ class Unlearning:
             training_log=training_log,
             given=given,
             state=(state or State()) if method.keeps_state else None,
+            checkpoints=checkpoints,
+            stage_trainer=self._train_stage,
         )
 
     @property
@@ -338,7 +369,7 @@ class Unlearning:
         with torch.enable_grad(), put_back() as self.left, KeptState(method.function) as state:
             with self._fence.around(method.name, method.file), costs.clock.phase("unlearn"):
                 costs.passes.begin()
-                costs.passes.watch(model)
+                self._watched(model)
                 returned: object = method.function(model, self.context, **params)
                 costs.passes.stop()
         self.left.changed += state.kept
@@ -356,20 +387,45 @@ class Unlearning:
         }
 
     def _build(self, seed: int, pretrained: bool) -> nn.Module:
-        return self.costs.passes.watch(self._task.build(seed, pretrained))
+        return self._watched(self._task.build(seed, pretrained))
+
+    def _watched(self, model: nn.Module) -> nn.Module:
+        """Count the passes of a model, or of an ensemble's members: they are trained one by one."""
+        for part in model.members if isinstance(model, Ensemble) else [model]:
+            self.costs.passes.watch(part)
+        return model
 
     def _train(
         self, model: nn.Module, split: Split, only: Sequence[nn.Module] | None = None
     ) -> None:
-        train(
+        self._task.train(
             model,
             split,
-            self._task.training_recipe(),
             seed=self._seed,
             only=only,
             step=self._tell,
             losses=lambda loss: self.context.log(training_loss=loss),
         )
+
+    def _train_stage(self, member: nn.Module, shard: int, number: int) -> None:
+        sharding, checkpoints = self._task.model.sharding, self.context.checkpoints
+        assert sharding is not None
+        seed, count = checkpoints.seed, len(self._task.data.train.labels)
+        train_stage(
+            member,
+            self.context.retain,
+            self._task.training_recipe(),
+            sharding=sharding,
+            cells=division(sharding, seed, count),
+            shard=shard,
+            stage=number,
+            # Another unlearning from the same original draws otherwise.
+            seed=derive(seed, "draw", self._draw) if self._draw else seed,
+            step=self._tell,
+            losses=lambda loss: self.context.log(training_loss=loss),
+        )
+        # The stage had the original's seeds; what the method draws next is its own.
+        seed_everything(derive(self._seed, "method", shard, number))
 
     def _tell(self, text: str) -> None:
         with crossing():  # progress is written into the results folder

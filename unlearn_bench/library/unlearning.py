@@ -217,6 +217,11 @@ def _check_access(method: Method, given: Mapping[str, Examples | None]) -> None:
             f"method {method.name!r} reads a log of the original's training, which only a suite "
             "keeps: use unlearn_bench.run"
         )
+    if method.access.checkpoints:
+        raise ParameterError(
+            f"method {method.name!r} restarts from checkpoints of an original trained in shards, "
+            "which only a suite trains: use unlearn_bench.run"
+        )
     missing = [f"{n}=" for n in SPLITS if getattr(method.access, n) and given[n] is None]
     if missing:
         raise ParameterError(

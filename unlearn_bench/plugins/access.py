@@ -18,6 +18,8 @@ class Access:
         validation: Held-out examples for stop rules and tuning; no metric is measured on them.
         log: The training log of the original: what each request's batches did to the weights.
         retain_fraction: Share of R that is handed out, in (0, 1], drawn once per seed.
+        checkpoints: Those of an original trained in shards and slices; the method has parameters
+            ``shards`` and ``slices``, and starts from an ensemble of its own.
 
     With ``Access.NONE`` a method reads no data at all: it knows only which classes to forget, what
     shape images have and whatever the original's weights say.
@@ -28,6 +30,7 @@ class Access:
     validation: bool = False
     log: bool = False
     retain_fraction: float = 1.0
+    checkpoints: bool = False
 
     NONE: ClassVar["Access"]
     FORGET: ClassVar["Access"]
@@ -35,6 +38,7 @@ class Access:
     BOTH: ClassVar["Access"]
     VALIDATION: ClassVar["Access"]
     LOG: ClassVar["Access"]
+    CHECKPOINTS: ClassVar["Access"]
 
     def __or__(self, other: "Access") -> "Access":
         """Return the union; of two retain fractions the smaller holds."""
@@ -44,6 +48,7 @@ class Access:
             self.validation or other.validation,
             self.log or other.log,
             min(self.retain_fraction, other.retain_fraction),
+            self.checkpoints or other.checkpoints,
         )
 
     def __str__(self) -> str:
@@ -51,11 +56,13 @@ class Access:
         if self.retain and self.retain_fraction < 1:
             names[names.index("retain")] = f"{self.retain_fraction:.0%} of retain"
         names += ["training log"] if self.log else []
+        names += ["checkpoints of shards"] if self.checkpoints else []
         return " + ".join(names) or "nothing"
 
     def covers(self, other: "Access") -> bool:
         """Whether whoever has this may run what declares ``other``."""
-        return all(getattr(self, name) or not getattr(other, name) for name in (*SPLITS, "log"))
+        names = (*SPLITS, "log", "checkpoints")
+        return all(getattr(self, name) or not getattr(other, name) for name in names)
 
 
 Access.NONE = Access()
@@ -64,3 +71,4 @@ Access.RETAIN = Access(retain=True)
 Access.BOTH = Access(forget=True, retain=True)
 Access.VALIDATION = Access(validation=True)
 Access.LOG = Access(log=True)
+Access.CHECKPOINTS = Access(checkpoints=True)

@@ -310,6 +310,7 @@ def checked(method: Method) -> Method:
         )
     _check_scopes(method.name, method.forgets)
     _check_defaults(method)
+    _check_sharded(method)
     quick = _allowed(method, "quick", method.check.quick)
     fake = method.fake or method.outputs is not None
     method = replace(method, fake=fake, check=replace(method.check, quick=quick))
@@ -328,6 +329,22 @@ def _check_name_and_access(name: str, access: object) -> None:
         raise PluginError(
             f"method {name!r}: access={access!r} is not one of Access.FORGET, "
             "Access.RETAIN, Access.BOTH, Access.NONE"
+        )
+
+
+def _check_sharded(method: Method) -> None:
+    if not method.access.checkpoints:
+        return
+    missing = {"shards", "slices"} - set(method.schema.model_fields)
+    if missing:
+        raise PluginError(
+            f"method {method.name!r}: Access.CHECKPOINTS needs the parameters shards and slices, "
+            f"by which its original is trained; add {' and '.join(sorted(missing))}"
+        )
+    if method.access.log or method.keeps_state:
+        raise PluginError(
+            f"method {method.name!r}: an original trained in shards has no training log, and "
+            "forgets in single requests only; leave out Access.LOG and keeps_state=True"
         )
 
 

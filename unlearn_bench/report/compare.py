@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unlearn_bench.analysis.apart import each
 from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import (
@@ -133,8 +134,8 @@ def write_comparison(found: Comparison, folder: Path) -> Path:
 
 
 def _pairs(a: Report, b: Report) -> list[tuple[Section, Section]]:
-    others = {setting(section): section for section in b.sections}
-    return [(s, others[setting(s)]) for s in a.sections if setting(s) in others]
+    others = {setting(section): section for section in each(b.sections)}
+    return [(s, others[setting(s)]) for s in each(a.sections) if setting(s) in others]
 
 
 def _worse_numbers(differences: Sequence[Difference], same_hardware: bool) -> Iterator[str]:
@@ -193,8 +194,8 @@ def _incomplete(a: Report, b: Report, differences: Sequence[Difference]) -> Iter
 
 def _absent(a: Report, b: Report) -> Iterator[str]:
     """Name what has a result in A and neither a result nor a failure in B."""
-    others = {setting(section): section for section in b.sections}
-    for one in a.sections:
+    others = {setting(section): section for section in each(b.sections)}
+    for one in each(a.sections):
         where, other = section_title(one), others.get(setting(one))
         if other is None:
             yield f"{where}: the setting has no result in B"

@@ -1,6 +1,6 @@
 """All that a report says, put together once: page, Markdown, LaTeX and terminal only print it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from unlearn_bench.analysis.table import Section
 from unlearn_bench.analysis.verdict import distinguished
 from unlearn_bench.population.many import table as population_table
 from unlearn_bench.report.caption import caption, overview_caption
+from unlearn_bench.report.ensembles import ensemble_table, why
 from unlearn_bench.report.findings import (
     Note,
     caveat,
@@ -64,6 +65,8 @@ class SectionContent:
         many: What takes all seeds together; empty with too few.
         stages: How much of the variance training and unlearning give; empty for one stage.
         stream: What is said of a stream of requests; empty where there is none.
+        ensembles: Rows of methods that are compared with retraining of an ensemble of their own.
+        apart: The same for what prints more than such a table.
     """
 
     section: Section
@@ -88,11 +91,14 @@ class SectionContent:
     many: TextTable
     stages: TextTable
     stream: tuple[TextTable, ...] = ()
+    ensembles: tuple[TextTable, ...] = ()
+    apart: tuple["SectionContent", ...] = ()
 
     @property
     def more(self) -> tuple[TextTable, ...]:
         """The tables below the first ones that have rows, each with notes for its reader."""
-        return tuple(table for table in (*self.stream, self.stages, self.many) if table.rows)
+        tables = (*self.ensembles, *self.stream, self.stages, self.many)
+        return tuple(table for table in tables if table.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +216,18 @@ def _section_content(
         many=many_table(found, section),
         stages=variance_table(section),
         stream=stream_tables(stream, section),
+        ensembles=tuple(ensemble_table(own, main_columns(own)) for own in section.apart),
+        apart=tuple(_apart(own, origin, found) for own in section.apart),
+    )
+
+
+def _apart(own: Section, origin: Provenance, found: pd.DataFrame) -> SectionContent:
+    """Return what is said of a section below another, with why it is not compared like others."""
+    content, reason = _section_content(own, origin, (), found[:0], None), why(own)
+    return replace(
+        content,
+        brief=replace(content.brief, notes=(reason, *content.brief.notes)),
+        caption=f"{content.caption} {reason}",
     )
 
 
@@ -228,17 +246,12 @@ def _everything(section: Section) -> TextTable:
 
 def terminal(content: Content) -> tuple[TextTable, ...]:
     """Return one plain table per section, and what is missing, for the terminal."""
-    tables: Sequence[TextTable] = [
-        replace(
-            of.brief,
-            notes=(
-                *of.brief.notes,
-                *stream_note(content.streams.get(place_of(of.section)), of.section),
-                *variance_note(of.section),
-            ),
-        )
-        for of in content.sections
-    ]
+    tables: list[TextTable] = []
+    for of in content.sections:
+        stream = content.streams.get(place_of(of.section))
+        notes = (*stream_note(stream, of.section), *variance_note(of.section))
+        tables.append(replace(of.brief, notes=(*of.brief.notes, *notes)))
+        tables += [own.brief for own in of.apart]
     tables = tables or [TextTable("", content.finding, (), ())]
     gaps = [TextTable("", "", (), (), notes=content.gaps)] if content.gaps else []
     return (*tables, *content.tuning, *gaps)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from unlearn_bench.analysis.apart import each
 from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.table import Row, Section
 from unlearn_bench.analysis.verdict import verdicts
@@ -25,7 +26,7 @@ def methods_csv(report: Report, columns: Sequence[str]) -> str:
     facts = ("Method", "Kind", "Access", "Family", "Model", "Dataset", "Scenario", "Verdict")
     numbers = [name for column in columns for name, _ in _parts(report.facts, column, None, None)]
     rows: list[list[object]] = [[*facts, *numbers, "Seeds", "Failed seeds"]]
-    for section in report.sections:
+    for section in each(report.sections):
         judged = {verdict.method: verdict_text(section, verdict) for verdict in verdicts(section)}
         for row in section.table.rows:
             known = report.methods.get(row.method, {})

@@ -145,6 +145,8 @@ def _section(of: SectionContent) -> Iterator[str]:
     align = "l" + "r" * len(columns) + "lr"
     place = "-".join((section.dataset, section.model, section.scenario))
     yield from _tables(heads, align, list(blocks.values()), escape(of.caption), place)
+    for own in of.apart:
+        yield from _section(own)
 
 
 def _heading(section: Section, column: str) -> str:

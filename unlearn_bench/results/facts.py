@@ -15,6 +15,7 @@ from unlearn_bench.plugins.metric import REGISTERED, MetricInfo, Role, read_metr
 from unlearn_bench.results.examples import Examples, read_examples
 from unlearn_bench.results.metrics import BUILT_IN, DERIVED
 from unlearn_bench.results.stream import STREAM
+from unlearn_bench.suite.sharding import companion
 from unlearn_bench.suite.tuned import Tuned
 
 # Results folders from before fakes were a fact of the control have none but these.
@@ -25,6 +26,19 @@ def known_metrics() -> dict[str, MetricInfo]:
     """Return the metrics of the package and of all plug-ins that are loaded, ordered by name."""
     registered = {name: known.info for name, known in REGISTERED.items()}
     return dict(sorted({**registered, **BUILT_IN}.items()))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A model trained in shards.
+
+    Attributes:
+        whole: Label of the architecture where one model is trained on all data.
+        method: Label of the method that starts from it.
+    """
+
+    whole: str
+    method: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class Facts:
         tuned: The settings that were tuned, if any were.
         examples: Of what scenarios changed in the training data, by dataset and scenario.
         chosen: Names of the primary metrics, where the suite chose them itself.
+        ensembles: Models that were trained in shards, by label.
     """
 
     metrics: Mapping[str, MetricInfo] = field(default_factory=lambda: BUILT_IN)
@@ -48,6 +63,12 @@ class Facts:
     tuned: Tuned | None = None
     examples: Examples = field(default_factory=dict)
     chosen: tuple[str, ...] = ()
+    ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
+
+    def original(self, model: str) -> str:
+        """Return the label of the row that is a model's original as it was."""
+        known = self.ensembles.get(model)
+        return companion("original", known.method) if known else "original"
 
     def of(self, column: str) -> MetricInfo:
         """Return the declaration behind a table's column; one that nobody declared has defaults."""
@@ -165,7 +186,18 @@ def facts_of(suite: Mapping[str, Any]) -> Facts:
         _tuned(suite.get("tuned_settings")),
         read_examples(suite.get("changed_examples")),
         chosen,
+        _ensembles(suite.get("ensembles")),
     )
+
+
+def _ensembles(stored: Any) -> dict[str, Ensemble]:
+    if not isinstance(stored, Mapping):
+        return {}
+    return {
+        str(model): Ensemble(*map(str, known))
+        for model, known in stored.items()
+        if isinstance(known, list) and len(known) == 2
+    }
 
 
 def _chosen(suite: Any, known: Mapping[str, MetricInfo]) -> tuple[str, ...]:

@@ -54,6 +54,11 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
             f"{label} was left out of {forget.name}: it reads the log of the original's training, "
             "which tells of examples that have gone."
         )
+    if forget.stream and entry.access.checkpoints:
+        return (
+            f"{label} was left out of {forget.name}: it restarts from checkpoints of the original, "
+            "which have seen examples that have gone."
+        )
     if not forget.scopes <= set(entry.forgets):
         made_for = " and ".join(SCOPE_NAMES[scope] for scope in entry.forgets)
         return f"{label} was left out of {forget.name}: it is made for {made_for} only."
@@ -61,6 +66,8 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
         return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
     if entry.access.log and given_weights:
         return f"{label} was left out: the given weights come without a log of their training."
+    if entry.access.checkpoints and given_weights:
+        return f"{label} was left out: the given weights are not trained in shards by checkpoints."
     return ""
 
 

@@ -3,14 +3,19 @@
 from collections.abc import Iterator, Sequence
 from itertools import product
 
+from pydantic import ValidationError
+
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.casting import recipe_for
 from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.sharding import Sharding, companion
 from unlearn_bench.suite.spec import OTHER_RETRAIN, MethodSpec, RunSpec, Scenario, Suite
 
 # More are neither run nor reported in any bearable time.
 MAX_RUNS = 100_000
+# What an ensemble trained in shards is compared with: its own retraining, and itself as it was.
+COMPANIONS = ("retrain", "original")
 
 
 def cells(
@@ -72,6 +77,33 @@ def with_companions(scenarios: Sequence[Scenario]) -> list[Scenario]:
         others += [] if back in known else [back]
         found += [scenario.model_copy(update={"forget": forget}) for forget in others]
     return found
+
+
+def in_shards(run: RunSpec) -> list[RunSpec]:
+    """Return a run as it is done: from an ensemble trained in shards, if its method needs one.
+
+    Such an ensemble is another model. Its own retraining, and it itself as it was, go before: the
+    method is compared with these alone.
+    """
+    if not registry.get(run.method).access.checkpoints:
+        return [run]
+    try:
+        sharding = Sharding(shards=run.params["shards"], slices=run.params["slices"])
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ConfigError(
+            f"{run.method}.{fault['loc'][0]}={fault['input']!r}: {fault['msg'][:1].lower()}"
+            f"{fault['msg'][1:]}"
+        ) from None
+    run = run.model_copy(update={"model": run.model.model_copy(update={"sharding": sharding})})
+    beside = [_companion(run, name) for name in COMPANIONS]
+    return [*beside, run]
+
+
+def _companion(run: RunSpec, name: str) -> RunSpec:
+    params = registry.get(name).resolve({})
+    changes = {"method": name, "label": companion(name, run.label), "params": params, "draw": 0}
+    return run.model_copy(update=changes)
 
 
 def _requests(scenario: Scenario) -> Sequence[int]:

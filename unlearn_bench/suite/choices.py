@@ -79,7 +79,8 @@ class Choices:
         """Say how the setting of every method came about, where some were tuned."""
         rows: dict[str, dict[str, Row]] = {}
         for spec in runs if self.tuned else ():
-            if registry.get(spec.method).kind == "method":
+            # Ensembles have no settings to tune, and stand in a table of their own.
+            if registry.get(spec.method).kind == "method" and spec.model.sharding is None:
                 rows.setdefault(setting_name(spec), {})[spec.label] = self._row(spec)
         return rows
 

@@ -15,7 +15,7 @@ from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
 from unlearn_bench.suite.casting import left_out, notes_on, refuse_given_original
-from unlearn_bench.suite.cells import cells, check_count
+from unlearn_bench.suite.cells import cells, check_count, in_shards
 from unlearn_bench.suite.choices import Choices, Row
 from unlearn_bench.suite.forget import Confused, Forget, Group, Memorised, Poisoned
 from unlearn_bench.suite.given import unlearned_files, weights_file
@@ -44,7 +44,7 @@ _AS_GIVEN = ("references", "image_size", *_COLUMNS)
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
     "recipe": list(Recipe.model_fields),
-    "models": list(ModelSpec.model_fields),
+    "models": [name for name in ModelSpec.model_fields if name != "sharding"],
     "methods": list(MethodSpec.model_fields),
     "scenarios": list(Scenario.model_fields),
     "forget": list(Forget.model_fields),
@@ -349,7 +349,7 @@ def expand(
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)
-    runs = []
+    made: dict[object, RunSpec] = {}
     for run, scenario, spec in cells(suite, specs):
         reason = left_out(spec, run.forget, weights is not None)
         if reason:
@@ -358,12 +358,16 @@ def expand(
         here = {"device": device, "original": weights, "unlearned": given.get(spec.label)}
         run = run.model_copy(update=here)
         params = _resolve_params(suite, spec, scenario, choices.params_for(run))
-        runs.append(run.model_copy(update={"params": params}))
+        for one in in_shards(run.model_copy(update={"params": params})):
+            # Several entries and unlearnings may share an ensemble, and what it is compared with.
+            key = one.model_dump_json(exclude={"label"}) if one.model.sharding else len(made)
+            made.setdefault(key, one)
+    runs = tuple(made.values())
     if choices.tuned is not None:
         suite = suite.model_copy(update={"params_from": TUNED_FILE})
     return Plan(
         suite,
-        tuple(runs),
+        runs,
         (*notes, *choices.notes),
         source,
         tuned=choices.tuned,

@@ -24,6 +24,7 @@ from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
 from unlearn_bench.suite.forget import Forget, Spec
 from unlearn_bench.suite.seeds import Seeds
+from unlearn_bench.suite.sharding import Sharding
 
 # The reference is `retrain`; every suite has one more retraining, and may ask for further ones.
 OTHER_RETRAIN = "retrain_other_seed"
@@ -102,6 +103,8 @@ class ModelSpec(Spec):
         args: Further arguments of the architecture's constructor in timm: numbers, switches and
             short names. What leads to files or addresses is refused, for timm reads weights there
             that can run code.
+        sharding: Of an ensemble trained in shards, which methods such as ``sisa`` start from; a
+            suite sets it through their parameters.
     """
 
     name: Name
@@ -109,6 +112,7 @@ class ModelSpec(Spec):
     pretrained: bool = False
     small_maps: Literal["convolve", "multiply"] = "convolve"
     args: dict[str, bool | int | float | str] = {}
+    sharding: Sharding | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -150,7 +154,18 @@ class ModelSpec(Spec):
         options += ["pre-trained"] if self.pretrained else []
         options += ["small maps multiplied"] if self.small_maps == "multiply" else []
         options += [f"{name}={value}" for name, value in self.args.items()]
+        options += [self.sharding.text] if self.sharding else []
         return f"{self.name} ({', '.join(options)})" if options else self.name
+
+    @property
+    def whole(self) -> "ModelSpec":
+        """The architecture as other methods train it: one model for all data."""
+        return self.model_copy(update={"sharding": None})
+
+    @model_serializer(mode="wrap")
+    def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what models without shards never had: their keys stay what they were."""
+        return {k: v for k, v in whole(self).items() if k != "sharding" or v is not None}
 
 
 class MethodSpec(Spec):
@@ -294,6 +309,16 @@ class Suite(Spec):
             name = name.label if isinstance(name, ModelSpec) else name
             raise ValueError(f"{name} is named twice; leave one out")
         return values
+
+    @field_validator("models")
+    @classmethod
+    def _shards_are_a_methods_own(cls, models: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
+        if any(model.sharding for model in models):
+            raise ValueError(
+                "sharding is no option of a model: only methods such as sisa start from an "
+                "ensemble of shards; set their parameters shards and slices"
+            )
+        return models
 
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from unlearn_bench.core import small_maps
 from unlearn_bench.core.caches import forgetful
 from unlearn_bench.core.errors import ModelError, UnknownNameError, one_line, unknown_name
 from unlearn_bench.core.memory import is_out_of_memory
-from unlearn_bench.core.seeds import seed_everything
+from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.plugins.parts import parts
 from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.training import cifar_nets, outside, small_nets
+from unlearn_bench.training.ensemble import joined
 from unlearn_bench.training.outside import Creator
 from unlearn_bench.training.stems import keep_resolution
 from unlearn_bench.training.weights import load_weights
@@ -58,6 +59,14 @@ def build(
         UnknownNameError: If there is no such architecture.
         ModelError: If it cannot take these images, or its weights cannot be had.
     """
+    if spec.sharding is not None:
+        fitted: dict[str, Any] = {
+            "channels": channels,
+            "image_size": image_size,
+            "num_classes": num_classes,
+        }
+        seeds = [derive(seed, "shard", shard) for shard in range(spec.sharding.shards)]
+        return joined([build(spec.whole, **fitted, seed=own) for own in seeds]).eval()
     create = _creator(spec)
     seed_everything(seed)
     small = spec.stem == "small" or (spec.stem == "auto" and min(image_size) <= SMALL_IMAGE)

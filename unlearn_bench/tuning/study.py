@@ -201,7 +201,9 @@ def _by_setting(plan: Plan) -> list[list[RunSpec]]:
     groups: dict[str, list[RunSpec]] = {}
     for spec in plan.runs:
         entry = registry.get(spec.method)
-        if spec.seed == 0 and entry.kind == "method" and spec.label == spec.method:
+        # How an original is trained in shards is no setting of the method's.
+        whole = spec.model.sharding is None
+        if whole and spec.seed == 0 and entry.kind == "method" and spec.label == spec.method:
             name = content_key(spec.model_dump(mode="json", include={"dataset", "model", "forget"}))
             groups.setdefault(name, []).append(spec)
     if not groups:
@@ -216,7 +218,13 @@ def _fixed(plan: Plan) -> list[str]:
         for spec in plan.runs
         if registry.get(spec.method).kind == "method" and spec.label != spec.method
     )
-    return [f"{', '.join(fixed)}: set by the suite, so not tuned"] if fixed else []
+    notes = [f"{', '.join(fixed)}: set by the suite, so not tuned"] if fixed else []
+    sharded = dict.fromkeys(
+        spec.label for spec in plan.runs if registry.get(spec.method).access.checkpoints
+    )
+    if sharded:
+        notes.append(f"{', '.join(sharded)}: shards and slices are a protocol, so not tuned")
+    return notes
 
 
 def _cells(spec: RunSpec, budget: Budget, seed: int) -> list[RunSpec]:

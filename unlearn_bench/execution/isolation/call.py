@@ -26,6 +26,7 @@ from unlearn_bench.plugins.parts import parts
 from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.suite.forget import Spec
 from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.toolkit.checkpoints import Checkpoints, Restart
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
 from unlearn_bench.toolkit.state import MAX_TENSOR_BYTES, State
 
@@ -53,6 +54,7 @@ class Call:
         threads: CPU threads.
         draw: Which of several runs that differ in the method's random numbers alone.
         state: What the method left at the last request of a stream, if it keeps any.
+        checkpoints: Of the original's shards, for methods that declare them.
     """
 
     task: Task
@@ -65,6 +67,7 @@ class Call:
     threads: int
     draw: int
     state: State | None = None
+    checkpoints: Checkpoints | None = None
 
     def write(self, folder: Path) -> None:
         """Write the call into a folder; the texts of plug-ins travel with it."""
@@ -81,6 +84,7 @@ class Call:
             **{f"log.{name}": tensor for name, tensor in (log.change if log else {}).items()},
             **{f"given.{name}": tensor for name, tensor in (self.given or {}).items()},
             **{f"state.{name}": tensor for name, tensor in state.tensors.items()},
+            **_of_shards(self.checkpoints),
         }
         facts = {
             "method": self.method.name,
@@ -96,6 +100,8 @@ class Call:
             "log": [log.hits, log.steps] if log else None,
             "given": self.given is not None,
             "state": state.plain,
+            "checkpoints": self.checkpoints
+            and [self.checkpoints.seed, *([r.shard, r.slice] for r in self.checkpoints)],
             "forget_classes": task.indices.forget_classes,
             "dataset": {
                 "name": data.name,
@@ -149,6 +155,27 @@ def read_task(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Task:
     )
     model, recipe = ModelSpec.model_validate(facts["model"]), Recipe.model_validate(facts["recipe"])
     return Task(data, indices, model, recipe, facts["scenario"], facts["seed"], device)
+
+
+def _of_shards(checkpoints: Checkpoints | None) -> dict[str, Tensor]:
+    return {
+        f"shard{restart.shard}.{name}": tensor
+        for restart in checkpoints or ()
+        for name, tensor in restart.weights.items()
+    }
+
+
+def read_checkpoints(
+    facts: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device
+) -> Checkpoints | None:
+    """Return the checkpoints of a call, on the device; None where it has none."""
+    if facts["checkpoints"] is None:
+        return None
+    seed, *restarts = facts["checkpoints"]
+    on_device = {name: tensor.to(device) for name, tensor in below("shard", tensors).items()}
+    return Checkpoints(
+        tuple(Restart(n, first, below(f"{n}.", on_device)) for n, first in restarts), seed
+    )
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

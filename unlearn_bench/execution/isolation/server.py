@@ -188,6 +188,7 @@ def _call(
         draw=facts["draw"],
         fence=fence,
         state=State(calls.below("state.", tensors), facts["state"]),
+        checkpoints=calls.read_checkpoints(facts, tensors, task.device),
     )
     _warm_up(task, model)
     called = call(unlearning, model, facts["params"])
