@@ -7,6 +7,9 @@ members answer by the mean of their softmax. To forget F, every shard that holds
 goes back to the checkpoint before the first slice that does, and goes through the stages from
 there on without F. All other shards keep their weights.
 
+Of a stream, each request leaves the checkpoints that it made anew in ``ctx.state``: a later request
+that restarts the same shard from a later slice goes on from those, not from the original's.
+
 This is exact: the result has the weights that training the ensemble without F, with the same seeds
 and the same division, would have given. A request costs the stages that are repeated, little for a
 few examples, and everything for a class, which is in every slice.
@@ -23,9 +26,18 @@ official code has them.
 
 from typing import Annotated
 
-from torch import nn
+from torch import Tensor, nn
 
-from unlearn_bench.api import Access, Check, Context, PositiveInt, Tunable, method
+from unlearn_bench.api import (
+    Access,
+    Check,
+    Context,
+    PositiveInt,
+    Restart,
+    State,
+    Tunable,
+    method,
+)
 
 
 @method(
@@ -34,6 +46,7 @@ from unlearn_bench.api import Access, Check, Context, PositiveInt, Tunable, meth
     source="arXiv:1912.03817",
     family="exact",
     year=2021,
+    keeps_state=True,
     check=Check(probes={"shards": 2, "slices": 2}),
 )
 def sisa(
@@ -53,9 +66,25 @@ def sisa(
     """
     for restart in ctx.checkpoints:
         member = model.get_submodule(f"members.{restart.shard}")
-        member.load_state_dict(restart.weights)
+        member.load_state_dict(_newest(ctx.state, restart))
         for number in range(restart.slice, slices):
+            if number > restart.slice:
+                for name, tensor in member.state_dict().items():
+                    ctx.state[_key(restart.shard, number, name)] = tensor.cpu().clone()
             ctx.train_slice(member, restart.shard, number)
         ctx.log(shard=restart.shard, slice=restart.slice, stages=slices - restart.slice)
     ctx.log(affected=len(ctx.checkpoints) / shards)
     return model
+
+
+def _newest(state: State, restart: Restart) -> dict[str, Tensor]:
+    """Return a member before a slice, as the last request that repeated that left it."""
+    found = {name: state.get(_key(restart.shard, restart.slice, name)) for name in restart.weights}
+    return {
+        name: tensor if isinstance(tensor := found[name], Tensor) else weights
+        for name, weights in restart.weights.items()
+    }
+
+
+def _key(shard: int, number: int, name: str) -> str:
+    return f"{shard}/{number}/{name}"

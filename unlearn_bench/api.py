@@ -67,6 +67,7 @@ from unlearn_bench.toolkit.anatomy import (
     tail,
 )
 from unlearn_bench.toolkit.attacks import Pixels, fgsm, input_gradient, l2_pgd
+from unlearn_bench.toolkit.checkpoints import Checkpoints, Restart
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 from unlearn_bench.toolkit.gradients import (
     by_parameter,
@@ -111,6 +112,7 @@ __all__ = [
     "Access",
     "BatchNormMode",
     "Check",
+    "Checkpoints",
     "Context",
     "Data",
     "Evaluation",
@@ -131,6 +133,7 @@ __all__ = [
     "Probe",
     "Record",
     "Relabel",
+    "Restart",
     "Split",
     "State",
     "SurrogateKind",

@@ -365,6 +365,7 @@ X, Y = torch.randn(6, 1, 8, 8), torch.arange(6)
     [
         ({"method": "pbuu"}, "no method named 'pbuu'; did you mean 'pbu'"),
         ({"method": "amnesiac"}, "use unlearn_bench.run"),
+        ({"method": "sisa"}, "an original trained in shards, .*: use unlearn_bench.run"),
         ({"method": "unlearned"}, "give it to unlearn_bench.evaluate"),
         ({"retain": None}, "'finetune' reads .*retain: give retain="),
         ({"params": {"epoch": 1}}, "no parameter 'epoch'; did you mean 'epochs'"),

@@ -19,6 +19,7 @@ CHECKED_BY_CI = {
     "pbu",
     "retrain",
     "rum",
+    "sisa",
     "svd_class",
 }
 

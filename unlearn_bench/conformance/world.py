@@ -23,6 +23,7 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.sharding import Sharding
 from unlearn_bench.suite.spec import ModelSpec, Recipe
 from unlearn_bench.toolkit.checkpoints import Checkpoints, Restart
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
@@ -147,6 +148,20 @@ class World:
         self.ledger = unlearning.costs.ledger
         return unlearning
 
+    def of(self, method: Method, params: Mapping[str, Any]) -> "World":
+        """Return the world that a method starts in: with an ensemble, if it needs one.
+
+        Args:
+            method: As registered.
+            params: Hyper-parameters that differ from the defaults.
+        """
+        if not method.access.checkpoints or self.task.model.sharding is not None:
+            return self
+        given = method.resolve(params)
+        sharding = Sharding(shards=given["shards"], slices=given["slices"])
+        model = self.task.model.model_copy(update={"sharding": sharding})
+        return _in_shards(replace(self.task, model=model))
+
     def context(self, method: Method, seed: int = 0) -> Context:
         """Return a context with what the method declares; all methods draw alike from it."""
         return self._unlearning_as_any(method, seed).context
@@ -157,8 +172,9 @@ class World:
         All methods draw alike: what tells two results apart is not their names.
         """
         method = registry.get(name)
-        model = copy.deepcopy(self.original)
-        returned = self._unlearning_as_any(method, seed).run(model, method.resolve(params))
+        world = self.of(method, params)
+        model = copy.deepcopy(world.original)
+        returned = world._unlearning_as_any(method, seed).run(model, method.resolve(params))
         assert isinstance(returned, nn.Module)
         return returned
 

@@ -382,6 +382,7 @@ class Models:
             spec.draw,
             begin.state,
             begin.checkpoints,
+            stream=bool(spec.request),
         )
         extra = weight_caches().values() if spec.model.pretrained else ()
         returned = self._isolation.call(call, self._fence(spec).closed, extra, tell)

@@ -341,10 +341,10 @@ def _check_sharded(method: Method) -> None:
             f"method {method.name!r}: Access.CHECKPOINTS needs the parameters shards and slices, "
             f"by which its original is trained; add {' and '.join(sorted(missing))}"
         )
-    if method.access.log or method.keeps_state:
+    if method.access.log:
         raise PluginError(
-            f"method {method.name!r}: an original trained in shards has no training log, and "
-            "forgets in single requests only; leave out Access.LOG and keeps_state=True"
+            f"method {method.name!r}: of an original trained in shards there is no training log; "
+            "leave out Access.LOG or Access.CHECKPOINTS"
         )
 
 

@@ -54,10 +54,10 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
             f"{label} was left out of {forget.name}: it reads the log of the original's training, "
             "which tells of examples that have gone."
         )
-    if forget.stream and entry.access.checkpoints:
+    if forget.stream and entry.access.checkpoints and not entry.keeps_state:
         return (
             f"{label} was left out of {forget.name}: it restarts from checkpoints of the original, "
-            "which have seen examples that have gone."
+            "which have seen examples that have gone, and keeps none of its own."
         )
     if not forget.scopes <= set(entry.forgets):
         made_for = " and ".join(SCOPE_NAMES[scope] for scope in entry.forgets)

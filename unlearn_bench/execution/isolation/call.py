@@ -55,6 +55,7 @@ class Call:
         draw: Which of several runs that differ in the method's random numbers alone.
         state: What the method left at the last request of a stream, if it keeps any.
         checkpoints: Of the original's shards, for methods that declare them.
+        stream: Whether a later request may ask for what the method leaves.
     """
 
     task: Task
@@ -68,6 +69,7 @@ class Call:
     draw: int
     state: State | None = None
     checkpoints: Checkpoints | None = None
+    stream: bool = True
 
     def write(self, folder: Path) -> None:
         """Write the call into a folder; the texts of plug-ins travel with it."""
@@ -100,6 +102,7 @@ class Call:
             "log": [log.hits, log.steps] if log else None,
             "given": self.given is not None,
             "state": state.plain,
+            "stream": self.stream,
             "checkpoints": self.checkpoints
             and [self.checkpoints.seed, *([r.shard, r.slice] for r in self.checkpoints)],
             "forget_classes": task.indices.forget_classes,

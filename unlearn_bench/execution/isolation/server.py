@@ -195,13 +195,14 @@ def _call(
     state = called.model.state_dict()
     packed = {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
     safetensors.torch.save_file(packed, work / calls.WEIGHTS)
-    if called.state is not None:
-        safetensors.torch.save_file(called.state.tensors, work / calls.STATE)
+    left = called.state if facts["stream"] else None
+    if left is not None:
+        safetensors.torch.save_file(left.tensors, work / calls.STATE)
     return {
         "cost": called.cost,
         "log": called.log,
         "halved": called.halved,
-        "state": None if called.state is None else called.state.plain,
+        "state": None if left is None else left.plain,
     }
 
 

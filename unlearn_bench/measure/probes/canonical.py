@@ -112,6 +112,9 @@ def units(model: nn.Module, x: Tensor) -> list[Tensor]:
         model: In eval mode.
         x: Images, [N, C, H, W].
     """
+    if isinstance(members := getattr(model, "members", None), nn.ModuleList):
+        # An ensemble: the logits of each member are a last layer's outputs, the joint ones none.
+        return [unit for member in members for unit in units(member, x)]
     seen: dict[nn.Module, _Activity] = {}
     last: list[tuple[nn.Module, Tensor]] = []
 
