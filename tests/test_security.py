@@ -10,7 +10,7 @@ from unlearn_bench.data import decoding, encoded, folder, parquet_files
 from unlearn_bench.report import archive, limits
 from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
-from unlearn_bench.suite import cells, forget, given, indices, seeds, spec, yaml_source
+from unlearn_bench.suite import arguments, cells, forget, given, indices, seeds, spec, yaml_source
 from unlearn_bench.training import weights
 
 TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ("seeds, image size, threads", [seeds.MAX_SEEDS, spec.MAX_IMAGE_SIZE, spec.MAX_THREADS]),
         ("runs of a plan", [cells.MAX_RUNS]),
         ("characters of a name or", [spec.MAX_NAME]),
-        ("a number among", [spec.MAX_ARGUMENT]),
+        ("a number among", [arguments.MAX_ARGUMENT]),
         ("a file of indices", [indices.INDEX_BYTES, forget.MAX_INDICES]),
         ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH, reading.WHOLE]),
         ("a file of weights", [given.WEIGHTS_BYTES, reading.HEADER_BYTES]),

@@ -4,7 +4,6 @@ A :class:`Suite` is what a user writes; :class:`RunSpec` is one cell of it, comp
 be run anywhere and to be hashed into the key of its result.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +21,7 @@ from pydantic import (
 
 from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
+from unlearn_bench.suite.arguments import Argument, plain_arguments
 from unlearn_bench.suite.forget import Forget, Spec
 from unlearn_bench.suite.seeds import Seeds
 from unlearn_bench.suite.sharding import Sharding
@@ -33,12 +33,6 @@ MAX_REFERENCES = 100
 MAX_IMAGE_SIZE = 4096  # pixels
 MAX_THREADS = 4096
 MAX_NAME = 120  # characters of what stands in tables and figures
-MAX_ARGUMENT = 65_536
-
-# Arguments of timm that lead to files or addresses; the rest of an architecture's are numbers,
-# switches and short names.
-_LEADS_OUT = re.compile("path|file|dir|url|hub|cfg|config|cache|checkpoint|pretrained|weights")
-_SHORT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 def _plain(text: str) -> str:
@@ -111,7 +105,7 @@ class ModelSpec(Spec):
     stem: Literal["auto", "small", "standard"] = "auto"
     pretrained: bool = False
     small_maps: Literal["convolve", "multiply"] = "convolve"
-    args: dict[str, bool | int | float | str] = {}
+    args: Annotated[dict[str, Argument], AfterValidator(plain_arguments)] = {}
     sharding: Sharding | None = None
 
     @model_validator(mode="before")
@@ -119,33 +113,11 @@ class ModelSpec(Spec):
     def _from_text(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    @field_validator("args")
-    @classmethod
-    def _only_plain_arguments(
-        cls, args: dict[str, bool | int | float | str]
-    ) -> dict[str, bool | int | float | str]:
-        for name, value in args.items():
-            if not _SHORT_NAME.fullmatch(name) or _LEADS_OUT.search(name.lower()):
-                raise ValueError(
-                    f"argument {visible(name[:40])!r} is not passed on to timm: a suite names "
-                    "no files, addresses or weights; use --original or pretrained: true"
-                )
-            if isinstance(value, str) and not _SHORT_NAME.fullmatch(value):
-                raise ValueError(
-                    f"argument {name!r} is {visible(value[:40])!r}; allowed are numbers, true, "
-                    "false and names of letters, digits and _"
-                )
-            if not isinstance(value, str) and abs(value) > MAX_ARGUMENT:
-                raise ValueError(f"argument {name!r} is larger than {MAX_ARGUMENT:,}")
-        return args
-
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        known: dict[str, Any] = whole(self)
-        if known.get("small_maps") == "convolve":
-            del known["small_maps"]
-        return known
+        usual = {"small_maps": "convolve", "sharding": None}
+        return {k: v for k, v in whole(self).items() if k not in usual or v != usual[k]}
 
     @property
     def label(self) -> str:
@@ -161,11 +133,6 @@ class ModelSpec(Spec):
     def whole(self) -> "ModelSpec":
         """The architecture as other methods train it: one model for all data."""
         return self.model_copy(update={"sharding": None})
-
-    @model_serializer(mode="wrap")
-    def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what models without shards never had: their keys stay what they were."""
-        return {k: v for k, v in whole(self).items() if k != "sharding" or v is not None}
 
 
 class MethodSpec(Spec):
