@@ -130,6 +130,17 @@ def test_the_best_is_chosen_and_checked_against_the_default_on_a_fresh_seed() ->
     assert found.check.difference == pytest.approx(found.gap - found.history[0], abs=0.01)
 
 
+def test_a_default_that_failed_is_not_run_again_to_compare_with() -> None:
+    tuning = Tuning(plan(), BUDGET)
+    done = run(tuning, lambda spec: None if spec.label == "finetune #0" else distance(spec))
+    found = method(tuning)
+    fresh = [s for s in done if s.seed == FIRST_SEED + 2 and s.method == "finetune"]
+    assert {s.label for s in fresh} == {f"finetune #{found.chosen} again"}
+    assert {s.limit for s in fresh} == {10.0}  # no run takes more than the whole budget
+    assert found.check is not None and found.check.tuned is not None
+    assert found.check.default is None and found.check.difference is None
+
+
 def test_a_failed_trial_keeps_its_reason_and_is_not_chosen() -> None:
     tuning = Tuning(plan(), BUDGET)
     run(tuning, lambda spec: None if spec.label == "finetune #1" else distance(spec))

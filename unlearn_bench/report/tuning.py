@@ -80,7 +80,7 @@ def fresh(check: NoiseCheck | None) -> str:
     if check is None:
         return "default kept"
     if check.difference is None:
-        return "failed"
+        return "failed" if check.tuned is None else "default failed"
     sign = "+" if check.difference > 0 else "−" if check.difference < 0 else ""
     text = f"{sign}{abs(check.difference):.1f}"
     if check.low is None or check.high is None:

@@ -349,18 +349,18 @@ class _Search:
         if self._chosen is None or self._chosen.number == 0:
             self._open = {}
             return []
-        fresh = self._budget.tuning_seeds
-        both = [
-            *self._run(self._first[0], fresh, "#0 again"),
-            *self._run(dict(self._chosen.params), fresh, f"#{self._chosen.number} again"),
-        ]
+        fresh, chosen = self._budget.tuning_seeds, dict(self._chosen.params)
+        both = self._run(chosen, fresh, f"#{self._chosen.number} again", self._whole)
+        # A default that failed, or took more than the budget, would do so again.
+        if self._trials[0].gap is not None:
+            both = [*self._run(self._first[0], fresh, "#0 again", self._whole), *both]
         self._open = {_name(cell): None for cell in both}
         return both
 
     def _take_check(self, results: Sequence[RunResult]) -> list[RunSpec]:
-        gaps = [_gap(result) for result in results]
-        half = len(gaps) // 2
-        self._checked = [gaps[:half], gaps[half:]]
+        gaps, cells = [_gap(result) for result in results], self._budget.surrogates
+        default = gaps[:-cells] or [None] * cells
+        self._checked = [default, gaps[-cells:]]
         return []
 
     def outcome(self) -> TunedMethod:
