@@ -165,7 +165,9 @@ class _Work:
         original = layout.holds(self._home, "original", identities["original"])
         if not original and watch.is_new(identities["original"]):
             looked_at += 1
-            self.disk["models"] += model
+            # Of an ensemble, a checkpoint of every slice is kept besides.
+            slices = spec.model.sharding.slices if spec.model.sharding else 0
+            self.disk["models"] += (1 + slices) * model
             if spec.original is None:
                 watch.train(spec)
         memorised = spec.forget.memorised is not None

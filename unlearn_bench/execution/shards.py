@@ -13,6 +13,7 @@ from torch import Tensor
 from unlearn_bench.execution.identity import Identities
 from unlearn_bench.execution.task import Step, Task
 from unlearn_bench.measure.clock import Clock
+from unlearn_bench.store.layout import SHARD, STAGES
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.sharding import Sharding
 from unlearn_bench.suite.spec import RunSpec
@@ -20,8 +21,7 @@ from unlearn_bench.toolkit.checkpoints import Checkpoints, Restart
 from unlearn_bench.training.ensemble import Ensemble
 from unlearn_bench.training.sharded import check_division, division, first_hits, train_stage
 
-# The kind of artifact, and what of its identity says which it is.
-CHECKPOINT, SHARD, STAGES = "checkpoint", "shard", "stages"
+CHECKPOINT = "checkpoint"  # the kind of artifact
 
 
 class Shards:

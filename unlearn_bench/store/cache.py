@@ -18,7 +18,7 @@ from typing import Any
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors
 from unlearn_bench.store import layout
-from unlearn_bench.store.layout import SCHEMA, DamagedError
+from unlearn_bench.store.layout import SCHEMA, SHARD, STAGES, DamagedError
 from unlearn_bench.suite.forget import Forget
 from unlearn_bench.suite.spec import ModelSpec
 
@@ -317,6 +317,8 @@ def _of_model(identity: Mapping[str, Any]) -> str:
             parts.append(Forget.model_validate(identity["forget"]).name)
         if "seed" in identity:
             parts.append(f"seed {identity['seed']}")
+        if SHARD in identity:
+            parts.append(f"shard {identity[SHARD] + 1} after slice {identity[STAGES]}")
         parts.append(identity.get("method"))
         return " · ".join(part for part in parts if part)
     except (ValueError, KeyError, TypeError):

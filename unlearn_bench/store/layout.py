@@ -45,6 +45,8 @@ SPEC_BYTES, LAYOUT_BYTES = 256 * MIB, MIB
 _KEPT = {"identity": dict, "sha256": str, "notes": dict}
 
 
+# In the identity of a checkpoint: whose of an ensemble it is, and after how many slices.
+SHARD, STAGES = "shard", "stages"
 # Among the notes of an unlearned model: the hash of the code that made it.
 CODE = "code"
 
