@@ -24,7 +24,7 @@ from unlearn_bench.suite.config import expand
 from unlearn_bench.suite.spec import ModelSpec, Suite
 from unlearn_bench.training import models
 
-FOUR = Path(__file__).with_name("four_kinds.py")
+FOUR = Path(__file__).parents[2] / "docs" / "examples" / "four_kinds.py"
 SUITE = """\
 datasets: my_scans
 models: my_net
@@ -206,6 +206,54 @@ def test_a_dataset_may_know_its_constants_and_need_no_test_part(write: Write) ->
     data = datasets.load("mine")
     assert (data.mean, data.std, data.classes) == ((0.5,), (0.25,), ("0", "1"))
     assert (len(data.train.labels), len(data.test.labels)) == (8, 2)
+
+
+GROUPED = """
+@dataset("mine")
+def mine(root):
+    x, y = torch.arange(40).view(10, 1, 2, 2).byte(), torch.arange(10) %% 2
+    ward = ["AB"[i // 5] for i in range(10)]
+    return Data(train=(x, y), test=%s, groups={"ward": %s}, finer="ward")
+"""
+
+
+@pytest.mark.usefixtures("own_registry")
+@pytest.mark.parametrize(
+    ("test", "ward", "training", "tested"),
+    [
+        ("(x[:4], y[:4])", "(ward, torch.tensor([1, 2, 1, 2]))", [*"AAAAABBBBB"], [*"1212"]),
+        ("(x[:4], y[:4])", "ward", [*"AAAAABBBBB"], None),
+        ("None", "ward", [*"AAAAABBB"], [*"BB"]),
+    ],
+)
+def test_groups_of_a_dataset_can_be_forgotten(
+    write: Write, test: str, ward: str, training: list[str], tested: list[str] | None
+) -> None:
+    registry.load_plugin(write("mine.py", HEAD + GROUPED % (test, ward)))
+    data = datasets.load("mine")
+    known = data.attributes
+    assert known.train["ward"]() == training
+    assert (known.test["ward"]() if known.test else None) == tested
+    assert known.group("ward", "B")[0].tolist() == [value == "B" for value in training]
+    assert known.subclass("A")[0].tolist() == [value == "A" for value in training]
+    if test == "None":  # indices count what the plug-in gave
+        assert data.train.numbers is not None and data.train.numbers.tolist() == [*range(8)]
+
+
+@pytest.mark.usefixtures("own_registry")
+@pytest.mark.parametrize(
+    ("test", "ward", "message"),
+    [
+        ("None", "ward[:3]", "gives 3 values of group 'ward' for 10 training images; give one"),
+        ("(x[:4], y[:4])", "(ward, ward)", "10 values of group 'ward' for 4 test images"),
+    ],
+)
+def test_groups_have_a_value_for_every_image(
+    write: Write, test: str, ward: str, message: str
+) -> None:
+    registry.load_plugin(write("mine.py", HEAD + GROUPED % (test, ward)))
+    with pytest.raises(DataError, match=message):
+        datasets.load("mine")
 
 
 @pytest.mark.usefixtures("own_registry")

@@ -135,6 +135,10 @@ SplitColumn = Annotated[
         metavar="COLUMN",
     ),
 ]
+SkipCorrupt = Annotated[
+    bool,
+    typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and name them."),
+]
 Mean = Annotated[
     str | None,
     typer.Option(

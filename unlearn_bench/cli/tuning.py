@@ -48,6 +48,7 @@ def tune(
     group_column: options.GroupColumn = None,
     image_column: options.ImageColumn = None,
     split_column: options.SplitColumn = None,
+    skip_corrupt: options.SkipCorrupt = False,
     mean: options.Mean = None,
     std: options.Std = None,
     pretrained: options.Pretrained = False,

@@ -67,8 +67,8 @@ class Attributes:
             there = f"it has: {', '.join(self.train)}" if self.train else "it has none"
             raise DataError(
                 f"group:{column}={value}: the dataset has no column {column!r}"
-                f"{suggestion(column, self.train)} ({there}); groups come from parquet:PATH, or "
-                "from groups.csv in imagefolder:PATH"
+                f"{suggestion(column, self.train)} ({there}); groups come from parquet:PATH, "
+                "from groups.csv in imagefolder:PATH, or from a plug-in's Data(groups=...)"
             )
         return self._matching(column, value, f"{column} =")
 

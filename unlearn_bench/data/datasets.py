@@ -23,6 +23,7 @@ from unlearn_bench.core.errors import (
     unknown_name,
 )
 from unlearn_bench.data import encoded, plugged
+from unlearn_bench.data.corrupt import without_corrupt
 from unlearn_bench.data.decoding import EIGHT_BITS, PixelRange
 from unlearn_bench.data.images import (
     Dataset,
@@ -75,6 +76,7 @@ def load(
     download: bool = False,
     normalize: Normalize | None = None,
     columns: Columns = USUAL_COLUMNS,
+    skip_corrupt: bool = False,
 ) -> Dataset:
     """Load a dataset by name.
 
@@ -89,6 +91,7 @@ def load(
         download: Whether to get missing files from where torchvision gets them.
         normalize: Constants in place of the usual ones, or of those measured where none are.
         columns: Of Parquet files, where their names are not the usual ones.
+        skip_corrupt: Whether to leave out images that cannot be decoded; notes name them.
 
     Raises:
         UnknownNameError: If there is no such dataset.
@@ -99,7 +102,7 @@ def load(
     read = _reading(name, DEFAULT_ROOT if root is None else Path(root), download, columns)
     _refuse_size(image_size)
     try:
-        raw = read()
+        raw = without_corrupt(read()) if skip_corrupt else read()
         check_labels(raw, name)
         fingerprint = _fingerprint(raw, image_size)
     except RefusedError as error:

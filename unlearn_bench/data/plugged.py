@@ -1,7 +1,8 @@
 """Datasets of plug-ins: what their functions return, checked and brought into the usual form."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn_bench.core.errors import DataError, UserError, said
+from unlearn_bench.data.attributes import Attributes
 from unlearn_bench.data.images import TensorImages
 from unlearn_bench.data.sources import Raw, RawPart, held_out
 from unlearn_bench.plugins.parts import Part
@@ -27,6 +29,9 @@ class Data:
         classes: Name of each class, in the order of the labels.
         mean: Per channel, of pixels scaled to [0, 1]; by default that of the training images.
         std: Likewise; both or neither.
+        groups: What is known of every image beside its class, by name, for ``group:NAME=VALUE``:
+            values of the training images, [N], or a pair of these and of the test images', [M].
+        finer: Which of the groups holds the fine classes, for ``subclass:NAME``.
     """
 
     train: Pair
@@ -34,6 +39,8 @@ class Data:
     classes: Sequence[str] = ()
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    finer: str = ""
 
 
 def read(part: Part, root: Path) -> Raw:
@@ -58,19 +65,28 @@ def read(part: Part, root: Path) -> Raw:
     if not isinstance(found, Data):
         raise _wrong(part, f"returned {type(found).__name__}", "return unlearn_bench.api.Data(...)")
     train = _pair(part, "train", found.train)
+    groups = _groups(part, found, len(train[1]))
+    numbers = None
     if found.test is not None:
         tested = _pair(part, "test", found.test)
     else:
         (images, labels), out = train, held_out(train[1])
         train, tested = (images[~out], labels[~out]), (images[out], labels[out])
+        numbers = (~out).nonzero().squeeze(1)  # indices count what the plug-in gave
+        groups = {name: _divided(ours, out) for name, (ours, _) in groups.items()}
     if train[0].shape[1:] != tested[0].shape[1:]:
         sizes = " and ".join(str(list(images.shape[1:])) for images, _ in (train, tested))
         raise _wrong(part, f"has images of {sizes}", "bring train and test to one size")
     count = 1 + int(torch.cat([train[1], tested[1]]).max())
     classes = tuple(map(str, found.classes)) or tuple(map(str, range(count)))
     constants = _constants(part, found, train[0].shape[1])
-    ours, theirs = (RawPart(TensorImages(images), labels) for images, labels in (train, tested))
-    return Raw(ours, theirs, classes, constants=constants)
+    return Raw(
+        RawPart(TensorImages(train[0]), train[1], numbers),
+        RawPart(TensorImages(tested[0]), tested[1]),
+        classes,
+        attributes=_attributes(part, groups, found.finer, len(tested[1])),
+        constants=constants,
+    )
 
 
 def _wrong(part: Part, what: str, remedy: str) -> DataError:
@@ -94,6 +110,57 @@ def _pair(part: Part, which: str, given: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
         raise _wrong(part, f"gives no labels of {which}", "give class numbers from 0, [N]")
     return images.contiguous(), labels.long()
+
+
+Groups = dict[str, tuple[list[str], list[str] | None]]
+
+
+def _groups(part: Part, found: Data, count: int) -> Groups:
+    """Return the values of every group as texts, of the training and of the test images."""
+    groups: Groups = {}
+    for name, given in dict(found.groups).items():
+        pair = isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], str)
+        both = given if pair and count != 2 else (given, None)
+        ours, theirs = _texts(both[0]), None if both[1] is None else _texts(both[1])
+        if len(ours) != count:
+            raise _wrong(
+                part,
+                f"gives {len(ours)} values of group {name!r} for {count} training images",
+                "give one for each",
+            )
+        groups[str(name)] = ours, theirs
+    return groups
+
+
+def _texts(values: Any) -> list[str]:
+    plain = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
+    return [str(value) for value in plain]
+
+
+def _divided(values: list[str], out: Tensor) -> tuple[list[str], list[str]]:
+    train, test = (
+        [value for value, is_out in zip(values, out.tolist(), strict=True) if is_out == held]
+        for held in (False, True)
+    )
+    return train, test
+
+
+def _attributes(part: Part, groups: Groups, finer: str, test: int) -> Attributes:
+    for name, (_, theirs) in groups.items():
+        if theirs is not None and len(theirs) != test:
+            raise _wrong(
+                part,
+                f"gives {len(theirs)} values of group {name!r} for {test} test images",
+                "give one for each",
+            )
+    if finer and finer not in groups:
+        raise _wrong(part, f"names finer={finer!r}", f"take one of its groups: {list(groups)}")
+    return Attributes(
+        {name: partial(list, ours) for name, (ours, _) in groups.items()},
+        {name: partial(list, theirs) for name, (_, theirs) in groups.items() if theirs is not None},
+        finer,
+        repr(sorted(groups.items())).encode() if groups else b"",
+    )
 
 
 def _constants(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from unlearn_bench.core.reading import expand_user
-from unlearn_bench.data import folder, parquet, torchvision_sources
+from unlearn_bench.data import folder, parquet, tiny_imagenet, torchvision_sources
 from unlearn_bench.data.attributes import Attributes, Values
 from unlearn_bench.data.images import TensorImages
 from unlearn_bench.data.sources import Columns, Raw, RawPart, held_out
@@ -67,6 +67,8 @@ def _reader(name: str) -> Callable[[Path, str, bool, Columns], Raw]:
         return lambda root, path, download, columns: _digits()
     if name == "digits-parity":
         return lambda root, path, download, columns: _digits_by_parity()
+    if name == tiny_imagenet.NAME:
+        return lambda root, path, download, columns: tiny_imagenet.load(root)
     if name == "imagefolder:PATH":
         return lambda root, path, download, columns: folder.load_folder(resolved(root, path))
     if name == "parquet:PATH":

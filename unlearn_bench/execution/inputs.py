@@ -39,7 +39,7 @@ class Inputs:
         self._device, self._root, self._download = device, root, download
         self._notify = notify
         self._load = lru_cache(maxsize=KEPT_DATASETS)(self._load_now)
-        self._fingerprints: dict[tuple[str, int | None, Columns], str] = {}
+        self._fingerprints: dict[tuple[str, int | None, Columns, bool], str] = {}
         self.facts: dict[str, dict[str, Any]] = {}
 
     @property
@@ -49,12 +49,14 @@ class Inputs:
 
     def dataset(self, spec: RunSpec) -> Dataset:
         """Return the run's dataset."""
-        return self._load(spec.dataset, spec.image_size, spec.normalize, _columns(spec))
+        return self._load(
+            spec.dataset, spec.image_size, spec.normalize, _columns(spec), spec.skip_corrupt
+        )
 
     def fingerprint(self, spec: RunSpec) -> str:
         """Return the fingerprint of the run's dataset."""
         # Known of what was loaded once, also where the device then had no room for it.
-        known = self._fingerprints.get((spec.dataset, spec.image_size, _columns(spec)))
+        known = self._fingerprints.get(_key(spec))
         return known or self.dataset(spec).fingerprint
 
     def bytes_held(self, specs: Iterable[RunSpec]) -> int:
@@ -69,7 +71,12 @@ class Inputs:
         return sum(sorted(sizes.values())[-KEPT_DATASETS:])
 
     def _load_now(
-        self, name: str, image_size: int | None, normalize: Normalize | None, columns: Columns
+        self,
+        name: str,
+        image_size: int | None,
+        normalize: Normalize | None,
+        columns: Columns,
+        skip_corrupt: bool,
     ) -> Dataset:
         data = load(
             name,
@@ -78,13 +85,18 @@ class Inputs:
             download=self._download,
             normalize=normalize,
             columns=columns,
+            skip_corrupt=skip_corrupt,
         )
         check_usable(data)
-        self._fingerprints[name, image_size, columns] = data.fingerprint
+        self._fingerprints[name, image_size, columns, skip_corrupt] = data.fingerprint
         for note in data.notes if name not in self.facts else ():
             self._notify(note)
         self.facts[name] = {"normalization": data.normalization, "classes": list(data.classes)}
         return on_device(data, self._device)
+
+
+def _key(spec: RunSpec) -> tuple[str, int | None, Columns, bool]:
+    return spec.dataset, spec.image_size, _columns(spec), spec.skip_corrupt
 
 
 def _columns(spec: RunSpec) -> Columns:

@@ -41,6 +41,7 @@ def cells(
             group_column=suite.group_column,
             image_column=suite.image_column,
             split_column=suite.split_column,
+            skip_corrupt=suite.skip_corrupt,
             model=model,
             forget=scenario.forget,
             recipe=recipe_for(suite.recipe, dataset),

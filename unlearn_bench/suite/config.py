@@ -75,6 +75,7 @@ class Overrides:
     group_column: str | None = None
     image_column: str | None = None
     split_column: str | None = None
+    skip_corrupt: bool = False
     forget: Sequence[str] = ()
     seeds: str | int | None = None
     references: int | None = None
@@ -209,7 +210,8 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
     given: dict[str, Any] = {name: getattr(flags, name) for name in _AS_GIVEN}
     given["seeds"] = None if flags.seeds is None else _seeds(flags.seeds)
-    given["isolate"] = flags.isolate or None  # no flag takes back what a suite asks for
+    for switch in ("isolate", "skip_corrupt"):  # no flag takes back what a suite asks for
+        given[switch] = getattr(flags, switch) or None
     changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
         changes["normalize"] = normalize(flags.mean, flags.std)

@@ -95,6 +95,13 @@ DATASETS: dict[str, DatasetInfo] = {
         num_classes=101,
         torchvision_name="Food101",
     ),
+    "tiny_imagenet": DatasetInfo(
+        "64x64 colour, 200 classes, 100,000 + 10,000, from tiny-imagenet-200",
+        "crop-flip",
+        None,
+        200,
+        (3, 64, 64),
+    ),
     "imagefolder:PATH": DatasetInfo(
         "your images: PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg"
     ),

@@ -201,6 +201,7 @@ _ADDED = (
     "group_column",
     "image_column",
     "split_column",
+    "skip_corrupt",
 )
 
 
@@ -237,6 +238,7 @@ class Suite(Spec):
         group_column: And the one that names the fine classes for ``subclass:NAME``.
         image_column: And the one that holds the images.
         split_column: And the one that says which part a row is in.
+        skip_corrupt: Whether images that cannot be decoded are left out.
         primary: Names of the metrics that decide the verdict, plug-ins' included; by default the
             package's set. The report says that the suite chose them.
     """
@@ -264,6 +266,7 @@ class Suite(Spec):
     group_column: ColumnName | None = None
     image_column: ColumnName | None = None
     split_column: ColumnName | None = None
+    skip_corrupt: bool = False
     primary: Annotated[tuple[Name, ...], Several] = ()
 
     @field_validator("datasets", "models", "scenarios")
@@ -331,6 +334,7 @@ class RunSpec(Spec):
         group_column: As of the suite.
         image_column: As of the suite; the fingerprint covers the choice, as it does the next.
         split_column: As of the suite.
+        skip_corrupt: As of the suite; the fingerprint covers which images are left.
     """
 
     dataset: str
@@ -358,6 +362,7 @@ class RunSpec(Spec):
     group_column: str | None = None
     image_column: str | None = None
     split_column: str | None = None
+    skip_corrupt: bool = False
 
     @property
     def asked(self) -> Forget:
