@@ -1,42 +1,27 @@
 """The report as one self-contained HTML page: no network, light and dark, whole without script.
 
-The script in ``templates/report.js`` adds what a still page cannot have: sorting, filters,
-another method in the comparison, a switch of the theme.
+The scripts in ``templates/`` add what a still page cannot have: sorting, filters, another method in
+the comparison, a switch of the theme.
 """
 
-import base64
-import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from unlearn_bench.analysis.table import DAMAGE_POINTS, Row, Section
-from unlearn_bench.analysis.verdict import verdicts
+from unlearn_bench.analysis.table import Section
+from unlearn_bench.report.cells import Cell, cell, verdict_cell
 from unlearn_bench.report.content import Content, SectionContent
 from unlearn_bench.report.download import methods_csv
 from unlearn_bench.report.figures import OVERALL, Figure, inline
 from unlearn_bench.report.figures.ranking import why_absent
-from unlearn_bench.report.findings import uninformative
-from unlearn_bench.report.glance import verdict_text
 from unlearn_bench.report.legacy import WARNING
+from unlearn_bench.report.pages import environment, scripted
 from unlearn_bench.report.provenance import Report
-from unlearn_bench.report.text import (
-    NONE,
-    cell_text,
-    format_gap,
-    format_value,
-    gap_reading,
-    section_title,
-    seeds_text,
-)
+from unlearn_bench.report.text import gap_reading, section_title, seeds_text
 from unlearn_bench.results.facts import Facts
-from unlearn_bench.results.metrics import DISTANCE, MIA_AUC, TIME_RATIO
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
+from unlearn_bench.results.metrics import TIME_RATIO
 
 _KINDS = {"reference": "Reference", "control": "Control", "method": "Method"}
 _UNKNOWN = "unknown"
@@ -49,17 +34,6 @@ _NO_CURVES = (
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """One table cell: the number, its half-width, a smaller second line, the key to sort by."""
-
-    value: str
-    half_width: str = ""
-    second: str = ""
-    classes: str = ""
-    key: float | str | None = None
-
-
-@dataclass(frozen=True)
 class _Line:
     """One table row with its remarks and what it can be filtered by."""
 
@@ -67,7 +41,7 @@ class _Line:
     name: str
     detail: str
     tags: tuple[tuple[str, str], ...]
-    cells: tuple[_Cell, ...]
+    cells: tuple[Cell, ...]
     classes: str
     facets: tuple[tuple[str, str], ...]
 
@@ -110,19 +84,7 @@ def render(content: Content, drawn: Mapping[int, Sequence[Figure]], key: str = "
         drawn: Figures by the place of their section, and over all sections.
         key: What the page was made from, see :mod:`unlearn_bench.report.freshness`.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("unlearn_bench.report", "templates")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"breakable": _breakable, "typeset": _typeset}
-    script = loader.get_source(environment, "report.js")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    templates = environment()
     report = content.report
     several = len(report.sections) > 1
     overall = drawn.get(OVERALL, ())
@@ -133,7 +95,7 @@ def render(content: Content, drawn: Mapping[int, Sequence[Figure]], key: str = "
     # The banner about failed runs leads to the first list of them.
     failed = next((f"{view.anchor}-failures" for view in views if view.said.failures), "")
     measured = any(row.seeds for section in report.sections for row in section.table.rows)
-    return environment.get_template("report.html").render(
+    return templates.get_template("report.html").render(
         key=key,
         finding=content.finding,
         overview=content.overview,
@@ -148,21 +110,8 @@ def render(content: Content, drawn: Mapping[int, Sequence[Figure]], key: str = "
         legacy_warning=WARNING,
         origin=report.provenance,
         gaps=content.gaps,
-        script=script,
-        script_hash=digest,
+        **scripted(templates, "theme.js", "tables.js", "report.js"),
     )
-
-
-def _breakable(name: str) -> "Markup":
-    """Let a long name break after an underscore, where a reader expects it."""
-    from markupsafe import Markup
-
-    return Markup("_<wbr>").join(name.split("_"))
-
-
-def _typeset(text: str) -> str:
-    """Keep a number with its unit and its interval on one line."""
-    return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
 def _view(of: SectionContent, number: int, figures: Sequence[Figure]) -> _View:
@@ -296,11 +245,11 @@ def _line(
     if row.failed:
         total = len(row.seeds) + len(row.failed)
         tags.append((f"failed in {len(row.failed)} of {total} seeds", "bad"))
-    cells = [_verdict_cell(section, row)]
+    cells = [verdict_cell(section, row)]
     if len(report.sections) > 1:
-        cells.insert(0, _Cell(section_title(section), classes="words", key=f"{number:03d}"))
-    cells += [_cell(section, row, column) for column in columns]
-    cells.append(_Cell(seeds_text(row), key=float(len(row.seeds))))
+        cells.insert(0, Cell(section_title(section), classes="words", key=f"{number:03d}"))
+    cells += [cell(section, row, column) for column in columns]
+    cells.append(Cell(seeds_text(row), key=float(len(row.seeds))))
     detail = " · ".join(filter(None, (family, f"reads {access}" if access else "")))
     if row.kind != "method":
         detail = _KINDS[row.kind].lower()
@@ -320,40 +269,3 @@ def _line(
             ("scenario", section.scenario),
         ),
     )
-
-
-def _verdict_cell(section: Section, row: Row) -> _Cell:
-    found = next((v for v in verdicts(section) if v.method == row.method), None)
-    if found is None:
-        return _Cell(NONE, classes="words none")
-    text = verdict_text(section, found)
-    tone = "words bad" if found.apart and row.kind == "method" else "words"
-    return _Cell(text, classes=tone, key=f"{len(found.apart)} {text}")
-
-
-def _cell(section: Section, row: Row, column: str) -> _Cell:
-    value = section.table.value(row.method, column)
-    if value is None:
-        is_target = row.method == section.reference and column == DISTANCE
-        text = cell_text(section, row, column)
-        return _Cell(text, classes="none", key=0.0 if is_target else None)
-    info = section.facts.of(column)
-    mean, _, half_width = format_value(info, value).partition(" ± ")
-    gap = section.table.gap(row.method, column)
-    second, classes = "", ""
-    if column == TIME_RATIO:
-        seconds = section.table.value(row.method, "wall_seconds")
-        second = format_value(section.facts.of("wall_seconds"), seconds) if seconds else ""
-    elif gap is not None and info.direction == "retrain":
-        second = format_gap(info, gap)
-    if column == MIA_AUC and uninformative(section):
-        classes = "weak"
-    if row.damage is not None and column in ("retain_accuracy", "test_retain_accuracy"):
-        small = gap is not None and 100 * gap.mean > -DAMAGE_POINTS
-        classes = "" if small else "hurt"
-    if column == DISTANCE:
-        classes = "distance"
-    if value.n != len(row.seeds):
-        second = f"{second} n = {value.n}".strip()
-    key = value.mean if math.isfinite(value.mean) else None
-    return _Cell(mean, half_width, second, classes, key)
