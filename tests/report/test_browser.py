@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from unlearn_bench.report import write_report
+from unlearn_bench.report.site import write_site
 from unlearn_bench.results.records import Record, as_cells
 
 # A browser takes two minutes; CI has one.
@@ -458,3 +459,85 @@ def test_nothing_overlaps_in_the_report_of_real_runs(tab: Any, tmp_path: Path) -
         seen = tab(page, width)
         assert seen.page.evaluate(FAULTS) == [], width
         assert seen.complaints == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, write_folder: Any, invented: Any) -> Path:
+    """A site of two folders with the same task, the first with tuned methods beside others."""
+    place = tmp_path_factory.mktemp("site")
+    tuned = {name: ["tuned (20 trials)", True] for name in ("pbu", "random_label", "bad_teacher")}
+    rows = {"digits · resnet18 · class:8": tuned}
+    for name, more in (("one", {"rows": rows}), ("two", {})):
+        (place / name).mkdir()
+        suite = {"name": name, "description": "A trial."}
+        runs = invented(3, ("class:8", "random:0.1"))
+        write_folder(place / name, runs, suite=suite, methods=FACTS, **more)
+        (place / name / "report.html").write_text("<title>its report</title>")
+    return write_site([str(place / "one"), str(place / "two")], place / "site").page
+
+
+def test_the_site_opens_from_disk_and_leads_to_tasks_methods_and_reports(
+    site: Path, tab: Any
+) -> None:
+    seen = tab(site)
+    assert seen.page.locator("h1").inner_text().startswith("6 unlearning methods on 2 tasks")
+    seen.page.locator("#tasks a").first.click()
+    assert seen.page.locator("h1").inner_text() == "digits · resnet18 · class:8"
+    seen.page.locator("#methods a", has_text="pbu").first.click()
+    assert seen.page.locator("h1").inner_text() == "pbu"
+    seen.page.get_by_role("link", name="Overview").click()
+    seen.page.get_by_role("link", name="two", exact=True).click()
+    assert seen.page.title() == "its report"
+    assert all(url.startswith("file:") for url in seen.asked) and seen.complaints == []
+
+
+def test_a_leaderboard_sorts_within_each_budget_and_filters_by_it(site: Path, tab: Any) -> None:
+    seen = tab(site.parent / "tasks" / "digits-resnet18-class-8.html")
+
+    def groups() -> list[list[float]]:
+        found: list[list[float]] = seen.page.evaluate(
+            """() => [...document.querySelectorAll('#methods tbody')].filter(b => !b.hidden)
+                .map(body => [...body.rows].filter(r => r.offsetParent && r.cells.length > 1)
+                    .map(row => Number(row.cells[3].dataset.key)))"""
+        )
+        return found
+
+    heading = seen.page.locator("#methods thead th", has_text="Distance to retraining")
+    heading.locator("button").click()
+    heading.locator("button").click()
+    descending = groups()
+    assert [len(group) for group in descending] == [3, 3, 2, 6, 2]
+    assert all(group == sorted(group, reverse=True) for group in descending)
+    seen.page.get_by_label("Settings", exact=True).select_option("tuned")
+    assert [len(group) for group in groups()] == [3]
+    assert seen.page.locator("output").inner_text() == "3 of 16 rows"
+    seen.page.get_by_label("Access", exact=True).select_option("forget")
+    assert seen.page.locator("#methods tbody a:visible").all_inner_texts() == ["pbu"]
+    seen.page.get_by_role("button", name="Show all").click()
+    seen.page.locator("output", has_text="16 of 16").wait_for()
+    seen.page.get_by_label("Results", exact=True).select_option("two")
+    assert [len(group) for group in groups()] == [6, 2]
+    assert seen.complaints == []
+
+
+SITE_PAGES = ("index.html", "tasks/digits-resnet18-class-8.html", "methods/pbu.html")
+
+
+@pytest.mark.parametrize("name", SITE_PAGES)
+def test_pages_of_a_site_fit_and_pass_axe(name: str, site: Path, tab: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    for width, theme in ((390, "dark"), (1280, "light")):
+        seen = tab(site.parent / name, width, theme)
+        assert seen.page.evaluate(FAULTS) == [], (width, theme)
+        found = axe.Axe().run(seen.page)
+        assert any(rule["id"] == "color-contrast" for rule in found.response["passes"])
+        assert not found.response["violations"], found.generate_report()
+
+
+def test_a_site_without_script_shows_all_and_no_control(browser: Any, site: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site.parent / "tasks" / "digits-resnet18-class-8.html").as_uri())
+    assert page.locator("#methods tbody tr:not(.group)").count() == 16
+    assert not any(f.is_visible() for f in page.locator("#theme, .filters, th button").all())
+    context.close()

@@ -1,4 +1,4 @@
-"""Commands ``report`` and ``verify``: pages, comparisons and bundles of what was run."""
+"""Commands ``report``, ``site`` and ``verify``: pages, comparisons and bundles of what was run."""
 
 import os
 import sys
@@ -135,6 +135,46 @@ def _compare(
         console.print(Text(f"worse: {reason}", style="red"), soft_wrap=True)
     if fail_if_worse and found.worse:
         raise typer.Exit(1)
+
+
+@app.command()
+def site(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            help="Results folders of runs; NAME=DIR gives one another name on the site.",
+            metavar="DIR...",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the site: empty, or one that holds a site.",
+            parser=folder_or_file,
+            metavar="SITE",
+        ),
+    ],
+) -> None:
+    """Write one static site of many results folders: a page per task and per method.
+
+    Pages link to the report.html of each folder, need no network and open from disk. Folders are
+    named after their suite; where two have the same suite, after the folder.
+    """
+    from unlearn_bench.report.site import write_site
+
+    written = write_site(folders, out)
+    console = new_console()
+    for folder in written.without_report:
+        console.print(
+            f"not linked: {folder} has no report.html; `unlearn-bench report {folder}` writes it",
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"site: {written.page} (tasks: {written.tasks}, methods: {written.methods})",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

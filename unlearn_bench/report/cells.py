@@ -33,8 +33,10 @@ def verdict_cell(section: Section, row: Row) -> Cell:
     if found is None:
         return Cell(NONE, classes="words none")
     text = verdict_text(section, found)
-    tone = "words bad" if found.apart and row.kind == "method" else "words"
-    return Cell(text, classes=tone, key=f"{len(found.apart)} {text}")
+    tone = "words bad" if found.told_apart and row.kind == "method" else "words"
+    # All metrics together may tell a method apart where none does alone.
+    by = len(found.apart) or int(found.told_apart)
+    return Cell(text, classes=tone, key=f"{by} {text}")
 
 
 def cell(section: Section, row: Row, column: str) -> Cell:

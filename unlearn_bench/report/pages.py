@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def scripted(templates: "Environment", *names: str) -> dict[str, Any]:
 
 
 def _breakable(name: str) -> "Markup":
-    """Let a long name break after an underscore, where a reader expects it."""
+    """Let a long name break where a reader expects it: after an underscore, colon or semicolon."""
     from markupsafe import Markup
 
-    return Markup("_<wbr>").join(name.split("_"))
+    return Markup("<wbr>").join(re.split("(?<=[_:;])", name))
 
 
 def _typeset(text: str) -> str:

@@ -402,7 +402,7 @@ def read_suite(folder: Path) -> dict[str, Any]:
         if (found := stored.get("format", FORMAT)) != FORMAT:
             raise OutputError(
                 f"{path} is of format {found}, this version reads {FORMAT}: upgrade unlearn-bench, "
-                "or choose another --out"
+                "or use another folder"
             )
         checked(stored, _SUITE, null=True)
         # The keys name files: one that led out of the folder would have others read.

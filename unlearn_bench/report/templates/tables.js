@@ -42,7 +42,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 
-  // Filters: a row stays if it agrees with all of them. What a row does not say, it is not asked.
+  // Filters: a row stays if it agrees with all of them.
   const form = document.querySelector(`form[data-filters="${table.id}"]`);
   if (!form) continue;
   const facets = [...form.querySelectorAll("[data-facet]")];
@@ -56,8 +56,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
         if (facet.dataset.facet === "name") {
           return row.cells[0].textContent.toLowerCase().includes(facet.value.toLowerCase());
         }
-        const own = row.dataset[facet.dataset.facet];
-        return own === undefined || own === facet.value;
+        return row.dataset[facet.dataset.facet] === facet.value;
       });
       row.hidden = !stays;
       count += stays;
