@@ -23,8 +23,8 @@ from unlearn_bench.suite.spec import Suite
 pytestmark = pytest.mark.timeout(600)
 
 ROUNDS = 2
-# Epochs of training that judging one model may take: twice what it takes on a quiet machine.
-MOST_EPOCHS = 9.0
+# Epochs of training that judging one model may take: half more than it takes on a quiet machine.
+MOST_EPOCHS = 7.5
 SHOWN = 0.01  # of the seconds
 
 

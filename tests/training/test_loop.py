@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn_bench.core.errors import MethodError
+from unlearn_bench.core.errors import MethodError, ParameterError
 from unlearn_bench.data.datasets import load
 from unlearn_bench.suite.spec import Recipe
 from unlearn_bench.toolkit.context import Split
@@ -97,6 +97,55 @@ def test_divergence_is_an_error_that_says_what_to_lower():
     recipe = Recipe(epochs=3, optimizer="sgd", lr=1e20)
     with pytest.raises(MethodError, match=r"diverged.*lower recipe\.lr"):
         run(recipe)
+
+
+def conv_net():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 4, 3, padding=1)
+    return nn.Sequential(conv, nn.ReLU(), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(288, 10))
+
+
+@pytest.mark.parametrize(
+    "how", [{"precision": "bf16"}, {"memory_format": "channels_last"}], ids=["bf16", "channels"]
+)
+def test_precision_and_layout_change_training_by_rounding_and_leave_nothing_behind(how):
+    seen = []
+    plain, other = (conv_net() for _ in range(2))
+    other[0].register_forward_hook(lambda _, given, output: seen.append((given[0], output)))
+    run(Recipe(epochs=1, batch_size=32, lr=1e-3), plain)
+    run(Recipe(epochs=1, batch_size=32, lr=1e-3, **how), other)
+    x, output = seen[0]
+    if "precision" in how:
+        assert output.dtype == torch.bfloat16
+    else:
+        assert output.is_contiguous(memory_format=torch.channels_last)
+    for ours, theirs in zip(other.parameters(), plain.parameters(), strict=True):
+        assert ours.dtype == torch.float32 and ours.is_contiguous()
+        assert torch.allclose(ours, theirs, atol=5e-3)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_a_compiled_forward_pass_is_what_training_calls(monkeypatch):
+    compiled = []
+
+    def compile(model):
+        return lambda x: compiled.append(len(x)) or model(x)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    run(Recipe(epochs=1, batch_size=32, compile=True))
+    assert sum(compiled) == 200
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(ParameterError, match="tf32.*cpu device.*bf16"):
+        run(Recipe(precision="tf32"))
+
+
+def test_how_a_recipe_is_computed_is_part_of_it_unless_it_is_as_it_always_was():
+    assert not {"precision", "memory_format", "compile"} & Recipe().model_dump().keys()
+    changed = Recipe(precision="bf16", compile=True).model_dump()
+    assert changed["precision"] == "bf16" and changed["compile"] is True
+    assert Recipe.model_validate(changed) == Recipe(precision="bf16", compile=True)
 
 
 class Snapshots(UpdateLog):

@@ -396,9 +396,16 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
     if any(name not in recipe for name in names):
         return ""
     epochs, optimizer, lr, batch = (recipe[name] for name in names)
-    return (
-        f"{epochs} epoch{'s' if epochs != 1 else ''} of {optimizer}, learning rate "
-        f"{f'{lr:g}' if is_number(lr) else lr}, batches of {batch}"
+    # Left out where they are as they always were.
+    how = [str(recipe[name]) for name in ("precision", "memory_format") if name in recipe]
+    how += ["compiled"] if recipe.get("compile") else []
+    return ", ".join(
+        [
+            f"{epochs} epoch{'s' if epochs != 1 else ''} of {optimizer}",
+            f"learning rate {f'{lr:g}' if is_number(lr) else lr}",
+            f"batches of {batch}",
+            *how,
+        ]
     )
 
 

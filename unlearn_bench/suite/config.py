@@ -343,6 +343,8 @@ def expand(
     Raises:
         UserError: For unknown methods, wrong parameters, or two entries that run the same.
     """
+    if suite.recipe.precision == "tf32" and device == "cpu":
+        raise ConfigError("recipe.precision is tf32, which needs --device cuda; set fp32 or bf16")
     given = unlearned_files(suite, unlearned, original)
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)

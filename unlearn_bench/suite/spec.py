@@ -55,6 +55,18 @@ def _listed(value: Any) -> Any:
 Several = BeforeValidator(_listed)
 
 
+# How a recipe is computed; added later, as the fields of suites in _ADDED were.
+_HOW = ("precision", "memory_format", "compile")
+
+
+def without_defaults(
+    known: dict[str, Any], kind: type[Spec], added: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return a specification as a mapping without those of its ``added`` fields not set."""
+    fields = kind.model_fields
+    return {k: v for k, v in known.items() if k not in added or v != fields[k].default}
+
+
 class Recipe(Spec):
     """How the original and every retrained model are trained.
 
@@ -69,6 +81,10 @@ class Recipe(Spec):
         warmup: Share of all steps over which the learning rate rises linearly.
         augment: ``none``, ``crop``, ``crop-flip``, or ``auto``: what the dataset is usually
             trained with.
+        precision: ``fp32``; ``bf16``, with products in bfloat16 and weights in float32; or
+            ``tf32``, on CUDA devices only. Evaluation stays in fp32.
+        memory_format: ``contiguous`` or ``channels_last``, how images lie in memory in training.
+        compile: Whether training runs through torch.compile; on a CPU that needs a C++ compiler.
     """
 
     epochs: PositiveInt = 10
@@ -80,6 +96,14 @@ class Recipe(Spec):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    compile: bool = False
+
+    @model_serializer(mode="wrap")
+    def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older results know nothing of, where it is as it was for them."""
+        return without_defaults(whole(self), type(self), _HOW)
 
 
 class ModelSpec(Spec):
@@ -116,8 +140,7 @@ class ModelSpec(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        usual = {"small_maps": "convolve", "sharding": None}
-        return {k: v for k, v in whole(self).items() if k not in usual or v != usual[k]}
+        return without_defaults(whole(self), type(self), ("small_maps", "sharding"))
 
     @property
     def label(self) -> str:
@@ -293,11 +316,7 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        return {
-            key: value
-            for key, value in whole(self).items()
-            if key not in _ADDED or value != Suite.model_fields[key].default
-        }
+        return without_defaults(whole(self), type(self), _ADDED)
 
 
 class Surrogate(Spec):

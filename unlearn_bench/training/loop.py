@@ -13,6 +13,7 @@ from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.seeds import derive, seed_everything
 from unlearn_bench.suite.spec import Recipe
 from unlearn_bench.toolkit.context import Split
+from unlearn_bench.training.numerics import computing
 
 Step = Callable[[str], None]
 
@@ -133,12 +134,12 @@ def train(
 
     Raises:
         MethodError: If the loss stops being finite; it names epoch and step.
+        ParameterError: If the device cannot compute as the recipe says.
     """
     seed_everything(derive(seed, "training"))
     parts = [model] if only is None else list(only)
     optimizer = _optimizer([p for part in parts for p in part.parameters()], recipe)
-    steps_per_epoch = math.ceil(len(split) / recipe.batch_size)
-    total = recipe.epochs * steps_per_epoch
+    total = recipe.epochs * (steps_per_epoch := math.ceil(len(split) / recipe.batch_size))
     warmup = max(1, round(recipe.warmup * total))
 
     def factor(done: int) -> float:
@@ -150,22 +151,23 @@ def train(
     model.eval()
     for part in parts:
         part.train()
-    for epoch in range(recipe.epochs):
-        total_loss = torch.zeros((), device=split.device)
-        watch = LossWatch(split.device, recipe, epoch)
-        for x, y, positions in split.traced(1, recipe.batch_size):
-            loss = cross_entropy(model(x), y)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            total_loss = total_loss + loss.detach()
-            with log.watch(split.indices[positions.cpu()]) if log else nullcontext():
-                optimizer.step()
-            scheduler.step()
-            watch.see(loss)
-        watch.check()
-        if losses is not None:
-            losses(total_loss / steps_per_epoch)
-        step(f"epoch {epoch + 1}/{recipe.epochs}")
+    with computing(model, recipe, split.device) as forward:
+        for epoch in range(recipe.epochs):
+            total_loss = torch.zeros((), device=split.device)
+            watch = LossWatch(split.device, recipe, epoch)
+            for x, y, positions in split.traced(1, recipe.batch_size):
+                loss = cross_entropy(forward(x), y)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                total_loss = total_loss + loss.detach()
+                with log.watch(split.indices[positions.cpu()]) if log else nullcontext():
+                    optimizer.step()
+                scheduler.step()
+                watch.see(loss)
+            watch.check()
+            if losses is not None:
+                losses(total_loss / steps_per_epoch)
+            step(f"epoch {epoch + 1}/{recipe.epochs}")
     model.eval()
 
 
