@@ -60,6 +60,11 @@ class Spec(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
 
+    def without_defaults(self, known: dict[str, Any], added: tuple[str, ...]) -> dict[str, Any]:
+        """Leave out of this as a mapping which of its ``added`` fields is as by default."""
+        fields = type(self).model_fields
+        return {k: v for k, v in known.items() if k not in added or v != fields[k].default}
+
 
 class Group(Spec):
     """All examples that have one value in a column.

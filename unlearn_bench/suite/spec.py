@@ -59,14 +59,6 @@ Several = BeforeValidator(_listed)
 _HOW = ("precision", "memory_format", "compile")
 
 
-def without_defaults(
-    known: dict[str, Any], kind: type[Spec], added: tuple[str, ...]
-) -> dict[str, Any]:
-    """Return a specification as a mapping without those of its ``added`` fields not set."""
-    fields = kind.model_fields
-    return {k: v for k, v in known.items() if k not in added or v != fields[k].default}
-
-
 class Recipe(Spec):
     """How the original and every retrained model are trained.
 
@@ -103,7 +95,7 @@ class Recipe(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        return without_defaults(whole(self), type(self), _HOW)
+        return self.without_defaults(whole(self), _HOW)
 
 
 class ModelSpec(Spec):
@@ -140,7 +132,7 @@ class ModelSpec(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        return without_defaults(whole(self), type(self), ("small_maps", "sharding"))
+        return self.without_defaults(whole(self), ("small_maps", "sharding"))
 
     @property
     def label(self) -> str:
@@ -316,7 +308,7 @@ class Suite(Spec):
     @model_serializer(mode="wrap")
     def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results know nothing of, where it is as it was for them."""
-        return without_defaults(whole(self), type(self), _ADDED)
+        return self.without_defaults(whole(self), _ADDED)
 
 
 class Surrogate(Spec):
