@@ -64,7 +64,7 @@ def test_methods_are_chosen_by_what_somebody_can_give_them() -> None:
     assert not {"retrain", "finetune", "random_label"} & chosen(access="forget")
     assert {"retrain", "finetune"} <= chosen(access="retain")
     assert "random_label" not in chosen(access="retain")
-    everything = chosen(access="forget+retain + validation+log")
+    everything = chosen(access="forget+retain + validation+log+checkpoints")
     assert everything == chosen() > chosen(access="forget") > chosen(access="nothing")
 
 
@@ -80,7 +80,7 @@ def test_methods_are_chosen_by_family() -> None:
         (
             "methods",
             {"access": "forge"},
-            "'forge' is not among forget, retain, validation, log, noth",
+            "'forge' is not among forget, retain, validation, log, checkpoints, noth",
         ),
         (
             "methods",

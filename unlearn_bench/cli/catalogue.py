@@ -132,7 +132,7 @@ def listing(what: str, access: str | None = None, family: str | None = None) -> 
 
 
 def _access(text: str) -> Access:
-    allowed = (*SPLITS, "log", "nothing")
+    allowed = (*SPLITS, "log", "checkpoints", "nothing")
     parts = [part.strip() for part in text.split("+")]
     wrong = [part for part in parts if part not in allowed]
     if wrong:
