@@ -1,9 +1,10 @@
 """The Python library: what a notebook does with it, on a network of one's own and on a ViT."""
 
 import copy
+import resource
+import runpy
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -450,29 +451,46 @@ def test_methods_metrics_and_fisher_are_at_hand(own: Trained) -> None:
     assert set(found) == {name for name, _ in own.original.named_parameters()}
 
 
-EXAMPLE = """
-    import torch
-    from torch import nn
-    import unlearn_bench as ub
-
-    def main(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-        result = ub.unlearn(model, "salun", forget=(x, y), retain=(x, y), params={"epochs": 3})
-        seconds: float = result.cost.seconds
-        scores = ub.evaluate(
-            unlearned=result, original=model, forget=(x, y), retain=(x, y), test=(x, y)
-        )
-        run = ub.run("digits", methods=["pbu", "finetune"], seeds=3, out=None)
-        print(run.records, run.verdicts, run.report(), scores.verdict, scores.to_frame())
-        print(ub.compare(run, ub.load("runs/digits")).worse, ub.methods(), ub.metrics())
-        print(ub.fisher_diagonal(model, [(x, y)], kind="true"), ub.Recipe(epochs=3))
-        return scores["mia_loss_auc"] + seconds
-"""
+FIVE = Path(__file__).with_name("five_snippets.py")
 
 
-@pytest.mark.heavy
-def test_a_users_code_passes_strict_type_checks(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(textwrap.dedent(EXAMPLE))
-    command = [sys.executable, "-m", "mypy", "--strict", str(file)]
+@pytest.mark.thorough
+@pytest.mark.parametrize("network", ["own", "vit"])
+def test_the_five_snippets_of_a_notebook_run(network: str, own: Trained, home: Path) -> None:
+    given = own if network == "own" else train(vit, 200, 120)
+    cells = runpy.run_path(str(FIVE))
+    before = state(given.original)
+    result = cells["unlearn"](given.original, given.forget, given.retain)
+    assert same(state(given.original), before) and not same(state(result.model), before)
+    scores = cells["judge"](result, given.original, given.retrained, *given.sets.values())
+    assert 0 <= scores["mia_loss_auc"] <= 1
+    names = {name for name, _ in given.original.named_parameters()}
+    assert cells["parts"](given.original, given.forget) == names
+
+
+@pytest.mark.thorough
+def test_a_suite_of_a_notebook_is_run_and_read(trained: Path, tiny: Path) -> None:
+    cells = runpy.run_path(str(FIVE))
+    run = cells["run_suite"](str(tiny))
+    assert len(run.records) and cells["read"](run.folder, run) == []
+
+
+def test_importing_the_package_takes_next_to_no_time() -> None:
+    def seconds(code: str) -> float:
+        """CPU seconds of a fresh interpreter: those on the clock depend on who else computes."""
+        taken = []
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-c", code], check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(taken)
+
+    assert seconds("import unlearn_bench") - seconds("pass") < 0.05
+
+
+@pytest.mark.thorough
+def test_a_users_code_passes_strict_type_checks() -> None:
+    command = [sys.executable, "-m", "mypy", "--strict", str(FIVE)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout

@@ -38,6 +38,7 @@ DEFAULT_SUITE = "digits"
 _SUITES = "unlearn_bench_suites"
 
 _COLUMNS = ("label_column", "group_column", "image_column", "split_column")
+_SWITCHES = ("isolate", "skip_corrupt")  # which take back nothing that a suite asks for
 # Flags that take a key's place as they are.
 _AS_GIVEN = ("references", "image_size", *_COLUMNS)
 
@@ -210,8 +211,7 @@ def resolve_suite(name: str | None, flags: Overrides) -> Suite:
         changes["scenarios"] = [_scenario(text, suite) for text in flags.forget]
     given: dict[str, Any] = {name: getattr(flags, name) for name in _AS_GIVEN}
     given["seeds"] = None if flags.seeds is None else _seeds(flags.seeds)
-    for switch in ("isolate", "skip_corrupt"):  # no flag takes back what a suite asks for
-        given[switch] = getattr(flags, switch) or None
+    given |= {switch: getattr(flags, switch) or None for switch in _SWITCHES}
     changes |= {name: value for name, value in given.items() if value is not None}
     if flags.mean is not None or flags.std is not None:
         changes["normalize"] = normalize(flags.mean, flags.std)
