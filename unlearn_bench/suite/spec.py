@@ -107,7 +107,7 @@ class ModelSpec(Spec):
             transformers: takes smaller patches), ``auto`` means small up to 64 pixels.
         pretrained: Start the original, and retraining too, from timm's published weights.
         small_maps: ``multiply`` computes convolutions of maps with one to four positions as matrix
-            products: on images of a few pixels training takes a third less time. Logits agree to
+            products: on images of 8 pixels a training step takes a quarter less time. Logits agree to
             rounding, which training amplifies: it is part of every key. ``convolve`` is the
             default.
         args: Further arguments of the architecture's constructor in timm: numbers, switches and
