@@ -107,9 +107,8 @@ class ModelSpec(Spec):
             transformers: takes smaller patches), ``auto`` means small up to 64 pixels.
         pretrained: Start the original, and retraining too, from timm's published weights.
         small_maps: ``multiply`` computes convolutions of maps with one to four positions as matrix
-            products: on images of 8 pixels a training step takes a quarter less time. Logits agree to
-            rounding, which training amplifies: it is part of every key. ``convolve`` is the
-            default.
+            products: on images of 8 pixels a training step takes a quarter less time. Logits agree
+            to rounding, which training amplifies: it is part of every key.
         args: Further arguments of the architecture's constructor in timm: numbers, switches and
             short names. What leads to files or addresses is refused, for timm reads weights there
             that can run code.
