@@ -10,7 +10,17 @@ from unlearn_bench.data import decoding, encoded, folder, parquet_files
 from unlearn_bench.report import archive, limits
 from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
-from unlearn_bench.suite import arguments, cells, forget, given, indices, seeds, spec, yaml_source
+from unlearn_bench.suite import (
+    arguments,
+    cells,
+    forget,
+    given,
+    indices,
+    published,
+    seeds,
+    spec,
+    yaml_source,
+)
 from unlearn_bench.training import weights
 
 TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
@@ -28,6 +38,7 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ("characters of a name or", [spec.MAX_NAME]),
         ("a number among", [arguments.MAX_ARGUMENT]),
         ("a file of indices", [indices.INDEX_BYTES, forget.MAX_INDICES]),
+        ("a file of published figures", [published.PUBLISHED_BYTES]),
         ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH, reading.WHOLE]),
         ("a file of weights", [given.WEIGHTS_BYTES, reading.HEADER_BYTES]),
         ("numbers in weights", [weights.MORE_NUMBERS]),

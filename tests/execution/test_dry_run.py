@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from unlearn_bench.core.keys import content_key
 from unlearn_bench.execution import dry_run
 from unlearn_bench.execution.dry_run import Forecast, forecast
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
+from unlearn_bench.store import layout
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import expand, load_suite
 from unlearn_bench.suite.seeds import Seeds
@@ -76,6 +78,21 @@ def test_times_come_from_what_the_store_has_seen(finished: Any, tmp_path: Path) 
     assert group.planned["finetune"] == 2 and group.done["finetune"] == 0
     assert group.stored["finetune"] == 1 and found.unknown == {}
     assert 0 < found.seconds < 600 and "models in the store" in found.basis
+
+
+def test_models_of_a_later_version_in_the_store_are_left_out(finished: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(finished.home, home)
+    original = next(folder for folder in layout.folders(home) if folder.parent.name == "original")
+    stored = layout.read_spec(original)
+    stored["identity"]["model"]["invented_later"] = {"shards": 3}
+    later = original.with_name(content_key(stored["identity"]))
+    shutil.copytree(original, later)
+    (later / layout.SPEC).write_text(json.dumps(stored | {"check": content_key(stored)}))
+    assert layout.read_spec(later)["identity"] == stored["identity"]
+    known = look(finished.suite, finished.home, tmp_path / "new", seeds=Seeds(originals=2))
+    found = look(finished.suite, home, tmp_path / "new", seeds=Seeds(originals=2))
+    assert found.seconds == known.seconds and found.unknown == known.unknown
 
 
 def test_more_epochs_of_training_are_known_to_take_longer(finished: Any, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import ValidationError
+
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.results.records import RunResult
 from unlearn_bench.store import layout
@@ -49,12 +51,14 @@ class Durations:
             identity, notes = stored["identity"], stored["notes"]
             if "model" not in identity or identity.get("device") != device:
                 continue
+            if _label(identity) is None:
+                continue
             if kind not in ("original", "unlearned"):
                 views.append((kind, identity, stored.get("build_seconds")))
                 continue
             models += 1
             data[identity["data"]] = identity["dataset"]
-            where = (identity["dataset"], _label(identity))
+            where = (identity["dataset"], str(_label(identity)))
             if kind == "original" and "seconds" in notes:
                 spent = notes["seconds"]["wall"]
                 self._originals[where].append(spent / identity["recipe"]["epochs"])
@@ -73,7 +77,7 @@ class Durations:
             dataset = data.get(identity.get("data"))
             # What is not of a model's own weights is looked at once for all.
             if dataset is not None and seconds is not None and "weights" in identity:
-                spent[dataset, _label(identity)][kind].append(seconds)
+                spent[dataset, str(_label(identity))][kind].append(seconds)
         for where, kinds in spent.items():
             if where not in self._evaluating:
                 self._evaluating[where].append(sum(map(fmean, kinds.values())))
@@ -108,8 +112,12 @@ def _mean(seconds: list[float]) -> float | None:
     return fmean(seconds) if seconds else None
 
 
-def _label(identity: Any) -> str:
-    return ModelSpec.model_validate(identity["model"]).label
+def _label(identity: Any) -> str | None:
+    """Name a model; None where another version made it, with keys that this one does not know."""
+    try:
+        return ModelSpec.model_validate(identity["model"]).label
+    except ValidationError:
+        return None
 
 
 def _specs(home: Path) -> Iterable[tuple[str, dict[str, Any]]]:

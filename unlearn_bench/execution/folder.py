@@ -84,8 +84,10 @@ def refuse_another_suite(plan: Plan, out: Path, keys: list[str] | None = None) -
         different = [name for name in asked if _differs(asked[name], there.get(name))]
         if different == ["suite"]:
             old = there.get("suite") or {}
-            # Also what is only there: a key is left out where it is as it always was.
-            different = [k for k in {**old, **suite} if _differs(suite.get(k), old.get(k))]
+            # Also what is only there: a key is left out where it is as it always was. What is shown
+            # beside the results has no part in them.
+            keys = [k for k in {**old, **suite} if k != "published"]
+            different = [k for k in keys if _differs(suite.get(k), old.get(k))]
         if different:
             raise OutputError(
                 f"{out} holds the results of another suite (it differs in: "
@@ -165,6 +167,7 @@ def claim(
         "ensembles": _ensembles(plan),
         "changed_examples": changed_examples(plan, runner),
         "tuned_settings": plan.tuned.model_dump(mode="json") if plan.tuned else None,
+        "published": plan.published.model_dump(mode="json") if plan.published else None,
         "rows": {
             place: {label: [row.text, row.tuned] for label, row in rows.items()}
             for place, rows in plan.rows.items()
@@ -224,7 +227,8 @@ def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:
         there = read_suite(out)
     except OutputError:
         return False
-    telling = ("format", "suite", "device", "original", "unlearned", "plan", "runs", "notes")
+    made_of = ("format", "suite", "device", "original", "unlearned", "published")
+    telling = (*made_of, "plan", "runs", "notes")
     return not any(_differs(asked[name], there.get(name)) for name in telling)
 
 

@@ -21,6 +21,8 @@ from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import parts, registry
 from unlearn_bench.plugins.metric import plugin_metric_files
 from unlearn_bench.suite.config import Plan, methods_in_force
+from unlearn_bench.suite.published import FILE as PUBLISHED_FILE
+from unlearn_bench.suite.published import place_of, write_published
 from unlearn_bench.suite.spec import OriginalFile
 from unlearn_bench.suite.tuned import FILE as TUNED_FILE
 from unlearn_bench.suite.tuned import Budget, write_tuned
@@ -79,6 +81,9 @@ def keep_sources(plan: Plan, out: Path) -> None:
     write_atomically(out / SUITE_FILE, head + suite)
     if plan.tuned is not None:
         write_tuned(out / TUNED_FILE, plan.tuned)
+    if plan.published is not None:
+        _, entry = place_of(str(plan.suite.published))
+        write_published(out / PUBLISHED_FILE, entry, plan.published)
     for name, file in plugin_files(plan).items():
         write_atomically(out / PLUGINS / name, file.read_bytes())
 

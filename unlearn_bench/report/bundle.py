@@ -68,6 +68,7 @@ _FILES = (
     "suite.json",
     "suite.yaml",
     "tuned.yaml",
+    "published.yaml",
     "records.csv",
     "records.parquet",
     "curves.parquet",

@@ -25,6 +25,7 @@ from unlearn_bench.report.legacy import legacy_table
 from unlearn_bench.report.limits import not_drawn, notes
 from unlearn_bench.report.many import many_table, of_section, tier
 from unlearn_bench.report.provenance import Provenance, Report, read_report
+from unlearn_bench.report.published import published_table
 from unlearn_bench.report.stages import variance_note, variance_table
 from unlearn_bench.report.stream import reading_of, stream_note, stream_tables
 from unlearn_bench.report.text import (
@@ -67,6 +68,7 @@ class SectionContent:
         stream: What is said of a stream of requests; empty where there is none.
         ensembles: Rows of methods that are compared with retraining of an ensemble of their own.
         apart: The same for what prints more than such a table.
+        published: A paper's figures beside these; empty where the suite names none.
     """
 
     section: Section
@@ -90,6 +92,7 @@ class SectionContent:
     legacy: TextTable
     many: TextTable
     stages: TextTable
+    published: TextTable
     stream: tuple[TextTable, ...] = ()
     ensembles: tuple[TextTable, ...] = ()
     apart: tuple["SectionContent", ...] = ()
@@ -97,7 +100,7 @@ class SectionContent:
     @property
     def more(self) -> tuple[TextTable, ...]:
         """The tables below the first ones that have rows, each with notes for its reader."""
-        tables = (*self.ensembles, *self.stream, self.stages, self.many)
+        tables = (*self.ensembles, *self.stream, self.stages, self.many, self.published)
         return tuple(table for table in tables if table.rows)
 
 
@@ -215,6 +218,7 @@ def _section_content(
         legacy=legacy_table(section),
         many=many_table(found, section),
         stages=variance_table(section),
+        published=published_table(section),
         stream=stream_tables(stream, section),
         ensembles=tuple(ensemble_table(own, main_columns(own)) for own in section.apart),
         apart=tuple(_apart(own, origin, found) for own in section.apart),

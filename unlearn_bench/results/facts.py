@@ -6,17 +6,20 @@ into ``suite.json``, so that a report needs neither the plug-in nor torch.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from unlearn_bench.core.errors import ConfigError, PluginError, UnknownNameError, unknown_name
 from unlearn_bench.plugins.metric import REGISTERED, MetricInfo, Role, read_metric
 from unlearn_bench.results.examples import Examples, read_examples
 from unlearn_bench.results.metrics import BUILT_IN, DERIVED
 from unlearn_bench.results.stream import STREAM
+from unlearn_bench.suite.published import Published
 from unlearn_bench.suite.sharding import companion
 from unlearn_bench.suite.tuned import Tuned
+
+_Kept = TypeVar("_Kept", bound=BaseModel)
 
 # Results folders from before fakes were a fact of the control have none but these.
 OLD_FAKES = frozenset({"logit_mask", "uniform_on_forget"})
@@ -55,6 +58,7 @@ class Facts:
         examples: Of what scenarios changed in the training data, by dataset and scenario.
         chosen: Names of the primary metrics, where the suite chose them itself.
         ensembles: Models that were trained in shards, by label.
+        published: Figures of a paper to be shown beside, where the suite names any.
     """
 
     metrics: Mapping[str, MetricInfo] = field(default_factory=lambda: BUILT_IN)
@@ -64,6 +68,7 @@ class Facts:
     examples: Examples = field(default_factory=dict)
     chosen: tuple[str, ...] = ()
     ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
+    published: Published | None = None
 
     def original(self, model: str) -> str:
         """Return the label of the row that is a model's original as it was."""
@@ -183,10 +188,11 @@ def facts_of(suite: Mapping[str, Any]) -> Facts:
         with_primary(declared, chosen) if chosen else declared,
         fakes,
         _rows(suite.get("rows")),
-        _tuned(suite.get("tuned_settings")),
+        _stored(suite.get("tuned_settings"), Tuned),
         read_examples(suite.get("changed_examples")),
         chosen,
         _ensembles(suite.get("ensembles")),
+        _stored(suite.get("published"), Published),
     )
 
 
@@ -225,10 +231,10 @@ def _rows(stored: Any) -> dict[str, dict[str, tuple[str, bool]]]:
     }
 
 
-def _tuned(stored: Any) -> Tuned | None:
+def _stored(stored: Any, kind: type[_Kept]) -> _Kept | None:
     if not isinstance(stored, Mapping):
         return None
     try:
-        return Tuned.model_validate(stored)
+        return kind.model_validate(stored)
     except ValidationError:
         return None

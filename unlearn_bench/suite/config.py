@@ -20,6 +20,8 @@ from unlearn_bench.suite.choices import Choices, Row
 from unlearn_bench.suite.forget import Confused, Forget, Group, Memorised, Poisoned
 from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.params import only_params_of, without_params_of
+from unlearn_bench.suite.published import FILE as PUBLISHED_FILE
+from unlearn_bench.suite.published import Published, place_of, read_published
 from unlearn_bench.suite.seeds import Seeds
 from unlearn_bench.suite.spec import (
     MethodSpec,
@@ -108,6 +110,7 @@ class Plan:
         allow_stale: Whether tuned settings may be of other data than these.
         tuning: What every method gets, where settings are tuned and nothing is reported.
         searched: Names of the methods that are tuned then: their runs follow from results.
+        published: Figures of a paper, where the suite names any.
     """
 
     suite: Suite
@@ -119,12 +122,14 @@ class Plan:
     allow_stale: bool = False
     tuning: Mapping[str, Any] = field(default_factory=dict)
     searched: tuple[str, ...] = ()
+    published: Published | None = None
 
 
 def suite_files() -> dict[str, Path]:
     """Return the named suites and their files."""
     folder = Path(str(importlib.resources.files(_SUITES)))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    files = (path for path in sorted(folder.glob("*.yaml")) if path.name != PUBLISHED_FILE)
+    return {path.stem: path for path in files}
 
 
 def suite_file(name: str) -> Path:
@@ -156,10 +161,18 @@ def load_suite(name: str) -> Suite:
         suite = Suite.model_validate({"name": path.stem} | source.value)
     except ValidationError as error:
         raise ConfigError(describe(error, _KEYS, source)) from None
-    if suite.params_from is None:
-        return suite
-    beside = path.parent / expand_user(Path(suite.params_from), f"{path}: params_from")
-    return suite.model_copy(update={"params_from": str(beside.absolute())})
+    named = {}
+    if suite.params_from is not None:
+        named["params_from"] = _beside(path, suite.params_from, "params_from")
+    if suite.published is not None:
+        file, entry = place_of(suite.published)
+        named["published"] = f"{_beside(path, file, 'published')}#{entry}"
+    return suite.model_copy(update=named)
+
+
+def _beside(suite: Path, file: str, key: str) -> str:
+    """Return the path of a file that a suite names relative to its own."""
+    return str((suite.parent / expand_user(Path(file), f"{suite}: {key}")).absolute())
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -369,6 +382,7 @@ def expand(
     runs = tuple(made.values())
     if choices.tuned is not None:
         suite = suite.model_copy(update={"params_from": TUNED_FILE})
+    suite, published = _with_published(suite)
     return Plan(
         suite,
         runs,
@@ -377,7 +391,16 @@ def expand(
         tuned=choices.tuned,
         rows=choices.rows(runs),
         allow_stale=allow_stale,
+        published=published,
     )
+
+
+def _with_published(suite: Suite) -> tuple[Suite, Published | None]:
+    """Read the figures that a suite names; it then names the copy that lies beside the results."""
+    if suite.published is None:
+        return suite, None
+    found, (_, entry) = read_published(suite.published), place_of(suite.published)
+    return suite.model_copy(update={"published": f"{PUBLISHED_FILE}#{entry}"}), found
 
 
 def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:

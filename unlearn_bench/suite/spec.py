@@ -216,6 +216,7 @@ _ADDED = (
     "image_column",
     "split_column",
     "skip_corrupt",
+    "published",
 )
 
 
@@ -255,6 +256,8 @@ class Suite(Spec):
         skip_corrupt: Whether images that cannot be decoded are left out.
         primary: Names of the metrics that decide the verdict, plug-ins' included; by default the
             package's set. The report says that the suite chose them.
+        published: Figures of a paper to show beside the results, as ``FILE#ENTRY``; the file is
+            relative to the suite's.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
@@ -282,6 +285,7 @@ class Suite(Spec):
     split_column: ColumnName | None = None
     skip_corrupt: bool = False
     primary: Annotated[tuple[Name, ...], Several] = ()
+    published: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod
