@@ -59,7 +59,7 @@ from unlearn_bench.api import (
     source="arXiv:2406.01257",
     family="relabelling",
     year=2024,
-    forgets=("random",),
+    forgets=("random", "part", "subclass", "group", "memorised"),
     check=Check(
         quick={"tune_epochs": 1, "epochs": 1, "batch_size": 64, "lr": 0.01, "tune_lr": 0.01},
         probes={"pool": Probe("all", {"epochs": 10}), "ratio": 0.2},

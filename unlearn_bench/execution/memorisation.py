@@ -28,6 +28,7 @@ from unlearn_bench.measure.clock import Clock
 from unlearn_bench.store.store import Artifact, Built, Store
 from unlearn_bench.suite.forget import MEMORISATION
 from unlearn_bench.suite.spec import RunSpec
+from unlearn_bench.toolkit.memorisation import halves_by_class
 from unlearn_bench.training.loop import train
 
 HALVES = (0, 1)
@@ -44,9 +45,8 @@ def halves(members: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         seed: Determines the division.
     """
     generator = torch.Generator().manual_seed(derive(seed, "memorisation"))
-    order = members[torch.randperm(len(members), generator=generator)]
-    by_class = order[labels[order].sort(stable=True).indices]
-    return by_class[0::2].sort().values, by_class[1::2].sort().values
+    first, second = halves_by_class(labels[members], generator)
+    return members[first].sort().values, members[second].sort().values
 
 
 class Memorisation:

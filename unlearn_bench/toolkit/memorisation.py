@@ -19,16 +19,28 @@ def heldout_memorisation(ctx: Context) -> Tensor:
     """
     with ctx.precompute():
         whole = ctx.forget + ctx.retain
-        order = torch.randperm(len(whole), generator=ctx.rng)
-        by_class = order[whole.labels[order].argsort(stable=True)]
-        halves = [by_class[half::2].sort().values for half in (0, 1)]
         found = torch.zeros(len(ctx.forget))
-        for half in halves:
+        for half in halves_by_class(whole.labels, ctx.rng):
             model = ctx.train(ctx.new_model(), whole.at(half))
             seen = torch.isin(torch.arange(len(ctx.forget)), half)
             sure = confidences(model, ctx.forget)
             found += torch.where(seen, sure, -sure)
     return found
+
+
+def halves_by_class(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Divide examples at random into two halves, each with half of every class.
+
+    Args:
+        labels: Class of each example, [N].
+        generator: Draws the division.
+
+    Returns:
+        Positions of each half, sorted.
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    by_class = order[labels[order].argsort(stable=True)]
+    return by_class[0::2].sort().values, by_class[1::2].sort().values
 
 
 def confidences(model: torch.nn.Module, split: Split) -> Tensor:
