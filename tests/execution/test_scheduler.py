@@ -22,6 +22,7 @@ from unlearn_bench.execution.scheduler import execute
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.records import Record, RunResult, read_records, read_run, read_suite
 from unlearn_bench.suite.config import Plan, expand
+from unlearn_bench.suite.published import read_published
 from unlearn_bench.suite.spec import RunSpec, Suite
 
 
@@ -613,3 +614,22 @@ def test_what_a_run_ended_early_left_bars_the_folder_to_nobody(out: Path) -> Non
     (out / ".lock").touch()
     (out / ".suite.json.0.tmp").touch()
     assert len(go(Straw(), out)) == len(ALL)
+
+
+def test_figures_of_a_paper_come_and_go_without_another_folder(out: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.yaml"
+    figures.write_text(
+        "one: {source: A paper, dataset: digits, model: test_resnet, scenario: class:8, metrics: "
+        "{UA: {definition: forgetting, ours: forget_accuracy}}, values: {finetune: {UA: 1.0}}}\n"
+    )
+    go(Straw(), out)
+    runner = Straw()
+    go(runner, out, plan(published=f"{figures}#one"))
+    assert runner.ran == [] and recorded(out) == ALL
+    stored = json.loads((out / "suite.json").read_text())
+    assert stored["published"]["values"] == {"finetune": {"UA": 1.0}}
+    assert stored["suite"]["published"] == "published.yaml#one"
+    # The suite beside the results names the copy that lies there.
+    assert read_published(f"{out / 'published.yaml'}#one").values == {"finetune": {"UA": 1.0}}
+    go(Straw(), out)
+    assert json.loads((out / "suite.json").read_text())["published"] is None

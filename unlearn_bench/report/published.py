@@ -16,10 +16,12 @@ def published_table(section: Section) -> TextTable:
     place = (section.dataset, section.model, section.scenario)
     if published is None or not published.is_of(*place):
         return TextTable(TITLE, "", (), ())
+    ours = {row.method: i for i, row in enumerate(section.table.rows)}
+    methods = sorted(published.values, key=lambda method: ours.get(method, len(ours)))
     rows = tuple(
         _row(section, method, name, published.metrics[name], value)
-        for method, values in published.values.items()
-        for name, value in values.items()
+        for method in methods
+        for name, value in published.values[method].items()
     )
     return TextTable(TITLE, "", COLUMNS, rows, words=True, notes=_notes(section, published))
 
