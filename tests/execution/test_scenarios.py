@@ -163,7 +163,7 @@ def small(write: Callable[[str, str], Path]) -> Path:
         (("--forget", "class:3@2"), "2 is not a fraction between 0 and 1"),
         (("--forget", "confused:3,99:0.1"), "no class 99 to forget"),
         (("--forget", "poisoned:0:0.99"), "training examples are of other classes than the targ"),
-        (("--label-column", "a"), "--label-column and --group-column choose columns of parquet"),
+        (("--label-column", "a"), "--label-column: only for parquet:PATH, not for digits"),
         (("--dataset", "digits-parity", "--forget", "subclass:eight"), "of subclass 'eight'"),
     ],
 )

@@ -86,8 +86,8 @@ def refuse_another_suite(plan: Plan, out: Path, keys: list[str] | None = None) -
             old = there.get("suite") or {}
             # Also what is only there: a key is left out where it is as it always was. What is shown
             # beside the results has no part in them.
-            keys = [k for k in {**old, **suite} if k != "published"]
-            different = [k for k in keys if _differs(suite.get(k), old.get(k))]
+            parts = [part for part in {**old, **suite} if part != "published"]
+            different = [part for part in parts if _differs(suite.get(part), old.get(part))]
         if different:
             raise OutputError(
                 f"{out} holds the results of another suite (it differs in: "

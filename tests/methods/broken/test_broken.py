@@ -66,6 +66,7 @@ FOUND = {
     "reads_for_nothing": ("retain data matter", "read for nothing"),
     "validation_unread": ("validation data matter", "never reads ctx.validation"),
     "log_for_nothing": ("training log matters", "no effect"),
+    "checkpoints_for_nothing": ("checkpoints matter", "no effect"),
     "first_batch_counts": ("order of the data", "depend on the order"),
     "draws_elsewhere": ("same seed, same weights", "differ"),
     "reseeds": ("other seeds", "torch"),
