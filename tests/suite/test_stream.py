@@ -149,3 +149,22 @@ def test_a_stream_runs_with_settings_that_were_tuned_for_one_of_its_requests() -
     for run in planned(TEXT, methods="finetune").runs:
         if run.method == "finetune":
             assert Choices(tuned=tuned).params_for(run) == {"lr": 0.5}
+
+
+def test_results_of_streams_of_parts_and_groups_say_how_these_are_divided() -> None:
+    for text in ("stream:class:1;class:4", "stream:random:0.01x5", "subclass:8", "class:1@0.5"):
+        assert not Forget.model_validate(text).division_identity(), text
+    for text in (
+        "stream:subclass:8;class:1",
+        "union:class:1;group:a=b",
+        "stream:class:1@0.5;class:1",
+    ):
+        assert Forget.model_validate(text).division_identity(), text
+    # The first request is that of any scenario of its name.
+    assert not Forget.model_validate("stream:subclass:8;class:1").until(1).division_identity()
+
+
+def test_a_part_beside_its_whole_class_leaves_a_union_one_of_classes() -> None:
+    assert Forget.model_validate("union:class:8@0.5;class:8;class:1").scopes == {"classes"}
+    assert Forget.model_validate("union:class:8@0.5;class:1").scopes == {"random"}
+    assert Forget.model_validate("union:class:8;random:0.1").scopes == {"random"}

@@ -25,11 +25,14 @@ class Before:
         turn: Number of the request, from 1.
         named: Examples that any of the requests names, into the training part: none of them is
             held out.
+        test_gone: Test examples like those that earlier requests took, bool [N]: of a class, a
+            fine class or a group that is forgotten as such.
     """
 
     gone: Tensor
     turn: int
     named: Tensor
+    test_gone: Tensor
 
     def seed(self, seed: int) -> int:
         """Return the seed of the request's own draws, from that of the run.

@@ -2,7 +2,7 @@
 
 Each request is about the examples that are left: ``random:0.02`` is a share of those. What it
 takes is gone for all that follow. No set of a later request holds it, validation examples and test
-examples of classes that went whole included: nobody is there to retain them for.
+examples of classes, fine classes and groups that went included: nobody is there to retain them for.
 """
 
 from dataclasses import replace
@@ -51,6 +51,9 @@ def in_turn(
     found: list[Indices] = []
     gone: tuple[Gone, ...] = ()
     named = named_places(forget, len(train_labels), numbers, attributes)
+    # Like what has gone: of the same class, fine class or group, in either part.
+    train_gone = torch.zeros(len(train_labels), dtype=torch.bool)
+    test_gone = torch.zeros(len(test_labels), dtype=torch.bool)
     for turn, request in enumerate(forget.requests, 1):
         taken = torch.cat([torch.empty(0, dtype=torch.int64), *(g.forget for g in gone)])
         try:
@@ -63,39 +66,69 @@ def in_turn(
                 seed=seed,
                 numbers=numbers,
                 attributes=attributes,
-                before=Before(taken, turn, named),
+                before=Before(taken, turn, named, test_gone),
             )
+            indices = _without(replace(indices, gone=gone), request, train_gone)
         except DataError as error:
             raise DataError(f"request {turn} of {forget.name}: {error}") from error
-        indices = _without_classes(replace(indices, gone=gone), train_labels, test_labels)
         found.append(indices)
         gone += (Gone(indices.forget, indices.test_forget, indices.forget_classes),)
+        train, test = _alike(request, indices, train_labels, test_labels, attributes)
+        train_gone, test_gone = train_gone | train, test_gone | test
     return tuple(found)
 
 
-def _without_classes(indices: Indices, train_labels: Tensor, test_labels: Tensor) -> Indices:
-    """Leave out examples of classes that went whole from what was never trained on."""
-    gone = [label for earlier in indices.gone for label in earlier.forget_classes]
-    if not gone:
-        return indices
-    v, tr = indices.validation, indices.test_retain
-    labels = torch.tensor(gone)
-    return replace(
-        indices,
-        validation=v[~torch.isin(train_labels[v], labels)],
-        test_retain=tr[~torch.isin(test_labels[tr], labels)],
-    )
+def _alike(
+    request: Forget,
+    indices: Indices,
+    train_labels: Tensor,
+    test_labels: Tensor,
+    attributes: Attributes,
+) -> tuple[Tensor, Tensor]:
+    """Say which examples go with a request that is about a class, a fine class or a group.
+
+    Returns:
+        bool [N] over the training part and bool [M] over the test part; of requests for single
+        examples or a share nobody goes with them.
+    """
+    if request.subclass is not None:
+        train, test = attributes.subclass(request.subclass)
+    elif request.group is not None:
+        train, test = attributes.group(request.group.column, request.group.value)
+    else:
+        classes = torch.tensor(indices.forget_classes, dtype=torch.int64)
+        return torch.isin(train_labels, classes), torch.isin(test_labels, classes)
+    # A column may be missing in the test part.
+    return train, test if len(test) else torch.zeros(len(test_labels), dtype=torch.bool)
 
 
-def at_once(requests: tuple[Indices, ...]) -> Indices:
-    """Return the index sets of several requests, as :func:`in_turn` gives them, made together."""
+def _without(indices: Indices, request: Forget, train_gone: Tensor) -> Indices:
+    """Leave out of what was never trained on whatever is like that which has gone."""
+    left = indices.validation[~train_gone[indices.validation]]
+    if not len(left):
+        raise DataError(
+            f"{request.name}: every validation example is like what earlier requests took; ask "
+            "for less, or set more aside (validation: in the suite)"
+        )
+    return replace(indices, validation=left)
+
+
+def at_once(requests: tuple[Indices, ...], train_labels: Tensor) -> Indices:
+    """Return the index sets of several requests, as :func:`in_turn` gives them, made together.
+
+    Args:
+        requests: The index sets of each.
+        train_labels: Classes of the training part, [N].
+    """
     first, last = requests[0], requests[-1]
-    whole = all(request.forget_classes for request in requests)
     classes = {label for request in requests for label in request.forget_classes}
+    forgotten = torch.cat([request.forget for request in requests]).sort().values
+    # A part of a class may have gone before the rest of it did.
+    whole = classes.issuperset(train_labels[forgotten].tolist())
     tested = torch.cat([request.test_forget for request in requests])
     return replace(
         last,
-        forget=torch.cat([request.forget for request in requests]).sort().values,
+        forget=forgotten,
         validation=first.validation,  # all that is held out: nothing has gone
         test_forget=tested.unique(),
         # With examples of other classes among them it is no scenario of classes.

@@ -189,21 +189,23 @@ def make(
             part.forget_classes,
             test_labels,
             seed,
-            _like_forgotten(forget, attributes),
+            _like_forgotten(forget, attributes, before),
+            None if before is None else before.test_gone,
         )
     if not len(test_forget) or not len(test_retain):
         raise DataError(f"{forget.name}: the test part has no examples to measure it on")
     return Indices(**vars(part), test_forget=test_forget, test_retain=test_retain)
 
 
-def _like_forgotten(forget: Forget, attributes: Attributes) -> Tensor | None:
+def _like_forgotten(forget: Forget, attributes: Attributes, before: Before | None) -> Tensor | None:
     """Say which test examples share the attribute that is forgotten, bool [M], if any do."""
     if forget.subclass is not None:
         return attributes.subclass(forget.subclass)[1]
     if forget.group is not None:
         tf = attributes.group(forget.group.column, forget.group.value)[1]
+        left = tf if before is None or not len(tf) else tf & ~before.test_gone
         # A person's pictures may all be in the training part: others of their classes stand in.
-        return tf if tf.any() else None
+        return tf if left.any() else None
     return None
 
 
@@ -213,6 +215,7 @@ def divide_test(
     test_labels: Tensor,
     seed: int,
     alike: Tensor | None = None,
+    gone: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return TF and TR, into the test part; either may be empty.
 
@@ -222,12 +225,17 @@ def divide_test(
         test_labels: Classes of the test part, [M].
         seed: Determines TF where examples of any class are forgotten.
         alike: Test examples that share an attribute with what is forgotten, bool [M].
+        gone: Test examples like those that earlier requests took, bool [M]: they are in neither.
     """
+    left = torch.ones(len(test_labels), dtype=torch.bool) if gone is None else ~gone
     if forget_classes:
         alike = torch.isin(test_labels, torch.tensor(forget_classes))
     if alike is not None:
-        return alike.nonzero().squeeze(1), (~alike).nonzero().squeeze(1)
-    return class_matched(forgotten, test_labels, seed), torch.arange(len(test_labels))
+        return (alike & left).nonzero().squeeze(1), (~alike & left).nonzero().squeeze(1)
+    places = left.nonzero().squeeze(1)
+    if not len(places):
+        return places, places
+    return places[class_matched(forgotten, test_labels[places], seed)], places
 
 
 def divide(
@@ -282,7 +290,13 @@ def divide(
             is_forgotten = draw_share(is_forgotten & in_training, forget.share, draws)
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
-    _check_not_empty(forget, f, r, int(is_forgotten[held_out].sum()))
+    if not f.any():
+        whole = torch.isin(train_labels, torch.tensor(named)) if named else is_forgotten
+        raise DataError(
+            f"{forget.name}: the forget set is empty: {_cause(whole, held_out, before)}"
+        )
+    if not r.any():
+        raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
     return Division(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
@@ -362,17 +376,13 @@ def _divide_thirds(chosen: Tensor, in_training: Tensor, seed: int) -> Division:
     )
 
 
-def _check_not_empty(forget: Forget, f: Tensor, r: Tensor, count: int) -> None:
-    """Refuse a scenario that forgets nothing or everything, with the cause."""
-    if not f.any():
-        cause = (
-            f"its {count} training example(s) are all set aside for validation; it needs more"
-            if count
-            else "no training example is left of it; choose other classes or more"
-        )
-        raise DataError(f"{forget.name}: the forget set is empty: {cause}")
-    if not r.any():
-        raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
+def _cause(asked: Tensor, held_out: Tensor, before: Before | None) -> str:
+    """Say why nothing is left of what is asked for, bool [N]."""
+    if before is not None and asked[before.gone].any():
+        return "an earlier request took all of it; ask for it once"
+    if count := int(asked[held_out].sum()):
+        return f"its {count} training example(s) are all set aside for validation; it needs more"
+    return "no training example is left of it; choose other classes or more"
 
 
 def class_index(given: int | str, classes: tuple[str, ...]) -> int:

@@ -106,7 +106,7 @@ class Task:
             indices = turns[spec.request - 1]
         elif spec.forget.union:
             turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
-            indices = requests.at_once(turns)
+            indices = requests.at_once(turns, labels)
         else:
             common["memorisation"] = memorisation
             indices = splits.make(spec.forget, labels, data.test.labels, classes, **common)

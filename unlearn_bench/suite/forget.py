@@ -17,6 +17,9 @@ MAX_INDICES = 150_000
 CHANGES = 1
 # Likewise, when memorisation is estimated otherwise.
 MEMORISATION = 1
+# When several requests are divided otherwise, of which one is about a part of a class, a fine class
+# or a group: their results are then made anew.
+DIVISION = 1
 
 
 @dataclass(frozen=True)
@@ -317,11 +320,14 @@ class Forget(Spec):
     @property
     def scopes(self) -> set[Scope]:
         """All kinds of scenario that a method meets here: of a stream, each request's."""
-        found = {request.scope for request in self.requests}
-        whole: set[Scope] = {"class", "classes"}
         if self.union:  # one scenario: of several classes, or of any examples
-            return {"classes" if found <= whole else "random"}
-        return found
+            whole = {
+                label for request in self.union if not request.share for label in request.classes
+            }
+            # A part of a class may be asked for beside the whole.
+            named = all(whole & {*request.classes} for request in self.union)
+            return {"classes" if named else "random"}
+        return {request.scope for request in self.requests}
 
     @property
     def changes_data(self) -> bool:
@@ -339,6 +345,12 @@ class Forget(Spec):
             # What of the poison is known makes no difference to what is learned.
             named |= {"changes": CHANGES, **_without_known(self.model_dump(mode="json"))}
         return named
+
+    def division_identity(self) -> dict[str, Any]:
+        """Return which way of dividing is used; nothing where there has been but one."""
+        several = len(self.requests) > 1
+        alike = any(r.share or r.subclass or r.group for r in self.requests)
+        return {"division": DIVISION} if several and alike else {}
 
     @property
     def name(self) -> str:

@@ -443,6 +443,7 @@ class RunSpec(Spec):
             self.training_identity()
             | self.model_dump(mode="json", include={"method", "params"})
             | {"forget": self.asked.model_dump(mode="json")}
+            | self.asked.division_identity()
             | given
             | self.surrogate_identity()
             | ({"isolated": True} if self.isolate else {})
