@@ -110,6 +110,9 @@ def test_every_way_of_forgetting_that_is_listed_is_understood(tmp_path: Path) ->
         written = text.replace("FILE", str(file))
         scenario = Forget.model_validate(written)
         assert scenario.name == written or scenario.indices == (3, 14)
+    widest = max(len(form.text) for form in FORMS)
+    # A row fits 80 columns.
+    assert all(widest + 1 + len(form.meaning) <= 80 for form in FORMS)
     listed = {form.scope for form in FORMS}
     assert listed == set(SCOPES)
 

@@ -46,7 +46,7 @@ TINY_METHODS = "methods: {name: finetune, params: {epochs: 1}}\n"
         ("--forget class:cat", "no class 'cat' to forget"),
         ("--forget classes:0,1,2,3,4,5,6,7,8,9", "nothing is left to retain; forget fewer"),
         ("--forget random:0.00001", "random:1e-05: the forget set is empty"),
-        ("--forget random:2", "random:2 is not a fraction between 0 and 1"),
+        ("--forget random:2", "random:2: 2 is not a fraction between 0 and 1"),
         ("--forget indices:99999", "forget index 99999 does not exist: the training part has"),
         ("--forget indices:none.txt", "cannot read the indices in none.txt: No such file"),
         ("--forget class:1 --forget class:1", "class:1 is named twice"),

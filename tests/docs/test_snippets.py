@@ -14,11 +14,14 @@ import yaml
 from safetensors.torch import save_file
 from snippets import DOCS, ROOT, Snippet, pages, snippets
 
-from unlearn_bench.suite.spec import ModelSpec
+from unlearn_bench.plugins.method import SCOPES
+from unlearn_bench.suite.forget import FORMS, Forget
+from unlearn_bench.suite.spec import ModelSpec, Suite
 from unlearn_bench.training import models
 
 # Trained for real by a test of its own.
 ELSEWHERE = {"has-it-forgotten.md"}
+SUITE_PAGE = DOCS / "how-to" / "suite.md"
 TESTED = [page for page in pages() if snippets(page) and page.name not in ELSEWHERE]
 
 
@@ -34,8 +37,9 @@ def shelf(tmp_path: Path, finished: Any, trained: Path) -> Path:
     for place in ("one", "two"):
         shutil.copytree(finished.out, tmp_path / "runs" / place)
     (tmp_path / "people.csv").write_text("3\n14\n15\n92\n")
-    suite = next(s for s in snippets(DOCS / "how-to" / "suite.md") if s.language == "yaml")
-    (tmp_path / "my_suite.yaml").write_text(suite.text)
+    for snippet in snippets(SUITE_PAGE):
+        if named := re.match(r"# (\w+\.yaml)\b", snippet.text):
+            (tmp_path / named[1]).write_text(snippet.text)
     model = models.build(
         ModelSpec(name="resnet4"), channels=1, image_size=(8, 8), num_classes=10, seed=0
     )
@@ -106,6 +110,22 @@ def test_every_block_of_a_page_runs(page: Path, ask: Any, shelf: Path, images: P
             assert yaml.safe_load(snippet.text)
         elif snippet.language == "toml":
             assert tomllib.loads(snippet.text)
+
+
+def test_every_kind_of_scenario_is_shown_as_text_and_with_keys() -> None:
+    rows = re.findall(r"^\| `([a-z]+:[^`]+)`", SUITE_PAGE.read_text(), re.MULTILINE)
+    shown = [Forget.model_validate(row) for row in rows if "FILE" not in row]
+    assert {form.text.partition(":")[0] for form in FORMS} == {
+        row.partition(":")[0] for row in rows
+    }
+    blocks = [
+        s.text for s in snippets(SUITE_PAGE) if s.language == "yaml" and "scenarios:" in s.text
+    ]
+    suites = [Suite.model_validate({"name": "own"} | yaml.safe_load(text)) for text in blocks]
+    keyed = [scenario.forget for suite in suites for scenario in suite.scenarios]
+    for forgets in (shown, keyed):
+        assert {scope for forget in forgets for scope in forget.scopes} >= set(SCOPES)
+        assert any(forget.stream for forget in forgets) and any(forget.union for forget in forgets)
 
 
 def a_model() -> Any:

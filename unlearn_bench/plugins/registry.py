@@ -83,8 +83,8 @@ def method(
             who has the weights can drop the filter. Not applied if no class is forgotten.
         family: How it works, for listings: ``ascent``, ``relabelling``, ``distillation``, ...
         year: Year of publication.
-        forgets: Which of ``class``, ``classes`` and ``random`` it is made for; it is left out of
-            other scenarios, and the report says so.
+        forgets: Kinds of scenarios it is made for, some of ``SCOPES``; by default all. It is left
+            out of the others, and the report says so.
         check: What `unlearn-bench check` needs to know, see :class:`Check`.
         fake: For controls only: whether the weights still hold what is hidden, as with
             ``outputs``, which says so by itself. A metric that does not tell a fake from

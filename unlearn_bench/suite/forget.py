@@ -41,11 +41,11 @@ FORMS = (
     Form("class:8", "class", "One whole class, by index or name."),
     Form("classes:1,2", "classes", "Several whole classes."),
     Form("class:8@0.5", "part", "A random share of one class; the rest stays."),
-    Form("subclass:rocket", "subclass", "A fine class in a coarse one: cifar20, digits-parity."),
+    Form("subclass:rocket", "subclass", "A fine class inside a coarse one."),
     Form("group:hospital=A", "group", "By a column of Parquet files, or of groups.csv."),
     Form("random:0.1", "random", "A random share of the training examples."),
-    Form("indices:3,14", "random", "Training examples by index, counted from 0."),
-    Form("indices:FILE", "random", "Training examples by a file of indices or file names."),
+    Form("indices:3,14", "random", "Training examples, counted from 0."),
+    Form("indices:FILE", "random", "By a file of indices or file names."),
     Form("thirds:0.1", "random", "Kept, forgotten or unseen, each in a third of seeds."),
     Form("memorised:high:0.05", "memorised", "Those that are memorised most; also mid or low."),
     Form("confused:3,5:0.1", "confused", "Swapped labels: a tenth of two classes."),
@@ -225,9 +225,9 @@ class Forget(Spec):
     def _one_way(self) -> Self:
         if len(self._ways) != 1:
             raise ValueError(f"say in exactly one way who is forgotten: one of {', '.join(_WAYS)}")
-        for name, share in self._shares().items():
+        for share in self._shares():
             if not 0 < share < 1:
-                raise ValueError(f"{name}:{share:g} is not a fraction between 0 and 1")
+                raise ValueError(f"{self.name}: {share:g} is not a fraction between 0 and 1")
         if self.share is not None and len(self.classes) != 1:
             raise ValueError("share is of a single class: give one in classes")
         if self.confused is not None and len({*self.confused.classes}) < 2:
@@ -282,18 +282,12 @@ class Forget(Spec):
     def _ways(self) -> list[str]:
         return [way for way in _WAYS if getattr(self, way) not in ((), None)]
 
-    def _shares(self) -> dict[str, float]:
-        """Return every share that is given, by what stands before it in the text."""
-        shares: dict[str, float | None] = {
-            "random": self.fraction,
-            "thirds": self.thirds,
-            "the share of a class, class:8@0.5": self.share,
-            "memorised": self.memorised.share if self.memorised else None,
-            "confused": self.confused.share if self.confused else None,
-            "poisoned": self.poisoned.share if self.poisoned else None,
-            "the known share, poisoned:0:0.02@0.5": self.poisoned.known if self.poisoned else None,
-        }
-        return {name: share for name, share in shares.items() if share is not None}
+    def _shares(self) -> list[float]:
+        """Return every share that is given."""
+        shares = [self.fraction, self.thirds, self.share]
+        shares += [part.share for part in (self.memorised, self.confused, self.poisoned) if part]
+        shares += [self.poisoned.known] if self.poisoned else []
+        return [share for share in shares if share is not None]
 
     @model_serializer
     def _to_dict(self) -> dict[str, Any]:
