@@ -44,17 +44,17 @@ def every_declared_scenario(subject: Subject) -> str:
     Of several classes each must count: without F read, nothing is known of that.
     """
     subject.base()
-    seen = subject.scopes[:1]
+    seen = [subject.named(subject.scopes[0])]
     for scope in subject.scopes[1:]:
-        trial = subject.measured(scope=scope)
+        trial, named = subject.measured(scope=scope), subject.named(scope)
         if not trial.usable:
-            raise FailedError(f"{scope}: {told(trial)}; fix it, or declare forgets= without it")
-        rests = _must_move(subject, trial, scope, "declare forgets= without it, or ")
-        seen.append(scope + rests)
+            raise FailedError(f"{named}: {told(trial)}; fix it, or declare forgets= without it")
+        rests = _must_move(subject, trial, named, "declare forgets= without it, or ")
+        seen.append(named + rests)
     if "classes" in subject.scopes and "forget" in subject.base().read:
         for label in FORGOTTEN["classes"]:
             _must_count(subject, label)
-    return ", ".join(seen)
+    return "; ".join(seen)
 
 
 @check("any number of classes", "published code often assumes ten")

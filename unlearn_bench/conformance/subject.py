@@ -24,9 +24,11 @@ SCENARIOS = {
     "random": "random:0.1",
     "part": "class:3@0.8",  # of few examples a shuffle may come twice by chance
     "poisoned": "poisoned:0:0.1",
+    "confused": "confused:3,5:0.3",
 }
 # To a method these are like another kind: it is handed examples of classes that are retained, of
-# one or of any, or examples with wrong labels, of which a trigger is learned soonest.
+# one or of any, or examples with wrong labels, of which a trigger is learned soonest. Where that
+# kind is declared as well, or these have no world here, it stands in for them.
 LIKE = {"subclass": "part", "group": "part", "memorised": "random", "confused": "poisoned"}
 ANOTHER_CLASS = 4
 FEWER_CLASSES = 7
@@ -136,10 +138,23 @@ class Subject:
     def __init__(self, method: Method) -> None:
         self.method = method
         self.quick = dict(method.check.quick)
-        declared = (LIKE.get(scope, scope) for scope in SCOPES if scope in method.forgets)
-        self.scopes = list(dict.fromkeys(declared))
+        declared = [scope for scope in SCOPES if scope in method.forgets]
+        self._stands_for: dict[str, list[str]] = {}
+        for scope in declared:
+            like = LIKE.get(scope, scope)
+            own = scope in SCENARIOS and like not in declared
+            self._stands_for.setdefault(scope if own else like, []).append(scope)
+        self.scopes = list(self._stands_for)
         self._trials: dict[tuple[Any, ...], Trial] = {}
         self._exact: dict[tuple[str, int, bool, Sharding | None], World] = {}
+
+    def named(self, scope: str) -> str:
+        """Return the kinds that a scenario is run for, as the method declares them.
+
+        A kind that another stands in for reads ``memorised, as random``.
+        """
+        kinds = self._stands_for[scope]
+        return scope if scope in kinds else f"{' and '.join(kinds)}, as {scope}"
 
     def base(self) -> Trial:
         """Return the ordinary run: quick parameters, first declared scenario, seed 0.

@@ -115,6 +115,27 @@ def test_a_declared_reason_lets_weights_rest(planted):
     assert finding.status == "passed" and "declared: no BatchNorm to work on" in finding.seen
 
 
+@pytest.mark.parametrize(
+    ("forgets", "named"),
+    [
+        (("class", "confused"), "confused: the weights"),
+        (("class", "confused", "poisoned"), "poisoned: the weights"),
+        (("class", "memorised"), "memorised, as random: the weights"),
+        (("class", "subclass", "group"), "subclass and group, as part: the weights"),
+    ],
+)
+def test_a_failure_names_the_kind_of_scenario_that_was_declared(planted, forgets, named):
+    idle = replace(registry.get("idle_on_examples"), forgets=forgets)
+    (finding,) = examine(idle, only=["every declared scenario"])
+    assert finding.status == "failed" and finding.seen.startswith(named), finding.seen
+
+
+def test_a_method_for_swapped_labels_alone_is_checked_on_these(planted):
+    sound = replace(registry.get("sound"), forgets=("confused",))
+    (finding,) = examine(sound, only=["every declared scenario"])
+    assert (finding.status, finding.seen) == ("passed", "confused")
+
+
 def test_of_a_method_that_crashes_the_rest_is_not_held_against_it(planted):
     findings = {f.check: f.status for f in examine(registry.get("crashes"))}
     assert findings.pop("it runs") == "failed"
