@@ -183,6 +183,28 @@ def test_membership_attack_is_judged_by_its_positive_control(run, original, said
 
 
 @pytest.mark.parametrize(
+    ("name", "label", "original", "said"),
+    [
+        ("confusion_rate", "Confusion rate", (0.21, 0.24, 0.26), "has power here"),
+        ("attack_success", "Attack success", (0.05, 0.02, 0.00), "uninformative on this task"),
+        ("attack_success", "Attack success", (0.9,), "one seed cannot show"),
+    ],
+)
+def test_what_was_changed_before_training_is_judged_by_original_and_retraining(
+    run, name, label, original, said
+):
+    runs = []
+    for seed, rate in enumerate(original):
+        runs.append(run("retrain", seed, kind="reference", **{name: 0.02}, **AT_RETRAIN))
+        runs.append(run("original", seed, kind="control", **{name: rate}, **AT_RETRAIN))
+    (section,) = sections(table(runs))
+    (note,) = [note for note in map(str, notes(section)) if note.startswith(label)]
+    assert said in note and "retrain 2.0 %" in note
+    mean = 100 * sum(original) / len(original)
+    assert f"original {mean:.1f} %, retrain 2.0 %" in note
+
+
+@pytest.mark.parametrize(
     ("retrained", "untrained", "said"),
     [
         (0.89, 0.1, None),

@@ -33,7 +33,11 @@ def test_a_stream_has_a_table_of_figures_a_matrix_and_its_way(content):
     assert "1. class:1; 2. class:4; 3. random:0.1" in summary.notes[1]
     assert matrix.rows[0] == ("salun: 1. class:1", "+10.0", "+40.0", "+25.0")
     assert matrix.rows[1] == ("salun: 2. class:4", "–", "+20.0", "+10.0")
-    assert way.rows == (("salun", "−1.0; 25 %", "−4.0; 33 %", "−8.0; 43 %"),)
+    assert way.rows == (
+        ("salun: retain gap", "−1.0", "−4.0", "−8.0"),
+        ("salun: test retain gap", "−0.5", "−2.0", "−4.0"),
+        ("salun: time", "25 %", "33 %", "43 %"),
+    )
     assert content.sections[1].stream == ()  # retraining alone says nothing of a method
 
 
@@ -62,7 +66,23 @@ def test_pictures_state_what_came_back_and_what_it_cost(content):
     assert "salun,1,2,40" in back.data and back.svg.count("<text") > 6
     way = next(f for name, f in figures.items() if name.endswith("requests"))
     assert way.title == "Over all requests salun is the cheapest, at 43 % of retraining’s time"
-    assert "salun,3,-8,42.8571" in way.data
+    assert (
+        way.data.splitlines()[0]
+        == "method,request,retain_gap,test_retain_gap,percent_of_retraining"
+    )
+    assert "salun,3,-8,-4,42.8571" in way.data
+    assert "drawn" not in back.caption
+
+
+def test_of_many_methods_the_first_are_drawn_and_the_caption_says_so(run, folder):
+    runs = runs_of(run, "retrain", RETRAINED, kind="reference")
+    for number in range(13):
+        runs += runs_of(run, f"method-{number:02d}", UNLEARNED)
+    content = read_content(folder(runs))
+    drawn = draw(content.report.sections, content.report.curves, None, content.streams)[0]
+    back = next(figure for figure in drawn if figure.name.endswith("came-back"))
+    assert "The first 12 of 13 methods are drawn; the table has all." in back.caption
+    assert len({line.split(",")[0] for line in back.data.splitlines()[1:]}) == 12
 
 
 def test_tables_have_a_column_for_requests_only_where_there_are_some(run, content, tmp_path):

@@ -17,6 +17,7 @@ from unlearn_bench.report.findings import (
 from unlearn_bench.report.text import plus_minus
 from unlearn_bench.report.weights import weights_changed
 from unlearn_bench.results.metrics import DISTANCE
+from unlearn_bench.results.targeted import EFFECTS
 
 # Points of test retain accuracy below the original's from which a reference is no yardstick: seeds
 # and the missing data explain a few.
@@ -64,6 +65,7 @@ def notes(section: Section) -> tuple[Note, ...]:
         *_idle(section),
         *_confidence(section),
         *positive_control(section),
+        *_targeted(section),
         *_power(section),
         *_worst_class(section),
         *weights_changed(section),
@@ -180,6 +182,39 @@ def _confidence(section: Section) -> list[Note]:
                 "average; a method within that is as near as another retraining would be.",
             )
         )
+    return found
+
+
+def _targeted(section: Section) -> list[Note]:
+    """Say whether what a scenario changed before training can be seen in the original at all."""
+    found = []
+    for name in EFFECTS:
+        rates = [
+            section.table.value(row, name) for row in (section.original, section.reference or "")
+        ]
+        power = section.table.gap(section.original, name)
+        if power is None or None in rates:
+            continue
+        original, retrained = (100 * rate.mean for rate in rates if rate)
+        label, power = section.facts.label(name), power.scaled(100)
+        text = (
+            f"original {original:.1f} %, {section.reference} {retrained:.1f} %, a difference of "
+            f"{plus_minus(power, 1, sign=True)} points (n = {power.n})"
+        )
+        if power.low is None:
+            found.append(Note(label, f"{text}; one seed cannot show whether it has power."))
+        elif power.low > 0:
+            found.append(Note(f"{label} has power here", f"{text}. Ideal is retraining’s rate."))
+        else:
+            text += (
+                ", an interval that includes 0" if power.high and power.high >= 0 else ", below 0"
+            )
+            found.append(
+                Note(
+                    f"{label} uninformative on this task",
+                    f"{text}. A rate like retraining’s is no evidence of forgetting here.",
+                )
+            )
     return found
 
 

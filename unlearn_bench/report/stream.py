@@ -34,9 +34,10 @@ _BACK_READING = (
     "knowledge that came back; one that begins high was never forgotten."
 )
 _OVER_READING = (
-    "After each request: the gap of test retain accuracy to retraining, in points; then the time "
-    "of all requests so far, in % of retraining after each of them."
+    "After each request: the gaps of retain and of test retain accuracy to retraining, in points, "
+    "and the time of all requests so far, in % of retraining after each of them."
 )
+_GAPS = {"retain gap": "retain_accuracy", "test retain gap": "test_retain_accuracy"}
 
 
 def stream_tables(stream: Stream | None, section: Section) -> tuple[TextTable, ...]:
@@ -116,19 +117,16 @@ def _matrix(stream: Stream, methods: list[str]) -> TextTable:
 
 
 def _over(stream: Stream, methods: list[str]) -> TextTable:
-    length = len(stream.requests)
     lines = []
     for method in methods:
-        gaps = stream.utility(method, "test_retain_accuracy")
+        for name, accuracy in _GAPS.items():
+            gaps = stream.utility(method, accuracy)
+            lines.append((f"{method}: {name}", *(_points(stream, method, gap) for gap in gaps)))
         once = stream.retraining_seconds(method).cumsum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = stream.seconds(method) / once
-        cells = (
-            f"{_points(stream, method, gaps[k])}; {_share(stream, method, shares[k])}"
-            for k in range(length)
-        )
-        lines.append((method, *cells))
-    heads = (f"After {k}" for k in range(1, length + 1))
+        lines.append((f"{method}: time", *(_share(stream, method, share) for share in shares)))
+    heads = (f"After {k}" for k in range(1, len(stream.requests) + 1))
     return TextTable(OVER_REQUESTS, "", ("Method", *heads), tuple(lines), notes=(_OVER_READING,))
 
 

@@ -11,11 +11,15 @@ _OF_CHANGED = partial(
     MetricInfo, cost="none beside the forward pass", splits=("test_forget",), unit="percent"
 )
 
+# Of the changes that a scenario makes before training: what retraining does not show.
+EFFECTS = ("confusion_rate", "attack_success")
+
 TARGETED = (
     _OF_CHANGED(
         "confusion_rate",
         "Share of test examples of the two confused classes that are taken for the other one of "
         "them: the targeted error. In [0, 1]; for confused scenarios only.",
+        ideal="that of retrain",
         source="Goel et al. 2022, arXiv:2201.06640",
         label="Confusion rate",
         short="confusion",

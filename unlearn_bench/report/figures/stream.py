@@ -34,12 +34,17 @@ if TYPE_CHECKING:
 
 # A panel of a method takes an inch; more do not fit a page.
 MOST_PANELS, PANELS_A_ROW = 12, 4
-_TEST_RETAIN = "test_retain_accuracy"
+# Gaps over the requests: the accuracy, its panel, and its column among the numbers drawn.
+_GAPS = (
+    ("retain_accuracy", "Retain gap, points", "retain_gap"),
+    ("test_retain_accuracy", "Test retain gap, points", "test_retain_gap"),
+)
 
 
 def draw_back(section: Section, stream: Stream) -> Figure | None:
     """Draw, for each method, the accuracy on what each request took after every later one."""
-    methods = _methods(section, stream)[:MOST_PANELS]
+    every = _methods(section, stream)
+    methods = every[:MOST_PANELS]
     if not methods:
         return None
     found = {method: _over_seeds(100 * stream.came_back(method)) for method in methods}
@@ -55,7 +60,7 @@ def draw_back(section: Section, stream: Stream) -> Figure | None:
         axes.set_ylabel("Taken by request")
     for axes in grid[-columns:]:
         axes.set_xlabel("After request", loc="left")
-    best = {m: value for m in methods if (value := stream.reversal(m)) is not None}
+    best = {m: value for m in every if (value := stream.reversal(m)) is not None}
     title = _back_title({m: 100 * value.mean for m, value in best.items()})
     settle(canvas, title)
     words = (
@@ -64,52 +69,55 @@ def draw_back(section: Section, stream: Stream) -> Figure | None:
         "darker to the right is knowledge that came back; one that is dark from the start was "
         f"never forgotten. {seeds_reading(section, methods)}"
     )
+    if len(methods) < len(every):
+        words += f" The first {len(methods)} of {len(every)} methods are drawn; the table has all."
     return finish(canvas, title, words, _long(found), wide=columns > 2)
 
 
 def draw_way(section: Section, look: Look, stream: Stream) -> Figure | None:
-    """Draw the gap of test retain accuracy, and the time of all requests, over the requests."""
+    """Draw the gaps of retain and test retain accuracy, and the time of all requests, over them."""
     methods = _methods(section, stream)
     if not methods:
         return None
-    gaps = {m: _over_seeds(100 * stream.utility(m, _TEST_RETAIN)) for m in methods}
+    drawn = {
+        column: {m: _over_seeds(100 * stream.utility(m, accuracy)) for m in methods}
+        for accuracy, _, column in _GAPS
+    }
     once = {m: stream.retraining_seconds(m).cumsum(axis=0) for m in methods}
     with np.errstate(divide="ignore", invalid="ignore"):
         costs = {m: _over_seeds(100 * stream.seconds(m) / once[m]) for m in methods}
+    drawn["percent_of_retraining"] = costs
     steps = range(1, len(stream.requests) + 1)
-    canvas = bare_canvas((9.2, 3.8))
-    left, right = canvas.subplots(1, 2)
-    for method in methods:
-        colour, marker = look_of(section, look, method)
-        for axes, values in ((left, gaps[method]), (right, costs[method])):
-            axes.plot(
-                steps, values, color=colour, marker=marker, ms=5, lw=1.4, label=drawn_name(method)
-            )
-    left.axhline(0, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
-    right.axhline(100, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
-    for axes, name in (
-        (left, "Gap of test retain accuracy to retraining, points"),
-        (right, "Time of all requests so far, % of retraining after each"),
-    ):
+    canvas = bare_canvas((9.2, 3.6))
+    panels = canvas.subplots(1, len(drawn))
+    names = [name for _, name, _ in _GAPS] + ["Time so far, % of retraining"]
+    for axes, name, values in zip(panels, names, drawn.values(), strict=True):
+        for method in methods:
+            colour, marker = look_of(section, look, method)
+            label = drawn_name(method)
+            axes.plot(steps, values[method], color=colour, marker=marker, ms=5, lw=1.4, label=label)
+        equal = 100 if values is costs else 0
+        axes.axhline(equal, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
         axes.set_title(name, loc="left", fontsize=9.5, color=MUTED, pad=8)
         axes.set_xlabel("After request", loc="left")
         axes.set_xticks(list(steps))
-    right.set_ylim(bottom=0)
-    left.legend(loc="best", ncols=2 if len(methods) > 5 else 1)
+    panels[1].sharey(panels[0])
+    panels[-1].set_ylim(bottom=0)
+    panels[0].legend(loc="best", ncols=2 if len(methods) > 5 else 1)
     title = _way_title({m: costs[m][-1] for m in methods})
     settle(canvas, title)
     words = (
-        "Dashed is retraining without all that was asked for so far. "
+        "Accuracy on what is retained, and on test images of it, minus that of the model retrained "
+        "without all that was asked for so far; then the time of all requests so far, in % of "
+        "retraining after each. Dashed is that retraining. "
         f"{seeds_reading(section, methods)}"
     )
-    data = pd.DataFrame(
-        [
-            {"method": m, "request": k, "test_retain_gap": gap, "percent_of_retraining": cost}
-            for m in methods
-            for k, gap, cost in zip(steps, gaps[m], costs[m], strict=True)
-        ]
-    )
-    return finish(canvas, title, words, data, wide=True)
+    rows = [
+        {"method": m, "request": k} | {column: drawn[column][m][k - 1] for column in drawn}
+        for m in methods
+        for k in steps
+    ]
+    return finish(canvas, title, words, pd.DataFrame(rows), wide=True)
 
 
 def _methods(section: Section, stream: Stream) -> list[str]:
