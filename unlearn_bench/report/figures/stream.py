@@ -90,6 +90,7 @@ def draw_way(section: Section, look: Look, stream: Stream) -> Figure | None:
     steps = range(1, len(stream.requests) + 1)
     canvas = bare_canvas((9.2, 3.6))
     panels = canvas.subplots(1, len(drawn))
+    panels[1].sharey(panels[0])
     names = [name for _, name, _ in _GAPS] + ["Time so far, % of retraining"]
     for axes, name, values in zip(panels, names, drawn.values(), strict=True):
         for method in methods:
@@ -101,7 +102,6 @@ def draw_way(section: Section, look: Look, stream: Stream) -> Figure | None:
         axes.set_title(name, loc="left", fontsize=9.5, color=MUTED, pad=8)
         axes.set_xlabel("After request", loc="left")
         axes.set_xticks(list(steps))
-    panels[1].sharey(panels[0])
     panels[-1].set_ylim(bottom=0)
     panels[0].legend(loc="best", ncols=2 if len(methods) > 5 else 1)
     title = _way_title({m: costs[m][-1] for m in methods})
