@@ -14,9 +14,11 @@ from sklearn.datasets import load_digits
 
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
+from unlearn_bench.plugins.method import SCOPES
 from unlearn_bench.results.records import RunResult
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.config import expand
+from unlearn_bench.suite.forget import FORMS, Forget
 from unlearn_bench.suite.spec import RunSpec, Suite
 
 # Few examples: what is asked is whether, not how well.
@@ -91,6 +93,62 @@ def test_the_data_of_one_group_are_forgotten_from_end_to_end(runner, hospitals, 
     ours = set(range(0, 1300, 5)) - set(indices.validation.tolist())
     assert set(indices.forget.tolist()) == ours
     assert indices.test_forget.tolist() == list(range(0, 497, 5))
+
+
+EVERY: dict[str, dict[str, Any]] = {
+    "class:8": {},
+    "classes:1,2": {},
+    "class:8@0.5": {},
+    "subclass:8": {"datasets": "digits-parity"},
+    "group:hospital=A": {"group_column": "hospital"},
+    "random:0.1": {},
+    "indices:3,14,15,92": {},
+    "thirds:0.3": {},
+    "memorised:high:0.1": {},
+    "memorised:mid:0.1": {},
+    "confused:3,5:0.3": {},
+    "poisoned:0:0.02": {},
+    "stream:class:1;random:0.1": {},
+    "union:class:1;random:0.1": {},
+}
+REFERENCES = ("original", "retrain", "retrain_other_seed")
+ACCURACIES = [f"{of}_accuracy" for of in ("forget", "retain", "test_forget", "test_retain")]
+
+
+def test_every_kind_of_scenario_is_among_those_that_are_run() -> None:
+    kinds = {text.partition(":")[0] for text in EVERY}
+    assert kinds == {form.text.partition(":")[0] for form in FORMS}
+    assert {scope for text in EVERY for scope in Forget.model_validate(text).scopes} == set(SCOPES)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("scenario", EVERY)
+def test_original_and_both_retrainings_run_in_every_kind_of_scenario(
+    runner, hospitals, scenario
+) -> None:
+    changes = dict(EVERY[scenario])
+    if "group_column" in changes:
+        changes["datasets"] = f"parquet:{hospitals}"
+    forget = Forget.model_validate(scenario)
+    suite = Suite.model_validate(SMALL | {"scenarios": scenario} | changes)
+    planned = [
+        spec
+        for spec in expand(suite, device="cpu").runs
+        if spec.method in REFERENCES and spec.forget == forget
+    ]
+    assert len(planned) == len(REFERENCES) * max(1, len(forget.stream))
+    found = {(spec.method, spec.request): runner.run(spec, str) for spec in planned}
+    for result in found.values():
+        assert (result.status, result.scenario) == ("ok", forget.name), result.error
+        measured = values(result)
+        assert all(0 <= measured[name] <= 1 for name in ACCURACIES)
+    weights = {place: result.hashes for place, result in found.items()}
+    for request in {spec.request for spec in planned}:
+        original, retrained, other = (weights[name, request] for name in REFERENCES)
+        # The original stays as it is; every row is compared with the first retraining.
+        assert original["unlearned"] == original["original"]
+        assert len({at["unlearned"] for at in (original, retrained, other)}) == 3
+        assert {at["retrained"] for at in (original, retrained, other)} == {retrained["unlearned"]}
 
 
 # Enough for a rare change to be learned.
