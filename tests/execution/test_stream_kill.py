@@ -7,19 +7,26 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from unlearn_bench.store import cache
 
-STREAM = """\
-datasets: digits
-models: resnet4
-# Its own reverse, so that the same requests at once are all that runs beside it.
-scenarios: stream:random:0.05x2
-methods: {name: finetune, params: {epochs: 1}}
-threads: 1
-recipe: {epochs: 1, batch_size: 32, lr: 2.0e-2}
-relearn_steps: 4
-"""
+SUITES = Path(__file__).parents[2] / "benchmarks" / "suites"
+
+SMALL: dict[str, Any] = {
+    "models": "resnet4",
+    "threads": 1,
+    "recipe": {"epochs": 1, "batch_size": 32, "lr": 2.0e-2},
+    "relearn_steps": 4,
+}
+# The reverse order and the same requests at once run beside it.
+TWO = SMALL | {
+    "datasets": "digits",
+    "scenarios": "stream:class:1;random:0.05",
+    "methods": {"name": "finetune", "params": {"epochs": 1}},
+}
+# The suite of five classes and five methods, on a network that trains in moments.
+FIVE = yaml.safe_load((SUITES / "digits-stream.yaml").read_text()) | SMALL
 COSTS = "seconds|bytes|time_ratio|break_even"
 
 
@@ -42,16 +49,16 @@ def until_results(running: Any, out: Path, wanted: int, more: float) -> None:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    "kills",
+    ("asked", "kills"),
     [
-        pytest.param(2, marks=pytest.mark.thorough),
-        pytest.param(5, marks=pytest.mark.heavy),
+        pytest.param(TWO, 2, marks=pytest.mark.thorough, id="two requests"),
+        pytest.param(FIVE, 5, marks=pytest.mark.heavy, id="digits-stream"),
     ],
 )
 def test_a_killed_stream_gives_the_same_records_and_repeats_no_finished_request(
-    kills: int, cli: Any, write: Any, tmp_path: Path
+    asked: dict[str, Any], kills: int, cli: Any, write: Any, tmp_path: Path
 ) -> None:
-    suite, chance = write("stream.yaml", STREAM), random.Random(kills)
+    suite, chance = write("stream.yaml", yaml.safe_dump(asked)), random.Random(kills)
 
     def start(name: str) -> Any:
         environment = {"UNLEARN_BENCH_HOME": str(tmp_path / f"home-{name}")}
@@ -77,4 +84,6 @@ def test_a_killed_stream_gives_the_same_records_and_repeats_no_finished_request(
     assert finished(out).items() >= kept.items()
     assert not [bad for _, bad in cache.verify(tmp_path / "home-killed") if bad is not None]
     pd.testing.assert_frame_equal(measured(out), expected)
-    assert sorted(set(expected["request"])) == [0, 1, 2]
+    requests = {2: [0, 1, 2], 5: [0, 1, 2, 3, 4, 5]}[kills]
+    assert sorted(set(expected["request"])) == requests
+    assert len(set(expected["scenario"])) == 3  # as asked, in the reverse order, at once
