@@ -19,12 +19,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import nn
 
+from unlearn_bench.analysis import nearness
 from unlearn_bench.api import Access, method
 from unlearn_bench.core import fence
-from unlearn_bench.measure import evaluate
+from unlearn_bench.measure import evaluate, metrics
+from unlearn_bench.measure.probes import relearn
 from unlearn_bench.plugins import registry
 
 STORE, RESULTS, DATA = (Path(place) for place in ("@STORE@", "@RESULTS@", "@DATA@"))
@@ -143,6 +146,38 @@ def frames_of_an_error(model, ctx):
     raise LookupError("no frame of the harness's with a model")
 
 
+WALK = """
+import sys
+frame = sys._getframe()
+while frame is not None and "original" not in frame.f_locals:
+    frame = frame.f_back
+"""
+
+
+def frames_in_a_librarys_name(model, ctx):
+    names = {"__name__": "abc"}
+    exec(compile(WALK, "<frozen abc>", "exec"), names)
+    got("the harness's variables") if names["frame"] else None
+    raise LookupError("no frame of the harness's with a model")
+
+
+def frames_by_a_helpers_name(model, ctx):
+    def walk_stack():
+        return sys._getframe(1)
+
+    frame = walk_stack()
+    while frame is not None and "original" not in frame.f_locals:
+        frame = frame.f_back
+    got("the harness's variables") if frame else None
+    raise LookupError("no frame of the harness's with a model")
+
+
+def frames_within_a_library(model, ctx):
+    exec(compile(WALK, contextlib.__file__, "exec"), vars(contextlib))
+    got("the harness's variables") if vars(contextlib).pop("frame") else None
+    raise LookupError("no frame of the harness's with a model")
+
+
 def memory(model, ctx):
     from unlearn_bench.data.images import Dataset
 
@@ -175,6 +210,59 @@ def patched_metrics(model, ctx):
 
 def patched_torch(model, ctx):
     nn.functional.cross_entropy = lambda logits, labels, **_: logits.sum() * 0
+    return model
+
+
+class Equal:
+    """A function that claims to be every other."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, *given, **named):
+        return torch.zeros(())
+
+
+def patched_in_disguise(model, ctx):
+    nn.functional.cross_entropy = Equal()
+    return model
+
+
+def patched_reader(model, ctx):
+    safetensors.torch.load_file = torch.serialization.load = lambda *_, **__: {}
+    return model
+
+
+def patched_algebra(model, ctx):
+    np.linalg.norm = lambda *_, **__: 0.0
+    return model
+
+
+def changed_default(model, ctx):
+    evaluate.logits.__wrapped__.__defaults__ = (None, 1)
+    return model
+
+
+def changed_keyword_default(model, ctx):
+    relearn.relearn.__kwdefaults__["cap"] = 1
+    return model
+
+
+def constant_of_a_probe(model, ctx):
+    relearn.WITHIN = -9
+    return model
+
+
+def constant_of_the_verdict(model, ctx):
+    nearness.NEARNESS_LIMIT = 1e9
+    return model
+
+
+def entry_of_a_table(model, ctx):
+    first, second, *_ = metrics.ENTRIES
+    metrics.ENTRIES[first] = metrics.ENTRIES[second]
     return model
 
 
@@ -238,6 +326,11 @@ def unhooked():
 
 def unhooked_store(model, ctx):
     with unhooked():
+        got(f"{len(Path(MODEL).read_bytes())} bytes of a stored model")
+
+
+def crossed(model, ctx):
+    with fence.crossing():
         got(f"{len(Path(MODEL).read_bytes())} bytes of a stored model")
 
 

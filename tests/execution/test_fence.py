@@ -42,12 +42,22 @@ REFUSED = {
     "environment_of_the_process": "environ (what the system says of a process)",
     "frames": "walked the stack (sys._getframe)",
     "frames_of_an_error": "walked the stack (tb_frame)",
+    "frames_in_a_librarys_name": "walked the stack (sys._getframe)",
+    "frames_by_a_helpers_name": "walked the stack (sys._getframe)",
     "memory": "searched the memory of the process (gc.get_objects)",
     "private_images": "an image was read that is in none of the splits that the method declares",
     "private_labels": "LookupError: no labels but of the forget set",
     "other_splits": "LookupError: no retained examples",
     "patched_metrics": "patched functions: unlearn_bench.measure.evaluate.logits",
     "patched_torch": "patched functions: torch.nn.functional.cross_entropy",
+    "patched_in_disguise": "patched functions: torch.nn.functional.cross_entropy",
+    "patched_reader": "patched functions: torch.serialization.load, safetensors.torch.load_file",
+    "patched_algebra": "patched functions: numpy.linalg.norm",
+    "changed_default": "patched functions: unlearn_bench.measure.evaluate.logits",
+    "changed_keyword_default": "patched functions: unlearn_bench.measure.probes.relearn.relearn",
+    "constant_of_a_probe": "constants: unlearn_bench.measure.probes.relearn.WITHIN",
+    "constant_of_the_verdict": "constants: unlearn_bench.analysis.nearness.NEARNESS_LIMIT",
+    "entry_of_a_table": "constants: unlearn_bench.measure.metrics.ENTRIES",
     "global_hook": "hooks on every module or optimiser: global forward hooks",
     "default_dtype": "default dtype: torch.float32 became torch.float64",
     "thread_left": "threads still running: waiting",
@@ -59,11 +69,13 @@ REFUSED = {
     "fork": "started a process (os.fork)",
     "writes_results": "opened RESULTS/runs/made-up.json (the results folder)",
 }
-# What native code does, and who switches the hook off and on again, no hook sees: SECURITY.md says
-# so. In a process of its own the system refuses it.
+# What native code does, and who switches the hook off and on again or runs code as a library's own,
+# no hook sees: SECURITY.md says so. In a process of its own the system refuses it.
 ISOLATED_ONLY = {
     "rust_open": ("got 21 tensors of a stored model", "FileNotFoundError: "),
     "unhooked_store": ("bytes of a stored model", "PermissionError: "),
+    "crossed": ("bytes of a stored model", "PermissionError: "),
+    "frames_within_a_library": ("got the harness's variables", "LookupError: no frame of the"),
     "unhooked_digits": ("got 1797 digits", "PermissionError: "),
     "unhooked_results": ("got a result written", "PermissionError: "),
     "unhooked_process": ("got b", "CalledProcessError: "),
@@ -74,7 +86,7 @@ ISOLATED_ONLY = {
     "network": ("got a connection", "Permission denied"),
 }
 # Enough of those that are refused anyway: the same code refuses them.
-ISOLATED_TOO = ("swallowed", "environment", "patched_torch")
+ISOLATED_TOO = ("swallowed", "environment", "patched_torch", "constant_of_a_probe")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -311,9 +312,9 @@ def _asking(passes_on: Callable[[FrameType], bool]) -> FrameType | None:
         passes_on: Whether a frame only does so for whoever called it.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename == __file__:
+    while frame is not None and frame.f_globals is globals():
         frame = frame.f_back
-    while frame is not None and passes_on(frame):
+    while frame is not None and passes_on(frame) and _is_genuine(frame):
         frame = frame.f_back
     return frame
 
@@ -323,12 +324,20 @@ def _is_own(call: _Call, frame: FrameType | None) -> bool:
     if frame is None:
         return False
     file = frame.f_code.co_filename
-    return file == call.own or not (file.startswith(_LIBRARIES) or "<frozen" in file)
+    if file == call.own or not (file.startswith((*_LIBRARIES, "<frozen"))):
+        return True
+    return not _is_genuine(frame)
+
+
+def _is_genuine(frame: FrameType) -> bool:
+    """Whether a frame's code runs in the module that it names: a file name anyone may choose."""
+    module = sys.modules.get(str(frame.f_globals.get("__name__")))
+    return getattr(module, "__dict__", None) is frame.f_globals
 
 
 def _is_standard(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    return "<frozen" in file or file.startswith(_STANDARD) and not file.startswith(_INSTALLED)
+    return file.startswith(("<frozen", *_STANDARD)) and not file.startswith(_INSTALLED)
 
 
 def _is_ctypes(frame: FrameType) -> bool:
@@ -338,7 +347,9 @@ def _is_ctypes(frame: FrameType) -> bool:
 def _hands_frames_on(frame: FrameType) -> bool:
     # Printing a traceback, as the rest of that module does, shows frames to nobody.
     code = frame.f_code
-    return code.co_filename == inspect.__file__ or code.co_name in ("walk_stack", "walk_tb")
+    return code.co_filename == inspect.__file__ or (
+        code.co_filename == traceback.__file__ and code.co_name in ("walk_stack", "walk_tb")
+    )
 
 
 _PATHS = sysconfig.get_paths()

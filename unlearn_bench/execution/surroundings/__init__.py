@@ -16,6 +16,7 @@ from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.exits import exits_raise
 from unlearn_bench.execution.interrupt import Interrupted, asked_to_end
 from unlearn_bench.execution.surroundings import streams
+from unlearn_bench.execution.surroundings.constants import Constants
 from unlearn_bench.execution.surroundings.leftovers import children, end_processes, running_on
 from unlearn_bench.execution.surroundings.patches import Functions
 from unlearn_bench.execution.surroundings.shared import SHARED
@@ -55,6 +56,7 @@ class Surroundings:
     def __init__(self) -> None:
         streams.keep()
         self._functions = Functions()
+        self._constants = Constants()
         self._before = [(shared, shared.read()) for shared in SHARED]
         self._threads = set(threading.enumerate())
         self._children = children()
@@ -69,6 +71,8 @@ class Surroundings:
             if after != before:
                 left.changed.append(shared.difference(before, after))
                 shared.restore(before)
+        if constants := self._constants.restore():  # without what is in the list above
+            left.changed.append(f"constants: {', '.join(constants)}")
         if threads := running_on(self._threads):
             left.running.append(f"threads still running: {', '.join(threads)}")
         if ended := end_processes(children() - self._children):

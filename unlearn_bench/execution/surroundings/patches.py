@@ -1,18 +1,20 @@
 """Functions that a plug-in replaces in modules and classes: torch's, the harness's, the clock."""
 
 import builtins
-import contextlib
 import functools
 import math
 import os
 import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from operator import is_
 from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 
 # Without what is loaded at need: a new name replaces nothing.
@@ -26,9 +28,13 @@ _FOREIGN: tuple[ModuleType, ...] = (
     torch.optim,
     torch.optim.lr_scheduler,
     torch.random,
+    torch.serialization,
     torch.utils.data,
     np,
+    np.linalg,
     np.random,
+    safetensors,
+    safetensors.torch,
     builtins,
     math,
     os,
@@ -36,20 +42,16 @@ _FOREIGN: tuple[ModuleType, ...] = (
     time,
 )
 _WITH_CLASSES = (torch.nn, torch.optim, torch.utils.data)
+_OURS = ("unlearn_bench", "unlearn_bench_methods")
 
 
 class Functions:
     """Which functions the modules and classes hold, at the moment when this is made."""
 
     def __init__(self) -> None:
-        self._held = [(name, place, dict(vars(place))) for name, place in _places(len(sys.modules))]
-        self._codes = {
-            held: held.__code__
-            for name, _, names in self._held
-            if name.startswith("unlearn_bench")
-            for held in names.values()
-            if isinstance(held, FunctionType)
-        }
+        loaded = len(sys.modules)
+        self._held = [(name, place, dict(vars(place))) for name, place in places(loaded)]
+        self._parts = [(function, _parts(function)) for function in _own_functions(loaded)]
 
     def restore(self) -> list[str]:
         """Put back what was replaced since, and return its names."""
@@ -61,33 +63,63 @@ class Functions:
                 if _is_function(old) and not _wrapped_by_torch(now.get(attribute), old):
                     setattr(place, attribute, old)
                     found.append(f"{name}.{attribute}")
-        for function, code in self._codes.items():
-            if function.__code__ is not code:
-                function.__code__ = code
+        for function, parts in self._parts:
+            if not _same(_parts(function), parts):
+                function.__code__, function.__defaults__, *named = parts
+                half = len(named) // 2
+                function.__kwdefaults__ = dict(zip(named[:half], named[half:], strict=True))
                 found.append(f"{function.__module__}.{function.__qualname__}")
         return found
 
 
+def is_ours(name: str) -> bool:
+    """Whether a module or class of this name belongs to the harness."""
+    return name.partition(".")[0] in _OURS
+
+
+@functools.lru_cache(maxsize=1)
+def _own_functions(loaded: int) -> list[FunctionType]:
+    """Return the harness's functions, with those that they wrap; the count is of modules."""
+    held = [h for name, place in places(loaded) if is_ours(name) for h in vars(place).values()]
+    return list(dict.fromkeys(function for one in held for function in _functions(one)))
+
+
+def _functions(held: Any) -> Iterator[FunctionType]:
+    """Yield what is called in the end: a function, and those that it wraps."""
+    if isinstance(held, staticmethod | classmethod):
+        held = held.__func__
+    while isinstance(held, FunctionType):
+        yield held
+        held = held.__dict__.get("__wrapped__")
+
+
+def _parts(function: FunctionType) -> tuple[Any, ...]:
+    """Return what a function does: its code and its defaults, those of keywords by name."""
+    named = function.__kwdefaults__ or {}
+    return function.__code__, function.__defaults__, *named, *named.values()
+
+
+def _same(now: Collection[Any], before: Collection[Any]) -> bool:
+    """Whether both hold the same objects: what a plug-in puts in may say that it equals all."""
+    return len(now) == len(before) and all(map(is_, now, before))
+
+
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the names that hold something else."""
-    # Mostly nothing changed, and this comparison is quick; it raises at what has no truth value.
-    with contextlib.suppress(Exception):
-        if now == before:
-            return []
+    if _same(now.values(), before.values()):  # mostly, and quick
+        return []
     return [name for name, old in before.items() if now.get(name) is not old]
 
 
 @functools.lru_cache(maxsize=1)
-def _places(modules: int) -> list[tuple[str, Any]]:
+def places(modules: int) -> list[tuple[str, Any]]:
     """Return modules and classes by name.
 
     Args:
         modules: How many are loaded: others are looked through again.
     """
     ours = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in ("unlearn_bench", "unlearn_bench_methods")
+        module for name, module in list(sys.modules.items()) if is_ours(name) and module is not None
     ]
     found: dict[int, tuple[str, Any]] = {id(torch.Tensor): ("torch.Tensor", torch.Tensor)}
     for module in (*_FOREIGN, *ours):
