@@ -131,3 +131,17 @@ def test_the_interval_over_models_holds_the_value_and_narrows_with_more():
     few, many = (bootstrapped(*scored(invented(1.0, n), "lira"), rng) for n in (4, 16))
     assert few[0] < auc(*scored(invented(1.0, 4), "lira")) < few[1]
     assert many[1] - many[0] < few[1] - few[0]
+
+
+@pytest.mark.parametrize("attack", ["lira", "student", "loss"])
+@pytest.mark.parametrize("shift_of_models", [0.0, 0.3])
+def test_the_interval_of_models_that_do_not_differ_holds_chance_level(attack, shift_of_models):
+    # Each source of chance alone is not enough: models for lira, targets for loss.
+    held = []
+    for suite in range(40):
+        arms, rng = invented(0.0, 4, targets=100, seed=suite), np.random.default_rng(suite)
+        moved = arms.members + shift_of_models * rng.normal(size=(12, 1))
+        arms = Arms(moved, arms.others, arms.classes)
+        low, high = bootstrapped(*scored(arms, attack), rng, draws=60)
+        held.append(low <= 0.5 <= high)
+    assert np.mean(held) >= 0.9  # 95 % less what 40 suites may miss

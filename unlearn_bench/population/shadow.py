@@ -246,11 +246,18 @@ def clopper_pearson(hits: int, n: int) -> tuple[float, float]:
 def bootstrapped(
     members: "Floats", others: "Floats", rng: np.random.Generator, draws: int = 100
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the AUC when the models, rows of both, are drawn anew."""
-    models = len(members)
+    """Return the 95 % interval of the AUC when models and examples, rows and columns, are redrawn.
+
+    All scores of an example share what was fitted to it, and all scores of a model its training. In
+    150 simulated null suites (12 models, 150 targets) chance level lies in the interval of ``lira``
+    in 84 % with models redrawn, 95 % with targets, 99 % with both; where forgetting shifts whole
+    models by 0.3, in that of ``loss`` in 99, 75 and 100 %. Both is what covers in every case; it is
+    wider than needed where one of them hardly matters.
+    """
+    models, examples = members.shape
     found = []
     for _ in range(draws):
-        rows = rng.integers(models, size=models)
-        found.append(auc(members[rows], others[rows]))
+        drawn = np.ix_(rng.integers(models, size=models), rng.integers(examples, size=examples))
+        found.append(auc(members[drawn], others[drawn]))
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(low), float(high)
