@@ -3,7 +3,7 @@ import re
 import pytest
 
 from unlearn_bench.analysis.table import sections
-from unlearn_bench.report.findings import headline, overview_headline, worst_classes
+from unlearn_bench.report.findings import cost_title, headline, overview_headline, worst_classes
 from unlearn_bench.report.glance import glance
 from unlearn_bench.report.limits import notes
 from unlearn_bench.results.ratios import with_time_ratios
@@ -255,3 +255,42 @@ def test_methods_that_left_every_hidden_layer_alone_are_named(suite, run):
     assert "Weights changed: the head only by head and other; nothing by fake." in text(section)
     (section,) = suite({"pbu": (4, 4, 4)})
     assert "Weights changed" not in text(section)
+
+
+@pytest.fixture
+def with_fake(run):
+    """Build a section whose fake is as far from retraining as is said, in points, per seed."""
+
+    def build(fake, method, power=0.9):
+        runs = []
+        for seed, (hidden, forgot) in enumerate(zip(fake, method, strict=True)):
+            runs.append(run("retrain", seed, kind="reference", wall_seconds=10.0, **AT_RETRAIN))
+            idle = AT_RETRAIN | {"forget_accuracy": 1.0, "probe_recall": power}
+            runs.append(run("original", seed, kind="control", **idle))
+            for name, kind, points in (("logit_mask", "control", hidden), ("pbu", "", forgot)):
+                values = AT_RETRAIN | {"forget_accuracy": points / 100, "wall_seconds": 1.0}
+                runs.append(run(name, seed, kind=kind or "method", **values))
+        return sections(with_time_ratios(table(runs)))[0]
+
+    return build
+
+
+NOBODY = "No evidence of forgetting: the fake logit_mask"
+
+
+def test_nobody_is_named_where_a_fake_passes_though_all_methods_are_told_apart(with_fake):
+    section = with_fake((0, 0, 0), (4, 4, 4))
+    assert headline(section) == f"{NOBODY} passes"
+    assert "pbu" not in cost_title(section)
+    assert not any("pbu" in str(fact) for fact in glance(section).facts if fact.lead == "Cost")
+
+
+def test_with_one_seed_nobody_is_named_where_a_fake_is_as_near(with_fake):
+    assert headline(with_fake((4,), (4,))) == f"{NOBODY} is as near"
+    assert headline(with_fake((40,), (4,))).startswith("One seed: pbu")
+
+
+def test_with_one_seed_nobody_is_named_where_nothing_that_looks_inside_has_power(with_fake):
+    section = with_fake((40,), (4,), power=0.5)
+    assert headline(section) == "No evidence of forgetting: no metric that looks inside has power"
+    assert "pbu" not in cost_title(section)

@@ -327,6 +327,18 @@ def _has_power(section: Section, measured: Mapping[str, float]) -> bool:
     )
 
 
+def detects_original(section: Section) -> bool:
+    """Whether the mean of a primary metric that looks inside is off for the original: one seed's.
+
+    With one seed there is no band: a difference counts that is larger than what never matters.
+    """
+    return any(
+        (gap := section.table.gap(section.original, column)) is not None and abs(gap.mean) > floor
+        for column, floor in primary(section).items()
+        if section.facts.of(column).inward
+    )
+
+
 def distinguished(section: Section) -> frozenset[str]:
     """Name the methods that the verdict sets apart from the others: those set in bold.
 

@@ -11,6 +11,7 @@ from unlearn_bench.analysis.verdict import (
     NO_POWER,
     NONE,
     Verdict,
+    detects_original,
     passing_fakes,
     verdicts,
 )
@@ -80,8 +81,8 @@ def headline(section: Section) -> str:
         if any(row.failed for row in methods):
             return "No method finished, so there is nothing to rank"
         return "No method could be compared with retraining"
-    if blind := _blind(section):
-        return f"No evidence of forgetting: {blind}"
+    if why := blind(section):
+        return f"No evidence of forgetting: {why}"
     if _idle_is_nearer(section):
         return "No method came nearer to retraining than the untouched original"
     return _standing(section, _nearest(section))
@@ -110,7 +111,7 @@ def _standing(section: Section, leader: Row) -> str:
 
 def nearest(section: Section) -> str:
     """Say of the method that the headline names how far it is, at what cost; empty without one."""
-    if section.reference is None or not section.ranking or _blind(section):
+    if section.reference is None or not section.ranking or blind(section):
         return ""
     leader = _nearest(section)
     away = f"{plus_minus(distance(section, leader), 1)} points"
@@ -138,17 +139,32 @@ def _nearest(section: Section) -> Row:
     return (passing or section.ranking)[0]
 
 
-def _blind(section: Section) -> str:
-    """Say why not being told apart means nothing here, in a few words; empty where it does."""
-    passing = [v for v in _judged(section).values() if not v.told_apart]
-    if not passing:
-        return ""
-    if fakes := passing_fakes(section):
+def blind(section: Section) -> str:
+    """Say why nearness means nothing here, in a few words; empty where it does.
+
+    A fake passes, though every method is told apart; or nothing that looks inside has power. One
+    seed has no verdicts: there, a fake counts that is no farther away than the nearest method.
+    """
+    judged = _judged(section)
+    passing = [v for v in judged.values() if not v.told_apart]
+    fakes, how = passing_fakes(section), ("passes", "pass")
+    if not judged and section.ranking:
+        fakes, how = _as_near(section), ("is as near", "are as near")
+    if fakes:
         some = "fakes" if len(fakes) > 1 else "fake"
-        return f"the {some} {in_prose(fakes, 3)} {'pass' if len(fakes) > 1 else 'passes'} too"
-    if all(NO_POWER in v.missing for v in passing):
+        too = " too" if passing else ""
+        return f"the {some} {in_prose(fakes, 3)} {how[len(fakes) > 1]}{too}"
+    powerless = passing and all(NO_POWER in v.missing for v in passing)
+    if powerless or not judged and not detects_original(section):
         return "no metric that looks inside has power"
     return ""
+
+
+def _as_near(section: Section) -> tuple[str, ...]:
+    """Name the fakes that are no farther from retraining than the nearest method."""
+    least = distance(section, section.ranking[0]).mean
+    away = {fake: section.table.value(fake, DISTANCE) for fake in section.fakes}
+    return tuple(fake for fake, found in away.items() if found and found.mean <= least)
 
 
 def overview_headline(sections: Sequence[Section]) -> str:
@@ -158,9 +174,9 @@ def overview_headline(sections: Sequence[Section]) -> str:
     ranked = [section for section in sections if section.ranking]
     if not ranked:
         return headline(sections[0]) if sections else "No run has finished yet"
-    seeing = [section for section in ranked if not _blind(section)]
+    seeing = [section for section in ranked if not blind(section)]
     if not seeing:
-        return f"No evidence of forgetting anywhere: {_blind(ranked[0])}"
+        return f"No evidence of forgetting anywhere: {blind(ranked[0])}"
     leaders = Counter(_nearest(s).method for s in seeing if not _idle_is_nearer(s))
     if not leaders:
         return "No method came nearer to retraining than the untouched original, anywhere"
@@ -256,6 +272,8 @@ def roc_title(section: Section) -> str:
 
 def cost_title(section: Section) -> str:
     """State what the figure of cost against distance shows."""
+    if why := blind(section):
+        return f"What each method costs; no evidence of forgetting: {why}"
     leader = section.ranking[0]
     ratio = section.table.value(leader.method, TIME_RATIO)
     near = leader.method

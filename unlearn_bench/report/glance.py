@@ -24,6 +24,7 @@ from unlearn_bench.analysis.verdict import (
 from unlearn_bench.analysis.verdict import NONE as NO_VERDICT
 from unlearn_bench.report.findings import (
     Note,
+    blind,
     caveat,
     descriptive_seeds,
     positive_control,
@@ -292,7 +293,8 @@ def _cost(section: Section) -> list[Note]:
     }
     if not priced:
         return []
-    named: Sequence[str] = [row.method for row in section.ranking[:1] if row.method in priced]
+    nearest = () if blind(section) else section.ranking[:1]
+    named: Sequence[str] = [row.method for row in nearest if row.method in priced]
     parts = [
         f"{name}, at the smallest distance, took {share(priced[name])} retraining’s time"
         for name in named

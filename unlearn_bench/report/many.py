@@ -19,7 +19,8 @@ _ASKED = {
 _READING = (
     "Attacks by many models, each model judged by the others: AUC with its 95 % interval over "
     "models and targets, and the true positive rate at 1 % false positives. Retraining shows what "
-    "chance gives, the original what an attack can see at all. The attacker sees logits of all models."
+    "chance gives, the original what an attack can see at all. The attacker sees logits of all "
+    "models."
 )
 _READING_OF_SEEDS = (
     "KLoM is the divergence of the scores of single examples from retraining's, in nats; "

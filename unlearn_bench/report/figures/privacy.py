@@ -56,8 +56,8 @@ def draw(section: Section, look: Look, found: pd.DataFrame) -> Figure | None:
     models = int(numbers["n_models"].max())
     words = (
         f"LiRA with one variance for all examples, {models} models of each method, each judged by "
-        "the others; 95 % intervals over models and targets. The band is retraining’s interval, the "
-        "dashed line chance. Further right, more of what was to be forgotten is left."
+        "the others; 95 % intervals over models and targets. The band is retraining’s interval, "
+        "the dashed line chance. Further right, more of what was to be forgotten is left."
     )
     return finish(canvas, title, words, numbers.reset_index())
 

@@ -17,6 +17,7 @@ from unlearn_bench.report.figures.canvas import (
     new_canvas,
     settle,
 )
+from unlearn_bench.report.findings import blind
 from unlearn_bench.report.limits import MOST_METHODS
 from unlearn_bench.results.metrics import DISTANCE
 
@@ -78,7 +79,8 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     width = critical_difference(methods, cells)
     p_value = friedman(found)
     within = [name for name in mean.index[1:] if mean[name] - mean.iloc[0] < width]
-    title = _title(list(mean.index), len(within), p_value)
+    unseeing = next(filter(None, map(blind, sections)), "")
+    title = _title(list(mean.index), len(within), p_value, unseeing)
     data = mean.rename("mean_rank").rename_axis("method").reset_index()
     data["critical_difference"] = width
     mean = mean.iloc[:MOST_METHODS]
@@ -126,9 +128,14 @@ def draw(sections: Sequence[Section], look: Look) -> Figure | None:
     return finish(canvas, title, words, data)
 
 
-def _title(names: Sequence[str], within: int, p_value: float) -> str:
-    """State what the ranks show, of methods in their order, so many of them near the first."""
+def _title(names: Sequence[str], within: int, p_value: float, blind: str) -> str:
+    """State what the ranks show, of methods in their order, so many of them near the first.
+
+    Nobody is named where the ranks mean nothing; ``blind`` says why.
+    """
     methods, best = len(names), names[0]
+    if blind:
+        return f"Ranks of {methods} methods; no evidence of forgetting: {blind}"
     if p_value >= _LEVEL:
         return f"Ranks of {methods} methods do not differ (Friedman p = {p_value:.2g})"
     if within == methods - 1:
