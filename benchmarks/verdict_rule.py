@@ -1,6 +1,6 @@
 """How often does the rule of verdict err? Simulated with metrics of known distribution.
 
-    python benchmarks/verdict_rule.py --draws 2000 --out reports/verdict/README.md
+    python benchmarks/verdict_rule.py --draws 500 --out reports/verdict/README.md
 
 Every draw invents seven metrics of an unlearned model and of two retrainings in each seed, and asks
 the package's own test and limits. Metrics are normal (independent, or correlated by 0.5 or 0.9),

@@ -209,6 +209,7 @@ def _thirds(pool: _Pool) -> Iterator[Measured]:
 def _attacked(pool: _Pool, method: str) -> Iterator[Measured]:
     targets = _Targets(pool, method)
     blank = Measured(method, "privacy_lira_auc", "targets", n_models=targets.models)
+    blank = replace(blank, reason=targets.left_out)
     if targets.models < LEAST_OF_THIRDS:
         more = LEAST_OF_THIRDS - targets.models
         yield replace(blank, reason=f"{more} more seeds needed: {LEAST_OF_THIRDS} models at least")
@@ -246,6 +247,7 @@ class _Targets:
 
     Attributes:
         models: How many seeds; whole threes of them.
+        left_out: How many more there are that are not used, in words.
         examples: Index of every target into the training part, [targets].
     """
 
@@ -259,6 +261,13 @@ class _Targets:
         ]
         self._seeds = [3 * n + turn for n in threes for turn in range(3)]
         self.models = len(self._seeds)
+        beyond = len(there) - self.models
+        self.left_out = (
+            f"{beyond} seed{'s' if beyond > 1 else ''} left out: seeds 0 to 2, 3 to 5 and so on "
+            "count together"
+            if beyond
+            else ""
+        )
         self._classes = (
             classes.iloc[0].to_numpy(dtype=np.int64) if len(classes) else np.empty(0, int)
         )

@@ -14,7 +14,7 @@ _QUESTIONS = {
     ),
     "efficacy": (
         "unlearned models that forgot an example from originals that never saw it",
-        "0.5, as retraining has",
+        "what retraining has, near 0.5",
     ),
     "collateral": (
         "unlearned models that kept an example from originals that kept it",
@@ -43,7 +43,8 @@ _QUALITY = "Triantafillou et al. 2024, arXiv:2406.09073"
 def _attack(question: str, attack: str) -> tuple[MetricInfo, ...]:
     told, ideal = _QUESTIONS[question]
     how, source = _ATTACKS[attack]
-    common = f"of telling {told}, by {how}. Each model is judged by the others; thirds only."
+    common = f"of telling {told}, by {how}. Each model is judged by the others; thirds only. "
+    common += "The attacker sees logits of all models."
     return (
         _Metric(
             f"{question}_{attack}_auc",
@@ -102,7 +103,7 @@ MANY: Mapping[str, MetricInfo] = {
         _Metric(
             "most_exposed",
             "The ten targets that privacy_lira tells best, by index; the value is the AUC of each.",
-            ideal="about 0.5 and no more than retraining's ten",
+            ideal="no more than retraining's ten, which chance alone lifts well above 0.5",
             cost=_SCORES,
             source="this project",
         ),

@@ -124,10 +124,12 @@ def verdict_text(section: Section, verdict: Verdict) -> str:
         return "no verdict"
     if verdict.told_apart:
         by = ", ".join(map(section.facts.short, verdict.apart)) or "all metrics together"
-        return f"apart by {by}"
+        p = "" if verdict.p_value is None else f", p = {verdict.p_value:.2g}"
+        return f"apart by {by}{p}"
     if verdict.nearness is None:
         return "not told apart"
-    return f"{verdict.verdict.lower()}, {spreads_text(verdict.nearness)}"
+    near = f"{verdict.verdict.lower()}, {spreads_text(verdict.nearness)}"
+    return near if verdict.p_value is None else f"{near}, p = {verdict.p_value:.2g}"
 
 
 def spreads_text(nearness: float) -> str:

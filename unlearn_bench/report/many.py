@@ -70,9 +70,12 @@ def tier(found: pd.DataFrame) -> str:
     if found["value"].notna().any():
         models = int(found["n_models"].max())
         if is_of_thirds(found):
-            return f"Tier 2: attacks by K = {models} models of each method."
+            left = next(filter(None, found.loc[found["value"].notna(), "reason"]), "")
+            more = f" {left}." if left else ""
+            return f"Tier 2: attacks by K = {models} models of each method.{more}"
         return f"Tier 2: scores of single examples over {models} models."
-    return "Tier 1: no shadow models (K = 0)."
+    why = next(filter(None, found["reason"]), "")
+    return f"Tier 1: no shadow models (K = 0{'; ' if why else ''}{why})."
 
 
 def as_parquet(numbers: pd.DataFrame) -> bytes:

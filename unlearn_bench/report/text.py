@@ -224,7 +224,8 @@ def verdict_table(section: Section) -> TextTable:
             NONE if v.p_value is None else f"{v.p_value:.2g}",
             NONE if v.nearness is None else f"{v.nearness:.1f}",
             NONE if v.nearness_auc is None else f"{v.nearness_auc:.2f}",
-            ", ".join(map(section.facts.label, v.apart)) or NONE,
+            ", ".join(map(section.facts.label, v.apart))
+            or ("all metrics together" if v.told_apart else NONE),
             "; ".join(v.missing) or NONE,
         )
         for v in order
