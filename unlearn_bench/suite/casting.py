@@ -60,7 +60,8 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
             "which have seen examples that have gone, and keeps none of its own."
         )
     if not forget.scopes <= set(entry.forgets):
-        made_for = " and ".join(SCOPE_NAMES[scope] for scope in entry.forgets)
+        *others, last = (SCOPE_NAMES[scope] for scope in entry.forgets)
+        made_for = f"{', '.join(others)} and {last}" if others else last
         return f"{label} was left out of {forget.name}: it is made for {made_for} only."
     if entry.outputs and not forget.scopes <= {"class", "classes"}:
         return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
