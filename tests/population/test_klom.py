@@ -38,7 +38,8 @@ def test_equal_scores_diverge_by_nothing_and_huge_ones_are_clipped():
 
 
 @pytest.mark.parametrize(
-    ("models", "mean", "high"), [(16, 3.83, 5.98), (64, 0.62, 1.24), (200, 0.14, 0.28)]
+    ("models", "mean", "high"),
+    [(16, 3.83, 5.98), (32, 1.68, 3.04), (64, 0.62, 1.24), (100, 0.33, 0.65), (200, 0.14, 0.28)],
 )
 def test_chance_alone_gives_what_was_simulated_elsewhere(models, mean, high):
     rng = np.random.default_rng(models)
