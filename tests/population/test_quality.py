@@ -69,3 +69,8 @@ def test_exact_unlearning_is_at_the_stated_level_and_shifts_lie_below(models, le
 
 def test_no_examples_have_no_points():
     assert forgetting_quality(np.empty((4, 0)), np.empty((4, 0))).shape == (0,)
+
+
+def test_few_models_have_a_floor():
+    u, g = np.zeros((16, 1)), np.ones((16, 1))
+    assert forgetting_quality(u, g).tolist() == [2.0**-6]

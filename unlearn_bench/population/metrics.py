@@ -87,9 +87,9 @@ MANY: Mapping[str, MetricInfo] = {
         _Metric(
             "forgetting_quality",
             "Mean over F of 2^-b, b the privacy loss of an example in bins of 0.5 by the best "
-            "threshold on its scores over all seeds. In (0, 1]; 16 seeds or more. Its interval takes "
-            "examples as independent; they share models, so it is rather too narrow. Not multiplied by "
-            "ratios of accuracy: retain and test accuracy stand in their own columns.",
+            "threshold on its scores over all seeds. In (0, 1]; 16 seeds or more. Its interval "
+            "takes examples as independent; they share models, so it may be too narrow. Not "
+            "multiplied by ratios of accuracy, which stand in columns of their own.",
             ideal="that of one retraining against another, about 0.1 to 0.2",
             cost=_SCORES,
             source=_QUALITY,

@@ -7,14 +7,14 @@ single ones and pairs, decide between them with rates FPR and FNR, and the examp
 
 A threshold with exactly one rate of zero is discarded, since so few models do not show a rate to be
 zero; both zero is infinite, here 50. An example scores 2^-b with b the bin of eps, of width 0.5, at
-most ceil(ln(K - 1)) / 0.5 of them, and F is the mean over examples. With K = 16 no example can score
+most ceil(ln(K - 1)) / 0.5 of them, and F is the mean over examples. With K = 16 no example scores
 less than 2^-6 = 0.016, however well it is told.
 
 Exact unlearning does not reach 1: two samples of K models differ by chance, and the best of 5,050
 thresholds finds it. Simulated, F is then 0.15 with 16 models and 0.10 from 64 on (0.3 to 0.4 with
-single thresholds alone). The design note gave 0.18 at every K, and shifts of one and two standard
-deviations 0.016 and 0.001, the latter below the floor of 16 models; the figures here are those that
-tests repeat. So F stands beside that of one retraining against another.
+single thresholds alone), not 0.18 at every K as this project's specification has it; nor can 16
+models show its 0.001 for a shift of two standard deviations, which lies below their floor. So F
+stands beside that of one retraining against another.
 
 Source: Triantafillou et al. 2024, Are we making progress in unlearning? Findings from the first
 NeurIPS unlearning competition, arXiv:2406.09073.
