@@ -7,7 +7,7 @@ members answer by the mean of their softmax. To forget F, every shard that holds
 goes back to the checkpoint before the first slice that does, and goes through the stages from
 there on without F. All other shards keep their weights.
 
-Of a stream, each request leaves the checkpoints that it made anew in ``ctx.state``: a later request
+Of a stream, each request leaves its new checkpoints in ``ctx.state``: a later request
 that restarts the same shard from a later slice goes on from those, not from the original's.
 
 This is exact: the result has the weights that training the ensemble without F, with the same seeds

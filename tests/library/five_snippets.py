@@ -37,7 +37,7 @@ def judge(
     retain_set: Examples,
     test_set: Examples,
 ) -> ub.Scores:
-    """Any two or three models, whoever made them."""
+    """Any two or three models, from any source."""
     scores = ub.evaluate(
         unlearned=result.model,
         original=model,

@@ -12,6 +12,7 @@ forgotten under one of every three seeds, so that K seeds give K / 3 models of e
 """
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -290,13 +291,8 @@ def divide(
             is_forgotten = draw_share(is_forgotten & in_training, forget.share, draws)
 
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
-    if not f.any():
-        whole = torch.isin(train_labels, torch.tensor(named)) if named else is_forgotten
-        raise DataError(
-            f"{forget.name}: the forget set is empty: {_cause(whole, held_out, before)}"
-        )
-    if not r.any():
-        raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
+    whole = torch.isin(train_labels, torch.tensor(named)) if named else is_forgotten
+    _refuse_empty(forget, f, r, lambda: _cause(whole, held_out, before))
     return Division(
         forget=f.nonzero().squeeze(1),
         retain=r.nonzero().squeeze(1),
@@ -304,6 +300,13 @@ def divide(
         forget_classes=named if forget.share is None else (),
         changed=changed.nonzero().squeeze(1),
     )
+
+
+def _refuse_empty(forget: Forget, f: Tensor, r: Tensor, cause: Callable[[], str]) -> None:
+    if not f.any():
+        raise DataError(f"{forget.name}: the forget set is empty: {cause()}")
+    if not r.any():
+        raise DataError(f"{forget.name}: nothing is left to retain; forget fewer classes")
 
 
 def _changeable(forget: Forget, labels: Tensor, classes: tuple[str, ...]) -> Tensor:

@@ -86,7 +86,7 @@ class Run:
         return failed[columns].reset_index(drop=True)
 
     def report(self) -> Page:
-        """Return the report's page, written anew unless it is up to date."""
+        """Return the report's page, written again unless it is up to date."""
         if not is_fresh(self.folder):
             write_report(self.folder, self._content)
         return Page(self.folder / "report.html")
@@ -265,7 +265,7 @@ def _threads() -> Iterator[None]:
 
 
 class _Observer:
-    """Says in lines what ended, to whoever listens."""
+    """Reports in lines what ended."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say

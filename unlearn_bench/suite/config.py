@@ -1,8 +1,9 @@
 """From a suite's name or file and the command line's flags to keyed runs."""
 
 import importlib.resources
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -366,7 +367,7 @@ def expand(
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)
-    made: dict[object, RunSpec] = {}
+    asked: list[RunSpec] = []
     for run, scenario, spec in cells(suite, specs):
         reason = left_out(spec, run.forget, weights is not None)
         if reason:
@@ -375,11 +376,8 @@ def expand(
         here = {"device": device, "original": weights, "unlearned": given.get(spec.label)}
         run = run.model_copy(update=here)
         params = _resolve_params(suite, spec, scenario, choices.params_for(run))
-        for one in in_shards(run.model_copy(update={"params": params})):
-            # Several entries and unlearnings may share an ensemble, and what it is compared with.
-            key = one.model_dump_json(exclude={"label"}) if one.model.sharding else len(made)
-            made.setdefault(key, one)
-    runs = tuple(made.values())
+        asked.append(run.model_copy(update={"params": params}))
+    runs = _with_ensembles(asked)
     if choices.tuned is not None:
         suite = suite.model_copy(update={"params_from": TUNED_FILE})
     suite, published = _with_published(suite)
@@ -393,6 +391,15 @@ def expand(
         allow_stale=allow_stale,
         published=published,
     )
+
+
+def _with_ensembles(asked: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """Add what methods of sharded training are compared with; entries may share an ensemble."""
+    made: dict[object, RunSpec] = {}
+    for one in itertools.chain.from_iterable(map(in_shards, asked)):
+        key = one.model_dump_json(exclude={"label"}) if one.model.sharding else len(made)
+        made.setdefault(key, one)
+    return tuple(made.values())
 
 
 def _with_published(suite: Suite) -> tuple[Suite, Published | None]:

@@ -574,7 +574,7 @@ def log_for_nothing(model, ctx):
 
 @method("checkpoints_for_nothing", access=Access.FORGET | Access.CHECKPOINTS)
 def checkpoints_for_nothing(model, ctx, *, shards: PositiveInt = 2, slices: PositiveInt = 2):
-    """The members are told where to restart, and go on from where they are."""
+    """The members ignore where to restart, and go on from where they are."""
     assert ctx.checkpoints and shards * slices
     return climb(model, ctx)
 
