@@ -164,8 +164,7 @@ def make(
         before: Of a request that is one of several, what went before it.
 
     Returns:
-        The index sets; where the scenario changes data, ``test_forget`` are the test examples
-        that :mod:`unlearn_bench.data.changes` changes likewise.
+        The index sets; where a scenario changes F, ``test_forget`` are examples it changes alike.
 
     Raises:
         DataError: If a class, index or attribute does not exist, or a set would be empty.
@@ -289,7 +288,6 @@ def divide(
         is_forgotten = torch.isin(train_labels, torch.tensor(named))
         if forget.share is not None:
             is_forgotten = draw_share(is_forgotten & in_training, forget.share, draws)
-
     f, r = is_forgotten & in_training, ~is_forgotten & in_training
     whole = torch.isin(train_labels, torch.tensor(named)) if named else is_forgotten
     _refuse_empty(forget, f, r, lambda: _cause(whole, held_out, before))

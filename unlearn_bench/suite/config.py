@@ -341,8 +341,7 @@ def expand(
 ) -> Plan:
     """Turn a suite into its runs, ordered so that references come before what needs them.
 
-    Retraining and the controls are added to every suite: no figure is worth anything without
-    them.
+    Retraining and the controls are added to every suite: without them no figure means anything.
 
     Args:
         suite: What to run.
@@ -369,8 +368,7 @@ def expand(
     choices = Choices.of(suite, lenient=tuned_elsewhere, allow_stale=allow_stale)
     asked: list[RunSpec] = []
     for run, scenario, spec in cells(suite, specs):
-        reason = left_out(spec, run.forget, weights is not None)
-        if reason:
+        if reason := left_out(spec, run.forget, weights is not None):
             notes.setdefault(reason)
             continue
         here = {"device": device, "original": weights, "unlearned": given.get(spec.label)}
