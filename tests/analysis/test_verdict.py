@@ -333,12 +333,21 @@ def test_the_primary_set_is_the_declared_one(section):
 def test_the_headline_never_praises_what_a_probe_tells_apart(section):
     found = headline(section(3, pbu=FAKE))
     assert found == "pbu can be told apart from retraining by 2 metrics"
-    assert headline(section(3, pbu={})) == "pbu cannot be told apart from retraining"
+    assert headline(section(3, pbu={})) == "pbu cannot be told apart from retraining yet"
 
 
-def test_the_headline_counts_who_passes_and_names_the_nearest_of_them(section):
+def test_the_headline_counts_undecided_methods_on_neither_side(section):
     found = section(3, pbu=FAKE, good={}, fair={"test_retain_accuracy": 0.88})
-    assert headline(found) == ("1 of 3 methods cannot be told apart from retraining; nearest: good")
+    said = "2 of 3 methods are told apart from retraining; nearest undecided: good"
+    assert headline(found) == said
+    said = "None of 2 methods is told apart from retraining yet; nearest: "
+    assert headline(section(3, good={}, better={})).startswith(said)
+
+
+def test_the_headline_says_indistinguishable_only_where_the_verdict_does(section):
+    found = section(64, pbu=FAKE, good={})
+    assert headline(found) == "1 of 2 methods is indistinguishable from retraining; nearest: good"
+    assert headline(section(64, pbu={})) == "pbu is indistinguishable from retraining"
 
 
 def test_the_headline_names_nobody_where_a_fake_passes_or_nothing_has_power(section):

@@ -8,6 +8,7 @@ from unlearn_bench.analysis.estimate import Estimate
 from unlearn_bench.analysis.table import ORIGINAL, Row, Section
 from unlearn_bench.analysis.verdict import (
     DESCRIPTIVE,
+    INDISTINGUISHABLE,
     NO_POWER,
     NONE,
     Verdict,
@@ -65,10 +66,10 @@ def worst_classes(section: Section) -> tuple[WorstClass, ...]:
 
 
 def headline(section: Section) -> str:
-    """Say in fewer than 14 words how many methods pass for retraining, and which is nearest.
+    """Say in fewer than 14 words how many methods match retraining, and which is nearest.
 
-    No method is named where a fake passes as well, or where no metric that looks into the model
-    has the power to tell.
+    Methods that are UNDECIDED are counted on neither side. No method is named where a fake passes
+    as well, or where no metric that looks into the model has the power to tell.
     """
     methods = section.table.of_kind("method")
     if not any(row.seeds for row in section.table.rows):
@@ -95,18 +96,31 @@ def _standing(section: Section, leader: Row) -> str:
         if len(section.ranking) == 1:
             came = f"is {plus_minus(distance(section, leader), 1)} points from retraining"
         return f"One seed: {name} {came}; a verdict needs more seeds"
-    passing = [v for v in judged.values() if not v.told_apart]
+    matching = [v for v in judged.values() if v.verdict == INDISTINGUISHABLE]
+    apart = [v for v in judged.values() if v.told_apart]
     trouble = " (damaged)" if leader.damage is not None else " (incomplete)" * bool(leader.failed)
-    if len(judged) == 1:
-        if passing:
-            return f"{name}{trouble} cannot be told apart from retraining"
+    who, total = f"{name}{trouble}", len(judged)
+    if total == 1:
+        if matching:
+            return f"{who} is indistinguishable from retraining"
+        if not apart:
+            return f"{who} cannot be told apart from retraining yet"
         telling = len(judged[name].apart)
         by = f"{telling} metric{'s' * (telling > 1)}" if telling else "all metrics together"
-        return f"{name}{trouble} can be told apart from retraining by {by}"
-    count = f"{len(passing)} of {len(judged)} methods cannot"
-    if not passing:
-        count = f"All {len(judged)} methods can"
-    return f"{count} be told apart from retraining; nearest: {name}{trouble}"
+        return f"{who} can be told apart from retraining by {by}"
+    if len(apart) == total:
+        return f"All {total} methods can be told apart from retraining; nearest: {who}"
+    if matching:
+        found = f"{len(matching)} of {total} methods {_be(matching)} indistinguishable from"
+        return f"{found} retraining; nearest: {who}"
+    if apart:
+        found = f"{len(apart)} of {total} methods {_be(apart)} told apart from retraining"
+        return f"{found}; nearest undecided: {who}"
+    return f"None of {total} methods is told apart from retraining yet; nearest: {who}"
+
+
+def _be(counted: Sequence[object]) -> str:
+    return "is" if len(counted) == 1 else "are"
 
 
 def nearest(section: Section) -> str:
@@ -133,10 +147,14 @@ def _judged(section: Section) -> dict[str, Verdict]:
 
 
 def _nearest(section: Section) -> Row:
-    """Return the nearest method of those that are not told apart; if all are, of all."""
-    apart = {name for name, v in _judged(section).items() if v.told_apart}
-    passing = [row for row in section.ranking if row.method not in apart]
-    return (passing or section.ranking)[0]
+    """Return the nearest method of those with the best verdict that any method has."""
+    judged = _judged(section)
+    matching = {name for name, v in judged.items() if v.verdict == INDISTINGUISHABLE}
+    apart = {name for name, v in judged.items() if v.told_apart}
+    for group in (matching, {row.method for row in section.ranking} - apart):
+        if found := [row for row in section.ranking if row.method in group]:
+            return found[0]
+    return section.ranking[0]
 
 
 def blind(section: Section) -> str:
