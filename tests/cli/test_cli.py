@@ -618,6 +618,36 @@ def test_help_and_version(cli: Any) -> None:
     assert "Usage: unlearn-bench" in bare.out + bare.err and "error:" not in bare.err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run loop.yaml --dry-run",
+        "run digits --dry-run --original loop.safetensors",
+        "run digits --dry-run --plugin loop.py",
+        "run digits --dry-run --params loop.yaml",
+        "run digits --dry-run --dataset imagefolder:loop.yaml",
+        "run digits --dry-run --forget indices:loop.yaml",
+        "run digits --methods finetune --seeds 1 --out loop.yaml",
+        "report loop.yaml",
+        "site loop.yaml --out site",
+        "site a=REPORT --out loop.yaml",
+        "status loop.yaml",
+        "check --plugin loop.py",
+        "list methods --plugin loop.py",
+    ],
+)
+def test_a_link_to_itself_is_an_error_of_one_line(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("loop.yaml", "loop.py", "loop.safetensors"):
+        Path(name).symlink_to(name)
+    report = Path(__file__).parents[2] / "reports" / "controls"
+    ended = cli(*line.replace("REPORT", str(report)).split())
+    (mistake,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert "loop" in mistake and ended.code in (1, 2) and "Traceback" not in ended.err
+
+
 # Packages of third parties.
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from unlearn_bench.cli.app import Plugins, app, new_console
 from unlearn_bench.core.errors import ConfigError
+from unlearn_bench.core.reading import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,7 +46,7 @@ def check(
     """
     from unlearn_bench.plugins import registry
 
-    files = [file.expanduser().resolve() for file in plugin or ()]
+    files = [real_path(file, "--plugin") for file in plugin or ()]
     own = [name for file in plugin or () for name in registry.load_plugin(file)]
     if every and method not in (None, "all"):
         raise ConfigError(f"check {method} or --all? Give one of them")

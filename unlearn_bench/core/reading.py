@@ -188,6 +188,22 @@ def expand_user(path: Path, what: str) -> Path:
         ) from None
 
 
+def real_path(path: Path, what: str) -> Path:
+    """Return ``path`` absolute, with ``~`` and links followed; a link to itself stays one.
+
+    ``Path.resolve`` raises RuntimeError for such a link before Python 3.13; to open the path
+    then raises the OSError that says so.
+
+    Args:
+        path: As the user wrote it.
+        what: Where it was written, such as a flag.
+
+    Raises:
+        ConfigError: As ``expand_user``.
+    """
+    return Path(os.path.realpath(expand_user(path, what)))
+
+
 def safetensors_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of each tensor of a safetensors file, none of which is read.
 

@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unlearn_bench.core.errors import ConfigError, OutputError, UserError, message, said
 from unlearn_bench.core.files import write_atomically
+from unlearn_bench.core.reading import real_path
 from unlearn_bench.execution.backend import Event, Setup, model_of
 from unlearn_bench.execution.capacity import GpuShares
 from unlearn_bench.execution.ray_office import Office, unpack_into
@@ -185,7 +186,7 @@ class RayWorkers:
         absolute = replace(
             setup,
             home=setup.home.resolve(),
-            data_root=(setup.data_root or Path("data")).resolve(),
+            data_root=real_path(setup.data_root or Path("data"), "--data-root"),
             plugins=(),
         )
         self._job = Job(

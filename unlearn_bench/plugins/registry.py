@@ -16,7 +16,7 @@ from typing import Any
 from unlearn_bench.core.errors import PluginError, said, unknown_name
 from unlearn_bench.core.exits import exits_raise
 from unlearn_bench.core.keys import content_key
-from unlearn_bench.core.reading import expand_user
+from unlearn_bench.core.reading import real_path
 from unlearn_bench.plugins import PLUGIN_MODULE, parts
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.method import (
@@ -157,7 +157,7 @@ def load_plugin(path: Path) -> list[str]:
         PluginError: If it cannot be read, has a syntax error, raises, or registers nothing.
     """
     _load_entry_points()
-    path = expand_user(path, "--plugin").resolve()
+    path = real_path(path, "--plugin")
     if not path.is_file():
         raise PluginError(f"no plug-in file {path}; give the path of a Python file")
     name = f"{PLUGIN_MODULE}{content_key(str(path))[:12]}"

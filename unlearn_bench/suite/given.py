@@ -6,7 +6,7 @@ from pathlib import Path
 from unlearn_bench.core.errors import ConfigError, UserError, one_line
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.core.quantities import size_text
-from unlearn_bench.core.reading import expand_user, opened, safetensors_header
+from unlearn_bench.core.reading import opened, real_path, safetensors_header
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.spec import MAX_NAME, OriginalFile, Suite
 
@@ -23,7 +23,7 @@ def weights_file(flag: str, path: Path) -> OriginalFile:
     Raises:
         UserError: If there is none, or it is too large, or no file of weights.
     """
-    path = expand_user(path, flag).resolve()
+    path = real_path(path, flag)
     if not path.exists():
         raise UserError(f"{flag}: no file {path}; give a .safetensors file of trained weights")
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from unlearn_bench.core.errors import ConfigError
+from unlearn_bench.core.reading import real_path
 from unlearn_bench.report.provenance import Report, read_report
 
 
@@ -43,8 +44,9 @@ def read_folders(given: Sequence[str], out: Path) -> tuple[Folder, ...]:
         raise ConfigError("no results folder was given; name one or more that `run` wrote")
     named = [_named(one) for one in given]
     paths = [path for _, path in named]
+    real = [real_path(path, "a results folder") for path in paths]
     for place, path in enumerate(paths):
-        if any(path.resolve() == other.resolve() for other in paths[:place]):
+        if any(real[place] == other for other in real[:place]):
             raise ConfigError(f"{path} was given twice; give every results folder once")
     reports = [read_report(path) for path in paths]
     names = _names([name for name, _ in named], paths, reports)
@@ -67,7 +69,7 @@ def _named(given: str) -> tuple[str, Path]:
 def _names(
     given: Sequence[str], paths: Sequence[Path], reports: Sequence[Report]
 ) -> tuple[str, ...]:
-    own = [path.resolve().name for path in paths]
+    own = [real_path(path, "a results folder").name for path in paths]
     suites = [report.provenance.name or name for report, name in zip(reports, own, strict=True)]
     often = Counter(suite.casefold() for suite in suites)
     names = tuple(
@@ -90,4 +92,4 @@ def _page(path: Path, out: Path) -> str:
     page = path / "report.html"
     if not page.is_file():
         return ""
-    return quote(Path(os.path.relpath(page.resolve(), out.resolve())).as_posix())
+    return quote(Path(os.path.relpath(page.resolve(), real_path(out, "--out"))).as_posix())
