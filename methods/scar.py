@@ -19,8 +19,9 @@ surrogates for every batch that F has are an epoch. Surrogates that the original
 forgotten class are left out, and for the others its logits of those classes are lowered to the
 least of the batch. After the third epoch and each that follows it looks whether F is forgotten.
 
-The surrogates are made of random numbers (``surrogate``); the paper prefers photographs of another
-dataset, such as ImageNet. The official code shows one batch of F to all those of surrogates before
+The surrogates are images of the dataset that ``surrogate_data:`` names, without their labels; the
+paper prefers photographs, such as ImageNet. Where it names none they are made of random numbers
+(``surrogate``). The official code shows one batch of F to all those of surrogates before
 it takes the next, looks at the accuracy on F after every step from the third epoch on, and treats
 single examples by further rules, which are not here.
 
@@ -72,7 +73,7 @@ LEAST = 1e-6
 
 @method(
     "scar",
-    access=Access.BOTH,
+    access=Access.BOTH | Access.SURROGATE,
     source="arXiv:2404.12922",
     family="metric learning",
     year=2024,
@@ -105,9 +106,9 @@ def scar(
     """Move F into other classes' distributions while the original is distilled on surrogates.
 
     Args:
-        surrogate: What the surrogates are: ``texture``, noise with the spectrum of photographs, or
-            ``gaussian`` noise, as one of the official code's. Ours.
-        surrogates: How many are made. Official code.
+        surrogate: What the surrogates are where no dataset is named: ``texture``, noise with the
+            spectrum of photographs, or ``gaussian`` noise, as one of the official code's. Ours.
+        surrogates: How many there are, made or drawn from the named dataset. Official code.
         lambda_forget: Weight of the distance. Official code.
         lambda_retain: Weight of the distillation. Official code.
         temperature: What the original's logits are divided by. Official code.
@@ -123,7 +124,9 @@ def scar(
     teacher = frozen_copy(model)
     with ctx.precompute():
         means, inverses = distributions(model, ctx)
-        images = surrogate_images(surrogate, surrogates, ctx.input_shape, ctx.rng)
+        images = ctx.surrogates
+        if images is None:
+            images = surrogate_images(surrogate, surrogates, ctx.input_shape, ctx.rng)
         images = images.to(next(model.parameters()))
     chosen = torch.full((len(ctx.forget),), -1, device=ctx.device)
     rounds = math.ceil(len(ctx.forget) / batch_size)

@@ -135,6 +135,15 @@ SplitColumn = Annotated[
         metavar="COLUMN",
     ),
 ]
+SurrogateData = Annotated[
+    str | None,
+    typer.Option(
+        help="Another dataset whose images, without labels, methods such as scar read in place of "
+        "images that they make themselves.",
+        show_default=False,
+        metavar="DATASET",
+    ),
+]
 SkipCorrupt = Annotated[
     bool,
     typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and name them."),

@@ -49,6 +49,7 @@ def tune(
     image_column: options.ImageColumn = None,
     split_column: options.SplitColumn = None,
     skip_corrupt: options.SkipCorrupt = False,
+    surrogate_data: options.SurrogateData = None,
     mean: options.Mean = None,
     std: options.Std = None,
     pretrained: options.Pretrained = False,

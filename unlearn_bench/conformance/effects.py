@@ -92,6 +92,17 @@ def checkpoints_matter(subject: Subject) -> str:
     return "other checkpoints give other weights"
 
 
+@check("surrogate images matter", "declared and unused, they would have no effect where named")
+def surrogate_images_matter(subject: Subject) -> str:
+    """Name two sets of surrogate images, one after the other."""
+    where = _declared(subject, "surrogate")
+    weights = _measured(subject, "surrogate images", where)
+    _, _, share = movement(weights, _measured(subject, "other surrogate images", where))
+    if share < ROUNDING:
+        raise FailedError("other surrogate images give the same weights: they have no effect")
+    return "other surrogate images give other weights"
+
+
 @check("every parameter is read", "a hyper-parameter that is never read misleads")
 def every_parameter_is_read(subject: Subject) -> str:
     """Set every hyper-parameter to another value, one at a time."""
@@ -168,10 +179,8 @@ def _declared(subject: Subject, name: str) -> str:
     for scope in subject.scopes:
         if name in subject.run(scope=scope).read:
             return scope
-    raise FailedError(
-        f"it never reads ctx.{'training_log' if name == 'log' else name}; do not "
-        f"declare Access.{name.upper()}"
-    )
+    read = {"log": "training_log", "surrogate": "surrogates"}.get(name, name)
+    raise FailedError(f"it never reads ctx.{read}; do not declare Access.{name.upper()}")
 
 
 def _data_matter(subject: Subject, name: str) -> str:

@@ -122,6 +122,8 @@ VARIANTS: Mapping[str, Callable[[World], World]] = {
     "other validation": lambda world: world.with_others("validation"),
     "other log": _other_log,
     "other checkpoints": _other_checkpoints,
+    "surrogate images": lambda world: replace(world, surrogates=0),
+    "other surrogate images": lambda world: replace(world, surrogates=1),
     "other original": _other_original,
     "other order": lambda world: world.reordered(),
     "few examples": lambda world: world.reduced(8),

@@ -63,6 +63,14 @@ class WatchedContext(Context):
         self.read.add("checkpoints")
         return checkpoints
 
+    @property
+    def surrogates(self) -> Tensor | None:
+        """The surrogate images, as any context hands them over."""
+        with self._noting_refusal():
+            images = super().surrogates
+        self.read.add("surrogate")
+        return images
+
     @contextlib.contextmanager
     def _noting_refusal(self) -> Iterator[None]:
         try:
@@ -87,7 +95,7 @@ class Trial:
         flags: How its modes, hooks and gradient flags differ from those handed over, in words.
         settings: What all runs share and the method left changed, in words.
         damaged: Things of the harness that it changed: the original, indices, images.
-        read: Splits that were asked for, ``log`` and ``checkpoints``.
+        read: Splits that were asked for, ``log``, ``checkpoints`` and ``surrogate``.
         refused: Messages of refused reads, caught by the method or not.
         strayed: Training examples looked at that belong to no declared split.
         test_attempts: Tries to look at test images.
@@ -168,7 +176,7 @@ def attempt(
     """
     hidden = world.data.test.images
     assert isinstance(hidden, UnreadableImages)
-    unlearning = world.unlearning(method, seed, WatchedContext)
+    unlearning = world.unlearning(method, seed, WatchedContext, params)
     usual = torch.get_default_dtype()
     if world.exact:
         torch.set_default_dtype(torch.float64)  # what the method makes anew is float64 too

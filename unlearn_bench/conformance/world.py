@@ -80,6 +80,7 @@ class World:
         log: What the original's training did in the batches that held F, if it was recorded.
         kept: Of an original trained in shards, the state of each shard before each stage.
         ledger: Examples touched in the last run, by split.
+        surrogates: Seed of the surrogate images, which are noise; None where there are none.
     """
 
     task: Task
@@ -87,6 +88,7 @@ class World:
     log: TrainingLog | None = None
     kept: Mapping[tuple[int, int], Mapping[str, Tensor]] = field(default_factory=dict)
     ledger: Counter[str] = field(default_factory=Counter)
+    surrogates: int | None = None
 
     @property
     def data(self) -> Dataset:
@@ -128,8 +130,20 @@ class World:
         restarts = (Restart(shard, at, self.kept[shard, at]) for shard, at in hits.items())
         return Checkpoints(tuple(restarts), seed)
 
+    def surrogate_images(self, count: int) -> Tensor | None:
+        """Return what stands for images of another dataset, uint8; None where there are none."""
+        if self.surrogates is None:
+            return None
+        generator = torch.Generator().manual_seed(self.surrogates)
+        shape = (count, *self.images.shape)
+        return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+
     def unlearning(
-        self, method: Method, seed: int = 0, context_type: type[Context] = Context
+        self,
+        method: Method,
+        seed: int = 0,
+        context_type: type[Context] = Context,
+        params: Mapping[str, Any] | None = None,
     ) -> Unlearning:
         """Return a method at work in this world, as in a run of that seed.
 
@@ -137,13 +151,16 @@ class World:
             method: What is to work.
             seed: Of all that it draws; data and original stay the same.
             context_type: What it is handed.
+            params: All hyper-parameters; by default the method's own.
         """
+        count = method.resolve(params or {})["surrogates"] if method.access.surrogate else 0
         unlearning = Unlearning(
             replace(self.task, seed=seed),
             method,
             training_log=self.log if method.access.log else None,
             context_type=context_type,
             checkpoints=self.checkpoints if method.access.checkpoints else None,
+            surrogates=self.surrogate_images(count) if method.access.surrogate else None,
         )
         self.ledger = unlearning.costs.ledger
         return unlearning
@@ -174,13 +191,15 @@ class World:
         method = registry.get(name)
         world = self.of(method, params)
         model = copy.deepcopy(world.original)
-        returned = world._unlearning_as_any(method, seed).run(model, method.resolve(params))
+        returned = world._unlearning_as_any(method, seed, params).run(model, method.resolve(params))
         assert isinstance(returned, nn.Module)
         return returned
 
-    def _unlearning_as_any(self, method: Method, seed: int) -> Unlearning:
+    def _unlearning_as_any(
+        self, method: Method, seed: int, params: Mapping[str, Any] | None = None
+    ) -> Unlearning:
         # Seeds are derived from the name.
-        return self.unlearning(replace(method, name="any method"), seed)
+        return self.unlearning(replace(method, name="any method"), seed, params=params)
 
     def exactly(self) -> "World":
         """Return the same world in float64."""

@@ -7,7 +7,8 @@ fingerprint of the content.
 
 import hashlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,16 +100,12 @@ def load(
             neither one value nor one per channel, or the dataset has no columns to choose from.
         DataError: If files are missing, damaged or do not make up a dataset.
     """
-    read = _reading(name, DEFAULT_ROOT if root is None else Path(root), download, columns)
+    read = reading(name, root, download, columns)
     _refuse_size(image_size)
-    try:
+    with data_errors():
         raw = without_corrupt(read()) if skip_corrupt else read()
         check_labels(raw, name)
         fingerprint = _fingerprint(raw, image_size)
-    except RefusedError as error:
-        raise DataError(str(error)) from error
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     train, test, notes = _of_one_size([raw.train, raw.test], image_size)
     mean, std, constants = constants_for(name, train, normalize, raw.constants)
     data = Dataset(
@@ -127,8 +124,28 @@ def load(
     return data.sealed() if is_blind() else data
 
 
-def _reading(name: str, root: Path, download: bool, columns: Columns) -> Callable[[], Raw]:
-    """Return what reads the dataset of that name, a plug-in's included."""
+@contextmanager
+def data_errors() -> Iterator[None]:
+    """Turn what goes wrong with files into errors for the user."""
+    try:
+        yield
+    except RefusedError as error:
+        raise DataError(str(error)) from error
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def reading(
+    name: str, root: Path | None, download: bool, columns: Columns = USUAL_COLUMNS
+) -> Callable[[], Raw]:
+    """Return what reads the dataset of that name, a plug-in's included; arguments as of `load`.
+
+    Raises:
+        UnknownNameError: If there is no such dataset.
+        ParameterError: If it has no columns to choose from.
+        DataError: If the name lacks its path, or two datasets bear it.
+    """
+    root = DEFAULT_ROOT if root is None else Path(root)
     kind, separator, path = name.partition(":")
     key = f"{kind}:PATH" if separator else name
     own = {} if separator else parts("dataset")
@@ -330,13 +347,18 @@ def _fingerprint(raw: Raw, image_size: int | None) -> str:
     digest.update(f"{len(raw.classes)} classes, size {image_size}".encode())
     for part in (raw.train, raw.test):
         _update(digest, part.labels)
-        if isinstance(part.images, TensorImages):
-            digest.update(str(part.images.shape).encode())
-            _update(digest, part.images.data)
-        else:
-            _update_from_files(digest, part.images)
+        update_by_images(digest, part)
     digest.update(raw.attributes.digest)
     return digest.hexdigest()
+
+
+def update_by_images(digest: "hashlib._Hash", part: RawPart) -> None:
+    """Digest the images of a part as the source has them."""
+    if isinstance(part.images, TensorImages):
+        digest.update(str(part.images.shape).encode())
+        _update(digest, part.images.data)
+    else:
+        _update_from_files(digest, part.images)
 
 
 def _update(digest: "hashlib._Hash", tensor: Tensor) -> None:

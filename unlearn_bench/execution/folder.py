@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def claim(
         "plan": keys,
         "runs": _cells(plan),
         "notes": list(plan.notes),
-        "methods": {spec.label: _facts(spec.method) for spec in plan.runs},
+        "methods": {spec.label: _facts(spec) for spec in plan.runs},
         "metrics": stored_metrics(),
         "ensembles": _ensembles(plan),
         "changed_examples": changed_examples(plan, runner),
@@ -232,12 +233,15 @@ def _is_of(out: Path, asked: Mapping[str, Any]) -> bool:
     return not any(_differs(asked[name], there.get(name)) for name in telling)
 
 
-def _facts(method: str) -> dict[str, Any]:
+def _facts(spec: RunSpec) -> dict[str, Any]:
     """Return what a report says of a method beside its results, and filters by."""
-    entry = registry.get(method)
+    entry = registry.get(spec.method)
+    # Of access to surrogate images, what this run made of it.
+    reads = str(replace(entry.access, surrogate=False))
+    reads += f" + surrogate images of {spec.surrogate_data}" if spec.surrogate_data else ""
     return {
-        "name": method,
-        "access": "" if entry.kind == "given" else str(entry.access),
+        "name": spec.method,
+        "access": "" if entry.kind == "given" else reads,
         "family": entry.family,
         "year": entry.year,
         "source": entry.source,

@@ -20,9 +20,8 @@ RETRAIN = "retrain"
 def reference(spec: RunSpec) -> RunSpec:
     """Return the run that makes G, which the metrics of ``spec`` compare with."""
     params = registry.get(RETRAIN).resolve({})
-    return spec.model_copy(
-        update={"method": RETRAIN, "label": RETRAIN, "params": params, "unlearned": None, "draw": 0}
-    )
+    changes = {"method": RETRAIN, "label": RETRAIN, "params": params, "draw": 0}
+    return spec.model_copy(update=changes | {"unlearned": None, "surrogate_data": None})
 
 
 def previous(spec: RunSpec) -> RunSpec | None:
@@ -50,10 +49,13 @@ class Identities:
 
     Args:
         fingerprint: Gives the fingerprint of a run's dataset.
+        surrogates: Gives the digest of the surrogate images that a run names.
     """
 
-    def __init__(self, fingerprint: Callable[[RunSpec], str]) -> None:
-        self._fingerprint = fingerprint
+    def __init__(
+        self, fingerprint: Callable[[RunSpec], str], surrogates: Callable[[RunSpec], str]
+    ) -> None:
+        self._fingerprint, self._surrogates = fingerprint, surrogates
 
     def original(self, spec: RunSpec) -> dict[str, Any]:
         """Return what determines the original."""
@@ -68,6 +70,7 @@ class Identities:
         """Return what determines the unlearned model: specification, data and method code."""
         code = registry.get(spec.method).code_key
         found = spec.identity() | {"data": self._fingerprint(spec), "code": code} | plugged(spec)
+        found |= {"surrogates": self._surrogates(spec)} if spec.surrogate_data else {}
         # Who is forgotten follows from the estimate.
         return found | ({"memorisation": MEMORISATION} if spec.forget.memorised else {})
 

@@ -10,6 +10,7 @@ import torch
 from unlearn_bench.data.datasets import Dataset, TensorImages, load, on_device
 from unlearn_bench.data.soundness import check_usable
 from unlearn_bench.data.sources import Columns
+from unlearn_bench.data.surrogate_data import SurrogateData, load_surrogates
 from unlearn_bench.suite.spec import Normalize, RunSpec
 
 KEPT_DATASETS = 2
@@ -41,6 +42,7 @@ class Inputs:
         self._load = lru_cache(maxsize=KEPT_DATASETS)(self._load_now)
         self._fingerprints: dict[tuple[str, int | None, Columns, bool], str] = {}
         self.facts: dict[str, dict[str, Any]] = {}
+        self._surrogates: dict[tuple[Any, ...], SurrogateData] = {}
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
@@ -58,6 +60,35 @@ class Inputs:
         # Known of what was loaded once, also where the device then had no room for it.
         known = self._fingerprints.get(_key(spec))
         return known or self.dataset(spec).fingerprint
+
+    def surrogates(self, spec: RunSpec) -> SurrogateData | None:
+        """Return the surrogate images that a run names, None where it names none.
+
+        Raises:
+            UserError: If there are none of that name.
+        """
+        name, tuning = spec.surrogate_data, spec.surrogate is not None
+        if name is None:
+            return None
+        key = name, tuning, _key(spec)
+        if key not in self._surrogates:
+            own = self.dataset(spec)
+            found = load_surrogates(
+                name,
+                own.sealed() if tuning else own,
+                root=self._root,
+                download=self._download,
+                skip_corrupt=spec.skip_corrupt,
+            )
+            for note in found.notes:
+                self._notify(note)
+            self._surrogates = {key: found}  # one set is held at a time
+        return self._surrogates[key]
+
+    def surrogate_digest(self, spec: RunSpec) -> str:
+        """Return the digest of the surrogate images that a run names; empty where it names none."""
+        found = self.surrogates(spec)
+        return found.digest if found else ""
 
     def bytes_held(self, specs: Iterable[RunSpec]) -> int:
         """Return the bytes of images that a process holds at most while it does these runs."""

@@ -11,7 +11,7 @@ from unlearn_bench.core.seeds import derive
 from unlearn_bench.core.threads import as_many_as_torch
 from unlearn_bench.execution.failures import Failures
 from unlearn_bench.execution.identity import plugged
-from unlearn_bench.execution.models import Trio, with_halved
+from unlearn_bench.execution.models import SURROGATES, Trio, with_halved
 from unlearn_bench.execution.surroundings import put_back
 from unlearn_bench.execution.task import Task
 from unlearn_bench.measure import metrics
@@ -67,6 +67,7 @@ class Judge:
             "records": tuple(records),
             "log": tuple(notes["log"]),
             "error": models.missing,
+            "surrogates": notes.get(SURROGATES, {}),
             "metric_seconds": metric_seconds,
             "environment": with_halved(notes["environment"], halved),
             "hashes": {"data": task.data.fingerprint, **models.hashes},

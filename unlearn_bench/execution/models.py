@@ -12,6 +12,8 @@ from torch import Tensor
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.fence import FENCED, ISOLATION, Fence
+from unlearn_bench.core.seeds import derive
+from unlearn_bench.data.surrogate_data import SurrogateData
 from unlearn_bench.execution.calling import call
 from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.given import check_classifies, given_original, given_unlearned
@@ -38,6 +40,8 @@ TRAINING = "train original"
 RECORDING = "record training log"
 # What a method keeps between requests: the kind of artifact, and its hash in the weights' notes.
 STATE = "state"
+# The surrogate images of a run: how many, as a parameter, and what its notes say of them.
+SURROGATES = "surrogates"
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class _Begin:
         given: Weights of the user's own, where these stand in for the method's work.
         state: What the method left at the last request, for methods that keep any.
         checkpoints: Of the original's shards, for methods that declare them.
+        surrogates: Images of the surrogate data that the run names, uint8.
     """
 
     start: Artifact
@@ -86,6 +91,7 @@ class _Begin:
     given: Mapping[str, Tensor] | None
     state: State | None
     checkpoints: Checkpoints | None
+    surrogates: Tensor | None
 
 
 # Weights, notes, and what the method leaves for its next request.
@@ -102,6 +108,7 @@ class Models:
         environment: Gives what a run's times cannot be read without.
         fence: Gives what is closed to a run's method.
         task: Gives the task of another run that a run builds on.
+        surrogate_data: Gives the surrogate images that a run names, if it names any.
     """
 
     def __init__(
@@ -112,8 +119,9 @@ class Models:
         environment: Callable[[RunSpec], dict[str, Any]],
         fence: Callable[[RunSpec], Fence],
         task: Callable[[RunSpec], Task],
+        surrogate_data: Callable[[RunSpec], SurrogateData | None],
     ) -> None:
-        self._task = task
+        self._task, self._surrogate_data = task, surrogate_data
         self._store, self._identities = store, identities
         self._failures, self._environment = failures, environment
         self._fence, self._isolation = fence, Isolation()
@@ -282,6 +290,7 @@ class Models:
             given_unlearned(spec, task),
             self._left_state(spec, task, start),
             self._shards.checkpoints(spec, task, step) if method.access.checkpoints else None,
+            self.surrogates(spec, task),
         )
 
         def tell(text: str) -> None:
@@ -292,9 +301,23 @@ class Models:
         weights, notes, state = call(spec, task, begin, tell)
         if state is not None and spec.request:
             notes[STATE] = self._kept_state(spec, task, state).sha256
+        if (data := self._surrogate_data(spec)) is not None and begin.surrogates is not None:
+            notes[SURROGATES] = data.facts(len(begin.surrogates))
         if method.kind == "given":  # reading the file is not what unlearning it has cost
             notes["cost"] = {"seconds": {}, "peak_bytes": None, "examples": {}, "passes": {}}
         return weights, {**notes, CODE: method.running_code}
+
+    def surrogates(self, spec: RunSpec, task: Task) -> Tensor | None:
+        """Return the surrogate images that the method of a run is handed, uint8 [M, C, H, W].
+
+        Raises:
+            DataError: If there are fewer than it asks for, or they are the suite's own images.
+        """
+        data = self._surrogate_data(spec)
+        if data is None:
+            return None
+        seed = derive(task.seed_of(registry.get(spec.method), spec.draw), SURROGATES)
+        return data.draw(spec.params[SURROGATES], seed)
 
     def _start(self, spec: RunSpec, original: Artifact, step: Step) -> Artifact:
         """Return what the method starts from: the original, or what it left a request ago.
@@ -358,6 +381,7 @@ class Models:
             draw=spec.draw,
             state=begin.state,
             checkpoints=begin.checkpoints,
+            surrogates=begin.surrogates,
         )
         called = call(unlearning, model, spec.params)
         environment = with_halved(self._environment(spec), called.halved)
@@ -382,6 +406,7 @@ class Models:
             spec.draw,
             begin.state,
             begin.checkpoints,
+            begin.surrogates,
             stream=bool(spec.request),
         )
         extra = weight_caches().values() if spec.model.pretrained else ()

@@ -61,6 +61,7 @@ def origin(plan: Plan, keys: Sequence[str], runner: Runner) -> dict[str, Any]:
         "unlearned": {label: _named(file) for label, file in unlearned_files(plan).items()},
         "data": dict(runner.fingerprints),
         "inputs": dict(runner.inputs),
+        "surrogate_data": _surrogates(plan, runner),
         "planned": {
             key: [spec.dataset, spec.model.label, spec.place, spec.label, spec.seed]
             for key, spec in zip(keys, plan.runs, strict=True)
@@ -94,10 +95,7 @@ def plugin_files(plan: Plan) -> dict[str, Path]:
     Those whose methods run, whose metrics measure, and that models or data come from.
     """
     methods = {m.file for m in methods_in_force(plan).values() if m.is_plugin}
-    names = {("model", s.model.name) for s in plan.runs} | {
-        ("dataset", s.dataset) for s in plan.runs
-    }
-    used = {part.file for key, part in parts.REGISTERED.items() if key in names and part.is_plugin}
+    used = {part.file for part in parts_in_force(plan)}
     files = sorted(methods | used | plugin_metric_files())
     named: dict[str, Path] = {}
     for file in files:
@@ -109,13 +107,23 @@ def plugin_files(plan: Plan) -> dict[str, Path]:
 def parts_in_force(plan: Plan) -> list[parts.Part]:
     """Return the models and datasets of ``--plugin`` that the plan runs with."""
     names = {("model", spec.model.name) for spec in plan.runs}
-    names |= {("dataset", spec.dataset) for spec in plan.runs}
+    names |= {("dataset", of) for spec in plan.runs for of in (spec.dataset, spec.surrogate_data)}
     return [p for key, p in parts.REGISTERED.items() if key in names and p.is_plugin]
 
 
 def unlearned_files(plan: Plan) -> dict[str, OriginalFile]:
     """Return the user's unlearned models that are judged, by label."""
     return {spec.label: spec.unlearned for spec in plan.runs if spec.unlearned is not None}
+
+
+def _surrogates(plan: Plan, runner: Runner) -> dict[str, Any] | None:
+    """Return what the surrogate data of a suite are, and who reads them; None without any."""
+    runs = [spec for spec in plan.runs if spec.surrogate_data]
+    data = runner.surrogates(runs[0]) if runs else None
+    if data is None:
+        return None
+    labels = list(dict.fromkeys(spec.label for spec in runs))
+    return data.facts(len(data.images)) | {"methods": labels}
 
 
 def _named(file: OriginalFile) -> dict[str, str]:

@@ -16,6 +16,7 @@ from unlearn_bench.core.fence import Fence
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.data.datasets import Dataset, places
 from unlearn_bench.data.splits import Indices
+from unlearn_bench.data.surrogate_data import SurrogateData
 from unlearn_bench.execution.capacity import usual_threads
 from unlearn_bench.execution.failures import Failures
 from unlearn_bench.execution.identity import Identities
@@ -76,7 +77,7 @@ class Runner:
         self.data_root, self.download = data_root, download
         self.notify = store.notify
         self._inputs = Inputs(device, data_root, download, store.notify)
-        self._identities = Identities(self._inputs.fingerprint)
+        self._identities = Identities(self._inputs.fingerprint, self._inputs.surrogate_digest)
         self._failures = Failures(device)
         self._fence_of = lru_cache(maxsize=8)(self._fence)
         self.models = Models(
@@ -84,8 +85,9 @@ class Runner:
             self._identities,
             self._failures,
             self._environment_of,
-            lambda spec: self._fence_of(spec.dataset),
+            lambda spec: self._fence_of(spec.dataset, spec.surrogate_data),
             self.task,
+            self._inputs.surrogates,
         )
         self.memorisation = Memorisation(store, self._identities, self._failures, self.models)
         self.judge = Judge(store, self._failures)
@@ -122,9 +124,10 @@ class Runner:
     def _environment_of(self, spec: RunSpec) -> dict[str, Any]:
         return self._environment | {"threads": self._threads_of(spec)}
 
-    def _fence(self, dataset: str) -> Fence:
+    def _fence(self, *datasets: str | None) -> Fence:
         """Return what is closed to methods: store, results and data."""
-        closed = dict.fromkeys(places(dataset, self.data_root), "data that models are made from")
+        found = [place for name in datasets if name for place in places(name, self.data_root)]
+        closed = dict.fromkeys(found, "data that models are made from")
         closed[self._store.home.absolute()] = "the store of models"
         if self._results is not None:
             closed[self._results] = "the results folder"
@@ -178,6 +181,18 @@ class Runner:
             return model
 
         return self._failures.guard_suite(build)
+
+    def surrogates(self, spec: RunSpec) -> SurrogateData | None:
+        """Return the surrogate images that a run names, None where it names none."""
+        return self._inputs.surrogates(spec)
+
+    def check_surrogates(self, spec: RunSpec) -> None:
+        """Find out before anything is trained whether there are as many surrogates as asked for.
+
+        Raises:
+            UserError: If there are fewer or none, or they are the suite's own images.
+        """
+        self._failures.guard_suite(lambda: self.models.surrogates(spec, self.task(spec)))
 
     def identities(self, spec: RunSpec) -> dict[str, dict[str, Any]]:
         """Return what determines what the run keeps of its models in the store, by kind."""

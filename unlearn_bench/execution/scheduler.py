@@ -23,7 +23,7 @@ from unlearn_bench.execution.folder import (
     stands,
 )
 from unlearn_bench.execution.heartbeat import Heartbeat
-from unlearn_bench.execution.models import TRAINING
+from unlearn_bench.execution.models import SURROGATES, TRAINING
 from unlearn_bench.execution.observer import Observer
 from unlearn_bench.execution.order import in_turn
 from unlearn_bench.execution.ownership import is_alone, joining, owned
@@ -39,6 +39,7 @@ from unlearn_bench.results.records import (
     write_records,
     write_run,
 )
+from unlearn_bench.suite.casting import surrogates_note
 from unlearn_bench.suite.choices import ADVICE, stale_data
 from unlearn_bench.suite.config import Plan
 from unlearn_bench.suite.spec import RunSpec
@@ -336,13 +337,21 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
         UserError: If the data, a model or the plan make the suite impossible.
     """
     with_primary(known_metrics(), plan.suite.primary)
+    if note := surrogates_note(plan.suite.surrogate_data, plan.runs):
+        runner.notify(note)
     seen: set[Any] = set()
     for spec in plan.runs:
         asked = (spec.forget.model_dump_json(), spec.scenario, spec.request)
         split = ("split", spec.dataset, *asked, spec.seed)
         given = spec.unlearned and spec.unlearned.sha256
         model = ("model", spec.dataset, spec.model.model_dump_json(), given)
-        for what, check in ((split, runner.check_split), (model, runner.check_model)):
+        stands_in = ("surrogates", spec.dataset, spec.surrogate_data, spec.params.get(SURROGATES))
+        checks: list[tuple[Any, Callable[[RunSpec], object]]] = [
+            (split, runner.check_split),
+            (model, runner.check_model),
+            (stands_in, runner.check_surrogates),
+        ]
+        for what, check in checks:
             if what not in seen:
                 seen.add(what)
                 check(spec)

@@ -297,6 +297,7 @@ class Unlearning:
         fence: What is closed to the method.
         state: What it left at the last request, if it keeps any; by default nothing.
         checkpoints: Of the original's shards, for methods that declare them.
+        surrogates: Images of another dataset, uint8 [M, C, H, W], where the user names one.
 
     Attributes:
         context: For the method.
@@ -318,6 +319,7 @@ class Unlearning:
         fence: Fence = NO_PLACES,
         state: State | None = None,
         checkpoints: Checkpoints | None = None,
+        surrogates: Tensor | None = None,
     ) -> None:
         self._seed, self._draw = task.seed_of(method, draw), draw
         self._task, self._method, self._step = task.handed_to(method, draw), method, step
@@ -348,6 +350,7 @@ class Unlearning:
             state=(state or State()) if method.keeps_state else None,
             checkpoints=checkpoints,
             stage_trainer=self._train_stage,
+            surrogates=surrogates,
         )
 
     @property

@@ -14,7 +14,7 @@ from unlearn_bench.core.blindness import blind
 from unlearn_bench.core.memory import noting_halved
 from unlearn_bench.execution.failures import Failures, RunFailedError
 from unlearn_bench.execution.identity import RETRAIN, Identities, reference
-from unlearn_bench.execution.models import Models, with_halved
+from unlearn_bench.execution.models import SURROGATES, Models, with_halved
 from unlearn_bench.execution.task import Step, Task
 from unlearn_bench.measure import gap
 from unlearn_bench.measure.clock import Clock
@@ -88,6 +88,7 @@ class Trials:
         # Without what the method logged: of thousands of trials nobody reads it.
         return {
             "records": tuple(_records(gap.gaps(found, wanted), notes, clock)),
+            "surrogates": notes.get(SURROGATES, {}),
             "environment": with_halved(notes["environment"], halved),
             "hashes": {"original": original.sha256, "retrained": retrained.sha256},
         }

@@ -128,6 +128,7 @@ def run(
     methods: Sequence[str] | str | None = None,
     model: str | None = None,
     dataset: str | None = None,
+    surrogate_data: str | None = None,
     forget: Sequence[str] | str = (),
     seeds: int | None = None,
     references: int | None = None,
@@ -149,6 +150,7 @@ def run(
         methods: Names of methods; ``all`` for every one.
         model: An architecture in place of the suite's.
         dataset: A dataset in place of the suite's.
+        surrogate_data: Another dataset, whose images methods with surrogate access read.
         forget: Who is forgotten, such as ``class:8`` or ``random:0.1``.
         seeds: How many seeds.
         references: Retrained models per seed.
@@ -169,6 +171,7 @@ def run(
     for file in plugins:
         load_plugin(Path(file))
     asked: dict[str, Any] = {"methods": _joined(methods), "model": model, "dataset": dataset}
+    asked |= {"surrogate_data": surrogate_data}
     asked |= {"seeds": seeds, "references": references, "epochs": epochs}
     asked |= {"forget": (forget,) if isinstance(forget, str) else forget}
     flags = config.Overrides(**asked, settings=_settings(params or {}))

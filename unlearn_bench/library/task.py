@@ -15,6 +15,7 @@ from unlearn_bench.core.errors import DataError, ModelError, ParameterError
 from unlearn_bench.data.datasets import on_device
 from unlearn_bench.data.images import Dataset, Part, TensorImages
 from unlearn_bench.data.splits import Indices, divide_test
+from unlearn_bench.data.surrogate_data import SurrogateData, load_surrogates, surrogates_of
 from unlearn_bench.execution.devices import find_device
 from unlearn_bench.execution.task import Task
 from unlearn_bench.library.architecture import Architecture, Build, copied, width
@@ -32,6 +33,7 @@ from unlearn_bench.library.examples import (
 from unlearn_bench.suite.spec import ModelSpec, Recipe
 
 DATA = "own data"
+SURROGATE_DATA = "surrogate_data"
 # Nothing is known of what may be done to the user's images.
 PLAIN = Recipe(augment="none")
 
@@ -183,6 +185,33 @@ class Asked:
                 "out"
             )
         return named
+
+
+def surrogates_for(task: Task, given: Examples | Tensor | str) -> SurrogateData:
+    """Return the images that a user gives to stand in for data of a task of her own.
+
+    Args:
+        task: Of her own.
+        given: A dataset's name, or images prepared as those of the task.
+
+    Raises:
+        UserError: If there is no such dataset, or the images are prepared in another way.
+    """
+    if isinstance(given, str):
+        return load_surrogates(given, task.data)
+    # Labels play no part.
+    alone = isinstance(given, Tensor)
+    part = read(SURROGATE_DATA, (given, torch.zeros(len(given)).long()) if alone else given)
+    own = task.data.train.images.fetch(torch.tensor([0]))
+    if part.images.shape[1:] != own.shape[1:] or part.images.dtype != own.dtype:
+        raise DataError(
+            f"{SURROGATE_DATA}: images {list(part.images.shape[1:])} of {part.images.dtype}, those "
+            f"of forget are {list(own.shape[1:])} of {own.dtype}; prepare all in the same way"
+        )
+    whole = part.images.dtype == torch.uint8
+    pixels = Scale(None if whole else (task.data.mean, task.data.std))(part.images)
+    digest = hashlib.sha256(pixels.contiguous().numpy().data).hexdigest()
+    return surrogates_of("images of your own", TensorImages(pixels), digest, task.data)
 
 
 def _inputs(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

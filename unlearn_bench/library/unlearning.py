@@ -1,21 +1,22 @@
 """Unlearn with the user's own model and data; nothing is written to disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.core.quantities import size_text
+from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.calling import call
 from unlearn_bench.execution.task import Unlearning
 from unlearn_bench.library.architecture import Build
 from unlearn_bench.library.display import facts_html
 from unlearn_bench.library.examples import Constants, Examples
-from unlearn_bench.library.task import Asked, undisturbed
+from unlearn_bench.library.task import Asked, surrogates_for, undisturbed
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
@@ -87,6 +88,8 @@ class Unlearned:
         seed: That everything drawn came from.
         scenario: Who was forgotten, such as ``class:8``.
         forget_classes: Classes that were forgotten whole.
+        surrogates: Of the surrogate images that were read: ``name``, ``images``, how many, and
+            ``digest``; empty where none were.
     """
 
     model: nn.Module
@@ -97,6 +100,7 @@ class Unlearned:
     seed: int
     scenario: str
     forget_classes: tuple[int, ...]
+    surrogates: Mapping[str, Any] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the log, a row per entry."""
@@ -137,6 +141,7 @@ def unlearn(
     mean: Constants | None = None,
     std: Constants | None = None,
     scenario: str | None = None,
+    surrogate_data: Examples | Tensor | str | None = None,
 ) -> Unlearned:
     """Let a method make a copy of ``model`` forget; ``model`` itself stays as it is.
 
@@ -163,13 +168,16 @@ def unlearn(
         std: Likewise.
         scenario: Name of who is forgotten. With the seed it determines what the method draws: the
             name that a suite uses gives the weights that the suite gives.
+        surrogate_data: Images of another dataset for methods that read such, as many as their
+            parameter ``surrogates`` says: a dataset's name, as in a suite, or images prepared as
+            those of ``forget``, alone [N, C, H, W] or with labels, which are dropped.
 
     Raises:
         UserError: If an argument cannot be used; names it and says what to give.
     """
     given = {"forget": forget, "retain": retain, "validation": validation}
     asked = Asked(seed, device, recipe, build, num_classes, forget_classes, mean, std, scenario)
-    return _unlearned(model, registry.get(method), given, params or {}, asked)
+    return _unlearned(model, registry.get(method), given, params or {}, asked, surrogate_data)
 
 
 def _unlearned(
@@ -178,6 +186,7 @@ def _unlearned(
     given: dict[str, Examples | None],
     params: Mapping[str, Any],
     asked: Asked,
+    surrogate_data: Examples | Tensor | str | None,
 ) -> Unlearned:
     """Call a method on a task of the user's own.
 
@@ -187,8 +196,15 @@ def _unlearned(
     _check_access(method, given)
     resolved = method.resolve(params)
     task = asked.task(model, given, f"method {method.name!r}", "model")
+    surrogates: Tensor | None = None
+    facts: dict[str, Any] = {}
+    if surrogate_data is not None and method.access.surrogate:
+        data = surrogates_for(task, surrogate_data)
+        surrogates = data.draw(resolved["surrogates"], derive(task.seed_of(method), "surrogates"))
+        facts = data.facts(len(surrogates))
     with undisturbed(task.device):
-        called = call(Unlearning(task, method), task.load(task.blank().state_dict()), resolved)
+        unlearning = Unlearning(task, method, surrogates=surrogates)
+        called = call(unlearning, task.load(task.blank().state_dict()), resolved)
     return Unlearned(
         _as_given(called.model, model),
         method.name,
@@ -198,6 +214,7 @@ def _unlearned(
         task.seed,
         task.scenario,
         task.indices.forget_classes,
+        facts,
     )
 
 

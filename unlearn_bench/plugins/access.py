@@ -20,6 +20,8 @@ class Access:
         retain_fraction: Share of R that is handed out, in (0, 1], drawn once per seed.
         checkpoints: Those of an original trained in shards and slices; the method has parameters
             ``shards`` and ``slices``, and starts from an ensemble of its own.
+        surrogate: Images of another dataset, without labels, where the user names one; the method
+            has a parameter ``surrogates``, how many it is handed, and makes do without.
 
     With ``Access.NONE`` a method reads no data at all: it knows only which classes to forget, what
     shape images have and whatever the original's weights say.
@@ -31,6 +33,7 @@ class Access:
     log: bool = False
     retain_fraction: float = 1.0
     checkpoints: bool = False
+    surrogate: bool = False
 
     NONE: ClassVar["Access"]
     FORGET: ClassVar["Access"]
@@ -39,6 +42,7 @@ class Access:
     VALIDATION: ClassVar["Access"]
     LOG: ClassVar["Access"]
     CHECKPOINTS: ClassVar["Access"]
+    SURROGATE: ClassVar["Access"]
 
     def __or__(self, other: "Access") -> "Access":
         """Return the union; of two retain fractions the smaller holds."""
@@ -49,6 +53,7 @@ class Access:
             self.log or other.log,
             min(self.retain_fraction, other.retain_fraction),
             self.checkpoints or other.checkpoints,
+            self.surrogate or other.surrogate,
         )
 
     def __str__(self) -> str:
@@ -57,10 +62,14 @@ class Access:
             names[names.index("retain")] = f"{self.retain_fraction:.0%} of retain"
         names += ["training log"] if self.log else []
         names += ["checkpoints of shards"] if self.checkpoints else []
+        names += ["surrogate images"] if self.surrogate else []
         return " + ".join(names) or "nothing"
 
     def covers(self, other: "Access") -> bool:
-        """Whether whoever has this may run what declares ``other``."""
+        """Whether whoever has this may run what declares ``other``.
+
+        Surrogate images count for nothing here: methods make do without.
+        """
         names = (*SPLITS, "log", "checkpoints")
         return all(getattr(self, name) or not getattr(other, name) for name in names)
 
@@ -72,3 +81,4 @@ Access.BOTH = Access(forget=True, retain=True)
 Access.VALIDATION = Access(validation=True)
 Access.LOG = Access(log=True)
 Access.CHECKPOINTS = Access(checkpoints=True)
+Access.SURROGATE = Access(surrogate=True)

@@ -311,6 +311,7 @@ def checked(method: Method) -> Method:
     _check_scopes(method.name, method.forgets)
     _check_defaults(method)
     _check_sharded(method)
+    _check_surrogates(method)
     quick = _allowed(method, "quick", method.check.quick)
     fake = method.fake or method.outputs is not None
     method = replace(method, fake=fake, check=replace(method.check, quick=quick))
@@ -345,6 +346,14 @@ def _check_sharded(method: Method) -> None:
         raise PluginError(
             f"method {method.name!r}: of an original trained in shards there is no training log; "
             "leave out Access.LOG or Access.CHECKPOINTS"
+        )
+
+
+def _check_surrogates(method: Method) -> None:
+    if method.access.surrogate and "surrogates" not in method.schema.model_fields:
+        raise PluginError(
+            f"method {method.name!r}: Access.SURROGATE needs the parameter surrogates, how many "
+            "images it is handed; add surrogates: PositiveInt = 1000"
         )
 
 

@@ -329,6 +329,7 @@ def _facts(
         ),
         ("Data", _hashes(mapping(origin.get("data")).items())),
         *_inputs(mapping(origin.get("inputs"))),
+        ("Surrogate images", _surrogates(mapping(origin.get("surrogate_data")))),
         ("Method files", _hashes(mapping(origin.get("method_files")).items())),
         ("Plug-in files", _hashes(mapping(origin.get("plugins")).items())),
         # One original serves every scenario.
@@ -389,6 +390,17 @@ def _inputs(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         of = f" of {name}" if len(datasets) > 1 else ""
         yield f"Inputs{of}", str(known.get("normalization") or "")
         yield f"Classes{of}, from 0", in_order(listed(known.get("classes")))
+
+
+def _surrogates(known: Mapping[str, Any]) -> str:
+    """Say what methods were handed in place of images that they make themselves."""
+    if not known:
+        return ""
+    count = known.get("images")
+    images = f"{count:,} images" if isinstance(count, int) else "images"
+    read_by = in_order(listed(known.get("methods")))
+    digest = str(known.get("digest"))[:_SHOWN]
+    return f"{known.get('name')}, {images}, SHA-256 {digest}; read without labels by {read_by}"
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:

@@ -90,6 +90,7 @@ _RUN: Mapping[str, type] = {
     **dict.fromkeys(("key", "method", "kind", "dataset", "model", "scenario"), str),
     **dict.fromkeys(("status", "error"), str),
     **dict.fromkeys(("params", "metric_seconds", "environment", "hashes"), Mapping),
+    "surrogates": Mapping,
     **dict.fromkeys(("records", "log", "curves"), list),
     **dict.fromkeys(("seed", *PLACES), int),
 }
@@ -166,6 +167,8 @@ class RunResult:
         curves: What was measured as a curve, the ROC of attacks for one.
         draw: Which of several unlearnings from the same original, from 0.
         request: Which request of a stream, from 1; 0 where nothing comes after the other.
+        surrogates: Of the surrogate images that the method was handed: ``name``, ``images``, how
+            many, and ``digest``, of the dataset; empty where there were none.
     """
 
     key: str
@@ -186,6 +189,7 @@ class RunResult:
     curves: tuple[Curve, ...] = ()
     draw: int = 0
     request: int = 0
+    surrogates: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the long-form rows; a failed run is one row that carries its reason."""

@@ -8,7 +8,7 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import SCOPE_NAMES
 from unlearn_bench.suite.datasets import info
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import MethodSpec, Recipe, Suite
+from unlearn_bench.suite.spec import MethodSpec, Recipe, RunSpec, Suite
 
 
 def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[str]:
@@ -34,6 +34,21 @@ def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[
             "All seeds start from the same given weights: seeds vary the methods and the "
             "retrained models, not the original."
         )
+
+
+def surrogates_note(name: str | None, runs: Sequence[RunSpec]) -> str:
+    """Say who reads the surrogate data of a suite, or that nobody does; nothing where it has none.
+
+    Args:
+        name: Of the dataset.
+        runs: Of the suite.
+    """
+    if name is None:
+        return ""
+    readers = dict.fromkeys(spec.label for spec in runs if spec.surrogate_data)
+    if not readers:
+        return f"No method of this suite reads surrogate images: {name} has no effect."
+    return f"Surrogate images are those of {name}, read without labels by {', '.join(readers)}."
 
 
 def recipe_for(recipe: Recipe, dataset: str) -> Recipe:
@@ -70,6 +85,19 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     if entry.access.checkpoints and given_weights:
         return f"{label} was left out: the given weights are not trained in shards by checkpoints."
     return ""
+
+
+def refuse_own_surrogates(suite: Suite) -> None:
+    """Refuse a suite's own dataset as surrogate data.
+
+    Raises:
+        ConfigError: With its name.
+    """
+    if suite.surrogate_data in suite.datasets:
+        raise ConfigError(
+            f"surrogate_data: {suite.surrogate_data} is the suite's own dataset, and its images "
+            "would be access to retained data; name another dataset"
+        )
 
 
 def refuse_given_original(suite: Suite, original: Path | None) -> None:

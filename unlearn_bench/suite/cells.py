@@ -42,6 +42,7 @@ def cells(
             image_column=suite.image_column,
             split_column=suite.split_column,
             skip_corrupt=suite.skip_corrupt,
+            surrogate_data=surrogate_data_of(suite, spec.name),
             model=model,
             forget=scenario.forget,
             recipe=recipe_for(suite.recipe, dataset),
@@ -104,7 +105,12 @@ def in_shards(run: RunSpec) -> list[RunSpec]:
 def _companion(run: RunSpec, name: str) -> RunSpec:
     params = registry.get(name).resolve({})
     changes = {"method": name, "label": companion(name, run.label), "params": params, "draw": 0}
-    return run.model_copy(update=changes)
+    return run.model_copy(update=changes | {"surrogate_data": None})
+
+
+def surrogate_data_of(suite: Suite, method: str) -> str | None:
+    """Return the surrogate data of a suite, if a method has access to them."""
+    return suite.surrogate_data if registry.get(method).access.surrogate else None
 
 
 def _requests(scenario: Scenario) -> Sequence[int]:

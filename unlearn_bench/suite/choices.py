@@ -99,9 +99,18 @@ class Choices:
         if setting is None or spec.label != spec.method:
             return None
         found = setting.methods.get(spec.method)
-        if found is None or found.code == registry.get(spec.method).code_key:
+        if found is None:
+            return None
+        if found.code != registry.get(spec.method).code_key:
+            what = f"{spec.method} was tuned in another version of its file"
+        elif found.surrogate_data != spec.surrogate_data:
+            with_, without = (
+                f"surrogate images of {name}" if name else "images that it makes itself"
+                for name in (found.surrogate_data, spec.surrogate_data)
+            )
+            what = f"{spec.method} was tuned with {with_}, and not with {without}"
+        else:
             return found
-        what = f"{spec.method} was tuned in another version of its file"
         return found if self._taken(what, "it runs with its defaults") else None
 
     def _setting(self, spec: RunSpec) -> TunedSetting | None:

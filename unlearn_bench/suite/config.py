@@ -15,7 +15,13 @@ from unlearn_bench.core.errors import ConfigError, suggestion, unknown_name
 from unlearn_bench.core.reading import expand_user
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import GIVEN, Method
-from unlearn_bench.suite.casting import left_out, notes_on, refuse_given_original
+from unlearn_bench.suite.casting import (
+    left_out,
+    notes_on,
+    refuse_given_original,
+    refuse_own_surrogates,
+    surrogates_note,
+)
 from unlearn_bench.suite.cells import cells, check_count, in_shards
 from unlearn_bench.suite.choices import Choices, Row
 from unlearn_bench.suite.forget import Confused, Forget, Group, Memorised, Poisoned
@@ -43,7 +49,7 @@ _SUITES = "unlearn_bench_suites"
 _COLUMNS = ("label_column", "group_column", "image_column", "split_column")
 _SWITCHES = ("isolate", "skip_corrupt")  # which take back nothing that a suite asks for
 # Flags that take a key's place as they are.
-_AS_GIVEN = ("references", "image_size", *_COLUMNS)
+_AS_GIVEN = ("references", "image_size", "surrogate_data", *_COLUMNS)
 
 _KEYS: dict[str, Sequence[str]] = {
     "": list(Suite.model_fields),
@@ -80,6 +86,7 @@ class Overrides:
     image_column: str | None = None
     split_column: str | None = None
     skip_corrupt: bool = False
+    surrogate_data: str | None = None
     forget: Sequence[str] = ()
     seeds: str | int | None = None
     references: int | None = None
@@ -362,6 +369,7 @@ def expand(
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)
     check_count(suite, specs)
+    refuse_own_surrogates(suite)
     refuse_given_original(suite, original)
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
@@ -376,6 +384,8 @@ def expand(
         params = _resolve_params(suite, spec, scenario, choices.params_for(run))
         asked.append(run.model_copy(update={"params": params}))
     runs = _with_ensembles(asked)
+    if note := surrogates_note(suite.surrogate_data, runs):
+        notes.setdefault(note)
     if choices.tuned is not None:
         suite = suite.model_copy(update={"params_from": TUNED_FILE})
     suite, published = _with_published(suite)

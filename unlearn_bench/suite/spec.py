@@ -205,19 +205,9 @@ class OriginalFile(Spec):
 # After how many steps a relearning probe gives up, unless a suite says otherwise.
 RELEARN_STEPS = 500
 _ADDED = (
-    "normalize",
-    "references",
-    "relearn_steps",
-    "params_from",
-    "isolate",
-    "primary",
-    "label_column",
-    "group_column",
-    "image_column",
-    "split_column",
-    "skip_corrupt",
-    "published",
-)
+    "normalize", "references", "relearn_steps", "params_from", "isolate", "primary", "label_column",
+    "group_column", "image_column", "split_column", "skip_corrupt", "published", "surrogate_data",
+)  # fmt: skip
 
 
 class Suite(Spec):
@@ -256,6 +246,8 @@ class Suite(Spec):
         skip_corrupt: Whether images that cannot be decoded are left out.
         primary: Names of the metrics that decide the verdict, plug-ins' included; by default the
             package's set. The report says that the suite chose them.
+        surrogate_data: A dataset, named as in ``datasets``, whose training images methods with
+            surrogate access read without labels, in place of images that they make themselves.
         published: Figures of a paper to show beside the results, as ``FILE#ENTRY``; the file is
             relative to the suite's.
     """
@@ -286,6 +278,7 @@ class Suite(Spec):
     skip_corrupt: bool = False
     primary: Annotated[tuple[Name, ...], Several] = ()
     published: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    surrogate_data: Annotated[DatasetName, Field(min_length=1)] | None = None
 
     @field_validator("datasets", "models", "scenarios")
     @classmethod
@@ -349,6 +342,7 @@ class RunSpec(Spec):
         image_column: As of the suite; the fingerprint covers the choice, as it does the next.
         split_column: As of the suite.
         skip_corrupt: As of the suite; the fingerprint covers which images are left.
+        surrogate_data: As of the suite, if the method has access to it; the key has its digest.
     """
 
     dataset: str
@@ -377,6 +371,7 @@ class RunSpec(Spec):
     image_column: str | None = None
     split_column: str | None = None
     skip_corrupt: bool = False
+    surrogate_data: str | None = None
 
     @property
     def asked(self) -> Forget:

@@ -86,6 +86,7 @@ class TunedMethod(Spec):
         mattered: Share of the gap's variance that each parameter explains (fANOVA).
         check: The noise check; None where the default was chosen.
         code: Hash of the method's file.
+        surrogate_data: The dataset whose images it read, where it read those of another.
     """
 
     params: dict[str, Any]
@@ -101,6 +102,7 @@ class TunedMethod(Spec):
     mattered: dict[str, float] = {}
     check: NoiseCheck | None = None
     code: str
+    surrogate_data: str | None = None
 
 
 class TunedSetting(Spec):

@@ -81,6 +81,7 @@ class Context:
         state: State | None = None,
         checkpoints: Checkpoints | None = None,
         stage_trainer: StageTrainer | None = None,
+        surrogates: Tensor | None = None,
     ) -> None:
         self.device = device
         self.rng = torch.Generator().manual_seed(derive(seed, "rng"))
@@ -100,6 +101,7 @@ class Context:
         self._given = given
         self._state = state
         self._checkpoints, self._stage_trainer = checkpoints, stage_trainer
+        self._surrogates = surrogates
         self._models_built = count()
 
     def _read(self, name: str) -> Split:
@@ -154,6 +156,25 @@ class Context:
                 "read ctx.checkpoints"
             )
         return self._checkpoints
+
+    @property
+    def surrogates(self) -> Tensor | None:
+        """Images of the surrogate data that the user names, as inputs [N, C, H, W] on the device.
+
+        None where nobody names any: the method then makes do without, as by `surrogate_images`.
+
+        Raises:
+            AccessError: If the method does not declare ``Access.SURROGATE``.
+        """
+        if not self._access.surrogate:
+            raise AccessError(
+                f"method {self._method!r} read the surrogate images but declares only "
+                f"{self._access}; add Access.SURROGATE to access= in its @method line, or do not "
+                "read ctx.surrogates"
+            )
+        if self._surrogates is None:
+            return None
+        return self.pixels.normalised(self._surrogates.to(self.pixels.mean) / 255)
 
     @property
     def state(self) -> State:

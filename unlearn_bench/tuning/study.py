@@ -383,6 +383,7 @@ class _Search:
             mattered=sampler.mattered(self.space, self._succeeded()),
             check=choice.check(*self._checked) if self._checked else None,
             code=self._code,
+            surrogate_data=self.spec.surrogate_data,
         )
 
     def _succeeded(self) -> sampler.Tried:

@@ -579,6 +579,13 @@ def checkpoints_for_nothing(model, ctx, *, shards: PositiveInt = 2, slices: Posi
     return climb(model, ctx)
 
 
+@method("surrogates_for_nothing", access=Access.FORGET | Access.SURROGATE)
+def surrogates_for_nothing(model, ctx, *, surrogates: PositiveInt = 2):
+    """The surrogate images are read, and what was read is thrown away."""
+    assert ctx.surrogates is None or len(ctx.surrogates) == surrogates
+    return climb(model, ctx)
+
+
 @method(
     "first_batch_counts",
     access=Access.FORGET,

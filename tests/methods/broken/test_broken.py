@@ -67,6 +67,7 @@ FOUND = {
     "validation_unread": ("validation data matter", "never reads ctx.validation"),
     "log_for_nothing": ("training log matters", "no effect"),
     "checkpoints_for_nothing": ("checkpoints matter", "no effect"),
+    "surrogates_for_nothing": ("surrogate images matter", "no effect"),
     "first_batch_counts": ("order of the data", "depend on the order"),
     "draws_elsewhere": ("same seed, same weights", "differ"),
     "reseeds": ("other seeds", "torch"),

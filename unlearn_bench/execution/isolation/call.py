@@ -33,6 +33,8 @@ from unlearn_bench.toolkit.state import MAX_TENSOR_BYTES, State
 FACTS, TENSORS = "call.json", "call.safetensors"
 # Of the method and of the model, where they come from plug-ins.
 PLUGINS = ("plugin.py", "model.py")
+# Of surrogate images, among the tensors, where there are any.
+SURROGATES = "surrogates"
 ANSWER, WEIGHTS, STATE = "answer.json", "answer.safetensors", "state.safetensors"
 SLACK = 1 << 20  # bytes of a weights file beside the weights: names and places
 
@@ -55,6 +57,7 @@ class Call:
         draw: Which of several runs that differ in the method's random numbers alone.
         state: What the method left at the last request of a stream, if it keeps any.
         checkpoints: Of the original's shards, for methods that declare them.
+        surrogates: Images of the surrogate data that the run names.
         stream: Whether a later request may ask for what the method leaves.
     """
 
@@ -69,6 +72,7 @@ class Call:
     draw: int
     state: State | None = None
     checkpoints: Checkpoints | None = None
+    surrogates: Tensor | None = None
     stream: bool = True
 
     def write(self, folder: Path) -> None:
@@ -87,6 +91,7 @@ class Call:
             **{f"given.{name}": tensor for name, tensor in (self.given or {}).items()},
             **{f"state.{name}": tensor for name, tensor in state.tensors.items()},
             **_of_shards(self.checkpoints),
+            **({} if self.surrogates is None else {SURROGATES: self.surrogates}),
         }
         facts = {
             "method": self.method.name,

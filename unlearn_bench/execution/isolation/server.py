@@ -189,6 +189,7 @@ def _call(
         fence=fence,
         state=State(calls.below("state.", tensors), facts["state"]),
         checkpoints=calls.read_checkpoints(facts, tensors, task.device),
+        surrogates=tensors.get(calls.SURROGATES),
     )
     _warm_up(task, model)
     called = call(unlearning, model, facts["params"])
