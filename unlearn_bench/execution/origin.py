@@ -106,7 +106,7 @@ def plugin_files(plan: Plan) -> dict[str, Path]:
 
 def parts_in_force(plan: Plan) -> list[parts.Part]:
     """Return the models and datasets of ``--plugin`` that the plan runs with."""
-    names = {("model", spec.model.name) for spec in plan.runs}
+    names: set[tuple[str, str | None]] = {("model", spec.model.name) for spec in plan.runs}
     names |= {("dataset", of) for spec in plan.runs for of in (spec.dataset, spec.surrogate_data)}
     return [p for key, p in parts.REGISTERED.items() if key in names and p.is_plugin]
 

@@ -199,9 +199,9 @@ def surrogates_for(task: Task, given: Examples | Tensor | str) -> SurrogateData:
     """
     if isinstance(given, str):
         return load_surrogates(given, task.data)
-    # Labels play no part.
-    alone = isinstance(given, Tensor)
-    part = read(SURROGATE_DATA, (given, torch.zeros(len(given)).long()) if alone else given)
+    if isinstance(given, Tensor):
+        given = given, torch.zeros(len(given), dtype=torch.int64)  # labels play no part
+    part = read(SURROGATE_DATA, given)
     own = task.data.train.images.fetch(torch.tensor([0]))
     if part.images.shape[1:] != own.shape[1:] or part.images.dtype != own.dtype:
         raise DataError(
