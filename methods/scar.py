@@ -124,10 +124,7 @@ def scar(
     teacher = frozen_copy(model)
     with ctx.precompute():
         means, inverses = distributions(model, ctx)
-        images = ctx.surrogates
-        if images is None:
-            images = surrogate_images(surrogate, surrogates, ctx.input_shape, ctx.rng)
-        images = images.to(next(model.parameters()))
+        images = stand_ins(ctx, surrogate, surrogates).to(next(model.parameters()))
     chosen = torch.full((len(ctx.forget),), -1, device=ctx.device)
     rounds = math.ceil(len(ctx.forget) / batch_size)
     forgotten = list(ctx.forget_classes)
@@ -150,6 +147,12 @@ def scar(
         if epoch >= UNWATCHED and accuracy(model, ctx.forget.batches()) < stop_accuracy:
             break
     return model
+
+
+def stand_ins(ctx: Context, kind: SurrogateKind, count: int) -> Tensor:
+    """Return the surrogates: those of the named dataset, or made-up ones."""
+    named = ctx.surrogates
+    return surrogate_images(kind, count, ctx.input_shape, ctx.rng) if named is None else named
 
 
 def meetings(

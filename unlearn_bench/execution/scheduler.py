@@ -39,7 +39,7 @@ from unlearn_bench.results.records import (
     write_records,
     write_run,
 )
-from unlearn_bench.suite.casting import surrogates_note
+from unlearn_bench.suite.casting import surrogates_notes
 from unlearn_bench.suite.choices import ADVICE, stale_data
 from unlearn_bench.suite.config import Plan
 from unlearn_bench.suite.spec import RunSpec
@@ -337,7 +337,7 @@ def check_plan(plan: Plan, runner: Runner) -> list[str]:
         UserError: If the data, a model or the plan make the suite impossible.
     """
     with_primary(known_metrics(), plan.suite.primary)
-    if note := surrogates_note(plan.suite.surrogate_data, plan.runs):
+    for note in surrogates_notes(plan.suite, plan.runs):
         runner.notify(note)
     seen: set[Any] = set()
     for spec in plan.runs:

@@ -171,9 +171,8 @@ def run(
     for file in plugins:
         load_plugin(Path(file))
     asked: dict[str, Any] = {"methods": _joined(methods), "model": model, "dataset": dataset}
-    asked |= {"surrogate_data": surrogate_data}
     asked |= {"seeds": seeds, "references": references, "epochs": epochs}
-    asked |= {"forget": (forget,) if isinstance(forget, str) else forget}
+    asked |= {"forget": _listed(forget), "surrogate_data": surrogate_data}
     flags = config.Overrides(**asked, settings=_settings(params or {}))
     where = find_device(device, f"device={device!r}")
     plan = _plan(None if suite is None else str(suite), flags, where.type, original)
@@ -183,6 +182,10 @@ def run(
     root = None if data_root is None else Path(data_root)
     _execute(plan, where, folder, observer, root, download=download)
     return Run(folder, temporary)
+
+
+def _listed(forget: Sequence[str] | str) -> Sequence[str]:
+    return (forget,) if isinstance(forget, str) else forget
 
 
 def _joined(methods: Sequence[str] | str | None) -> str | None:

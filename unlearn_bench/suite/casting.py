@@ -36,19 +36,27 @@ def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[
         )
 
 
-def surrogates_note(name: str | None, runs: Sequence[RunSpec]) -> str:
+def surrogates_notes(suite: Suite, runs: Sequence[RunSpec]) -> Iterator[str]:
     """Say who reads the surrogate data of a suite, or that nobody does; nothing where it has none.
 
     Args:
-        name: Of the dataset.
+        suite: Names them.
         runs: Of the suite.
+
+    Raises:
+        ConfigError: If they are the suite's own dataset.
     """
-    if name is None:
-        return ""
+    name = suite.surrogate_data
+    if name in suite.datasets:
+        raise ConfigError(
+            f"surrogate_data: {name} is the suite's own dataset, and its images would be access to "
+            "retained data; name another dataset"
+        )
     readers = dict.fromkeys(spec.label for spec in runs if spec.surrogate_data)
-    if not readers:
-        return f"No method of this suite reads surrogate images: {name} has no effect."
-    return f"Surrogate images are those of {name}, read without labels by {', '.join(readers)}."
+    if readers:
+        yield f"Surrogate images are those of {name}, read without labels by {', '.join(readers)}."
+    elif name is not None:
+        yield f"No method of this suite reads surrogate images: {name} has no effect."
 
 
 def recipe_for(recipe: Recipe, dataset: str) -> Recipe:
@@ -85,19 +93,6 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     if entry.access.checkpoints and given_weights:
         return f"{label} was left out: the given weights are not trained in shards by checkpoints."
     return ""
-
-
-def refuse_own_surrogates(suite: Suite) -> None:
-    """Refuse a suite's own dataset as surrogate data.
-
-    Raises:
-        ConfigError: With its name.
-    """
-    if suite.surrogate_data in suite.datasets:
-        raise ConfigError(
-            f"surrogate_data: {suite.surrogate_data} is the suite's own dataset, and its images "
-            "would be access to retained data; name another dataset"
-        )
 
 
 def refuse_given_original(suite: Suite, original: Path | None) -> None:

@@ -19,8 +19,7 @@ from unlearn_bench.suite.casting import (
     left_out,
     notes_on,
     refuse_given_original,
-    refuse_own_surrogates,
-    surrogates_note,
+    surrogates_notes,
 )
 from unlearn_bench.suite.cells import cells, check_count, in_shards
 from unlearn_bench.suite.choices import Choices, Row
@@ -369,7 +368,6 @@ def expand(
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)
     check_count(suite, specs)
-    refuse_own_surrogates(suite)
     refuse_given_original(suite, original)
     weights = weights_file("--original", original) if original else None
     notes = dict.fromkeys(notes_on(suite, tuple(given), weights is not None))  # in order, each once
@@ -384,15 +382,13 @@ def expand(
         params = _resolve_params(suite, spec, scenario, choices.params_for(run))
         asked.append(run.model_copy(update={"params": params}))
     runs = _with_ensembles(asked)
-    if note := surrogates_note(suite.surrogate_data, runs):
-        notes.setdefault(note)
     if choices.tuned is not None:
         suite = suite.model_copy(update={"params_from": TUNED_FILE})
     suite, published = _with_published(suite)
     return Plan(
         suite,
         runs,
-        (*notes, *choices.notes),
+        (*notes, *choices.notes, *surrogates_notes(suite, runs)),
         source,
         tuned=choices.tuned,
         rows=choices.rows(runs),
