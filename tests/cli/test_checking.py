@@ -58,6 +58,18 @@ def test_a_name_beside_all_is_refused(check):
     assert code != 0
 
 
+def test_only_a_failed_check_says_why_it_matters(check):
+    _, lines = check("first", first=["passed", "failed", "skipped"])
+    assert [line.split()[0] for line in lines if "(why)" in line] == ["FAILED"]
+
+
+def test_checks_that_need_a_run_are_one_line_when_the_method_does_not_run(check, monkeypatch):
+    monkeypatch.setattr(conformance, "NO_RUN", "seen")  # as the fixture's findings have it
+    _, lines = check("first", first=["skipped"] * 20)
+    assert lines[1].split() == "n/a 20 other checks need a method that runs".split()
+    assert lines[2].split() == "0 passed, 0 failed, 20 skipped".split()
+
+
 def test_a_single_method_needs_no_table(check):
     code, lines = check("first", first=["passed"], second=["failed"])
     assert code == 0 and not any("seconds" in line for line in lines)

@@ -75,7 +75,11 @@ def test_a_finished_run_is_one_line_with_accuracies_and_seconds_by_step(
         ):
             live.step(0, text)
             clock.now += seconds
-        accuracies = {"test_forget_accuracy": 0.125, "test_retain_accuracy": 0.9876}
+        accuracies = {
+            "forget_accuracy": 0.125,
+            "retain_accuracy": 0.9876,
+            "test_retain_accuracy": 0.5,
+        }
         live.run_finished(0, result(**accuracies), reused=False)
     assert shown(console) == [
         "[ 1/12] digits · lenet · class:8 · seed 0 · original  forget 12.5%, retain 98.8%  "

@@ -202,7 +202,7 @@ def test_a_plug_in_that_imports_what_lies_beside_it_is_told_to_be_one_file(write
             f"{SIGNED}def f(model): ...\n",
             r"plug.py:4: method 'mine': the signature must be \(model",
         ),
-        (f"{SIGNED}def f(model, ctx, lr=1): ...\n", "the signature must be"),
+        (f"{SIGNED}def f(model, ctx, lr=1): ...\n", "signature must be .*; write \\* before 'lr'$"),
         (f"{SIGNED}def f(model, ctx, *rest): ...\n", "the signature must be"),
         (f"{SIGNED}def f(model, ctx, **rest): ...\n", "the signature must be"),
         (f"{SIGNED}def f(model, ctx, *, lr=1): ...\n", "'lr' needs a type and a default"),

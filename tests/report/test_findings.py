@@ -287,7 +287,7 @@ def test_nobody_is_named_where_a_fake_passes_though_all_methods_are_told_apart(w
 
 
 def test_with_one_seed_nobody_is_named_where_a_fake_is_as_near(with_fake):
-    assert headline(with_fake((4,), (4,))) == f"{NOBODY} is as near"
+    assert headline(with_fake((4,), (4,))) == f"{NOBODY} comes as close"
     assert headline(with_fake((40,), (4,))).startswith("One seed: pbu")
 
 

@@ -41,6 +41,11 @@ def fresh(seed, pretrained):
     return torch.nn.Linear(1, 1)
 
 
+def test_a_loop_over_a_split_says_which_passes_there_are():
+    with pytest.raises(TypeError, match=r"the retain split .* use \.epochs\(1\) .* \.batches\(\)"):
+        next(iter(split("retain")))
+
+
 def context(access, build=fresh, **splits):
     return Context(
         "mine",

@@ -287,4 +287,5 @@ def _describe(device: "torch.device") -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"the CPU ({usual_threads(torch.get_num_threads())} threads)"
+    threads = usual_threads(torch.get_num_threads())
+    return f"the CPU ({threads} thread{'s' * (threads != 1)})"

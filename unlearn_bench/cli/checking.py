@@ -120,22 +120,27 @@ def _examined(
     console: Console, name: str, findings: "Iterable[Finding]", quiet: bool
 ) -> Counter[str]:
     """Run the checks, print the findings, and return how many ended in which way."""
+    from unlearn_bench.conformance import NO_RUN
+
     console.print(Text(name, "bold"))
     counts: Counter[str] = Counter()
+    unanswered = 0
     for finding in findings:
         counts[finding.status] += 1
-        if finding.status == "failed" or not quiet:
+        if finding.seen == NO_RUN:
+            unanswered += 1
+        elif finding.status == "failed" or not quiet:
             console.print(_line(finding), soft_wrap=True)
+    if unanswered:
+        console.print(f"  n/a    {unanswered} other checks need a method that runs", style="dim")
     console.print("  " + ", ".join(f"{counts[status]} {status}" for status in _STATUS))
     return counts
 
 
 def _line(finding: "Finding") -> Text:
+    """Say what was seen, and why it matters if the check failed."""
     word, style = _STATUS[finding.status]
+    why = f" ({finding.why})" if finding.status == "failed" else ""
     return Text.assemble(
-        "  ",
-        (f"{word:7}", style),
-        (finding.check, "bold"),
-        f": {finding.seen}",
-        (f" ({finding.why})", "dim"),
+        "  ", (f"{word:7}", style), (finding.check, "bold"), f": {finding.seen}", (why, "dim")
     )

@@ -32,7 +32,9 @@ CHECKS = {
     if check.look.__module__ == module.__name__
 }
 
-__all__ = ["CHECKS", "Finding", "examine"]
+NO_RUN = "the method does not run"
+
+__all__ = ["CHECKS", "NO_RUN", "Finding", "examine"]
 
 
 def examine(method: Method, only: Collection[str] | None = None) -> Iterator[Finding]:
@@ -62,7 +64,7 @@ def _finding(check: Check, subject: Subject) -> Finding:
         status, seen = "skipped", str(reason)
     except DoesNotRunError as error:
         runs = subject.trial().usable
-        status, seen = ("failed", str(error)) if runs else ("skipped", "without a run, no answer")
+        status, seen = ("failed", str(error)) if runs else ("skipped", NO_RUN)
     except FailedError as error:
         status, seen = "failed", str(error)
     line = " ".join(seen.split())

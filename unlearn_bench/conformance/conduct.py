@@ -137,7 +137,9 @@ def modes_and_flags(subject: Subject) -> str:
     for trial in subject.trials():
         if trial.flags:
             more = f" and {len(trial.flags) - 1} more" if len(trial.flags) > 1 else ""
-            raise FailedError(f"{trial.flags[0]}{more} ({listed(trial.params)})")
+            left = trial.flags[0].startswith("training ")
+            advice = "; train inside `with training(model):`" if left else ""
+            raise FailedError(f"{trial.flags[0]}{more} ({listed(trial.params)}){advice}")
     return "train/eval, requires_grad, hooks and track_running_stats as they were"
 
 
@@ -207,7 +209,10 @@ def all_work_in_its_time(subject: Subject) -> str:
     with torch.no_grad():
         base.model(torch.zeros(2, 1, 8, 8))
     if not same(base.state, dict(base.model.state_dict())):
-        raise FailedError("its weights changed after it had returned, without being trained")
+        raise FailedError(
+            "a forward pass after it had returned changed the weights; return the model in eval "
+            "mode, with nothing left to compute"
+        )
     before = base.seconds.get("precompute")
     part = f", {before.wall / base.seconds['unlearn'].wall:.0%} precomputation" if before else ""
     return f"{_work(base)} within the call in every run{part}; nothing is put off"

@@ -128,16 +128,16 @@ def every_parameter_is_read(subject: Subject) -> str:
     return f"{len(names)}, by {listed(lively)}"
 
 
-@check("every parameter is explained", "a default without its origin cannot be judged")
+@check("every parameter is explained", "nobody can choose a value for a name alone")
 def every_parameter_is_explained(subject: Subject) -> str:
     """Look for every parameter in the docstring."""
     parameters = subject.method.parameters()
     if not parameters:
         raise NotApplicableError("it has none")
-    silent = [p.name for p in parameters if len(p.meaning) <= 10]
+    silent = [p.name for p in parameters if not p.explanation.strip()]
     if silent:
         raise FailedError(
-            f"nothing is said of {', '.join(silent)}; write it under Args: in the docstring"
+            f"no explanation of {', '.join(silent)}: describe each under Args: in the docstring"
         )
     return f"{len(parameters)} in the docstring"
 

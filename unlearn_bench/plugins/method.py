@@ -405,7 +405,9 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
     wanted = "(model, ctx, *, hyper: T = default)"
     positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
     if len(positional) != 2 or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in positional):
-        raise PluginError(f"method {name!r}: the signature must be {wanted}")
+        extra = [p.name for p in positional[2:] if p.kind is p.POSITIONAL_OR_KEYWORD]
+        advice = f"; write * before {extra[0]!r}" if extra else ""
+        raise PluginError(f"method {name!r}: the signature must be {wanted}{advice}")
     for parameter in parameters[2:]:
         if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
             raise PluginError(

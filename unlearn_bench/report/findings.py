@@ -167,7 +167,7 @@ def blind(section: Section) -> str:
     passing = [v for v in judged.values() if not v.told_apart]
     fakes, how = passing_fakes(section), ("passes", "pass")
     if not judged and section.ranking:
-        fakes, how = _as_near(section), ("is as near", "are as near")
+        fakes, how = _as_near(section), ("comes as close", "come as close")
     if fakes:
         some = "fakes" if len(fakes) > 1 else "fake"
         too = " too" if passing else ""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, count, repeat
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -76,6 +77,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __iter__(self) -> NoReturn:
+        # A loop over a split would leave open whether it is shuffled and augmented.
+        raise TypeError(
+            f"the {self.name} split cannot be looped over directly; use .epochs(1) for a shuffled "
+            "training pass, or .batches() for a pass in stored order"
+        )
 
     def batches(self, batch_size: int | None = None) -> Iterator[Batch]:
         """Yield (x, y) once over the split in stored order, without augmentation."""
