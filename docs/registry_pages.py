@@ -153,13 +153,13 @@ def methods_index(methods: Mapping[str, Method]) -> str:
     ]
     for family in order:
         rows = [
-            (f"[`{e.name}`]({e.name}.md)", str(e.access), str(e.year or "–"), e.summary)
+            (f"[`{e.name}`]({e.name}.md)", e.summary, str(e.access), str(e.year or "–"))
             for e in families[family]
         ]
         title = {"reference": "The reference", "control": "Controls"}.get(
             family, family[0].upper() + family[1:]
         )
-        parts += [f"## {title}", table(("Name", "Reads", "Year", "What it does"), rows)]
+        parts += [f"## {title}", listing(("Name", "What it does", "Reads", "Year"), rows)]
     return "\n\n".join([*parts, toctree(methods)]) + "\n"
 
 
@@ -197,13 +197,13 @@ def metrics_index(metrics: Mapping[str, MetricInfo]) -> str:
     for heading, infos in groups.items():
         rows = [(f"[`{m.name}`]({m.name}.md)", m.label or "–", escaped(m.ideal)) for m in infos]
         parts += [f"## {heading}", METRIC_GROUPS[heading]]
-        parts += [table(("Name", "In tables", "Ideal"), rows)]
+        parts += [listing(("Name", "In tables", "Ideal"), rows)]
     return "\n\n".join([*parts, toctree(metrics)]) + "\n"
 
 
 METRIC_GROUPS = {
     "Primary": "Fixed before any result was seen; they decide the verdict.",
-    "Secondary": "Judged for power and for being fooled, without a say in the verdict.",
+    "Secondary": "Tested for power and against fakes, without a part in the verdict.",
     "Legacy": "Common in papers, shown in an appendix of the report.",
     "Descriptive": "Shown for insight.",
     "Cost": "Time, memory and examples.",
@@ -342,6 +342,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; line breaks and bars in cells are kept from ending them."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def listing(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose second column stays readable on a phone."""
+    return f"```{{table}}\n:class: listing\n\n{table(columns, rows)}\n```"
 
 
 def _cell(text: str) -> str:
