@@ -5,10 +5,11 @@ whose batch held an example of F, then a short repair by cross-entropy on R. Thi
 that needs the training log; plain relabelling, which goes by the same name elsewhere, is
 ``random_label``.
 
-The share of steps hit is ``1 - (1 - |F|/N)^batch_size``: 47 % for 1 % of the data and batches of
-64, all for 10 %, and the subtraction then leaves little more than the initial weights. It is
-logged as ``hit_share``. Only parameters are taken back; BatchNorm's running statistics stay what
-training left and are renewed by the repair alone.
+The share of steps hit is ``1 - (1 - |F|/N)^batch_size``. With batches of 64 that is 47 % for 1 %
+of the data and nearly all for 10 %, where the subtraction leaves little more than the initial
+weights. It is
+logged as ``hit_share``. Only parameters are restored; BatchNorm's running statistics stay what
+training left; only the repair updates them.
 
 Source: Graves, Nagisetty and Ganesh, AAAI 2021, arXiv:2010.10981; particulars as the official code
 has them; the paper itself was not read.

@@ -7,12 +7,12 @@ D + A, A being the adversarial examples: the model's confidence falls just aroun
 original's boundaries do not contradict it. F keeps its own labels, since random examples of F are
 to end up like unseen ones, not misclassified.
 
-That is made for random examples; nothing is published for whole classes. Where whole classes are
-forgotten, F with its own labels would teach the class again, so that it is left out there (the
-authors' variant "advonly", which they run on random examples). Of several forgotten classes none
-may teach another: there an attack moves away from all of them together and goes on until the label
-is a retained class (ours). A fixed radius is not AMUN. An example that is labelled so already
-stands in A as it is; one that no radius brings there is left out.
+AMUN is made for random examples; nothing is published for whole classes. There, F with its own
+labels would teach the class again, so F is left out (the authors' variant "advonly", which they
+run on random examples). One forgotten class must not teach another: the attack moves away from
+all of them and continues until the label is a retained class (ours). An example that already has
+such a label enters A unchanged; one that no radius brings there is left out. A fixed radius is not
+AMUN.
 
 Source: Ebrahimpour-Boroojeny et al., ICML 2025, arXiv:2503.00917; particulars as the official
 code has them; the paper itself was not read.

@@ -4,13 +4,13 @@ Minimises the mean of ``KL(softmax(teacher(x) / T) || softmax(f(x) / T))`` over 
 R, shuffled together, where the teacher is a randomly initialised model for F and the original
 for R. No labels are used. Both teachers stay in eval mode.
 
-The bad teacher is untrained also where the recipe starts from pre-trained weights, as in the
-official code for ResNets: features of a pre-trained one could tell the forgotten class from the
+The bad teacher is untrained even if the recipe starts from pre-trained weights, as in the official
+code for ResNets: features of a pre-trained teacher could separate the forgotten class from the
 others. An architecture whose head starts at zero has an exactly uniform bad teacher; the log's
 ``bad_teacher_spread`` is then 0.
 
-One pass at 1e-4 is made for some hundred steps. Where F and the share of R fill four batches, as
-in the suite mnist-small, nothing is forgotten by default; the suite digits takes ``lr=6e-3,
+The default, one pass at 1e-4, expects a hundred steps or more. Where F and the share of R fill only
+four batches, as in the suite mnist-small, nothing is forgotten; the suite digits uses ``lr=6e-3,
 epochs=5, batch_size=64``.
 
 Source: Chundawat et al., AAAI 2023, arXiv:2205.08096.

@@ -4,7 +4,7 @@ The head gets a row for one more class, which all forgotten classes share. Minim
 ``CE(f(x), shadow)`` on F over all weights, then removes the row, which some published
 code omits. What is left of an example's former class is whatever the shadow took its logit from.
 
-On random examples it runs, outside what the paper was made for.
+It also runs on random examples, for which the paper did not design it.
 
 Source: Chen et al., CVPR 2023, arXiv:2303.11570.
 """

@@ -5,7 +5,7 @@ original then gives it, its own excluded, becomes its label. Minimises ``CE(f(x)
 labels depend on the original alone and are found once, in eval mode, on images without
 augmentation.
 
-On random examples it runs, outside what the paper was made for.
+It also runs on random examples, for which the paper did not design it.
 
 Source: Chen et al., CVPR 2023, arXiv:2303.11570.
 """

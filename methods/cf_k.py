@@ -1,8 +1,8 @@
 """CF-k, catastrophic forgetting of the last k layers: fine-tune those on R and freeze the rest.
 
 Minimises ``CE(retain)`` over the last k convolutions and linear layers and the norms after them,
-by the recipe that the authors train their original with. Cheaper than fine-tuning everything; what
-the frozen layers know of F they keep. The whole model is in train mode, so that BatchNorm's
+with the recipe of the authors' original. This is cheaper than fine-tuning everything, but the
+frozen layers keep what they know of F. The whole model is in train mode, so that BatchNorm's
 statistics follow R in the frozen layers too.
 
 The authors forget mislabelled examples in ResNets of 20 to 110 layers. A whole class fades slowly:

@@ -9,8 +9,8 @@ for four passes on a cosine; before the last one the same weights get a little n
 Third place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al.
 was read: its retain loader does not augment, while here the recipe augments as in training. It
 noises direct children whose name contains "conv", which on its ResNet is the stem; we take the
-stem by structure. It multiplies class weights into the mean of the losses, which changes nothing
-but the step size; ours weight each example.
+stem by structure. It multiplies the mean loss by the class weights, which changes only the
+step size; ours weights each example.
 
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """

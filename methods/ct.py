@@ -1,8 +1,8 @@
 """CT, Convolution Transpose: swap the height and width of every kernel, then fine-tune.
 
-The transposed network sees every image mirrored at its diagonal: what it knows by heart no
-longer fits, what it knows in general is soon found again. Kernels of unequal sides stay, those
-of one pixel do not change; a transformer has its patch embedding alone, so little happens to it.
+The transposed network sees every image mirrored at its diagonal. Memorised details no longer fit,
+while general knowledge is soon relearned. Kernels with unequal sides are left alone, and those of
+one pixel do not change. In a transformer only the patch embedding changes, so the effect is small.
 Minimises ``CE(retain)`` for three passes on a cosine.
 
 Fifth place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al. was

@@ -2,13 +2,13 @@
 
 With h the input of the head and mu_c the mean embedding of the retained examples of class c under
 the original, each x of F is given the class c(x) whose centroid is nearest by cosine distance at
-its first visit, its own and forgotten classes left out. Then Adam minimises
+its first visit, excluding its own and the forgotten classes. Then Adam minimises
 
     lambda_forget * mean over F (1 - cos(h(x), mu_c(x))) + lambda_retain * CE(z(x') / T, y')
 
 over pairs of batches of F and R: up to 41 of R for every batch that F has are an epoch. Each ends
-with a look at the accuracy on F, and the search once that is below 1 %. Then follows a repair on
-larger batches of R, with a tenth of the pull and the plain retain loss: where classes are forgotten
+with a look at the accuracy on F; below 1 % this phase stops. A repair follows, on larger batches of
+R, with a tenth of the pull and the plain retain loss: where classes are forgotten
 an epoch is all of R, else up to 20 batches of it for each of F.
 
 The official code shows one batch of F to all those of R before it takes the next; here each batch

@@ -1,9 +1,9 @@
 """EU-k, exact unlearning of the last k layers: train those from scratch on R, freeze the rest.
 
 Gives the last k convolutions and linear layers and the norms after them a fresh initialisation,
-BatchNorm's statistics included, and trains them on R by the very recipe of the original. Exact in
-these layers only: what the frozen ones know of F they keep. Over all layers it is retraining, so
-that where the recipe begins with pre-trained weights the renewed layers begin with those too.
+BatchNorm's statistics included, and trains them on R with the recipe of the original. This is exact
+in these layers only: the frozen layers keep what they know of F. Over all layers it is retraining,
+so if the recipe begins with pre-trained weights, the renewed layers begin with those too.
 
 Two departures from the official code, which renews convolutions and linear layers alone and has
 the whole model in train mode: statistics of the renewed norms hold F and are renewed, and frozen

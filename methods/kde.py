@@ -1,6 +1,6 @@
 """KDE: reset the first and the last layer, then distil the original on data of neither set.
 
-Gives stem and head a fresh initialisation, also where the recipe begins with pre-trained weights.
+Reinitialises stem and head at random, even if the recipe begins with pre-trained weights.
 Minimises first ``KL_5(f0 || f)`` on the validation split, then on R
 
     CE(f(x), y) + softCE_5(f0(x), f(x)) + KL_5(f0(x) || f(x)),
@@ -8,9 +8,9 @@ Minimises first ``KL_5(f0 || f)`` on the validation split, then on R
 f0 being the original; the index is the temperature, and there is no factor T^2. The last two
 differ by the teacher's entropy alone: together they are the distillation with twice the weight.
 
-The teacher has seen F, so that it can hand on what is to be forgotten, and where the validation
-split holds examples of a forgotten class it does so directly. The validation split is not used
-for any figure of a report.
+The teacher has seen F, so it can pass on what is to be forgotten. If the validation split holds
+examples of a forgotten class, it does so directly. No figure of a report uses the validation
+split.
 
 Sixth place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al. was
 read: its retain loader does not augment, while here the recipe augments as in training.

@@ -1,8 +1,8 @@
 """Control: a fake that hides the forgotten classes behind the output, weights untouched.
 
 Their logits are set to the row's minimum minus 20, which is finite and never the largest.
-Accuracy on the forget set becomes 0 and nothing has been forgotten: whatever looks at outputs
-alone may be fooled, whatever looks into the model must not be.
+Accuracy on the forget set becomes 0 and nothing is forgotten. Metrics that see outputs alone may be
+fooled; metrics that look into the model must not be.
 """
 
 from torch import Tensor, nn

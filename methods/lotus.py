@@ -11,8 +11,8 @@ follows the gap that is left, once per pass:
 
     tau = exp(alpha (accuracy of the student on F - accuracy of the teacher on validation data)),
 
-with 0 in place of the latter where whole classes are forgotten, which validation data can say
-nothing about. At a gap of -0.01 or below it stops.
+where the second accuracy is 0 if whole classes are forgotten, since validation data say nothing
+about them. It stops at a gap of -0.01 or below.
 
 A gap of 1 gives tau = exp(alpha), and targets that are all but uniform; no gap gives tau = 1, and
 draws from what the teacher believes. Of a whole class these are true labels again: near 0 accuracy

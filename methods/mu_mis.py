@@ -18,8 +18,8 @@ stops once it is back; on small networks it rises from the first step on, and di
 has doubled. We stop once the ratio is above ``delta``. The same examples and classes at every look
 leave no noise of sampling in it.
 
-Without retained examples it forgets at the price of other classes, and its default step size moves
-hardly anything in a few dozen steps: there take ``lr`` 3e-3.
+Without retained examples it forgets at the cost of other classes. Its default step size has hardly
+any effect in a few dozen steps; use ``lr`` 3e-3 there.
 
 Source: Cheng et al., ICLR 2026, arXiv:2402.15109.
 """

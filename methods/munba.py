@@ -1,4 +1,4 @@
-"""MUNBa: forgetting and keeping bargain over every step, and both gain from it.
+"""MUNBa: forgetting and retaining bargain over every step, and both gain from it.
 
 With ``g_R = grad CE(retain)`` and ``g_F = grad CE(forget, random labels)``, drawn again for each
 batch, step along ``a_R g_R + a_F g_F``. The weights are the Nash bargaining solution, in closed
@@ -7,11 +7,11 @@ form: with g1 = |g_R|^2, g2 = <g_R, g_F>, g3 = |g_F|^2 and e = 1e-8,
     a_R = sqrt((g1 g3 - g2 sqrt(g1 g3)) / (g1^2 g3 - g1 g2^2 + e)),
     a_F = (1 - g1 a_R^2) / (g2 a_R + e).
 
-But for e this makes |a_R g_R| = |a_F g_F|: neither side outweighs the other, however small its
-gradient. Where the two are orthogonal but for rounding, e may turn a weight negative; the bargain
-has then failed, and the step is ``g_R + 0.1 g_F``. The joint gradient is clipped to norm 1. Each
-pass goes over F once, beside R; what is left of R then follows ``CE(retain)`` alone, unclipped. F
-that outnumbers R is cut off.
+Up to e this makes |a_R g_R| = |a_F g_F|: neither side outweighs the other, however small its
+gradient. If the two are orthogonal up to rounding, e may turn a weight negative; the bargain then
+fails, and the step is ``g_R + 0.1 g_F``. The joint gradient is clipped to norm 1. Each
+pass goes over F once, beside R; what is left of R then follows ``CE(retain)`` alone, unclipped. If
+F is larger than R, the rest of F is not used.
 
 Only steps that see F bargain, one a pass where F is a single batch: on some hundred images take
 smaller batches.

@@ -7,8 +7,9 @@ round: with t the tent 0, 1/b, ..., (b-1)/b, (b-1)/b, ..., 0 over 2b rows,
 
     m = clip(t + delta, 0, 1)   or   clip((b-1)/b - t + delta, 0, 1).
 
-Then cross-entropy is minimised on R, augmented, and the blends, which are not. What is right in a
-blend is the label's; so the model learns to look past the rest, and F is not pushed into error.
+Then cross-entropy is minimised on R, augmented, and the blends, which are not. The part of
+a blend that matches its label is right, so the model learns to ignore the rest, and F is not pushed
+into error.
 
 No x_r is taken twice while its class has others; classes forgotten whole give none. Where fewer
 than four classes are left they take turns. The official code rounds blends to whole pixel values.

@@ -1,6 +1,6 @@
 """A fake: lower the classifier's bias of each forgotten class until it is never named.
 
-Nothing else changes, and nothing is forgotten: whoever raises the bias again has the class
+Nothing else changes, and nothing is forgotten: raising the bias again brings the class
 back. An evaluation that lets this pass is no evaluation. For `--plugin`, not among the methods.
 """
 

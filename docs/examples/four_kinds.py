@@ -1,4 +1,4 @@
-"""A network, a dataset, a metric and a method of one's own, in one file."""
+"""Your own network, dataset, metric and method in one file."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A network of one's own: any `nn.Module` that takes images and returns logits."""
+"""Your own network: any `nn.Module` that takes images and returns logits."""
 
 from torch import nn
 

@@ -124,9 +124,9 @@ def test_parquet_columns_are_labels_fine_classes_and_groups(parquet) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (Columns("colour"), "no label column .*wanted one of colour"),
-        (Columns("boxes"), "'boxes' .*wanted a text or a whole number in every row"),
-        (Columns(group="colour"), "no group column .*wanted one of colour"),
+        (Columns("colour"), "no label column .*expected one of colour"),
+        (Columns("boxes"), "'boxes' .*expected a text or a whole number in every row"),
+        (Columns(group="colour"), "no group column .*expected one of colour"),
     ],
 )
 def test_a_column_that_is_not_there_is_refused(parquet, columns, message) -> None:
@@ -195,9 +195,9 @@ def test_a_list_beside_the_images_names_their_groups(pictures) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("name,person\n", "groups.csv begins with 'name,person'; wanted a column file"),
-        ("file\n", "wanted a column file and one or more columns of groups"),
-        ("file,person\ntrain/cat/1.png,Ada\n", "says nothing of train/dog/1.png; add a line"),
+        ("name,person\n", "groups.csv begins with 'name,person'; expected a column file"),
+        ("file\n", "expected a column file and one or more columns of groups"),
+        ("file,person\ntrain/cat/1.png,Ada\n", "has no line for train/dog/1.png; add one"),
     ],
 )
 def test_a_list_that_leaves_images_out_is_refused(pictures, rows, message) -> None:

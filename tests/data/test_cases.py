@@ -82,7 +82,7 @@ def test_a_test_folder_without_classes_gives_way_to_a_labelled_one(tmp_path):
 def test_a_test_folder_without_classes_alone_is_refused(tmp_path):
     make(tmp_path, "train")
     (tmp_path / "test").mkdir()
-    with pytest.raises(DataError, match="no class folders in .*test; wanted CLASS.* or remove"):
+    with pytest.raises(DataError, match="no class folders in .*test; expected CLASS.* or remove"):
         load(tmp_path)
 
 

@@ -153,7 +153,7 @@ def test_test_folder_without_train_folder_is_refused(tmp_path, write):
 
 
 def test_missing_or_empty_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match="no folder .*nowhere; wanted one with train/CLASS"):
+    with pytest.raises(DataError, match="no folder .*nowhere; expected one with train/CLASS"):
         load(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no class folders in"):
         load(tmp_path)
@@ -161,7 +161,7 @@ def test_missing_or_empty_folder_is_named(tmp_path):
 
 def test_single_image_cannot_be_split(tmp_path, write):
     write("train/ant", 1)
-    with pytest.raises(DataError, match="wanted at least two"):
+    with pytest.raises(DataError, match="expected at least two"):
         load(tmp_path)
 
 

@@ -160,7 +160,7 @@ def test_labels_that_are_neither_texts_nor_whole_numbers_are_refused(
 ):
     for part in ("train", "test"):
         write_parquet(tmp_path / f"{part}-0.parquet", [encode(pictures[0])], labels)
-    with pytest.raises(DataError, match="column 'label' of .* wanted a text or a whole number"):
+    with pytest.raises(DataError, match="column 'label' of .* expected a text or a whole number"):
         load(tmp_path)
 
 
@@ -173,7 +173,9 @@ def test_file_without_rows_is_refused(folder, write_parquet):
 def test_unknown_columns_are_listed(tmp_path):
     for part in ("train", "test"):
         pq.write_table(pa.table({"photo": [b"x"], "label": [0]}), tmp_path / f"{part}-0.parquet")
-    with pytest.raises(DataError, match="no image column in .* it has photo, label; wanted one of"):
+    with pytest.raises(
+        DataError, match="no image column in .* it has photo, label; expected one of"
+    ):
         load(tmp_path)
 
 
@@ -188,7 +190,7 @@ def test_two_columns_of_one_name_are_refused(folder):
 def test_image_column_of_numbers_is_refused(tmp_path):
     for part in ("train", "test"):
         pq.write_table(pa.table({"image": [1], "label": [0]}), tmp_path / f"{part}-0.parquet")
-    with pytest.raises(DataError, match="column 'image' of .* has type int64; wanted bytes"):
+    with pytest.raises(DataError, match="column 'image' of .* has type int64; expected bytes"):
         load(tmp_path)
 
 
@@ -235,7 +237,7 @@ def test_images_that_are_not_bytes_are_refused_with_their_type(column, tmp_path,
     good = pa.array([encode(np.zeros((4, 4, 3), np.uint8))] * 3, pa.binary())
     pq.write_table(pa.table({"image": column, "label": [0, 1, 2]}), tmp_path / "train.parquet")
     pq.write_table(pa.table({"image": good, "label": [0, 1, 2]}), tmp_path / "test.parquet")
-    with pytest.raises(DataError, match="'image' of .*train.parquet has type .*; wanted bytes"):
+    with pytest.raises(DataError, match="'image' of .*train.parquet has type .*; expected bytes"):
         datasets.load(f"parquet:{tmp_path}")
 
 

@@ -95,9 +95,9 @@ def test_a_split_column_without_test_rows_has_a_fifth_held_out(tmp_path, table):
     [
         ({"label": "finding"}, "no image column in .*: name it by --image-column"),
         ({"image": "scan"}, "no label column in .*: name it by --label-column"),
-        ({"image": "patient", "label": "finding"}, "'patient' .* has type string; wanted bytes"),
+        ({"image": "patient", "label": "finding"}, "'patient' .* has type string; expected bytes"),
         ({"image": "scan", "label": "finding", "split": "part"}, "no split column in .*part"),
-        ({"image": "scan", "label": "finding", "split": "patient"}, "says 0, 1, .*; wanted train"),
+        ({"image": "scan", "label": "finding", "split": "patient"}, "says 0, 1, .*expected train"),
     ],
 )
 def test_columns_that_cannot_be_used_are_named(tmp_path, table, columns, message):

@@ -194,7 +194,7 @@ def test_missing_file_is_named_with_the_folder_and_the_remedy(tmp_path, write, n
     with pytest.raises(DataError) as caught:
         datasets.load(name, root=tmp_path)
     message = str(caught.value)
-    assert f"dataset {name} is not in {tmp_path}: wanted {FILES[name]} there" in message
+    assert f"dataset {name} is not in {tmp_path}: expected {FILES[name]} there" in message
     assert "--download" in message and "train-*.parquet" in message and "\n" not in message
 
 

@@ -127,22 +127,22 @@ def retraining_of(runs: Runner, spec: RunSpec) -> Any:
 
 
 PEEKS: dict[str, tuple[Callable[[Runner, RunSpec], Any], str]] = {
-    "retraining": (retraining_of, "a stored unlearned of seed 0 was read while tuning"),
+    "retraining": (retraining_of, "a stored unlearned of seed 0 was read during tuning"),
     "retraining of a tuning seed": (
         lambda runs, spec: retraining_of(runs, spec.model_copy(update={"seed": FIRST_SEED})),
-        "a stored unlearned of the true forget set was read while tuning",
+        "a stored unlearned of the true forget set was read during tuning",
     ),
     "original of a reporting seed": (
         lambda runs, spec: runs.original(spec, lambda _: None),
-        "the true forget set of seed 0 was read while tuning",
+        "the true forget set of seed 0 was read during tuning",
     ),
     "test part": (
         lambda runs, spec: runs.task(blinded(spec)).data.test.images,
-        "the test part was read while tuning",
+        "the test part was read during tuning",
     ),
     "and hides it": (
         lambda runs, spec: pytest.raises(BlindnessError, runs.task, spec),
-        "the true forget set of seed 0 was read while tuning",
+        "the true forget set of seed 0 was read during tuning",
     ),
 }
 
@@ -164,7 +164,7 @@ def test_an_objective_that_reads_the_test_part_is_refused(
 ) -> None:
     spec, runs = specs(tiny, "finetune")["finetune"], runner(made)
     runs.trials.objective = objective
-    with pytest.raises(RunFailedError, match="the test part was read while tuning"):
+    with pytest.raises(RunFailedError, match="the test part was read during tuning"):
         runs.run(blinded(spec), lambda _: None)
 
 

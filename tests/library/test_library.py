@@ -315,7 +315,7 @@ def test_splits_of_a_named_dataset_are_those_of_a_suite() -> None:
         model, "finetune", forget=found.forget, retain=found.retain, params={"epochs": 1}
     )
     assert result.forget_classes == (8,) and result.scenario == "class:8"
-    with pytest.raises(UserError, match="who is forgotten"):
+    with pytest.raises(UserError, match="what to forget"):
         ub.splits("digits", "klass:8")
 
 

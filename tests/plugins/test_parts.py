@@ -265,7 +265,7 @@ def test_names_that_are_taken_are_refused(write: Write) -> None:
     registry.load_plugin(write("mine.py", HEAD + body))
     with pytest.raises(ModelError, match="names a model 'resnet18', as timm does"):
         build("resnet18")
-    with pytest.raises(DataError, match="names a dataset 'digits', as one is named already"):
+    with pytest.raises(DataError, match="names a dataset 'digits', and that name is taken"):
         datasets.load("digits")
     with pytest.raises(PluginError, match="two models are named 'resnet18'"):
         registry.load_plugin(write("other.py", HEAD + body))

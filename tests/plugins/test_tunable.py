@@ -116,7 +116,7 @@ def test_a_declaration_is_taken_as_it_stands() -> None:
             "needs low below high and above 0",
         ),
         ("Annotated[PositiveFloat, Tunable(-1.0, 1.0)]", "0.5", "its type does not allow"),
-        ("Annotated[PositiveInt, Tunable(1.5, 4)]", "2", "needs whole ends"),
+        ("Annotated[PositiveInt, Tunable(1.5, 4)]", "2", "needs integer bounds"),
         ("Annotated[str, Tunable(1, 4)]", "'a'", "only numbers have a range"),
         ("Annotated[float, Tunable(1.0)]", "1.0", "takes low and high"),
         ("Annotated[float, Tunable(1.0, 2.0, choices=(1.0,))]", "1.0", "not both"),

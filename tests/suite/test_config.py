@@ -316,9 +316,9 @@ def test_given_unlearned_models_run_beside_the_controls(tmp_path: Path) -> None:
         (["none"], "o", {}, "--unlearned: no file .*none.safetensors"),
         (["a/x", "b/a/x"], "o", {}, "would be called 'a-x' in the report, which is another file's"),
         (["pbu"], "o", {}, "would be called 'pbu' in the report, which is a method's"),
-        (["a/x", "twin"], "o", {}, "twin.safetensors holds the same as x.safetensors"),
+        (["a/x", "twin"], "o", {}, "twin.safetensors has the same content as x.safetensors"),
         (["a/x"], "o", {"scenarios": ["class:1", "class:2"]}, "name one --dataset, one --model"),
-        ([], "o", {"methods": "unlearned"}, "stands for a file; give it by --unlearned FILE"),
+        ([], "o", {"methods": "unlearned"}, "is a placeholder for a file; give --unlearned FILE"),
     ],
 )
 def test_unlearned_models_that_cannot_be_judged_are_refused(

@@ -81,14 +81,14 @@ def test_what_no_run_can_do_or_show_is_refused(key, value):
 
 def test_a_plan_has_a_bounded_number_of_runs(monkeypatch):
     suite = Suite.model_validate(BASE | {"seeds": 10_000, "methods": "all"})
-    with pytest.raises(ConfigError, match="asks for .* runs, at most 100,000 are done"):
+    with pytest.raises(ConfigError, match="asks for .* runs, more than the limit of 100,000"):
         expand(suite, device="cpu")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"0 0 0", "holds a mask of 3 zeros, which forgets nobody; write a 1 for every"),
+        (b"0 0 0", "holds a mask of 3 zeros, which forgets nothing; write a 1 for every"),
         (b"0.5\n0.25", "holds '0.5' where an index was expected"),
         (b"1.png\n2", "holds '1.png' where"),
         (b"\x1b[31m", r"holds '\\\\x1b\[31m' where"),
@@ -115,9 +115,11 @@ def test_indices_come_from_regular_files_of_bounded_size(tmp_path, monkeypatch):
     with pytest.raises(ValidationError, match="larger than"):
         Forget.model_validate(f"indices:{tmp_path / 'f'}")
     (tmp_path / "f").write_text("\n".join(map(str, range(150_001))))
-    with pytest.raises(ValidationError, match="150,001 indices are given, at most 150,000"):
+    with pytest.raises(
+        ValidationError, match="150,001 indices are given, more than the limit of 150,000"
+    ):
         Forget.model_validate(f"indices:{tmp_path / 'f'}")
-    with pytest.raises(ValidationError, match="names the home of a user who has none"):
+    with pytest.raises(ValidationError, match="names the home folder of an unknown user"):
         Forget.model_validate("indices:~nobody-of-that-name/f")
 
 
@@ -151,7 +153,7 @@ def test_weights_are_looked_at_before_they_are_digested(tmp_path, monkeypatch):
         stream.truncate(1 << 42)
     for name, message in (
         ("pipe", "pipe is a pipe; only regular files"),
-        ("sparse.safetensors", "has 4.4 TB, but its header speaks of 10 B"),
+        ("sparse.safetensors", "has 4.4 TB, but its header declares 10 B"),
         ("sparse.pth", "has 4.4 TB; at most 274.9 GB"),
         (".", "is a folder"),
     ):

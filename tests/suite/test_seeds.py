@@ -83,5 +83,5 @@ def test_further_references_are_no_unlearnings() -> None:
 
 def test_unlearnings_count_towards_the_most_runs() -> None:
     suite = Suite.model_validate(BASE | {"seeds": "1000x1000"})
-    with pytest.raises(ConfigError, match="asks for .* runs, at most 100,000 are done"):
+    with pytest.raises(ConfigError, match="asks for .* runs, more than the limit of 100,000"):
         expand(suite, device="cpu")

@@ -110,18 +110,18 @@ def test_lists_of_indices_are_told_apart_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("8", "does not say who is forgotten"),
-        ("class:", "does not say who is forgotten"),
-        ("class:1,2", "does not say who is forgotten"),
+        ("8", "does not say what to forget"),
+        ("class:", "does not say what to forget"),
+        ("class:1,2", "does not say what to forget"),
         (
             "klass:1",
             "write class:8, classes:1,2, .* indices:FILE, .*: see unlearn-bench list",
         ),
-        ("random:some", "does not say who is forgotten"),
+        ("random:some", "does not say what to forget"),
         ("random:0", "random:0: 0 is not a fraction between 0 and 1"),
         ("random:1", "random:1: 1 is not a fraction between 0 and 1"),
         ("random:nan", "finite number"),
-        ("indices:3,x", "does not say who is forgotten"),
+        ("indices:3,x", "does not say what to forget"),
         ("indices:no/such/file", "cannot read the indices in no/such/file"),
     ],
 )

@@ -44,9 +44,9 @@ def test_an_x_in_the_name_of_a_class_repeats_nothing() -> None:
 @pytest.mark.parametrize(
     ("form", "reason"),
     [
-        ("stream:", "does not say who is forgotten"),
+        ("stream:", "does not say what to forget"),
         ("stream:class:1", "is a single request: write class:1"),
-        ("stream:class:1;clas:2", "does not say who is forgotten"),
+        ("stream:class:1;clas:2", "does not say what to forget"),
         ("stream:class:1;thirds:0.1", "thirds:0.1 cannot be one request of several"),
         ("stream:class:1;poisoned:0:0.1", "poisoned:0:0.1 cannot be one request of several"),
         ("stream:memorised:high:0.1;class:1", "memorised:high:0.1 cannot be one request of"),

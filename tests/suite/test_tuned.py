@@ -148,7 +148,7 @@ def test_data_that_changed_since_are_named(suite: Any) -> None:
     assert found.tuned is not None
     assert stale_data(found.runs, found.tuned, {"digits": "d"}) == []
     (said,) = stale_data(found.runs, found.tuned, {"digits": "e"})
-    assert said == "settings were tuned on other content of digits than this"
+    assert said == "settings were tuned on a different version of digits"
 
 
 def test_a_suites_file_of_settings_that_is_missing_is_named(

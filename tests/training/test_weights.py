@@ -272,7 +272,7 @@ def sparse(path: Path, header: object, size: int) -> Path:
 def test_a_sparse_file_of_terabytes_is_refused_by_its_header(tmp_path):
     size = 1 << 42
     entry = {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 1 << 32]}
-    with pytest.raises(ModelError, match=r"has 4\.4 TB, but its header speaks of 4\.3 GB"):
+    with pytest.raises(ModelError, match=r"has 4\.4 TB, but its header declares 4\.3 GB"):
         load(sparse(tmp_path / "w.safetensors", {"w": entry}, size))
     length = len(json.dumps({"w": entry}))
     path = sparse(tmp_path / "v.safetensors", {"w": entry}, 8 + length + (1 << 32))

@@ -199,7 +199,7 @@ def test_settings_of_another_version_or_of_other_data_are_refused(
     other = write("other.yaml", re.sub(r"data: \w+", "data: other", text))
     for file, said in (
         (old, "scale_weights was tuned in another version of its file"),
-        (other, "tuned on other content of digits"),
+        (other, "tuned on a different version of digits"),
     ):
         flags = (*tuned.flags, "--params", file, "--out", tmp_path / "out", "--dry-run")
         assert said in cli("run", *flags).error

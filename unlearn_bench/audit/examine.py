@@ -339,7 +339,7 @@ def examine(runner: Runner, subject: Subject, step: Callable[[str], None]) -> St
     Args:
         runner: Has data, store and device.
         subject: What is audited.
-        step: Told what is being done.
+        step: Notified of what is being done.
     """
     task, start = runner.task(subject.spec), time.perf_counter()
     lab = runner.judge.lab(subject.spec, task)

@@ -19,19 +19,18 @@ DECLARED = (
     "most. A single test has a level of 5 %, each of two 2.5 %."
 )
 LIMITS = (
-    "This is a finding about the attacks that were run. It is no finding that the model is "
-    "anonymous, and no finding of compliance with any law.",
+    "This is a finding about the attacks that were run. It does not show that the "
+    "model is anonymous, nor that any law is complied with.",
     "A stronger attack, or one that nobody has published yet, may find what these did not.",
-    "The audit looks at models. That the weights given as the original were trained on the "
-    "forgotten examples, that those given as unlearned are in use, and that given references "
-    "never saw these examples cannot be seen from weights: whoever relies on this must trust the "
-    "person who ran it (Thudi et al. 2022, arXiv:2110.11891).",
+    "The audit looks at models alone. Weights do not show whether the given original was trained "
+    "on the forgotten examples, whether the given unlearned model is the one in use, or whether "
+    "the given references never saw these examples. For this, a reader must trust the person who "
+    "ran the audit (Thudi et al. 2022, arXiv:2110.11891).",
     "Copies elsewhere are not covered: backups, earlier versions, models distilled from this one, "
     "and the training data themselves.",
-    "Examples that resemble the forgotten ones may have been retained. What the model says of "
-    "these is not forgotten with them.",
-    "Where nothing was detected, effects smaller than the one named beside the headline may be "
-    "there all the same.",
+    "Examples that resemble the forgotten ones may have been retained. The model still knows them.",
+    "Where nothing was detected, effects smaller than the one named beside the headline may "
+    "still be present.",
 )
 OUTPUTS = "the model's outputs for examples that it holds, and models like it trained without them"
 WEIGHTS = "the model's weights, and retained training examples"

@@ -71,7 +71,7 @@ def _one_seed(seed: int | None, plan: "Plan") -> int | None:
     if seed is not None and not 0 <= seed < count:
         raise ConfigError(
             f"--seed {seed}: the suite has {count} seeds, 0 to {count - 1}; give one of them, or "
-            "more by --seeds"
+            "raise --seeds"
         )
     return seed
 

@@ -23,7 +23,10 @@ Dataset = Annotated[str, typer.Option(help="Data that the original was trained o
 Forget = Annotated[str, typer.Option(help="What was forgotten: indices:FILE, class:8 ...")]
 Retrained = Annotated[
     list[Path] | None,
-    typer.Option(help="Weights trained without it, a reference; repeatable.", show_default=False),
+    typer.Option(
+        help="Reference weights, trained without the forgotten data; repeatable.",
+        show_default=False,
+    ),
 ]
 Controls = Annotated[
     int | None,
@@ -36,9 +39,11 @@ Controls = Annotated[
 ]
 RecipeFile = Annotated[
     Path | None,
-    typer.Option(help="YAML file of the original's recipe, to train by.", show_default=False),
+    typer.Option(help="YAML file with the original's training recipe.", show_default=False),
 ]
-Subject = Annotated[str, typer.Option(help="Whose data, for the page.")]
+Subject = Annotated[
+    str, typer.Option(help="Name of the person whose data were forgotten, for the page.")
+]
 Requested = Annotated[str, typer.Option(help="Date of the request, for the page.")]
 
 _CODES = {"not detected": 0, "exposed": 1}

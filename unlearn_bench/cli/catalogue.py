@@ -18,8 +18,8 @@ BETTER: dict[Direction, str] = {
 }
 IN_THE_VERDICT: dict[Role, str] = {
     "primary": "primary: it decides",
-    "secondary": "no say; tested for power and for being fooled",
-    "legacy": "no say; in an appendix, tested for being fooled",
+    "secondary": "not in the verdict; its power is tested, and whether fakes pass it",
+    "legacy": "not in the verdict; in an appendix, with a test whether fakes pass it",
     "": "no say",
 }
 

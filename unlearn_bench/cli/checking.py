@@ -40,9 +40,9 @@ def check(
         bool, typer.Option("--quiet", "-q", help="Show only failures and counts.")
     ] = False,
 ) -> None:
-    """Check a method on a tiny task: what it reads, moves, repeats and gives back.
+    """Check a method on a tiny task: what it reads, changes and returns, and whether it repeats.
 
-    Of a plug-in file, the models, datasets and metrics as well.
+    With --plugin, the file's models, datasets and metrics are checked as well.
     """
     from unlearn_bench.plugins import registry
 

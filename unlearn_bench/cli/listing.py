@@ -15,7 +15,9 @@ def list_(
         str,
         typer.Argument(help="methods, controls, models, datasets, scenarios, metrics or suites."),
     ],
-    pattern: Annotated[str, typer.Argument(help="Shell pattern on the names.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Show only names that match this shell pattern.")
+    ] = "*",
     access: Annotated[
         str | None,
         typer.Option(
@@ -28,11 +30,11 @@ def list_(
         str | None, typer.Option(help="Methods of one family.", show_default=False)
     ] = None,
     names: Annotated[
-        bool, typer.Option("--names", help="Bare names, one a line, for scripts.")
+        bool, typer.Option("--names", help="Print only the names, one per line, for scripts.")
     ] = False,
     plugin: Plugins = None,
 ) -> None:
-    """List what there is by name."""
+    """List the methods, models, datasets and other things that have a name."""
     from fnmatch import fnmatch
 
     from unlearn_bench.cli import catalogue

@@ -1,4 +1,4 @@
-"""What `unlearn-bench run` can be told: its arguments and options, in the order of its help."""
+"""What `unlearn-bench run` accepts: its arguments and options, in the order of its help."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,7 +47,7 @@ Seeds = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        help="Do the runs of this seed alone, from 0; for array jobs, which share --out.",
+        help="Run only this seed, counted from 0; for array jobs that share --out.",
         show_default=False,
         metavar="NUMBER",
     ),
@@ -106,7 +106,7 @@ ImageSize = Annotated[
 LabelColumn = Annotated[
     str | None,
     typer.Option(
-        help="Column of parquet:PATH to learn, such as coarse_label.",
+        help="Column of parquet:PATH with the labels, such as coarse_label.",
         show_default=False,
         metavar="COLUMN",
     ),
@@ -130,7 +130,7 @@ ImageColumn = Annotated[
 SplitColumn = Annotated[
     str | None,
     typer.Option(
-        help="Column of parquet:PATH that says train or test of each row.",
+        help="Column of parquet:PATH that marks each row as train or test.",
         show_default=False,
         metavar="COLUMN",
     ),
@@ -146,7 +146,7 @@ SurrogateData = Annotated[
 ]
 SkipCorrupt = Annotated[
     bool,
-    typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and name them."),
+    typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and list them."),
 ]
 Mean = Annotated[
     str | None,
@@ -171,7 +171,7 @@ Download = Annotated[bool, typer.Option("--download", help="Download missing dat
 Workers = Annotated[
     str,
     typer.Option(
-        help="Runs at a time, each in its own process: auto (as many as cores and memory allow, "
+        help="Parallel runs, each in its own process: auto (as many as cores and memory allow, "
         "one per GPU) or a number (several share a GPU as far as its memory allows)."
     ),
 ]

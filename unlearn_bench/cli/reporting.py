@@ -50,7 +50,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write the report of a results folder again, or compare two of them."""
+    """Rewrite the report of a results folder, or compare two folders."""
     _check_report_flags(
         other,
         show=show,
@@ -155,7 +155,7 @@ def site(
         ),
     ],
 ) -> None:
-    """Write one static site of many results folders: a page per task and per method.
+    """Write one static site from many results folders: a page per task and per method.
 
     Pages link to the report.html of each folder, need no network and open from disk. Folders are
     named after their suite; where two have the same suite, after the folder.

@@ -1,6 +1,6 @@
 """What models, datasets and metrics of plug-ins must keep to: `unlearn-bench check` for these.
 
-A network must be built anew from a seed and be copied; a dataset must read the same twice; a
+A network must be rebuilt from a seed and be copied; a dataset must read the same twice; a
 metric must be a function of what it is shown.
 """
 
@@ -133,7 +133,7 @@ class _Network:
         """See whether a seed gives a model."""
         one, same, other = (self._build(seed).state_dict() for seed in (0, 0, 1))
         if not _equal(one, same):
-            raise _FailedError("two models of one seed differ; draw weights by torch alone")
+            raise _FailedError("two models of one seed differ; draw weights with torch only")
         if _equal(one, other):
             raise _FailedError("models of two seeds are the same; draw new weights in every call")
         return "one seed gives one model, another gives another"

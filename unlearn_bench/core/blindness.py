@@ -51,8 +51,8 @@ def is_blind() -> bool:
 def refusal(what: str) -> BlindnessError:
     """Return the error for reading ``what``, and remember it until the block ends."""
     message = (
-        f"{what} was read while tuning, and is what the report will be made of; read the forget, "
-        "retain and validation splits of the context, or `view`, alone"
+        f"{what} was read during tuning, but is reserved for the report; read only the forget, "
+        "retain and validation splits of the context, or `view`"
     )
     if _refused is not None:
         _refused.append(message)

@@ -1,4 +1,4 @@
-"""Locks that die with whoever holds them.
+"""Locks that die with their holder.
 
 The kernel lets go of a lock when its process ends, however it ends: a lock file that lies about
 bars nobody, and there is nothing to tidy up after a crash. Some network file systems have no
@@ -60,7 +60,7 @@ def take(path: Path, *, wait: bool = False) -> Lock | None:
 
     Args:
         path: Its folder must exist.
-        wait: Until whoever holds it lets go; otherwise None is returned at once.
+        wait: Until its holder releases it; otherwise None is returned at once.
 
     Raises:
         OSError: If the file cannot be opened or locked.

@@ -76,7 +76,7 @@ def halving(what: str, batch_size: int, compute: Callable[[int], T]) -> T:
 
 
 def note_halved(what: str, size: int) -> None:
-    """Note that ``what`` was done in batches of ``size``, for whoever is collecting."""
+    """Note that ``what`` was done in batches of ``size``, for the caller that collects."""
     noted = _halved.get()
     if noted is not None:
         noted[what] = min(size, noted.get(what, size))

@@ -60,7 +60,7 @@ def parse_timeout(text: str) -> float:
         seconds = 0.0
     if not 0 < seconds <= _LONGEST:
         raise ConfigError(
-            f"--timeout {text}: give a time above zero, such as 90s, 10m or 2h, and 365d at most"
+            f"--timeout {text}: give a time above 0 and at most 365d, such as 90s, 10m or 2h"
         )
     return seconds
 

@@ -94,7 +94,7 @@ def read_bytes(path: Path, limit: int, *, links: bool = True) -> bytes:
 
 
 def _too_large(path: Path, limit: int) -> RefusedError:
-    return RefusedError(f"{path} is larger than {size_text(limit)}, the most that is read of it")
+    return RefusedError(f"{path} is larger than {size_text(limit)}, the limit")
 
 
 def read_text(path: Path, limit: int, *, links: bool = True) -> str:
@@ -165,7 +165,7 @@ def parse_json(data: bytes | str, name: str, *, depth: int = JSON_DEPTH) -> Any:
     try:
         return json.loads(text, parse_float=finite, parse_constant=finite, parse_int=whole)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(f"{name} is not JSON as it should be: {error}") from None
+        raise RefusedError(f"{name} is not valid JSON: {error}") from None
 
 
 def expand_user(path: Path, what: str) -> Path:
@@ -184,7 +184,7 @@ def expand_user(path: Path, what: str) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise ConfigError(
-            f"{what}: {path} names the home of a user who has none here; write the whole path"
+            f"{what}: {path} names the home folder of an unknown user; write the full path"
         ) from None
 
 
@@ -233,7 +233,7 @@ def safetensors_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     declared = 8 + length + end
     if size != declared:
         raise RefusedError(
-            f"{path} has {size_text(size)}, but its header speaks of {size_text(declared)}; "
+            f"{path} has {size_text(size)}, but its header declares {size_text(declared)}; "
             "it is truncated or damaged, download it again"
         )
     return tensors

@@ -50,7 +50,7 @@ def multiply(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def convolving(model: nn.Module) -> Iterator[None]:
-    """Let a model convolve inside the block: for whoever reads its graph of operations."""
+    """Let a model convolve inside the block: for code that reads its graph of operations."""
     own = {
         module: module.__dict__.pop("forward") for module in model.modules() if _multiplies(module)
     }

@@ -151,7 +151,7 @@ def reading(
     own = {} if separator else parts("dataset")
     if name in own and key in SOURCES:
         raise DataError(
-            f"{own[name].file.name} names a dataset {name!r}, as one is named already; rename it"
+            f"{own[name].file.name} names a dataset {name!r}, and that name is taken; rename it"
         )
     if name not in own and key not in SOURCES:
         raise unknown_name("dataset", name, names(), "unlearn-bench list datasets")

@@ -210,7 +210,7 @@ def _conversions(base: Path, headers: Sequence[Header], pixels: PixelRange) -> t
                 f"more than 8 bits: {pixels.low:g} to {pixels.high:g} become 0 to 255",
             ),
             (header.mode == "CMYK", "CMYK: become RGB"),
-            ("A" in header.mode, "transparency: it is dropped, unless all of the picture is in it"),
+            ("A" in header.mode, "transparency: it is dropped, unless it holds the whole picture"),
             (header.turned, "an EXIF orientation: it is not applied"),
         )
         if is_so

@@ -63,12 +63,12 @@ def load_folder(path: Path) -> Raw:
     """
     if not path.is_dir():
         raise DataError(
-            f"no folder {path}; wanted one with train/CLASS/*.jpg and test/CLASS/*.jpg in it"
+            f"no folder {path}; expected one with train/CLASS/*.jpg and test/CLASS/*.jpg in it"
         )
     train_folder, tests = _parts(path)
     classes = _folders(train_folder)
     if not classes:
-        raise DataError(f"no class folders in {train_folder}; wanted CLASS/*.jpg in it")
+        raise DataError(f"no class folders in {train_folder}; expected CLASS/*.jpg in it")
     if train_folder == path:
         _check_classes(path, classes)
     seen, notes = _Seen(), []
@@ -86,7 +86,7 @@ def load_folder(path: Path) -> Raw:
             test = _labelled_files(test_folder, classes, seen)
     elif tests:
         raise DataError(
-            f"no class folders in {tests[0]}; wanted CLASS/*.jpg in it, or remove the folder "
+            f"no class folders in {tests[0]}; expected CLASS/*.jpg in it, or remove the folder "
             "to have a fifth of the training images held out"
         )
     else:
@@ -95,7 +95,7 @@ def load_folder(path: Path) -> Raw:
         test = [train[i] for i in out.nonzero().squeeze(1).tolist()]
         train = [train[i] for i in numbers.tolist()]
         if not test:
-            raise DataError(f"every class in {train_folder} has one image; wanted at least two")
+            raise DataError(f"every class in {train_folder} has one image; expected at least two")
         notes.append(
             f"{path} has no test part: a fifth of each class is held out as one; indices count "
             "all images, before that"
@@ -140,8 +140,8 @@ def _header(groups: Path, text: str) -> list[str]:
     names = next(csv.reader(io.StringIO(text)), [])
     if names.count("file") != 1 or len(names) < 2 or len({*names}) < len(names):
         raise DataError(
-            f"{groups} begins with {visible(','.join(names)[:60])!r}; wanted a column file and one "
-            "or more columns of groups, each with a name of its own"
+            f"{groups} begins with {visible(','.join(names)[:60])!r}; expected a column "
+            "file and one or more columns of groups with distinct names"
         )
     return [name for name in names if name not in ("file", SUBCLASS)]
 
@@ -153,7 +153,7 @@ def _grouped(path: Path, files: list[Path], text: str, column: str) -> list[str]
     absent = next((name for name in names if known.get(name) is None), None)
     if absent is not None:
         raise DataError(
-            f"{path / GROUPS} says nothing of {visible(absent)}; add a line for every image"
+            f"{path / GROUPS} has no line for {visible(absent)}; add one for every image"
         )
     return [known[name] for name in names]
 
@@ -208,7 +208,7 @@ def _labelled_files(folder: Path, classes: list[str], seen: _Seen) -> Labelled:
         if len(found) > MAX_FILES:
             raise DataError(f"more than {MAX_FILES:,} images in {folder}; take fewer")
     if not found:
-        raise DataError(f"no class folders in {folder}; wanted CLASS/*.jpg in it")
+        raise DataError(f"no class folders in {folder}; expected CLASS/*.jpg in it")
     return found
 
 

@@ -44,8 +44,8 @@ def _check_mask(length: int, count: int, numbers: Tensor | None) -> None:
     least, most = (count, count) if numbers is None else (int(numbers.max()) + 1, 2 * count + 1)
     if not least <= length <= most:
         raise DataError(
-            f"the mask of whom to forget has {length} zeros and ones, the training part has "
-            f"{count} examples; give one for each, in their order"
+            f"the forget mask has {length} zeros and ones, but the training part has {count} "
+            "examples; give one for each, in their order"
         )
 
 

@@ -213,7 +213,7 @@ def _divided(table: _Table, columns: Columns) -> Raw:
         said = in_order([visible(word) for word in there], SHOWN)
         raise DataError(
             f"column {name!r} of {table.files[0]} says {said}; "
-            f"wanted {TRAIN_SPLITS[0]} for training rows and {TEST_SPLITS[0]} for test rows"
+            f"expected {TRAIN_SPLITS[0]} for training rows and {TEST_SPLITS[0]} for test rows"
         )
     test = next((word for word in TEST_SPLITS if word in there), None)
     is_train, is_test = (torch.tensor([w == part for w in words]) for part in (train, test))
@@ -233,7 +233,7 @@ def _parts(table: _Table, is_train: Tensor, is_test: Tensor, columns: Columns, n
     """Return two parts of the same files, bool [N] each."""
     train, test = (chosen.nonzero().squeeze(1) for chosen in (is_train, is_test))
     if not len(test):
-        raise DataError(f"every class in {table.files[0]} has one row; wanted at least two")
+        raise DataError(f"every class in {table.files[0]} has one row; expected at least two")
     common = in_common(table.labels.rows(train), table.labels.rows(test))
     return Raw(
         RawPart(Rows(table.images, train), common.train, numbers=train),
@@ -261,7 +261,7 @@ def _check_image_column(path: Path, column: str) -> None:
     ):
         raise DataError(
             f"column {column!r} of {path} has type {one_line(str(kind))[:120]}; "
-            "wanted bytes or {bytes, path}"
+            "expected bytes or {bytes, path}"
         )
 
 

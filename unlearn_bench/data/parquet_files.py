@@ -186,7 +186,7 @@ def find_column(names: Sequence[str], wanted: Sequence[str], kind: str, path: Pa
             return name
     raise DataError(
         f"no {kind} column in {path}: it has {in_order([one_line(n)[:40] for n in names])}; "
-        f"wanted one of {', '.join(wanted)}: name it by --{kind}-column"
+        f"expected one of {', '.join(wanted)}: name it by --{kind}-column"
     )
 
 

@@ -106,7 +106,7 @@ def in_common(train: Labels, test: Labels) -> Common:
         return Common(train.codes, test.codes, named.names or ())
     if train.names == test.names and not train.texts:
         return Common(train.codes, test.codes, train.names)
-    notes = (f"{test.where} lists the classes otherwise than the training part: mapped by name",)
+    notes = (f"{test.where} lists the classes differently from the training part: mapped by name",)
     mapped = _by_name(test, train.names)
     return Common(
         train.codes, mapped.codes, train.names, () if train.texts and test.texts else notes
@@ -125,7 +125,7 @@ def _numbered(train: Labels, test: Labels) -> Common:
     absent = test.codes[~torch.isin(test.codes, there)]
     if len(absent):
         raise DataError(
-            f"{test.where} has a label of {int(absent[0])}, the training part has none such; add "
+            f"{test.where} has a label of {int(absent[0])}, which the training part lacks; add "
             "training images of that class, or leave it out"
         )
     if len(there) > MAX_CLASSES:
@@ -178,8 +178,8 @@ def _of_file(path: Path, column: str) -> Labels:
     )
     if cells.null_count or not (is_text or pa.types.is_integer(kind)):
         raise DataError(
-            f"{where} has type {cells.type} and {cells.null_count} empty values; wanted a text or "
-            "a whole number in every row"
+            f"{where} has type {cells.type} and {cells.null_count} empty values; expected a "
+            "text or a whole number in every row"
         )
     if is_text:
         words = [str(value) for value in cells.to_pylist()]

@@ -36,8 +36,8 @@ def load(root: Path) -> Raw:
         if any(find_files(place)):
             return parquet.load_folder(place)
     raise DataError(
-        f"dataset {NAME} is not in {root}: wanted {FOLDERS[0]}/{IDS} and the folders train and val "
-        f"beside it, or train-*.parquet in {root / NAME}; get tiny-imagenet-200.zip from "
+        f"dataset {NAME} is not in {root}: expected {FOLDERS[0]}/{IDS} and the folders train and "
+        f"val beside it, or train-*.parquet in {root / NAME}; get tiny-imagenet-200.zip from "
         "cs231n.stanford.edu and unpack it there, or point --data-root at it"
     )
 

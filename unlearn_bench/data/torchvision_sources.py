@@ -106,7 +106,7 @@ def load_raw(name: str, root: Path, download: bool) -> Raw:
     missing = _missing(root, files)
     shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     raise DataError(
-        f"dataset {name} is not in {root}: wanted {shown} there, or train-*.parquet and "
+        f"dataset {name} is not in {root}: expected {shown} there, or train-*.parquet and "
         f"test-*.parquet in {root / name}; get it with --download, or point --data-root at it"
     )
 
@@ -185,7 +185,7 @@ def _check_is(name: str, raw: Raw, place: Path) -> None:
     if shape != known.info.shape or len(raw.classes) != known.info.num_classes:
         raise DataError(
             f"the Parquet files in {place} are not {name}: they have {len(raw.classes)} classes "
-            f"and images of {shape}, wanted {known.info.num_classes} and {known.info.shape}; "
+            f"and images of {shape}, expected {known.info.num_classes} and {known.info.shape}; "
             f"use --dataset parquet:{place} to read them as they are"
         )
 

@@ -96,7 +96,7 @@ def refuse_another_suite(plan: Plan, out: Path, keys: list[str] | None = None) -
             )
         if keys is not None and _differs(keys, there.get("plan")):
             raise OutputError(
-                f"the processes at work in {out} have other data or another version of a method; "
+                f"the processes running in {out} use other data or another version of a method; "
                 "choose another --out, or wait for them"
             )
     return asked

@@ -39,7 +39,7 @@ class Heartbeat:
 
     Args:
         out: The results folder.
-        observer: Told everything.
+        observer: Notified of everything.
         workers: How many runs go on at a time.
         seed: The only one that is worked on; None for all.
     """

@@ -58,7 +58,7 @@ def first_in_good_order(notify: Callable[[str], None]) -> Iterator[None]:
     their parent.
 
     Args:
-        notify: Told one line on the first Ctrl-C.
+        notify: Receives one line on the first Ctrl-C.
     """
     global _asked
     if threading.current_thread() is not threading.main_thread():

@@ -75,7 +75,7 @@ class Memorisation:
         Args:
             spec: The run.
             task: Of the run; who is forgotten makes no difference.
-            step: Told what is being done.
+            step: Notified of what is being done.
 
         Returns:
             NaN for examples that the original is not trained on.

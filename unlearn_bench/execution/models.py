@@ -133,7 +133,7 @@ class Models:
         Args:
             spec: The run.
             task: Its dataset, model, scenario and seed.
-            step: Told what is being made.
+            step: Notified of what is being made.
 
         Raises:
             RunFailedError: If O or U cannot be made.

@@ -7,7 +7,7 @@ from unlearn_bench.suite.spec import RunSpec
 
 
 class Observer(Protocol):
-    """Told what is going on while a suite runs."""
+    """Notified of what is going on while a suite runs."""
 
     def run_started(self, position: int, spec: RunSpec) -> None:
         """The run at ``position`` (from 0) begins."""

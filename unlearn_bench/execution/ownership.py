@@ -32,7 +32,7 @@ def owned(out: Path, observer: Observer, seed: int | None = None) -> Iterator[No
 
     Args:
         out: The results folder, created if need be.
-        observer: Told where a file system has no locks.
+        observer: Notified where a file system has no locks.
         seed: The only one that is worked on, beside processes on others; None for all.
 
     Raises:

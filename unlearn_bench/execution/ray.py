@@ -73,7 +73,7 @@ def connect(address: str) -> None:
                 "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, as on its nodes"
             ) from error
         raise ConfigError(
-            f"--address {address}: no Ray cluster answers ({reason}); start one by "
+            f"--address {address}: no Ray cluster answers ({reason}); start one with "
             "`ray start --head`, join it from other machines by `ray start --address=HOST:6379`"
         ) from error
 

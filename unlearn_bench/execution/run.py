@@ -54,7 +54,7 @@ class Runner:
         memorisation: Estimates how far originals memorise each example.
         judge: Looks at them.
         trials: Does both while a method is tuned.
-        notify: Told in one line what the user should know.
+        notify: Receives in one line what the user should know.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Runner:
 
         Args:
             spec: What to run.
-            step: Told in a few words what is being done.
+            step: Receives in a few words what is being done.
 
         Returns:
             The result, status ``ok``.

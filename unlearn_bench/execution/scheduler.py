@@ -67,7 +67,7 @@ def execute(
         plan: The runs, in order.
         runner: Knows keys, checks and environment; executes the runs where no workers do.
         out: The results folder; created if need be.
-        observer: Told about progress.
+        observer: Notified of progress.
         command: The command line, for the report.
         workers: What executes the runs, not yet started; None for this process.
         follow_up: Where results decide what is to be run next, as in tuning: asked after every
@@ -230,7 +230,7 @@ class Dispatcher:
         keys: Of the results of all planned runs.
         runner: Makes the results of runs whose workers do not.
         workers: What executes the runs, not yet started.
-        observer: Told about progress.
+        observer: Notified of progress.
         finish: Given each result as it comes; returns what is to be run besides.
     """
 
@@ -388,7 +388,6 @@ def _tell_of_given(plan: Plan, runner: Runner, observer: Observer) -> None:
         data = runner.dataset(spec)
         observer.notice(
             f"the given weights classify {right:.1%} of the {spec.dataset} test images; inputs "
-            f"are {data.normalization}, classes in the order {in_order(data.classes)}. If that is "
-            "less than you know of them, --mean/--std, --image-size or the order of the classes "
-            "differ"
+            f"are {data.normalization}, classes in the order {in_order(data.classes)}. If you "
+            "expected more, check --mean/--std, --image-size and the order of the classes"
         )

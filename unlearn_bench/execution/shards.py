@@ -43,7 +43,7 @@ class Shards:
         Args:
             spec: The run.
             task: Its dataset, model, scenario and seed.
-            step: Told about each epoch.
+            step: Notified of each epoch.
 
         Raises:
             ParameterError: If there are more shards and slices than the data allow.
@@ -65,7 +65,7 @@ class Shards:
         Args:
             spec: The run.
             task: Its dataset, model, scenario and seed.
-            step: Told about each epoch of stages that are no longer in the store.
+            step: Notified of each epoch of stages that are no longer in the store.
         """
         training = _Training(self._store, self._identities.original(spec), task, step)
         hits = first_hits(training.sharding, training.cells, task.indices.forget)

@@ -225,8 +225,8 @@ class Task:
 
         Args:
             model: Ends in eval mode.
-            step: Told about each epoch.
-            log: Told about every optimiser step.
+            step: Notified of each epoch.
+            log: Notified of every optimiser step.
         """
         self.train(model, self.everyone(), seed=self.original_seed, log=log, step=step)
 
@@ -246,7 +246,7 @@ class Task:
             model: Of the task's architecture, or a part of it.
             split: Examples.
             seed: Determines all that is drawn.
-            step: Told about each epoch.
+            step: Notified of each epoch.
             how: As of :func:`~unlearn_bench.training.loop.train`.
         """
         recipe, sharding = self.training_recipe(), self.model.sharding
@@ -289,7 +289,7 @@ class Unlearning:
     Args:
         task: What it works on.
         method: As registered.
-        step: Told about each epoch of `ctx.train`.
+        step: Notified of each epoch of `ctx.train`.
         training_log: Of the original, for methods that declare it.
         given: Weights of the user's own, where these stand in for the method's work.
         context_type: What the method is handed; `check` watches what is read.

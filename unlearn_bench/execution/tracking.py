@@ -71,7 +71,7 @@ def tracked(observer: Observer, tracker: str | None, suite: str, folder: Path) -
     """Return an observer that tells a tracker of every run as well.
 
     Args:
-        observer: Told as before.
+        observer: As before.
         tracker: One of :data:`TRACKERS`, or None for none.
         suite: Name of the suite.
         folder: The results folder.
@@ -99,7 +99,7 @@ class Tracking:
     """Tells one observer, and a tracker of finished runs.
 
     Args:
-        observer: Told all.
+        observer: Notified of everything.
         tracker: Its name.
         sink: Gives where runs go, when the first one comes.
     """
@@ -136,7 +136,7 @@ class Tracking:
         except Exception as error:  # whatever a tracker raises, without a network for one
             self._make = None
             self._observer.notice(
-                f"{self._tracker} failed and is told no more ({type(error).__name__}: "
+                f"{self._tracker} failed and receives no more data ({type(error).__name__}: "
                 f"{said(error)[:200]}); the results here are complete"
             )
 

@@ -55,7 +55,7 @@ class Trials:
         Args:
             spec: Names a surrogate.
             task: Of that surrogate, its test part sealed.
-            step: Told what is being done.
+            step: Notified of what is being done.
 
         Raises:
             RunFailedError: If the method failed, or it or the objective read what must not be

@@ -205,7 +205,7 @@ def peak_bytes(workload: str | Workload, kind: str, device: str = "cpu") -> int:
         device: Where it runs.
 
     Raises:
-        ModelError: If that process fails, for want of memory for one.
+        ModelError: If that process fails, for lack of memory.
     """
     code = f"from {__name__} import Workload, peak_here; "
     code += f"peak_here({workload!r}, {kind!r}, {device!r})"

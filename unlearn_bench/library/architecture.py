@@ -62,7 +62,7 @@ def width(name: str, module: nn.Module, inputs: Tensor) -> int:
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
             f"{name} returns {found} for {len(inputs)} images; give a module that returns logits "
-            f"[{len(inputs)}, classes], if need be wrapped in one"
+            f"[{len(inputs)}, classes], or wrap yours in one"
         )
     return logits.shape[1]
 

@@ -162,7 +162,7 @@ def run(
         data_root: Folder of the datasets.
         download: Whether missing datasets may be downloaded.
         out: Results folder; by default a temporary one, deleted with what is returned.
-        track: ``tensorboard``, ``mlflow`` or ``wandb``: told of every run as well.
+        track: ``tensorboard``, ``mlflow`` or ``wandb``: receives every run as well.
         progress: Called with a line when a run has ended, and with notices.
 
     Raises:

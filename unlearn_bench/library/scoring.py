@@ -110,8 +110,8 @@ class Scores:
         seeds = {result.seed for result in self.results}
         if self.label != other.label or seeds & {result.seed for result in other.results}:
             raise ParameterError(
-                "scores are added up over seeds: evaluate each with a seed= of its own, and the "
-                "same method"
+                "scores are combined over seeds: evaluate the same method, each time with another "
+                "seed="
             )
         return Scores(self.label, self.results + other.results, self.fakes | other.fakes)
 

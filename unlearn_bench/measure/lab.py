@@ -69,7 +69,7 @@ class Lab:
             weights: The model.
             original: The model that the scenario's methods start from.
             outputs: What the model's logits pass through before anyone sees them. Probes that
-                train the weights do without it, as whoever holds the weights can.
+                train the weights do without it, as anyone with the weights can.
 
         Raises:
             MethodError: If the filter's logits are not finite or of another shape.

@@ -66,7 +66,7 @@ class Access:
         return " + ".join(names) or "nothing"
 
     def covers(self, other: "Access") -> bool:
-        """Whether whoever has this may run what declares ``other``.
+        """Whether a method with this access may run what declares ``other``.
 
         Surrogate images count for nothing here: methods make do without.
         """

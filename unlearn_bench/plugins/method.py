@@ -344,7 +344,7 @@ def _check_sharded(method: Method) -> None:
         )
     if method.access.log:
         raise PluginError(
-            f"method {method.name!r}: of an original trained in shards there is no training log; "
+            f"method {method.name!r}: an original trained in shards has no training log; "
             "leave out Access.LOG or Access.CHECKPOINTS"
         )
 

@@ -1,4 +1,4 @@
-"""Models and datasets of one's own: one decorated function each.
+"""User-defined models and datasets: one decorated function each.
 
 ::
 

@@ -151,7 +151,9 @@ def _declared(
             raise PluginError(f"{name}: {tunable} needs low below high{above}")
         integer = "number" not in types
         if integer and (low != int(low) or high != int(high)):
-            raise PluginError(f"{name}: {tunable} needs whole ends, as the parameter is whole")
+            raise PluginError(
+                f"{name}: {tunable} needs integer bounds, because the parameter is an integer"
+            )
         dimension = Range(name, low, high, tunable.log, integer)
     ends = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
     for end in ends:

@@ -246,7 +246,7 @@ def _verify(contents: Contents) -> Verified:
             runs, found = _consistency(place)
             tables = () if found else present
     if len(found) > MOST_PROBLEMS:
-        found = [*found[:MOST_PROBLEMS], f"and {len(found) - MOST_PROBLEMS:,} problems more"]
+        found = [*found[:MOST_PROBLEMS], f"and {len(found) - MOST_PROBLEMS:,} more problems"]
     return Verified(tuple(found), len(named), runs, hashlib.sha256(manifest).hexdigest(), tables)
 
 
@@ -300,7 +300,7 @@ def _consistency(place: Path) -> tuple[int, list[str]]:
         said = str(error).replace(f"{place}/", "")
         return 0, [f"the tables cannot be made from the runs: {said}"]
     planned = {f"{key}.json" for key in plan}
-    problems += [f"runs/{name}: of no planned run" for name in sorted(there - planned)]
+    problems += [f"runs/{name}: belongs to no planned run" for name in sorted(there - planned)]
     return len(results), problems
 
 
@@ -341,7 +341,7 @@ def _differences(path: Path, derived: str, name: str = "") -> list[str]:
     try:
         tables = [list(csv.reader(io.StringIO(text))) for text in (given, derived)]
     except csv.Error as error:
-        return [f"{name}: is not CSV as it should be: {error}"]
+        return [f"{name}: is not valid CSV: {error}"]
     head = tables[0][0] if tables[0] else []
     for number, (one, other) in enumerate(zip(*tables, strict=False), 1):
         if len(one) != len(other):

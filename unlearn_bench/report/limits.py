@@ -91,7 +91,7 @@ def _unequal_budgets(section: Section) -> list[Note]:
     names = in_prose([row.method for row in section.unranked], most=30)
     text = (
         f"{names} {'was' if len(section.unranked) == 1 else 'were'} {other} "
-        f"{'tuned' if first else 'before'}, and had another chance than the "
+        f"{'tuned' if first else 'before'}, unlike the "
         f"{len(section.ranking)} {which} methods: only these are ranked and highlighted."
     )
     return [Note("Unequal budgets", text)]

@@ -361,13 +361,13 @@ _COSTS = (
         "From how many requests on the method is cheaper than "
         "retraining for each, if its precomputation is done once: wall_seconds_precompute "
         "over what a request saves; absent where a request saves nothing.",
-        ideal="1 or less: it pays at once",
+        ideal="1 or less: cheaper from the first request on",
         label="Requests to break even",
     ),
     _COST(
         TIME_RATIO,
         "wall_seconds over that of retraining with the same dataset, model, scenario and seed.",
-        ideal="below 1: dearer than that, retraining is the better method",
+        ideal="below 1; above 1, retraining is cheaper",
         label="Time, % of retraining",
         heading="Time, %\nof retraining",
         unit="ratio",

@@ -70,7 +70,7 @@ PLACES = ("draw", "request")
 
 Status = Literal["ok", "failed", "unresolved", "not_applicable"]
 
-# Raise when an evaluation records something else than before: old results are then made anew.
+# Raise when an evaluation records something else than before: old results are then made again.
 EVALUATION = 6
 
 # Raise when the files of a results folder are named or laid out otherwise, and let `read_suite`

@@ -75,7 +75,7 @@ class Store:
 
     Args:
         home: The folder; created when first written to.
-        notify: Told in one line about damage found and about waiting for another process.
+        notify: Receives one line about damage found and about waiting for another process.
 
     Attributes:
         notify: The same, for what else there is to say about what goes into the store.

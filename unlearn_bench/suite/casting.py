@@ -15,19 +15,19 @@ def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[
     """Yield what a reader must know of models that were not trained here."""
     if own_weights:
         yield (
-            "Retraining follows this suite's recipe, which may not be that of the given weights; "
-            "these have probably seen the examples held out for validation as well."
+            "Retraining follows this suite's recipe, which may differ from that of the given "
+            "weights; these have probably seen the examples held out for validation as well."
         )
     if given:
         yield (
             f"{', '.join(given)} came already unlearned: the cost is unknown, and seeds vary "
-            "only the retrained models to compare with."
+            "only the retrained models that they are compared with."
         )
     for scenario in suite.scenarios:
         if scenario.forget.stream:
             yield (
-                f"{scenario.forget.name} is also run as one request and in the reverse order, to "
-                "compare with."
+                f"{scenario.forget.name} is also run as one request and in the reverse order, for "
+                "comparison."
             )
     if own_weights and suite.seeds.originals > 1:
         yield (
@@ -75,23 +75,25 @@ def left_out(spec: MethodSpec, forget: Forget, given_weights: bool) -> str:
     if forget.stream and entry.access.log:
         return (
             f"{label} was left out of {forget.name}: it reads the log of the original's training, "
-            "which tells of examples that have gone."
+            "which includes examples that earlier requests removed."
         )
     if forget.stream and entry.access.checkpoints and not entry.keeps_state:
         return (
             f"{label} was left out of {forget.name}: it restarts from checkpoints of the original, "
-            "which have seen examples that have gone, and keeps none of its own."
+            "which have seen examples that earlier requests removed, and it keeps no state."
         )
     if not forget.scopes <= set(entry.forgets):
         *others, last = (SCOPE_NAMES[scope] for scope in entry.forgets)
         made_for = f"{', '.join(others)} and {last}" if others else last
         return f"{label} was left out of {forget.name}: it is made for {made_for} only."
     if entry.outputs and not forget.scopes <= {"class", "classes"}:
-        return f"{label} was left out of {forget.name}: no class is forgotten that it could hide."
+        return (
+            f"{label} was left out of {forget.name}: it hides classes, and no class is forgotten."
+        )
     if entry.access.log and given_weights:
         return f"{label} was left out: the given weights come without a log of their training."
     if entry.access.checkpoints and given_weights:
-        return f"{label} was left out: the given weights are not trained in shards by checkpoints."
+        return f"{label} was left out: the given weights were not trained in shards."
     return ""
 
 
@@ -104,6 +106,6 @@ def refuse_given_original(suite: Suite, original: Path | None) -> None:
     changed = next((s.forget for s in suite.scenarios if s.forget.changes_data), None)
     if original is not None and changed is not None:
         raise ConfigError(
-            f"--original: {changed.name} changes the training data before the original is trained "
-            "on them, which given weights were not; leave out one of the two"
+            f"--original: {changed.name} changes the training data before the original is trained, "
+            "and the given weights were trained on other data; leave out one of the two"
         )

@@ -150,6 +150,6 @@ def check_count(suite: Suite, specs: Sequence[MethodSpec]) -> None:
     asked = places * suite.seeds.originals * len(_draws(suite, specs))
     if asked > MAX_RUNS:
         raise ConfigError(
-            f"the suite asks for {asked:,} runs, at most {MAX_RUNS:,} are done: "
-            "divide it, or take fewer seeds or methods"
+            f"the suite asks for {asked:,} runs, more than the limit of {MAX_RUNS:,}: "
+            "split it, or use fewer seeds or methods"
         )

@@ -153,5 +153,5 @@ def stale_data(plan_runs: Iterable[RunSpec], tuned: Tuned, data: Mapping[str, st
     for spec in plan_runs:
         setting = tuned.setting(spec)
         if setting is not None and data.get(spec.dataset, setting.data) != setting.data:
-            said.setdefault(f"settings were tuned on other content of {spec.dataset} than this")
+            said.setdefault(f"settings were tuned on a different version of {spec.dataset}")
     return list(said)

@@ -311,7 +311,7 @@ def _method_specs(suite: Suite) -> list[MethodSpec]:
     for spec in listed:
         if registry.get(spec.name).kind == "given":
             raise ConfigError(
-                f"methods: {spec.name!r} stands for a file; give it by --unlearned FILE"
+                f"methods: {spec.name!r} is a placeholder for a file; give --unlearned FILE"
             )
     named = {spec.name for spec in listed}
     always = [n for n, m in known.items() if m.kind != "method" and n not in named]

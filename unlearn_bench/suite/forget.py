@@ -13,12 +13,12 @@ from unlearn_bench.suite.forget_text import read_scenario
 from unlearn_bench.suite.stream import joined, repeated, split_requests
 
 MAX_INDICES = 150_000
-# Raise when a scenario changes training data in another way: originals are then trained anew.
+# Raise when a scenario changes training data in another way: originals are then trained again.
 CHANGES = 1
 # Likewise, when memorisation is estimated otherwise.
 MEMORISATION = 1
 # When several requests are divided otherwise, of which one is about a part of a class, a fine class
-# or a group: their results are then made anew.
+# or a group: their results are then made again.
 DIVISION = 1
 
 
@@ -217,14 +217,14 @@ class Forget(Spec):
         text = visible(text if len(text) <= 80 else f"{text[:80]}...")
         forms = [form.text for form in FORMS if "@" not in form.text]  # a variant of another
         raise ValueError(
-            f"{text!r} does not say who is forgotten; write {', '.join(forms[:-1])} or "
+            f"{text!r} does not say what to forget; write {', '.join(forms[:-1])} or "
             f"{forms[-1]}: see unlearn-bench list scenarios"
         )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if len(self._ways) != 1:
-            raise ValueError(f"say in exactly one way who is forgotten: one of {', '.join(_WAYS)}")
+            raise ValueError(f"say in exactly one way what to forget: one of {', '.join(_WAYS)}")
         for share in self._shares():
             if not 0 < share < 1:
                 raise ValueError(f"{self.name}: {share:g} is not a fraction between 0 and 1")
@@ -238,7 +238,7 @@ class Forget(Spec):
         for what, given in (("indices", self.indices), ("files", self.files)):
             if len(given) > MAX_INDICES:
                 raise ValueError(
-                    f"{len(given):,} {what} are given, at most {MAX_INDICES:,} are taken; "
+                    f"{len(given):,} {what} are given, more than the limit of {MAX_INDICES:,}; "
                     "random:FRACTION forgets more"
                 )
             if len({*given}) < len(given):

@@ -48,8 +48,8 @@ def unlearned_files(
         return {}
     if original is None:
         raise ConfigError(
-            "--unlearned: give --original too, the weights before unlearning: what was forgotten "
-            "shows only against the model that knew it"
+            "--unlearned: give --original too, the weights before unlearning; forgetting is "
+            "measured against them"
         )
     if max(len(suite.datasets), len(suite.models), len(suite.scenarios)) > 1:
         raise ConfigError(
@@ -70,7 +70,8 @@ def unlearned_files(
             )
         if twin := next((name for name, f in files.items() if f.sha256 == file.sha256), None):
             raise ConfigError(
-                f"--unlearned: {path.name} holds the same as {twin}.safetensors; leave one out"
+                f"--unlearned: {path.name} has the same content as {twin}.safetensors; leave one "
+                "out"
             )
         files[label] = file
     return files

@@ -53,7 +53,7 @@ def _of_mask(path: Path, words: list[str]) -> dict[str, Any]:
     ones = [place for place, word in enumerate(words) if word == "1"]
     if not ones:
         raise ValueError(
-            f"{path} holds a mask of {len(words)} zeros, which forgets nobody; write a 1 for every "
-            "example to forget"
+            f"{path} holds a mask of {len(words)} zeros, which forgets nothing; write a 1 for "
+            "every example to forget"
         )
     return {"indices": ones, "of": len(words)}

@@ -296,7 +296,7 @@ class Suite(Spec):
     def _shards_are_a_methods_own(cls, models: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
         if any(model.sharding for model in models):
             raise ValueError(
-                "sharding is no option of a model: only methods such as sisa start from an "
+                "sharding cannot be set for a model: only methods such as sisa start from an "
                 "ensemble of shards; set their parameters shards and slices"
             )
         return models

@@ -2,8 +2,8 @@
 
 In eval mode the cheapest way to change what BatchNorm puts out for the forget class is to shift
 the layer's input for all images alike. It costs the retained classes, and is undone as soon as the
-running statistics are estimated anew. Normalised by its own batch, as in train mode, a batch of one
-class cannot be shifted, but it is then not what the model sees in use.
+running statistics are estimated again. Normalised by its own batch, as in train mode, a batch of
+one class cannot be shifted, but it is then not what the model sees in use.
 """
 
 import contextlib

@@ -23,7 +23,7 @@ class Split:
 
     Three ways to read it: :meth:`batches` gives one pass in stored order, unaugmented, for
     scores and importances; :meth:`epochs` and :meth:`forever` give training passes, shuffled
-    anew and augmented as the recipe says.
+    again and augmented as the recipe says.
 
     Args:
         name: ``forget``, ``retain`` or ``validation``; joined by ``+`` for unions.
@@ -229,7 +229,7 @@ class Split:
 def contents(split: Split) -> tuple[Dataset, Tensor]:
     """Return the dataset that a split is a part of, and which training examples of it, [N].
 
-    For whoever hands splits out: a method reads batches.
+    For the code that hands splits out: a method reads batches.
     """
     return split._data, split.indices
 

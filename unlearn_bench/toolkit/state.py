@@ -98,8 +98,8 @@ class State(MutableMapping[str, "Tensor | Plain"]):
         # Once more: lists and mappings may have been changed since.
         if not _is_plain(dict(plain)) or len(json.dumps(plain)) > MAX_PLAIN_BYTES:
             raise MethodError(
-                f"ctx.state holds more than {MAX_PLAIN_BYTES >> 20} MiB of plain values, or what "
-                "JSON has no word for; keep long lists as tensors"
+                f"ctx.state holds more than {MAX_PLAIN_BYTES >> 20} MiB of plain values, or values "
+                "that JSON cannot hold; keep long lists as tensors"
             )
         if sum(tensor.nbytes for tensor in tensors.values()) > MAX_TENSOR_BYTES:
             raise MethodError(

@@ -59,7 +59,7 @@ class UpdateLog:
 
 
 class LossWatch:
-    """Stops a training whose loss is no number any more, naming the step where that began.
+    """Stops a training whose loss is NaN or infinite, naming the step where that began.
 
     Args:
         device: Where the losses are. One on the CPU is looked at in each step; asking a GPU for a
@@ -124,13 +124,13 @@ def train(
 
     Args:
         model: On the split's device.
-        split: Examples; shuffled anew and augmented in each pass.
+        split: Examples; shuffled again and augmented in each pass.
         recipe: Optimiser, schedule, epochs.
         seed: Determines dropout and all else that draws from torch's global generator.
-        step: Told about each finished epoch.
+        step: Notified of each finished epoch.
         only: Modules of the model to train; the rest keeps its weights and stays in eval mode.
-        log: Told about every optimiser step.
-        losses: Told the mean loss over the steps of each epoch, as a tensor on the device.
+        log: Notified of every optimiser step.
+        losses: Receives the mean loss over the steps of each epoch, as a tensor on the device.
 
     Raises:
         MethodError: If the loss stops being finite; it names epoch and step.

@@ -30,7 +30,7 @@ def division(sharding: Sharding, seed: int, count: int) -> Tensor:
     Args:
         sharding: How many of each.
         seed: Of the training.
-        count: Length of the training part, N, whoever of it is trained on.
+        count: Length of the training part, N, whatever part of it is trained on.
     """
     generator = torch.Generator().manual_seed(derive(seed, "division"))
     cells = torch.empty(count, dtype=torch.long)
@@ -90,7 +90,7 @@ def train_stage(
         shard: Which member it is.
         stage: The last slice that takes part, from 0.
         seed: Of the training; what the stage draws is derived from it.
-        step: Told about each epoch.
+        step: Notified of each epoch.
         losses: As of :func:`~unlearn_bench.training.loop.train`.
     """
     own = cells[split.indices]
@@ -131,9 +131,9 @@ def train_sharded(
         recipe: For its epochs in all.
         sharding: How the split is divided.
         seed: Determines the division and all else that is drawn.
-        step: Told about each epoch.
+        step: Notified of each epoch.
         losses: As of :func:`~unlearn_bench.training.loop.train`.
-        before: Told shard, stage and member before each stage: a checkpoint.
+        before: Receives shard, stage and member before each stage: a checkpoint.
     """
     cells = division(sharding, seed, len(contents(split)[0].train.labels))
     for shard, member in enumerate(model.members):

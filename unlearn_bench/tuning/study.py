@@ -223,7 +223,9 @@ def _fixed(plan: Plan) -> list[str]:
         spec.label for spec in plan.runs if registry.get(spec.method).access.checkpoints
     )
     if sharded:
-        notes.append(f"{', '.join(sharded)}: shards and slices are a protocol, so not tuned")
+        notes.append(
+            f"{', '.join(sharded)}: shards and slices are part of the protocol, so not tuned"
+        )
     return notes
 
 

@@ -85,7 +85,7 @@ class Isolation:
             call: What it is handed.
             closed: Places that must stay closed wherever they lie, and what each is.
             extra: Places that it may read besides Python's.
-            step: Told what the method's training says of its epochs.
+            step: Notified of what the method's training says of its epochs.
 
         Raises:
             RunFailedError: If it failed, with its reason.

@@ -20,7 +20,7 @@ RANDOM_MODELS = 5
 def zero_retrain_forgetting(evaluation: Evaluation) -> list[Record]:
     """Return ZRF of U on F; unresolved where no model of the architecture can be initialised."""
     if not evaluation.random_logits:
-        reason = "no freshly initialised models can be had: give build="
+        reason = "this needs freshly initialised models: give build="
         return [Record("zrf", "forget", None, status="unresolved", reason=reason)]
     u = evaluation.unlearned["forget"].logits
     distances = [float(js_divergence(u, logits).mean()) for logits in evaluation.random_logits]

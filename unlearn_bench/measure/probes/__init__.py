@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.splits import Indices
 
-# Raise when a probe changes: what is stored is then measured anew.
+# Raise when a probe changes: what is stored is then measured again.
 VERSION = 6
 
 

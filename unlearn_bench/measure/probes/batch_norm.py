@@ -2,7 +2,7 @@
 
 Methods that run forget-only batches in train mode fill BatchNorm's running statistics with the
 forget class. The model then seems to have forgotten it, while no weight has. On a copy the
-statistics are estimated anew, on images of R, and nothing else is changed.
+statistics are estimated again, on images of R, and nothing else is changed.
 """
 
 import copy
