@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unlearn_bench.audit.statement import Statement
 
 Original = Annotated[Path, typer.Option(help="Weights before unlearning (.safetensors, .pth).")]
-Unlearned = Annotated[Path, typer.Option(help="And after it.")]
+Unlearned = Annotated[Path, typer.Option(help="Weights after unlearning.")]
 Model = Annotated[str, typer.Option(help="Architecture of both.")]
 Dataset = Annotated[str, typer.Option(help="Data that the original was trained on.")]
 Forget = Annotated[str, typer.Option(help="What was forgotten: indices:FILE, class:8 ...")]
@@ -73,7 +73,7 @@ def audit(
     std: options.Std = None,
     download: options.Download = False,
 ) -> None:
-    """State what attacks find in an unlearned model, how sure that is, and what was not looked at.
+    """State what attacks find in an unlearned model, how certain that is, and what was not tested.
 
     Writes audit.html, audit.md and audit.json. Exit codes: 0 not detected, 1 exposed, 3 no
     statement is possible.

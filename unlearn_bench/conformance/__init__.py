@@ -1,4 +1,4 @@
-"""What any registered method must keep to, checked on a small real task: `unlearn-bench check`.
+"""The rules for every registered method, checked on a small real task: `unlearn-bench check`.
 
 Every check is a small function in `running`, `effects` or `conduct`; it looks at runs that a
 `Subject` makes once and keeps, on a `World` of some hundred digits. Mistakes that published code

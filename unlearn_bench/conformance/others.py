@@ -1,4 +1,4 @@
-"""What models, datasets and metrics of plug-ins must keep to: `unlearn-bench check` for these.
+"""The rules for models, datasets and metrics of plug-ins: `unlearn-bench check` for these.
 
 A network must be rebuilt from a seed and be copied; a dataset must read the same twice; a
 metric must be a function of what it is shown.

@@ -21,14 +21,14 @@ Pair = tuple[Any, Any]
 
 @dataclass(frozen=True)
 class Data:
-    """What a function behind ``@dataset`` returns.
+    """The return value of a ``@dataset`` function.
 
     Attributes:
         train: Images, uint8 [N, C, H, W], and labels, whole numbers [N], as tensors or arrays.
-        test: Likewise; without it a fixed fifth of every class is held out.
+        test: As ``train``; without it a fixed fifth of every class is held out.
         classes: Name of each class, in the order of the labels.
         mean: Per channel, of pixels scaled to [0, 1]; by default that of the training images.
-        std: Likewise; both or neither.
+        std: As ``mean``; give both or neither.
         groups: What is known of every image beside its class, by name, for ``group:NAME=VALUE``:
             values of the training images, [N], or a pair of these and of the test images', [M].
         finer: Which of the groups holds the fine classes, for ``subclass:NAME``.

@@ -1,5 +1,5 @@
-"""The Python library: unlearn and judge one's own models, and run suites, from a notebook.
+"""The Python library: unlearn and evaluate your own models, and run suites, from a notebook.
 
-``import unlearn_bench`` offers all of it by name and loads none of it before it is used. Whatever
-is computed here, the command computes by the same code.
+``import unlearn_bench`` offers all of it by name and loads each part when it is first used. The
+command line runs the same code.
 """

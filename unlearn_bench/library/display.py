@@ -1,4 +1,4 @@
-"""How results show themselves in a notebook: plain HTML tables, readable on light and dark."""
+"""How a notebook shows results: plain HTML tables, readable on light and dark."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape

@@ -58,10 +58,10 @@ class Page:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A results folder, read.
+    """The content of a results folder.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its path.
         temporary: What deletes the folder together with this object, if anything does.
     """
 
@@ -151,7 +151,7 @@ def run(
         model: An architecture in place of the suite's.
         dataset: A dataset in place of the suite's.
         surrogate_data: Another dataset, whose images methods with surrogate access read.
-        forget: Who is forgotten, such as ``class:8`` or ``random:0.1``.
+        forget: What to forget, such as ``class:8`` or ``random:0.1``.
         seeds: How many seeds.
         references: Retrained models per seed.
         epochs: Of the original's training.
@@ -166,7 +166,7 @@ def run(
         progress: Called with a line when a run has ended, and with notices.
 
     Raises:
-        UserError: If the suite, data or folder make it impossible; nothing has been run then.
+        UserError: If the suite, data or folder cannot be used; nothing has run then.
     """
     for file in plugins:
         load_plugin(Path(file))
@@ -229,7 +229,7 @@ def load(folder: Path | str) -> Run:
     """Read a results folder that `unlearn-bench run`, or :func:`run`, wrote.
 
     Raises:
-        OutputError: If it is none.
+        OutputError: If it is not a results folder.
     """
     found = Run(Path(folder))
     _ = found.records
@@ -240,12 +240,12 @@ def compare(first: Folder, second: Folder, *, allow_missing: bool = False) -> Co
     """Compare two results folders: what changed, and which differences are beyond noise.
 
     Args:
-        first: The one to hold against.
-        second: The one that is judged.
+        first: The baseline.
+        second: The run that is judged.
         allow_missing: Do not call the second worse for what it was not asked for.
 
     Raises:
-        OutputError: If one of them is no results folder.
+        OutputError: If one of them is not a results folder.
     """
     a, b = (given.folder if isinstance(given, Run) else Path(given) for given in (first, second))
     return Compared(compare_folders(a, b, allow_missing=allow_missing))

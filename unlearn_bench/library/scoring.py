@@ -1,4 +1,4 @@
-"""Judge models of the user's own, made by anybody: every metric, of all of them, side by side."""
+"""Evaluate the user's own models: every metric of each of them, side by side."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -48,8 +48,8 @@ class Scores:
     give means and, from a few seeds on, a verdict.
 
     Attributes:
-        label: Under which the unlearned model is listed.
-        results: What was measured, one for each model and seed.
+        label: Name of the unlearned model in tables.
+        results: The measurements, one entry per model and seed.
         fakes: Labels of controls whose weights still hold what they hide.
     """
 
@@ -64,7 +64,7 @@ class Scores:
 
     @property
     def verdict(self) -> Verdict:
-        """What can be said of the unlearned model; a single seed says no more than its numbers."""
+        """The verdict on the unlearned model; a single seed gives numbers only."""
         return next(v for v in verdicts(self._section) if v.method == self.label)
 
     def to_frame(self) -> pd.DataFrame:
@@ -179,8 +179,8 @@ def evaluate(
     """Compute every metric of an unlearned model beside the original and a retrained one.
 
     Args:
-        unlearned: What :func:`unlearn_bench.unlearn` gave, a module, or the path of its weights.
-        original: What it was unlearned from.
+        unlearned: The result of :func:`unlearn_bench.unlearn`, a module, or a path to weights.
+        original: The model before unlearning.
         retrained: Trained without ``forget``: the reference. Without one, metrics that compare
             with it are not measured. Of several the first is the reference, and the others show
             how far two retrainings differ.
@@ -188,13 +188,13 @@ def evaluate(
         retain: Retained training examples.
         test: Examples that no model has seen, of forgotten and retained classes.
         seed: Determines what metrics and probes draw.
-        device: As for :func:`unlearn_bench.unlearn`, and so for what follows.
+        device: As for :func:`unlearn_bench.unlearn`.
         build: For ZRF, which compares with freshly initialised models.
         num_classes: Checked against the model's output, if given.
-        forget_classes: Classes that were forgotten whole; by default seen from the examples.
+        forget_classes: Classes that were forgotten whole; by default found from the examples.
         mean: What inputs are normalised by.
-        std: Likewise.
-        scenario: Name of who was forgotten.
+        std: As ``mean``.
+        scenario: Name of what was forgotten.
         relearn_steps: After how many steps the relearning probes give up.
 
     Raises:

@@ -77,16 +77,16 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Unlearned:
-    """What :func:`unlearn` gives back.
+    """The result of :func:`unlearn`.
 
     Attributes:
-        model: The unlearned model, in eval mode, where the given one was.
-        method: That unlearned it.
+        model: The unlearned model, in eval mode, on the device of the given one.
+        method: Name of the method.
         params: All hyper-parameters, defaults included.
-        cost: What it took.
+        cost: Time, memory and examples that it took.
         log: What the method logged, one mapping of names to numbers per entry.
-        seed: That everything drawn came from.
-        scenario: Who was forgotten, such as ``class:8``.
+        seed: Seed of all random draws.
+        scenario: What was forgotten, such as ``class:8``.
         forget_classes: Classes that were forgotten whole.
         surrogates: Of the surrogate images that were read: ``name``, ``images``, how many, and
             ``digest``; empty where none were.
@@ -143,31 +143,31 @@ def unlearn(
     scenario: str | None = None,
     surrogate_data: Examples | Tensor | str | None = None,
 ) -> Unlearned:
-    """Let a method make a copy of ``model`` forget; ``model`` itself stays as it is.
+    """Unlearn on a copy of ``model``; ``model`` itself does not change.
 
     Args:
         model: A classifier from images [N, C, H, W] to logits [N, classes].
         method: A name of :func:`unlearn_bench.methods`.
         forget: Examples to forget: a Dataset of (image, label), a DataLoader, a pair of tensors or
-            a Split. Float images are inputs as the model takes them, uint8 images pixels.
+            a Split. Float images are the model's inputs, uint8 images are pixels.
         retain: Examples to keep, for methods that read them.
-        validation: Held-out examples, likewise.
+        validation: Held-out examples, for methods that read them.
         params: Hyper-parameters that differ from the method's defaults.
-        seed: Determines all that is drawn.
+        seed: Determines all random draws.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        recipe: How the original was trained, for methods that train likewise. Its ``augment:
+        recipe: How the original was trained, for methods that train with it. Its ``augment:
             auto`` means none here.
         build: Returns your network with new weights, for methods that need a fresh one, or names
-            an architecture of `unlearn-bench list models`. A model of timm's needs none.
+            an architecture of `unlearn-bench list models`. timm models need none.
         num_classes: Checked against the model's output, if given.
         forget_classes: Classes of which ``forget`` holds every example; ``[]`` for none. By
             default all of its classes, if ``retain`` holds none of them; without ``retain``, its
             class if that is a single one.
         mean: What inputs are normalised by, of pixels scaled to [0, 1], one value or one per
             channel. Needed for uint8 images; of float images it says which pixels they were.
-        std: Likewise.
-        scenario: Name of who is forgotten. With the seed it determines what the method draws: the
-            name that a suite uses gives the weights that the suite gives.
+        std: As ``mean``.
+        scenario: Name of what is forgotten. With the seed it determines what the method draws, so
+            the name that a suite uses gives the weights of that suite.
         surrogate_data: Images of another dataset for methods that read such, as many as their
             parameter ``surrogates`` says: a dataset's name, as in a suite, or images prepared as
             those of ``forget``, alone [N, C, H, W] or with labels, which are dropped.

@@ -1,4 +1,4 @@
-"""What models say: logits on each split, and the models that one evaluation compares."""
+"""Outputs of models: logits on each split, and the models that one evaluation compares."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -125,7 +125,7 @@ class Evaluation:
         random_logits: Logits on F of several freshly initialised models, each [N, C].
         missing: Why there is no G; empty where there is one.
         forget_classes: Classes forgotten whole; empty for sample scenarios.
-        seed: Determines whatever a metric draws.
+        seed: Determines the random draws of a metric.
         scope: What kind of scenario it is, as methods name it in ``forgets=``.
         memorisation: How far the examples of F and R are memorised, float64 by split, where F was
             chosen by that.

@@ -19,12 +19,12 @@ class Access:
         log: The training log of the original: what each request's batches did to the weights.
         retain_fraction: Share of R that is handed out, in (0, 1], drawn once per seed.
         checkpoints: Those of an original trained in shards and slices; the method has parameters
-            ``shards`` and ``slices``, and starts from an ensemble of its own.
+            ``shards`` and ``slices``, and starts from its own ensemble.
         surrogate: Images of another dataset, without labels, where the user names one; the method
             has a parameter ``surrogates``, how many it is handed, and makes do without.
 
-    With ``Access.NONE`` a method reads no data at all: it knows only which classes to forget, what
-    shape images have and whatever the original's weights say.
+    With ``Access.NONE`` a method reads no data: it knows only which classes to forget, the shape of
+    the images, and the original's weights.
     """
 
     forget: bool = False

@@ -179,7 +179,7 @@ class Method:
 
     @cached_property
     def code_key(self) -> str:
-        """Hash of the defining file's code: an edited method never meets its old results."""
+        """Hash of the defining file's code: results of an earlier version are never reused."""
         return content_key(code_hash(self.file))
 
     @property

@@ -1,4 +1,4 @@
-"""What a metric is to a reader: one declaration that verdict, page, tables and listings share.
+"""The declaration of a metric, which verdict, page, tables and listings share.
 
 Free of torch, so that a report can be made where nothing is measured.
 """

@@ -60,7 +60,7 @@ class Part:
 
     @cached_property
     def code_key(self) -> str:
-        """Hash of the defining file's code: an edited part never meets its old results."""
+        """Hash of the defining file's code: results of an earlier version are never reused."""
         return content_key(code_hash(self.file))
 
     @property
@@ -98,7 +98,7 @@ def dataset(name: str, *, augment: Augment = "none") -> Callable[[F], F]:
     Args:
         name: As ``--dataset`` takes it.
         augment: What a recipe with ``augment: auto`` does to its images: ``none``, ``crop`` or
-            ``crop-flip``. Mirrored, some things are no longer what they were.
+            ``crop-flip``. Some classes change their meaning when mirrored.
 
     Raises:
         PluginError: If the name or the signature cannot be used.

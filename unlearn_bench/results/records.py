@@ -70,7 +70,7 @@ PLACES = ("draw", "request")
 
 Status = Literal["ok", "failed", "unresolved", "not_applicable"]
 
-# Raise when an evaluation records something else than before: old results are then made again.
+# Raise when an evaluation records something else than before: old results are then computed again.
 EVALUATION = 6
 
 # Raise when the files of a results folder are named or laid out otherwise, and let `read_suite`
@@ -155,7 +155,7 @@ class RunResult:
         key: Hash of all that determines the run.
         method: Label under which the run is reported.
         kind: ``method``, ``reference`` (retraining) or ``control``.
-        scenario: Who was forgotten, such as ``class:8``.
+        scenario: What was forgotten, such as ``class:8``.
         params: Hyper-parameters in force, defaults included.
         error: Why the run failed; of a finished one, what kept it from being complete, so that
             it is evaluated again when the suite is continued.

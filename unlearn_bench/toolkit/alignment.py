@@ -1,4 +1,4 @@
-"""BatchNorm that a training on one class cannot fool, without a look at the other classes.
+"""Keep BatchNorm sound while training on one class, without data of the other classes.
 
 In eval mode the cheapest way to change what BatchNorm puts out for the forget class is to shift
 the layer's input for all images alike. It costs the retained classes, and is undone as soon as the
@@ -68,8 +68,8 @@ def realign(
 ) -> None:
     """Move the running statistics so that the model alone gives what it gives when aligned.
 
-    What shifts or scales a channel for these images is taken to do so for all others, whose
-    statistics nobody has. In place, from the original's statistics.
+    A shift or scale of a channel for these images is assumed to hold for all other images, whose
+    statistics are not available. In place, from the original's statistics.
 
     Args:
         model: As in :func:`aligned`.
@@ -93,7 +93,7 @@ def realign(
 
 
 def restore_statistics(model: nn.Module, original: nn.Module) -> None:
-    """Give BatchNorm the original's running statistics back."""
+    """Restore BatchNorm's running statistics from the original."""
     for ours, theirs in _pairs(model, original):
         ours.running_mean.copy_(theirs.running_mean)
         ours.running_var.copy_(theirs.running_var)

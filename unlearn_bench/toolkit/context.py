@@ -1,7 +1,7 @@
-"""What a method sees of the world: the splits it declared, and nothing of the rest.
+"""What a method can see: the splits that it declares, and nothing else.
 
-The harness builds one :class:`Context` per run. Reading an undeclared split raises; the test
-part is not in here at all. Everything a method touches is counted.
+The harness builds one :class:`Context` per run. Reading an undeclared split raises an
+error; the test part is never included. Every example that a method reads is counted.
 """
 
 import contextlib
@@ -215,7 +215,7 @@ class Context:
     def train(
         self, model: nn.Module, split: Split, only: Sequence[nn.Module] | None = None
     ) -> nn.Module:
-        """Train ``model`` on ``split`` with the very recipe of the original, and return it.
+        """Train ``model`` on ``split`` with the recipe of the original, and return it.
 
         Args:
             model: Changed in place; ends in eval mode.
@@ -245,7 +245,7 @@ class Context:
         return member
 
     def log(self, **scalars: Tensor | float) -> None:
-        """Note numbers of one step; they are stored with the run, in order.
+        """Log the numbers of one step; they are stored with the run, in order.
 
         Tensors are kept as they are until the run ends, so that a log costs no synchronisation.
         """

@@ -1,4 +1,4 @@
-"""Train and eval mode for a block, given back as they were; accuracy and finiteness in passing."""
+"""Train and eval mode for a block, restored afterwards; accuracy and a check for finite losses."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -43,8 +43,8 @@ def training(
         batch_norm: ``train``: normalise by the batch and update the running statistics, which
             drift towards the batches' classes; ``batch``: normalise by the batch, leave the
             running statistics alone; ``eval``: normalise by the running statistics.
-        dropout: Whether dropout, stochastic depth and whatever else draws at random does so.
-            Where two passes are compared, it is mostly this that they would differ by.
+        dropout: Whether dropout, stochastic depth and other random layers are active. Switch it
+            off to compare two passes, which would differ mostly by this.
 
     Raises:
         MethodError: If the block trains BatchNorm on a batch of a single value per channel.

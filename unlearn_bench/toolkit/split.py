@@ -136,8 +136,7 @@ class Split:
     def read_by(self, seed: int, positions: Tensor) -> "Split":
         """Return the examples at these positions, shuffled by ``seed`` alone.
 
-        For who must go on exactly where a training left off: whatever was read before does not
-        count.
+        For code that must continue exactly where a training ended, no matter what was read before.
         """
         split = self.at(positions)
         split._seed, split._passes = seed, count()

@@ -1,6 +1,6 @@
 """What a method keeps from one request of a stream to the next: tensors and plain values.
 
-The data of earlier requests are gone, and what was learned of the data that stay need not be:
+The data of earlier requests are gone, but what was learned from the remaining data may be kept:
 shards, masks, importances. A method that declares it finds in ``ctx.state`` what it left there,
 and nothing at the first request. The harness stores and hashes it like weights.
 """

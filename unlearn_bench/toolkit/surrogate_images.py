@@ -1,4 +1,4 @@
-"""Images that belong to no dataset, made from random numbers alone: stand-ins for data not had.
+"""Images that belong to no dataset, made from random numbers alone: stand-ins for missing data.
 
 Their kind, how many are made and the run's seed say where they come from.
 """

@@ -1,4 +1,4 @@
-"""Teachers and distillation: frozen copies that share nothing, and KL that means what it says."""
+"""Teachers and distillation: frozen copies that share no storage, and the KL divergence."""
 
 import copy
 
