@@ -91,7 +91,7 @@ def fisher(
         str, typer.Option(help="Any timm architecture that accepts 32 x 32 images.")
     ] = "resnet18",
     kind: Annotated[
-        Literal["true", "empirical", "monte_carlo", "batch"], typer.Option(help="Kind of Fisher information.")
+        Literal["true", "empirical", "monte_carlo", "batch"], typer.Option(help="Kind of Fisher.")
     ] = "true",
     rounds: Annotated[
         int, typer.Option(min=1, help="Number of timed pairs; the median is reported.")

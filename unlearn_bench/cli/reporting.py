@@ -186,8 +186,8 @@ def verify(
 ) -> None:
     """Check that a bundle is unchanged and that its tables follow from its runs.
 
-    The tables are made again; pages and figures are not, `unlearn-bench report` draws them. Of an
-    audit, that its pages say what its audit.json holds, and that this has the hash it names.
+    The tables are made again; pages and figures are not, `unlearn-bench report` draws them. For an
+    audit, its pages must say what audit.json holds, and audit.json must have the hash it names.
     """
     from unlearn_bench.audit import files
 
