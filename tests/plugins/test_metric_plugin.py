@@ -106,7 +106,7 @@ def test_it_is_listed_and_shown(cli, made: Made) -> None:
     listed = cli("list", "metrics", "toy*", "--plugin", made.toy)
     assert listed.code == 0 and "toy_margin" in listed.out
     shown = cli("show", "toy_margin", "--plugin", made.toy)
-    assert "Mean largest logit on F." in shown.out and "not in the verdict" in shown.out
+    assert "Mean largest logit on F." in shown.out and "in the verdict  no\n" in shown.out
 
 
 def test_what_is_needed_to_make_it_again_is_kept(made: Made) -> None:

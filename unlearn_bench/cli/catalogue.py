@@ -18,9 +18,9 @@ BETTER: dict[Direction, str] = {
 }
 IN_THE_VERDICT: dict[Role, str] = {
     "primary": "primary: it decides",
-    "secondary": "not in the verdict; its power is tested, and whether fakes pass it",
-    "legacy": "not in the verdict; in an appendix, with a test whether fakes pass it",
-    "": "no say",
+    "secondary": "no; tested for power and against fakes",
+    "legacy": "no; in an appendix, tested against fakes",
+    "": "no",
 }
 
 
