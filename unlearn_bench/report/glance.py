@@ -258,7 +258,7 @@ def _worst_class(section: Section) -> list[Note]:
         named.append(f"the most of all methods, {losses[0]}")
     text = f"{'; '.join(named)}, on test examples against retraining."
     if len(section.seeds) > 1:
-        text += " It is each seed’s worst class; named is the worst on average."
+        text += " It is each seed’s worst class; the class named is the worst on average."
     return [Note("Worst class", text)]
 
 
