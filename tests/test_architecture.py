@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "unlearn_bench"
 
@@ -146,6 +148,40 @@ def test_the_command_line_loads_nothing_heavy_before_it_must() -> None:
     commands = {name for name in MODULES if part(name) == "cli"}
     waiting = {f"{PACKAGE}.cli.{name}" for name in ("catalogue", "progress")}
     assert ours == {PACKAGE, f"{PACKAGE}.core", f"{PACKAGE}.core.errors"} | commands - waiting
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        # `status` reads files, however busy the machine is with the runs themselves.
+        ("execution.status", {*HEAVY, "pandas", "scipy", "sklearn", "pyarrow"}),
+        # Whoever gives runs out judges none and draws nothing: those libraries cost as much CPU
+        # time as torch.
+        ("execution.scheduler", {"scipy.stats", "sklearn", "pandas", "pyarrow", "matplotlib"}),
+        ("execution.local", {"scipy.stats", "sklearn", "pandas", "pyarrow", "matplotlib"}),
+        ("execution.isolation.server", {"scipy.stats", "sklearn", "pandas", "pyarrow"}),
+        ("api", {"scipy.stats", "sklearn", "pandas", "pyarrow", "timm", "torchvision"}),
+    ],
+)
+def test_a_process_loads_only_what_it_needs(name: str, absent: set[str]) -> None:
+    code = f"import sys, {PACKAGE}.{name}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & absent
+
+
+def test_workers_are_forked_with_what_judging_needs() -> None:
+    code = (
+        f"import sys, importlib, {PACKAGE}.execution.local as local\n"
+        "for name in local.JUDGING: importlib.import_module(name)\n"
+        "before = set(sys.modules)\n"
+        f"from {PACKAGE}.core.threads import as_many_as_torch\n"
+        f"from {PACKAGE}.measure import metrics\n"
+        "metrics.load_built_in()\n"
+        "with as_many_as_torch(): pass\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"scipy", "sklearn", "pandas", "pyarrow"}
 
 
 def test_only_the_command_line_prints_or_ends_the_process() -> None:

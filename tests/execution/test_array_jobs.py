@@ -15,7 +15,8 @@ from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.execution.capacity import allotted, usable_cores, usual_threads
 from unlearn_bench.execution.heartbeat import Heartbeat
-from unlearn_bench.execution.ownership import is_alone, joining, owned, seed_lock
+from unlearn_bench.execution.names import seed_lock
+from unlearn_bench.execution.ownership import is_alone, joining, owned
 from unlearn_bench.execution.status import read_status
 from unlearn_bench.results.records import read_records
 

@@ -86,7 +86,8 @@ def run(
 def _tune_first(asked: Asked, console: Console, *, debug: bool, dry_run: bool) -> Path:
     """Tune the methods of a suite, into a folder within its own; return the file of settings."""
     from unlearn_bench.cli import tuning
-    from unlearn_bench.execution.folder import TUNING, refuse_foreign
+    from unlearn_bench.execution.folder import refuse_foreign
+    from unlearn_bench.execution.names import TUNING
     from unlearn_bench.suite.tuned import FILE, Budget
 
     inner = replace(asked, folder=asked.folder / TUNING)

@@ -26,6 +26,7 @@ def _libraries() -> ThreadpoolController:
     # Loaded first, for what comes later would not be found.
     import scipy.linalg
     import sklearn.linear_model
+    import sklearn.svm
 
-    assert scipy.linalg and sklearn.linear_model
+    assert scipy.linalg and sklearn.linear_model and sklearn.svm
     return ThreadpoolController()

@@ -13,6 +13,7 @@ from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.execution.examples import changed_examples
 from unlearn_bench.execution.heartbeat import PREFIX as PROGRESS
 from unlearn_bench.execution.identity import RETRAIN
+from unlearn_bench.execution.names import FOLDERS, LOCK, TUNING
 from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
@@ -20,13 +21,6 @@ from unlearn_bench.plugins.metric import stored_metrics
 from unlearn_bench.results.records import FORMAT, RunResult, read_suite
 from unlearn_bench.suite.config import Plan
 from unlearn_bench.suite.spec import RunSpec
-
-# Names of the files that processes at work lock begin with it.
-LOCK = ".lock"
-# What lies in a results folder beside files.
-FOLDERS = ("runs", "plugins", "figures")
-# What `run --tune` puts into a results folder before its suite.
-TUNING = "tuning"
 
 
 def refuse_foreign(out: Path) -> None:

@@ -173,8 +173,9 @@ def measure(evaluation: Evaluation) -> tuple[list[Record], dict[str, float]]:
     Raises:
         MethodError: If a metric left something changed that other runs share.
     """
-    metrics.load_built_in()  # which fills the table of metrics: a change for who watches it
-    with put_back() as left, as_many_as_torch():
+    # What loads libraries and fills the table of metrics comes first: it changes what is watched.
+    metrics.load_built_in()
+    with as_many_as_torch(), put_back() as left:
         found = metrics.compute(evaluation)
     left.refuse("a metric")
     return found

@@ -3,7 +3,7 @@
 A worker is told what to run over its own pipe and answers over it: the steps it comes to, what
 the store wants to be told, and the result. A worker that dies takes only its own run with it,
 and one whose parent dies ends itself. Workers are started by multiprocessing's fork server, which
-has torch and timm loaded once for all of them.
+has torch, timm and what judging needs loaded once for all of them.
 """
 
 import contextlib
@@ -34,6 +34,8 @@ from unlearn_bench.suite.spec import RunSpec
 # To tidy up in after being told to end; a worker that takes longer is killed.
 PATIENCE = 5.0
 TURN = 3600.0
+# Loaded before workers are forked; this process does not judge.
+JUDGING = ("unlearn_bench.measure.metrics", "sklearn.linear_model", "sklearn.svm")
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Workers:
         self._on_gpu = torch.device(setup.device).type == "cuda"
         self._shares = GpuShares(shared=count > len(self._devices))
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["unlearn_bench.execution.local"])
+        self._context.set_forkserver_preload([__name__, *JUDGING])
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:

@@ -14,16 +14,12 @@ from pathlib import Path
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors
-from unlearn_bench.execution.folder import FOLDERS, LOCK, refuse_foreign
+from unlearn_bench.execution.folder import refuse_foreign
+from unlearn_bench.execution.names import FOLDERS, LOCK, seed_lock
 from unlearn_bench.execution.observer import Observer
 
 # Attempts to get a lock before it counts as taken: others may be looking at it in this moment.
 PATIENCE = 5
-
-
-def seed_lock(out: Path, seed: int) -> Path:
-    """Return the file that a process on one seed locks."""
-    return out / f"{LOCK}-seed-{seed}"
 
 
 @contextlib.contextmanager

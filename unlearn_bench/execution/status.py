@@ -13,8 +13,7 @@ from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.files import readable_os_errors
 from unlearn_bench.execution import heartbeat
 from unlearn_bench.execution.durations import Durations
-from unlearn_bench.execution.folder import LOCK
-from unlearn_bench.execution.ownership import seed_lock
+from unlearn_bench.execution.names import LOCK, seed_lock
 from unlearn_bench.results.records import RunResult, read_run, read_suite
 
 State = Literal["finished", "failed", "running", "stopped"]

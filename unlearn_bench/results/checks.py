@@ -7,13 +7,15 @@ written without a further look; what does not is refused with its place.
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from unlearn_bench.core.errors import OutputError
 from unlearn_bench.core.text import as_cell, from_cell, readable, shortened
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The fourth power of a number, and sums of many, are finite.
 LARGEST = 1e60
@@ -98,7 +100,7 @@ def as_name(text: str) -> str:
     return shortened(readable(text), MAX_NAME_LENGTH)
 
 
-def as_cells(records: pd.DataFrame) -> pd.DataFrame:
+def as_cells(records: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table whose texts no spreadsheet takes for formulas, to be written as CSV."""
     texts = (name for name in records.columns if records[name].dtype.kind not in "biuf")
     changed = {}
@@ -110,7 +112,7 @@ def as_cells(records: pd.DataFrame) -> pd.DataFrame:
     return records.assign(**changed)
 
 
-def checked_records(records: pd.DataFrame, name: str, *, typed: bool = False) -> pd.DataFrame:
+def checked_records(records: "pd.DataFrame", name: str, *, typed: bool = False) -> "pd.DataFrame":
     """Return a table as it was read as records: numbers, names and known words.
 
     Args:
@@ -123,6 +125,7 @@ def checked_records(records: pd.DataFrame, name: str, *, typed: bool = False) ->
     Raises:
         OutputError: With the line, the column and the text of the first cell that is wrong.
     """
+    import pandas as pd
 
     def wrong(place: int, column: str, wanted: str) -> OutputError:
         line = f"{name}, row {place + 1}" if typed else f"{name}:{place + 2}"
@@ -173,6 +176,8 @@ def _whole(cells: _Cells, column: str, wrong: _Wrong) -> "np.ndarray[Any, Any]":
 def _texts(
     cells: _Cells, column: str, wrong: _Wrong, text_of: Callable[[str], str]
 ) -> "pd.Series[str]":
+    import pandas as pd
+
     allowed = {"kind": KINDS, "status": STATUSES}.get(column)
     most = MAX_TEXT_LENGTH if column in _LONG else MAX_NAME_LENGTH
     shown: dict[str, str] = {}

@@ -13,8 +13,7 @@ import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from unlearn_bench.core.columns import read_columns
 from unlearn_bench.core.errors import OutputError, RefusedError
@@ -22,6 +21,9 @@ from unlearn_bench.core.files import write_if_changed
 from unlearn_bench.core.text import readable
 from unlearn_bench.results.checks import LARGEST, MAX_NAME_LENGTH, as_name
 from unlearn_bench.results.records import Curve, RunResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "curves.parquet"
 COLUMNS = (
@@ -67,8 +69,10 @@ def logged(result: RunResult) -> list[Curve]:
     return found
 
 
-def table(results: Iterable[RunResult]) -> pd.DataFrame:
+def table(results: Iterable[RunResult]) -> "pd.DataFrame":
     """Return every point of every curve of ``results``, columns as in :data:`COLUMNS`."""
+    import pandas as pd
+
     parts = [
         pd.DataFrame(
             {
@@ -114,7 +118,7 @@ def write_curves(folder: Path, results: Iterable[RunResult]) -> Path:
     return path
 
 
-def read_curves(folder: Path) -> pd.DataFrame | None:
+def read_curves(folder: Path) -> "pd.DataFrame | None":
     """Read ``curves.parquet`` of a results folder; None if it has none, as older ones.
 
     Raises:

@@ -1,13 +1,16 @@
 """What relates a run's time to retraining's: metrics that one run alone cannot know."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from unlearn_bench.results.checks import LARGEST
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CELL = ("dataset", "model", "scenario", "seed")
 
 
-def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
+def with_time_ratios(records: "pd.DataFrame") -> "pd.DataFrame":
     """Append what relates a run's time to retraining's: two metrics that one run cannot know.
 
     ``time_ratio_to_retrain`` is seconds to unlearn over seconds to retrain.
@@ -17,6 +20,8 @@ def with_time_ratios(records: pd.DataFrame) -> pd.DataFrame:
     The reference is the retraining of the same dataset, model, scenario, seed and request; runs
     without a finished reference get neither.
     """
+    import pandas as pd
+
     pair = [*_CELL, *(["request"] if "request" in records.columns else [])]
     seconds = records[records["metric"] == "wall_seconds"]
     reference = seconds[seconds["kind"] == "reference"].drop_duplicates(pair)

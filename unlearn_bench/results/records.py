@@ -18,9 +18,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from unlearn_bench.core.errors import OutputError, RefusedError, one_line
 from unlearn_bench.core.files import readable_os_errors, write_atomically, write_if_changed
@@ -41,6 +39,9 @@ from unlearn_bench.results.checks import (
     number,
 )
 from unlearn_bench.results.ratios import with_time_ratios
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = (
     "method",
@@ -330,14 +331,16 @@ def put_run_aside(folder: Path, key: str) -> Path:
     return place
 
 
-def table(results: Iterable[RunResult]) -> pd.DataFrame:
+def table(results: Iterable[RunResult]) -> "pd.DataFrame":
     """Return all rows of ``results`` in long form: :data:`COLUMNS`, and those places that vary."""
+    import pandas as pd
+
     rows = [row for result in results for row in result.rows()]
     varying = [place for place in PLACES if any(row[place] for row in rows)]
     return pd.DataFrame(rows, columns=[*COLUMNS, *varying])
 
 
-def with_places(records: pd.DataFrame) -> pd.DataFrame:
+def with_places(records: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table that has all of :data:`PLACES`, 0 where it had no such column."""
     return records.assign(**{p: 0 for p in PLACES if p not in records.columns})
 
@@ -347,7 +350,7 @@ def as_csv(results: Iterable[RunResult]) -> str:
     return as_cells(with_time_ratios(table(results))).to_csv(index=False)
 
 
-def as_parquet(records: pd.DataFrame) -> bytes:
+def as_parquet(records: "pd.DataFrame") -> bytes:
     """Return the content of ``records.parquet``: the rows of ``records.csv``, typed."""
     numbers = dict.fromkeys(NUMBERS, "float64") | {"seed": "int64"}
     numbers |= dict.fromkeys(PLACES, "int64")
@@ -367,7 +370,7 @@ def write_records(folder: Path, results: Iterable[RunResult]) -> Path:
     return path
 
 
-def read_records(folder: Path) -> pd.DataFrame:
+def read_records(folder: Path) -> "pd.DataFrame":
     """Read ``records.csv`` of a results folder, columns as in :data:`COLUMNS`.
 
     Where there is none, as in reports kept in git, ``records.parquet`` has the same rows.

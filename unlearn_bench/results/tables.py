@@ -7,13 +7,16 @@ they were found, for :func:`~unlearn_bench.results.checks.checked_records` to lo
 import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from unlearn_bench.core.columns import read_columns
 from unlearn_bench.core.errors import OutputError, RefusedError, one_line
 from unlearn_bench.results.checks import NUMBERS, WHOLE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CSV, PARQUET = "records.csv", "records.parquet"
 
@@ -24,7 +27,7 @@ def source_of(folder: Path) -> Path | None:
     return next((file for file in files if file.exists() or file.is_symlink()), None)
 
 
-def csv_cells(path: Path, data: bytes, most: int, longest: int) -> pd.DataFrame:
+def csv_cells(path: Path, data: bytes, most: int, longest: int) -> "pd.DataFrame":
     """Return the cells of ``records.csv`` as texts.
 
     Args:
@@ -36,6 +39,8 @@ def csv_cells(path: Path, data: bytes, most: int, longest: int) -> pd.DataFrame:
     Raises:
         OutputError: If it is no such table, or larger.
     """
+    import pandas as pd
+
     lines = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
     found = max(np.diff(lines, prepend=-1, append=len(data)), default=0)
     if found > longest:
@@ -57,7 +62,7 @@ def csv_cells(path: Path, data: bytes, most: int, longest: int) -> pd.DataFrame:
 
 def parquet_cells(
     path: Path, columns: Sequence[str], optional: Collection[str], most: int
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return the cells of ``records.parquet``: numbers as numbers, all others as texts.
 
     Args:
@@ -69,6 +74,8 @@ def parquet_cells(
     Raises:
         OutputError: If it is no such table, lacks a column, or is larger.
     """
+    import pandas as pd
+
     types = {
         name: float if name in NUMBERS else int if name in WHOLE else str
         for name in (*columns, *optional)

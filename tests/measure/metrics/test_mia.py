@@ -5,10 +5,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from unlearn_bench.core.errors import ParameterError
-from unlearn_bench.measure.metrics.mia import auc, loss_attack, loss_roc, roc, true_positive_rate
+from unlearn_bench.measure.metrics.mia import (
+    auc,
+    loss_attack,
+    loss_roc,
+    ranks_of,
+    roc,
+    true_positive_rate,
+)
 from unlearn_bench.measure.outputs import Evaluation, Observed, Outputs
 
 scores = st.lists(st.integers(-3, 3), min_size=2, max_size=12)
@@ -18,6 +26,12 @@ def test_auc_counts_pairs_and_halves_ties():
     value, low, high = auc(np.array([3.0, 1.0]), np.array([2.0, 1.0]))
     assert value == pytest.approx((1 + 1 + 0 + 0.5) / 4)
     assert 0 <= low < value < high <= 1
+
+
+@given(scores)
+def test_ranks_share_the_mean_of_ties(values):
+    for of in (values, [*values, np.inf, -np.inf, np.inf], [*values, np.nan]):
+        np.testing.assert_array_equal(ranks_of(np.array(of, float)), rankdata(of))
 
 
 @given(scores, scores)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import norm
 
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.measure.metrics.mia import (
@@ -23,7 +22,7 @@ from unlearn_bench.measure.metrics.mia import (
     unresolved_attack,
 )
 from unlearn_bench.measure.metrics.scores import shuffled_rows
-from unlearn_bench.measure.metrics.shares import wilson
+from unlearn_bench.measure.metrics.shares import TWO_SIDED, wilson
 from unlearn_bench.results.records import Record
 
 FOLDS = 5
@@ -178,6 +177,6 @@ def repeated_attack(
 
 def _widened(found: Scores, value: float, low: float, high: float) -> tuple[float, float, float]:
     """Add the standard error of a mean over divisions to an interval over examples."""
-    over = norm.ppf(0.975) * found.std(ddof=1) / np.sqrt(len(found))
+    over = TWO_SIDED * found.std(ddof=1) / np.sqrt(len(found))
     below, above = (float(np.hypot(end - value, over)) for end in (low, high))
     return float(value), max(0.0, float(value) - below), min(1.0, float(value) + above)

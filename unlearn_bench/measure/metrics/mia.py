@@ -8,11 +8,10 @@ only asks whether an example is of the forget class. Retraining never saw F, so 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
 from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.measure.metrics import measures
-from unlearn_bench.measure.metrics.shares import paired_error, wilson
+from unlearn_bench.measure.metrics.shares import TWO_SIDED, paired_error, wilson
 from unlearn_bench.measure.outputs import Evaluation, Observed
 from unlearn_bench.results.records import Curve, Record
 
@@ -49,7 +48,7 @@ def auc(member: Scores, other: Scores) -> tuple[float, float, float]:
         raise ParameterError(f"an AUC needs two examples on each side, not {m} and {n}")
     above, below = placements(member, other)
     value = float(above.mean())
-    half = norm.ppf(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
+    half = TWO_SIDED * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
     return value, max(0.0, value - float(half)), min(1.0, value + float(half))
 
 
@@ -66,8 +65,24 @@ def placements(member: Scores, other: Scores) -> tuple[Scores, Scores]:
         [M] and [N].
     """
     m, n = len(member), len(other)
-    ranks = rankdata(np.concatenate([member, other]))
-    return (ranks[:m] - rankdata(member)) / n, 1 - (ranks[m:] - rankdata(other)) / m
+    ranks = ranks_of(np.concatenate([member, other]))
+    return (ranks[:m] - ranks_of(member)) / n, 1 - (ranks[m:] - ranks_of(other)) / m
+
+
+def ranks_of(scores: Scores) -> Scores:
+    """Return the rank of each score from 1 on, equal ones sharing the mean of theirs, [N].
+
+    NaN has no place among scores: one makes all ranks NaN.
+    """
+    if np.isnan(scores).any():
+        return np.full(len(scores), np.nan)
+    order = np.argsort(scores, kind="stable")
+    ascending = scores[order]
+    first = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
+    after = np.r_[first[1:], len(scores)]
+    ranks = np.empty(len(scores))
+    ranks[order] = np.repeat((first + 1 + after) / 2, after - first)
+    return ranks
 
 
 def true_positive_rate(member: Scores, other: Scores, fpr: float) -> float:

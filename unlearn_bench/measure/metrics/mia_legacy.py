@@ -7,10 +7,10 @@ published tables; retraining's value stands beside them, and no verdict uses the
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.svm import SVC
 
 from unlearn_bench.measure.evaluate import SPLITS
 from unlearn_bench.measure.metrics import measures
@@ -18,6 +18,9 @@ from unlearn_bench.measure.metrics.mia import Scores
 from unlearn_bench.measure.metrics.scores import attack_features, shuffled_rows
 from unlearn_bench.measure.outputs import Evaluation, Observed
 from unlearn_bench.results.records import Record
+
+if TYPE_CHECKING:
+    from sklearn.svm import SVC
 
 Features = Mapping[str, Mapping[str, Scores]]
 
@@ -27,7 +30,9 @@ MOST = 1000
 _SALUN = ("correctness", "confidence", "entropy", "m_entropy")
 
 
-def _svm() -> SVC:
+def _svm() -> "SVC":
+    from sklearn.svm import SVC
+
     return SVC(C=3, kernel="rbf", gamma="auto")
 
 

@@ -6,12 +6,11 @@ model that never saw the class has it anywhere.
 
 import math
 
-from scipy.stats import norm
 from torch import Tensor
 
 from unlearn_bench.measure.metrics import measures
 from unlearn_bench.measure.metrics.scores import rank_of_label
-from unlearn_bench.measure.metrics.shares import paired_error
+from unlearn_bench.measure.metrics.shares import TWO_SIDED, paired_error
 from unlearn_bench.measure.outputs import Evaluation, Observed
 from unlearn_bench.results.records import Record
 
@@ -32,7 +31,7 @@ def label_rank(evaluation: Evaluation) -> list[Record]:
         if len(ranks) < 2:
             records.append(Record("label_rank", split, mean))
             continue
-        half = float(norm.ppf(0.975) * ranks.std() / math.sqrt(len(ranks)))
+        half = float(TWO_SIDED * ranks.std() / math.sqrt(len(ranks)))
         error = None
         if of_retrained is not None:
             error = paired_error([(ranks.numpy(), of_retrained.numpy())])

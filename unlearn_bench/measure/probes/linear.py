@@ -8,7 +8,6 @@ Each dimension is standardised on retained examples: how large features are writ
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from unlearn_bench.core.memory import halving
@@ -52,6 +51,8 @@ def recall(fit: Tensor, labels: Tensor, tested: Tensor, tested_labels: Tensor) -
     Returns:
         In [0, 1].
     """
+    from sklearn.linear_model import LogisticRegression
+
     fit, tested = fit.double(), tested.double()
     retained = fit[~torch.isin(labels, tested_labels)]
     standardise = Standardiser.of(retained if len(retained) else fit, fit)
