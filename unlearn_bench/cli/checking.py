@@ -14,7 +14,6 @@ from rich.text import Text
 
 from unlearn_bench.cli.app import Plugins, app, new_console
 from unlearn_bench.core.errors import ConfigError
-from unlearn_bench.core.reading import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,6 +43,7 @@ def check(
 
     With --plugin, the file's models, datasets and metrics are checked as well.
     """
+    from unlearn_bench.core.reading import real_path
     from unlearn_bench.plugins import registry
 
     files = [real_path(file, "--plugin") for file in plugin or ()]
@@ -69,6 +69,7 @@ def _others(files: list[Path], console: Console) -> "list[Subject]":
     """Return the models, datasets and metrics of plug-in files, and say what each file holds."""
     from unlearn_bench.conformance import others
     from unlearn_bench.measure.metrics import ENTRIES
+    from unlearn_bench.core.reading import real_path
     from unlearn_bench.plugins import registry
     from unlearn_bench.plugins.parts import REGISTERED
 

@@ -25,8 +25,9 @@ def _libraries() -> ThreadpoolController:
     """Find the libraries that this process has loaded; takes ten milliseconds."""
     # Loaded first, for what comes later would not be found.
     import scipy.linalg
+    import scipy.stats
     import sklearn.linear_model
     import sklearn.svm
 
-    assert scipy.linalg and sklearn.linear_model and sklearn.svm
+    assert scipy.linalg and scipy.stats and sklearn.linear_model and sklearn.svm
     return ThreadpoolController()

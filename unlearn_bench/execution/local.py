@@ -35,7 +35,7 @@ from unlearn_bench.suite.spec import RunSpec
 PATIENCE = 5.0
 TURN = 3600.0
 # Loaded before workers are forked; this process does not judge.
-JUDGING = ("unlearn_bench.measure.metrics", "sklearn.linear_model", "sklearn.svm")
+JUDGING = ("unlearn_bench.measure.metrics", "scipy.stats", "sklearn.linear_model", "sklearn.svm")
 
 
 @dataclass

@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from unlearn_bench.core.errors import ParameterError
@@ -13,7 +12,6 @@ from unlearn_bench.measure.metrics.mia import (
     auc,
     loss_attack,
     loss_roc,
-    ranks_of,
     roc,
     true_positive_rate,
 )
@@ -26,12 +24,6 @@ def test_auc_counts_pairs_and_halves_ties():
     value, low, high = auc(np.array([3.0, 1.0]), np.array([2.0, 1.0]))
     assert value == pytest.approx((1 + 1 + 0 + 0.5) / 4)
     assert 0 <= low < value < high <= 1
-
-
-@given(scores)
-def test_ranks_share_the_mean_of_ties(values):
-    for of in (values, [*values, np.inf, -np.inf, np.inf], [*values, np.nan]):
-        np.testing.assert_array_equal(ranks_of(np.array(of, float)), rankdata(of))
 
 
 @given(scores, scores)

@@ -22,15 +22,11 @@ TWO_SIDED = float(ndtri(0.975))
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share of examples.
+    """Return the 95 % Wilson interval of a share of examples."""
+    from scipy.stats import binomtest  # a second of CPU time that scheduling does without
 
-    ``(2 h + z^2 -+ z sqrt(4 h (n - h) / n + z^2)) / (2 (n + z^2))`` with ``h`` of ``n`` examples.
-    """
-    square = TWO_SIDED**2
-    width = 2 * (total + square)
-    middle = (2 * hits + square) / width
-    half = TWO_SIDED * math.sqrt(4 * hits * (total - hits) / total + square) / width
-    return (0.0 if hits == 0 else middle - half, 1.0 if hits == total else middle + half)
+    ends = binomtest(hits, total).proportion_ci(method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def share(metric: str, split: str, right: Tensor, reference: Tensor | None = None) -> Record:
