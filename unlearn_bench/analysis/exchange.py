@@ -1,4 +1,4 @@
-"""Can an unlearned model be told from retraining? An exact permutation test within seeds.
+"""Can an unlearned model be told apart from retraining? An exact permutation test within seeds.
 
 If unlearning is exact, the unlearned model U of a seed and the models G, G', ... retrained with
 that seed's data are exchangeable: which of them is called U is chance. The test compares the
@@ -55,7 +55,7 @@ class Exchange:
 
 
 def exchange(values: "Floats", floors: "Floats") -> Exchange:
-    """Test whether the first model of each seed can be told from the others.
+    """Test whether the first model of each seed can be told apart from the others.
 
     Args:
         values: [seeds, models, metrics], at least two models; the first is U. A metric that is NaN

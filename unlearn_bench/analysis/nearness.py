@@ -8,7 +8,7 @@ metric's floor where that is larger. Two numbers say how far away U may still be
   over seeds and e its standard error. A method's is its worst metric's, so that no adjustment for
   their number is needed.
 - the *joint* one sees many metrics that are a little off together: the AUC with which one unlearned
-  model can be told from a retrained one of its seed, by a linear discriminant over the metrics
+  model can be told apart from a retrained one of its seed, by a linear discriminant over metrics
   that was fitted to the other seeds, as its upper 95 % bound.
 """
 
@@ -47,7 +47,7 @@ def nearness(values: "Floats", floors: "Floats") -> "Floats":
 
 
 def joint_auc(values: "Floats", floors: "Floats") -> float:
-    """Return the upper 95 % bound of the AUC with which one model can be told from retraining.
+    """Return the upper 95 % bound of the AUC with which a model can be told apart from retraining.
 
     The discriminant of each seed is fitted to all others: the mean difference times the inverse
     of the covariance within seeds, shrunk after Ledoit and Wolf 2004. Seeds are what varies.

@@ -1,10 +1,10 @@
-"""One verdict per method: can it be told from retraining, and how near is it at least?
+"""One verdict per method: can it be told apart from retraining, and how near is it at least?
 
 Which metrics are primary, and the difference that never matters, is declared with the metrics in
 ``results/metrics.py``. Two questions are answered apart:
 
-- *Can it be told from retraining?* A permutation test within seeds (``exchange.py``) among the
-  unlearned model, the reference and every other retraining of the seed. At 5 % it gives
+- *Can it be told apart from retraining?* A permutation test within seeds (``exchange.py``) among
+  the unlearned model, the reference and every other retraining of the seed. At 5 % it gives
   DISTINGUISHABLE, by the metrics that tell it, or by all of them together where none does alone.
 - *How near is it at least?* The number of spreads of retraining that it may be away, and the AUC
   with which one model could be told (``nearness.py``). INDISTINGUISHABLE is who cannot be told
@@ -58,7 +58,7 @@ class Verdict:
         method: Its label.
         kind: ``method`` or ``control``.
         verdict: One of the words above.
-        apart: Primary metrics by which it is told from retraining.
+        apart: Primary metrics by which it is told apart from retraining.
         missing: What an UNDECIDED or absent verdict lacks.
         seeds: Seeds with both U and G in every primary metric that was measured.
         p_value: Of the permutation test; None where it cannot reject.
@@ -343,7 +343,7 @@ def distinguished(section: Section) -> frozenset[str]:
     """Name the methods that the verdict sets apart from the others: those set in bold.
 
     From eight seeds on: INDISTINGUISHABLE ones. With fewer, which hardly anything could pass:
-    those that are not told from retraining. Nobody where there is no verdict at all, or where
+    those that are not told apart from retraining. Nobody where there is no verdict at all, or where
     every method is told apart: the smallest number of a table is then no reason to recommend its
     method. Who damaged the model is not among them either: too few seeds may hide even that. And
     nobody where no metric that looks into the model has power, or where a fake would be among them.

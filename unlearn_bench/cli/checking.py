@@ -69,7 +69,6 @@ def _others(files: list[Path], console: Console) -> "list[Subject]":
     """Return the models, datasets and metrics of plug-in files, and say what each file holds."""
     from unlearn_bench.conformance import others
     from unlearn_bench.measure.metrics import ENTRIES
-    from unlearn_bench.core.reading import real_path
     from unlearn_bench.plugins import registry
     from unlearn_bench.plugins.parts import REGISTERED
 

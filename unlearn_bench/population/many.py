@@ -4,9 +4,9 @@ With the same examples under many seeds: KLoM and forgetting quality. With ``thi
 target is kept, forgotten and never seen under a third of the seeds each, three questions by every
 attack of :mod:`~unlearn_bench.population.shadow`:
 
-- *privacy*: can unlearned models that forgot x be told from those that never saw it?
+- *privacy*: can unlearned models that forgot x be told apart from those that never saw it?
 - *efficacy*: the same against originals that never saw x.
-- *collateral*: can unlearned models that kept x be told from originals that kept it?
+- *collateral*: can unlearned models that kept x be told apart from originals that kept it?
 
 Retraining must come out at chance, and the original shows what an attack can see at all.
 """
