@@ -347,6 +347,7 @@ def test_the_headline_counts_undecided_methods_on_neither_side(section):
 def test_the_headline_says_indistinguishable_only_where_the_verdict_does(section):
     found = section(64, pbu=FAKE, good={})
     assert headline(found) == "1 of 2 methods is indistinguishable from retraining; nearest: good"
+    assert glance(found).comparisons[0].method == "good"
     assert headline(section(64, pbu={})) == "pbu is indistinguishable from retraining"
 
 

@@ -86,7 +86,7 @@ def headline(section: Section) -> str:
         return f"No evidence of forgetting: {why}"
     if _idle_is_nearer(section):
         return "No method came nearer to retraining than the untouched original"
-    return _standing(section, _nearest(section))
+    return _standing(section, leader_of(section))
 
 
 def _standing(section: Section, leader: Row) -> str:
@@ -127,7 +127,7 @@ def nearest(section: Section) -> str:
     """Say of the method that the headline names how far it is, at what cost; empty without one."""
     if section.reference is None or not section.ranking or blind(section):
         return ""
-    leader = _nearest(section)
+    leader = leader_of(section)
     away = f"{plus_minus(distance(section, leader), 1)} points"
     said = f"{leader.method} is {away} from retraining{_cost(section, leader)}"
     original = section.table.value(ORIGINAL, DISTANCE)
@@ -146,7 +146,7 @@ def _judged(section: Section) -> dict[str, Verdict]:
     return {v.method: v for v in verdicts(section) if v.kind == "method" and v.verdict != NONE}
 
 
-def _nearest(section: Section) -> Row:
+def leader_of(section: Section) -> Row:
     """Return the nearest method of those with the best verdict that any method has."""
     judged = _judged(section)
     matching = {name for name, v in judged.items() if v.verdict == INDISTINGUISHABLE}
@@ -195,7 +195,7 @@ def overview_headline(sections: Sequence[Section]) -> str:
     seeing = [section for section in ranked if not blind(section)]
     if not seeing:
         return f"No evidence of forgetting anywhere: {blind(ranked[0])}"
-    leaders = Counter(_nearest(s).method for s in seeing if not _idle_is_nearer(s))
+    leaders = Counter(leader_of(s).method for s in seeing if not _idle_is_nearer(s))
     if not leaders:
         return "No method came nearer to retraining than the untouched original, anywhere"
     (name, wins), *others = leaders.most_common()
@@ -352,7 +352,7 @@ def uninformative(section: Section) -> bool:
 def _idle_is_nearer(section: Section) -> bool:
     """Whether doing nothing comes as near to retraining as the nearest method."""
     original = section.table.value(ORIGINAL, DISTANCE)
-    return original is not None and original.mean <= distance(section, _nearest(section)).mean
+    return original is not None and original.mean <= distance(section, leader_of(section)).mean
 
 
 def distance(section: Section, row: Row) -> Estimate:

@@ -27,6 +27,7 @@ from unlearn_bench.report.findings import (
     blind,
     caveat,
     descriptive_seeds,
+    leader_of,
     positive_control,
     worst_classes,
 )
@@ -106,7 +107,7 @@ def glance(section: Section, tier: str = "") -> Glance:
         _groups(section),
         _legend(section),
         _columns(section),
-        tuple(_comparison(section, row.method) for row in _methods(section)),
+        tuple(_comparison(section, name) for name in _compared(section)),
         tuple(
             [
                 *positive_control(section),
@@ -215,6 +216,13 @@ def _reasons(section: Section, verdict: Verdict) -> str:
     return f"{spreads_text(verdict.nearness)} of retraining{farthest}; p = {verdict.p_value:.2g}"
 
 
+def _compared(section: Section) -> list[str]:
+    """Name the methods, the one that the headline names first."""
+    names = [verdict.method for verdict in _methods(section)]
+    first = leader_of(section).method if section.ranking else ""
+    return sorted(names, key=lambda name: name != first)
+
+
 def _columns(section: Section) -> tuple[str, ...]:
     names = ["Metric", "Original", "Method"]
     if section.reference is not None:
@@ -252,7 +260,7 @@ def _worst_class(section: Section) -> list[Note]:
         return []
     if losses[0].drop.mean <= 0:
         return [Note("Worst class", "no method lost anything on any retained class.")]
-    nearest = section.ranking[0].method if section.ranking else losses[0].method
+    nearest = leader_of(section).method if section.ranking else losses[0].method
     named = [str(loss) for loss in losses if loss.method == nearest]
     if losses[0].method != nearest:
         named.append(f"the most of all methods, {losses[0]}")
