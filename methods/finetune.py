@@ -3,6 +3,9 @@
 Minimises ``CE(retain)`` with SGD from the original weights. The weakest serious baseline: it
 forgets by neglect alone, and slowly.
 
+The default rate is too small for a few dozen steps: on the suite mnist-small 96 % of F stay. With
+``lr=0.1, epochs=10`` nothing stays, and accuracy on R is 95 %.
+
 Source: as a baseline in Golatkar et al. 2020, arXiv:1911.04933.
 """
 

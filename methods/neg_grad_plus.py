@@ -12,7 +12,8 @@ anchor, BatchNorm in train mode. Its ascent weighs a ten-thousandth and needs th
 on a few hundred it is fine-tuning. That of their small experiments is alpha 0.95, anchor 0.1, 10
 epochs and BatchNorm in eval mode (``batch_norm`` and ``forget_batch_norm``); its ascent weighs 500
 times more, which wrecks a network that is not small. On the few dozen steps of the suite digits,
-alpha 0.9 with lr 0.04 and BatchNorm in train mode forgets: 0.5 % of F is left and 99.8 % of R.
+alpha 0.9 with lr 0.04 and BatchNorm in train mode forgets: 0.5 % of F is left and 99.8 % of R. On
+the suite mnist-small ``alpha=0.95`` leaves nothing of F, and accuracy on R is 93 %.
 
 Both terms should see BatchNorm in one mode. With R normalised by its batches and F by the running
 statistics, the ascent spoils what the model answers in eval mode and the retain loss does not

@@ -16,7 +16,8 @@ Those of ``scrub_r`` are of the authors' run against membership inference, the o
 
 A batch of 512 is the whole forget set of a small task, and one step of 5e-4 in each of two passes
 moves nothing. By default the batch is cut until a pass over F has 8 steps, which leaves 12 % of F
-on the suite mnist-small instead of 99 %.
+on the suite mnist-small instead of 99 %. With ``lr=0.001`` nothing is left there, and accuracy on
+R is 92 %.
 
 Source: Kurmanji et al., NeurIPS 2023, arXiv:2302.09880.
 """

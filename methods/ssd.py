@@ -20,6 +20,9 @@ these two find depends on the order and size of the batches. Where whole classes
 official code reads lists sorted by class, and so do they here: in mixed batches classes cancel each
 other, which dampens what all of them need (on digits, retain accuracy 76 % instead of 100 %).
 
+LFSSD leaves 20 % of F on the suite mnist-small by default, and nothing with ``dampening=0.356,
+alpha=3.59, batch_size=30``, which tuning chose; accuracy on R is 91 %.
+
 Source: Foster, Schoepf and Brintrup, AAAI 2024, arXiv:2308.07707 (SSD); Foster et al. 2024,
 arXiv:2402.19308 (LFSSD); Schoepf, Foster and Brintrup 2024, arXiv:2402.10098 (ASSD).
 """
