@@ -12,6 +12,9 @@ was read: its retain loader does not augment, while here the recipe augments as 
 takes gradients in the mode that the model happens to be in, ours in eval mode; weight decay is not
 damped, there or here.
 
+The default rate is too small for a few dozen steps: on the suite mnist-small 79 % of F stay. With
+``lr=0.05, renewed=0.6`` nothing stays, and accuracy on R is 96 %.
+
 Source: Triantafillou et al. 2024, arXiv:2406.09073; Cadet et al. 2024, arXiv:2410.01276.
 """
 
