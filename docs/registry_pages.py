@@ -295,9 +295,16 @@ def _number(value: float | None) -> str:
 
 
 def reports_page(reports: Path) -> str:
-    """Return the page with the headline of every reference report."""
+    """Return the page with the findings and the headline of every reference report."""
+    findings = re.sub(
+        r"\[([^\]]*)\]\((\S+)/(?:README|report)\.md\)",
+        lambda link: _report_link(reports, *link.groups()),
+        (reports / "README.md").read_text().partition("\n")[2],
+    )
     parts = [
         "# Reference reports",
+        findings.strip(),
+        "## All reports",
         "Reports as the tool wrote them. Each page names the command that makes it again.",
     ]
     for text in sorted(reports.rglob("report.md")):
@@ -305,11 +312,17 @@ def reports_page(reports: Path) -> str:
         headline, _, rest = text.read_text().partition("\n")
         about = next(line for line in rest.splitlines() if line.strip())
         parts += [
-            f"## {name}",
+            f"### {name}",
             f"**{headline.removeprefix('# ')}.** {about}",
             f'<a href="../reports/{name}/report.html">Open the report</a>',
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _report_link(reports: Path, text: str, name: str) -> str:
+    if not (reports / name / "report.html").is_file():
+        return text  # a page of figures that is read in the repository
+    return f'<a href="../reports/{name}/report.html">{text}</a>'
 
 
 # Notebooks
