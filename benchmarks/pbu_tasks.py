@@ -32,7 +32,8 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.store.layout import default_home
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 
 CPU = torch.device("cpu")
 RENEWING = 512  # images of R that the harness's probe estimates BatchNorm's statistics on

@@ -26,7 +26,8 @@ from torch.nn.functional import cross_entropy
 from unlearn_bench.core import small_maps
 from unlearn_bench.data.datasets import Dataset, Part, TensorImages, load
 from unlearn_bench.fisher.timing import randomised
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training.loop import train
 from unlearn_bench.training.models import build

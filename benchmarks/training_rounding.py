@@ -17,7 +17,8 @@ from torch import Tensor
 
 from unlearn_bench.data.datasets import load
 from unlearn_bench.measure import evaluate
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training.loop import train
 from unlearn_bench.training.models import build

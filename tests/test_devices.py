@@ -24,7 +24,8 @@ from unlearn_bench.measure.outputs import Evaluation
 from unlearn_bench.plugins import registry
 from unlearn_bench.store.store import Store
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training import models
 from unlearn_bench.training.loop import LossWatch, train

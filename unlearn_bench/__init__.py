@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unlearn_bench.library.runs import Run, compare, load, run
     from unlearn_bench.library.scoring import Scores, evaluate
     from unlearn_bench.library.unlearning import Unlearned, unlearn
-    from unlearn_bench.suite.spec import Recipe
+    from unlearn_bench.suite.recipe import Recipe
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "unlearn_bench.library.runs": ("Run", "compare", "load", "run"),
     "unlearn_bench.library.scoring": ("Scores", "evaluate"),
     "unlearn_bench.library.unlearning": ("Unlearned", "unlearn"),
-    "unlearn_bench.suite.spec": ("Recipe",),
+    "unlearn_bench.suite.recipe": ("Recipe",),
 }
 
 

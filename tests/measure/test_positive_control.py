@@ -17,7 +17,8 @@ from unlearn_bench.measure.metrics.mia_fitted import fitted_attacks
 from unlearn_bench.measure.metrics.targeted import confusion
 from unlearn_bench.measure.outputs import Evaluation, Observed
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training import models
 from unlearn_bench.training.loop import train

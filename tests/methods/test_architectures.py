@@ -11,7 +11,8 @@ from unlearn_bench.conformance.world import World
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.plugins import registry
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 
 # Two stages of its four and a quarter as wide as it usually is: windows, shifted, and merged. A
 # suite cannot say the depths: it passes on single numbers only.

@@ -14,7 +14,7 @@ from unlearn_bench.core.errors import ModelError
 from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.plugins import registry
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 
 pytestmark = pytest.mark.heavy
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from unlearn_bench.api import heads
 from unlearn_bench.execution.task import Task
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 
 # Steps of such length leave every weight as it is.
 STILL = {"epochs": 1, "lr": 1e-30, "weight_decay": 0.0, "momentum": 0.0}

@@ -16,7 +16,7 @@ from unlearn_bench.data.datasets import load
 from unlearn_bench.measure.clock import Passes
 from unlearn_bench.measure.probes.batch_norm import reestimated
 from unlearn_bench.plugins import registry
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 
 from .conftest import accuracies
 

@@ -11,8 +11,9 @@ from unlearn_bench.conformance.world import make_world
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.execution.task import Unlearning
 from unlearn_bench.plugins import registry
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.suite.sharding import Sharding
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.training.sharded import division, first_hits
 
 from .conftest import followed

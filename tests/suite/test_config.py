@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from unlearn_bench.core.errors import ConfigError, ParameterError, UnknownNameError, UserError
+from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.config import (
     Overrides,
@@ -98,6 +99,26 @@ def test_two_runs_differ_in_identity(write: Write) -> None:
     runs = expand(load_suite(str(write("broad.yaml", BROAD))), device="cpu").runs
     identities = [str(spec.identity()) for spec in runs]
     assert len(set(identities)) == len(runs)
+
+
+def test_keys_and_what_is_kept_of_a_suite_say_how_its_device_trains() -> None:
+    on_cpu, on_gpu = (expand(suite(), device=device) for device in ("cpu", "cuda"))
+    default = {"precision": "tf32", "memory_format": "channels_last"}
+    for plan, known in ((on_cpu, {}), (on_gpu, default)):
+        kept = [plan.suite.model_dump()["recipe"], *(s.identity()["recipe"] for s in plan.runs)]
+        for recipe in kept:
+            assert {name: recipe[name] for name in default if name in recipe} == known
+    explicit = {"precision": "fp32", "memory_format": "contiguous"}
+    exact = [expand(suite(recipe=explicit), device=device) for device in ("cpu", "cuda")]
+    assert exact[0].runs == on_cpu.runs
+    assert exact[1].runs[0].recipe.precision == "fp32"
+    keys = {canonical_json(plan.runs[0].identity()) for plan in (on_cpu, on_gpu, exact[1])}
+    assert len(keys) == 3
+
+
+def test_tf32_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ConfigError, match="tf32, which needs --device cuda"):
+        expand(suite(recipe={"precision": "tf32"}), device="cpu")
 
 
 def test_reference_and_controls_are_added_and_come_first() -> None:

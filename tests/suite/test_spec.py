@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.suite.seeds import Seeds
-from unlearn_bench.suite.spec import MethodSpec, ModelSpec, OriginalFile, Recipe, RunSpec, Suite
+from unlearn_bench.suite.spec import MethodSpec, ModelSpec, OriginalFile, RunSpec, Suite
 
 SUITE: dict[str, Any] = {
     "name": "trial",
@@ -195,6 +196,30 @@ def test_a_suite_that_cannot_be_run_is_refused(change: dict[str, Any], reason: s
 
 def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
     assert Recipe.model_validate({"lr": "1e-3"}).lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("device", "how", "known"),
+    [
+        ("cpu", {}, {}),
+        ("cpu", {"precision": "fp32", "memory_format": "contiguous"}, {}),
+        ("cpu", {"precision": "bf16"}, {"precision": "bf16"}),
+        ("cpu", {"memory_format": "channels_last"}, {"memory_format": "channels_last"}),
+        ("cuda", {}, {"precision": "tf32", "memory_format": "channels_last"}),
+        ("cuda", {"precision": "bf16"}, {"precision": "bf16", "memory_format": "channels_last"}),
+        (
+            "cuda",
+            {"precision": "fp32", "memory_format": "contiguous"},
+            {"precision": "fp32", "memory_format": "contiguous"},
+        ),
+    ],
+)
+def test_what_a_recipe_leaves_out_is_the_devices_default(
+    device: str, how: dict[str, str], known: dict[str, str]
+) -> None:
+    found = Recipe.model_validate(how).on(device)
+    assert found.model_dump() == Recipe(epochs=10).model_dump() | known
+    assert found.on(device) == found == Recipe.model_validate(found.model_dump())
 
 
 def test_a_specification_cannot_be_changed() -> None:

@@ -9,7 +9,7 @@ from unlearn_bench.core.errors import AccessError, ParameterError
 from unlearn_bench.data.images import Dataset, Part, TensorImages
 from unlearn_bench.measure.clock import Clock
 from unlearn_bench.plugins.access import Access
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.toolkit.attacks import Pixels
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 

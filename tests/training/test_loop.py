@@ -8,9 +8,10 @@ from torch import nn
 
 from unlearn_bench.core.errors import MethodError, ParameterError
 from unlearn_bench.data.datasets import load
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training.loop import LossWatch, UpdateLog, train
+from unlearn_bench.training.numerics import computing
 
 CPU = torch.device("cpu")
 
@@ -139,6 +140,45 @@ def test_a_compiled_forward_pass_is_what_training_calls(monkeypatch):
 def test_tf32_is_refused_where_there_is_none():
     with pytest.raises(ParameterError, match="tf32.*cpu device.*bf16"):
         run(Recipe(precision="tf32"))
+
+
+def settings():
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    both = cuda.allow_tf32, cudnn.allow_tf32
+    return both, (cuda.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
+
+
+@pytest.mark.parametrize(
+    ("how", "tf32", "last"),
+    [
+        ({}, True, True),
+        ({"precision": "fp32"}, False, True),
+        ({"precision": "bf16", "memory_format": "contiguous"}, False, False),
+    ],
+)
+def test_a_gpu_trains_by_its_defaults_unless_the_recipe_says_otherwise(how, tf32, last):
+    model, before = conv_net(), settings()
+    layout = torch.channels_last if last else torch.contiguous_format
+    # The model stays on the CPU: whatever the device decides is decided by its name.
+    with computing(model, Recipe(**how), torch.device("cuda")):
+        assert settings()[0] == (tf32, tf32)
+        assert model[2].weight.is_contiguous(memory_format=layout)
+    assert settings() == before
+    assert all(p.is_contiguous() for p in model.parameters())
+
+
+def test_a_cpu_trains_contiguous_images_in_fp32_unless_the_recipe_says_otherwise():
+    model, before = conv_net(), settings()
+    with computing(model, Recipe(), torch.device("cpu")):
+        assert settings() == before and model[2].weight.is_contiguous()
+
+
+def test_channels_last_leaves_alone_what_has_no_channels_or_one_dimension_more():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Conv3d(1, 1, 1))
+    x = torch.ones(2, 4)
+    with computing(model, Recipe(), torch.device("cuda")) as forward:
+        model.forward = lambda given: given
+        assert torch.equal(forward(x), x)
 
 
 def test_how_a_recipe_is_computed_is_part_of_it_unless_it_is_as_it_always_was():

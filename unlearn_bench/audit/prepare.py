@@ -17,7 +17,8 @@ from unlearn_bench.store.memory import artifact
 from unlearn_bench.store.store import Artifact
 from unlearn_bench.suite.config import Plan, expand
 from unlearn_bench.suite.given import weights_file
-from unlearn_bench.suite.spec import OTHER_RETRAIN, USUAL_REFERENCES, Recipe, RunSpec, Suite
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import OTHER_RETRAIN, USUAL_REFERENCES, RunSpec, Suite
 from unlearn_bench.suite.yaml_source import YamlSource, describe
 from unlearn_bench.training.weights import load_weights
 

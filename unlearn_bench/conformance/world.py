@@ -23,8 +23,9 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
 from unlearn_bench.suite.forget import Forget
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.suite.sharding import Sharding
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.checkpoints import Checkpoints, Restart
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog
 from unlearn_bench.training.loop import UpdateLog

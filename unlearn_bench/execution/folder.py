@@ -77,12 +77,13 @@ def refuse_another_suite(plan: Plan, out: Path, keys: list[str] | None = None) -
     if (out / "suite.json").exists() and used:
         there = read_suite(out)
         different = [name for name in asked if _differs(asked[name], there.get(name))]
-        if different == ["suite"]:
+        if "suite" in different:
             old = there.get("suite") or {}
             # Also what is only there: a key is left out where it is as it always was. What is shown
             # beside the results has no part in them.
             parts = [part for part in {**old, **suite} if part != "published"]
-            different = [part for part in parts if _differs(suite.get(part), old.get(part))]
+            inside = [part for part in parts if _differs(suite.get(part), old.get(part))]
+            different = inside + [name for name in different if name != "suite"]
         if different:
             raise OutputError(
                 f"{out} holds the results of another suite (it differs in: "

@@ -74,6 +74,8 @@ class Runner:
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
+        # And torch lets it round the factors of convolutions, which only recipes may ask for.
+        torch.backends.cudnn.allow_tf32 = False
         self.data_root, self.download = data_root, download
         self.notify = store.notify
         self._inputs = Inputs(device, data_root, download, store.notify)

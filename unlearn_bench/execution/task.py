@@ -23,7 +23,8 @@ from unlearn_bench.execution.surroundings.kept_state import KeptState
 from unlearn_bench.measure.clock import Clock, Passes, PeakMemory
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
-from unlearn_bench.suite.spec import ModelSpec, Recipe, RunSpec
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec, RunSpec
 from unlearn_bench.toolkit.attacks import Pixels
 from unlearn_bench.toolkit.checkpoints import Checkpoints
 from unlearn_bench.toolkit.context import Context, Split, TrainingLog

@@ -13,7 +13,7 @@ from unlearn_bench.data import datasets
 from unlearn_bench.data import splits as index_sets
 from unlearn_bench.data.images import Dataset
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.toolkit.context import Split
 
 

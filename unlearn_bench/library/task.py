@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,9 @@ from unlearn_bench.library.examples import (
     pixels_of,
     read,
 )
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
+from unlearn_bench.training.numerics import products
 
 DATA = "own data"
 SURROGATE_DATA = "surrogate_data"
@@ -275,7 +277,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
     flags = cudnn.deterministic, cudnn.benchmark
     python, numpy = random.getstate(), np.random.get_state()
     gpus: list[Any] = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):
+    with torch.random.fork_rng(gpus), products(tf32=False) if gpus else nullcontext():
         # A GPU picks its convolution algorithm by speed unless told to repeat itself.
         cudnn.deterministic, cudnn.benchmark = True, False
         try:

@@ -20,7 +20,7 @@ from unlearn_bench.library.task import Asked, surrogates_for, undisturbed
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.access import SPLITS
 from unlearn_bench.plugins.method import Method
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.method import SCOPE_NAMES
 from unlearn_bench.suite.datasets import info
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import MethodSpec, Recipe, RunSpec, Suite
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import MethodSpec, RunSpec, Suite
 
 
 def notes_on(suite: Suite, given: Sequence[str], own_weights: bool) -> Iterator[str]:

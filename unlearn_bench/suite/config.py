@@ -28,16 +28,9 @@ from unlearn_bench.suite.given import unlearned_files, weights_file
 from unlearn_bench.suite.params import only_params_of, without_params_of
 from unlearn_bench.suite.published import FILE as PUBLISHED_FILE
 from unlearn_bench.suite.published import Published, place_of, read_published
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.suite.seeds import Seeds
-from unlearn_bench.suite.spec import (
-    MethodSpec,
-    ModelSpec,
-    Normalize,
-    Recipe,
-    RunSpec,
-    Scenario,
-    Suite,
-)
+from unlearn_bench.suite.spec import MethodSpec, ModelSpec, Normalize, RunSpec, Scenario, Suite
 from unlearn_bench.suite.tuned import FILE as TUNED_FILE
 from unlearn_bench.suite.tuned import Tuned, read_tuned
 from unlearn_bench.suite.yaml_source import YamlSource, describe, parse
@@ -364,6 +357,7 @@ def expand(
     """
     if suite.recipe.precision == "tf32" and device == "cpu":
         raise ConfigError("recipe.precision is tf32, which needs --device cuda; set fp32 or bf16")
+    suite = suite.model_copy(update={"recipe": suite.recipe.on(device)})
     given = unlearned_files(suite, unlearned, original)
     specs = _method_specs(suite) + [MethodSpec(name=GIVEN, label=n) for n in given]
     _check_methods(suite, specs)

@@ -23,6 +23,7 @@ from unlearn_bench.core.blindness import SURROGATE
 from unlearn_bench.core.errors import visible
 from unlearn_bench.suite.arguments import Argument, plain_arguments
 from unlearn_bench.suite.forget import Forget, Spec
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.suite.seeds import Seeds
 from unlearn_bench.suite.sharding import Sharding
 
@@ -53,49 +54,6 @@ def _listed(value: Any) -> Any:
 
 
 Several = BeforeValidator(_listed)
-
-
-# How a recipe is computed; added later, as the fields of suites in _ADDED were.
-_HOW = ("precision", "memory_format", "compile")
-
-
-class Recipe(Spec):
-    """How the original and every retrained model are trained.
-
-    Attributes:
-        epochs: Passes over the training set.
-        batch_size: Examples per step; the last, shorter batch of a pass is kept.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
-        lr: Peak learning rate.
-        momentum: Momentum of SGD; unused by the others.
-        weight_decay: L2 penalty (``adam``, ``sgd``) or decoupled decay (``adamw``).
-        schedule: ``cosine`` to zero over all steps, or ``constant``.
-        warmup: Share of all steps over which the learning rate rises linearly.
-        augment: ``none``, ``crop``, ``crop-flip``, or ``auto``: what the dataset is usually
-            trained with.
-        precision: ``fp32``; ``bf16``, with products in bfloat16 and weights in float32; or
-            ``tf32``, on CUDA devices only. Evaluation stays in fp32.
-        memory_format: ``contiguous`` or ``channels_last``, how images lie in memory in training.
-        compile: Whether training runs through torch.compile; on a CPU that needs a C++ compiler.
-    """
-
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 128
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: PositiveFloat = 1e-3
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
-    compile: bool = False
-
-    @model_serializer(mode="wrap")
-    def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older results know nothing of, where it is as it was for them."""
-        return self.without_defaults(whole(self), _HOW)
 
 
 class ModelSpec(Spec):

@@ -12,7 +12,7 @@ from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.data.batches import iterate
 from unlearn_bench.data.images import Dataset, Part
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 
 Batch = tuple[Tensor, Tensor]
 TracedBatch = tuple[Tensor, Tensor, Tensor]

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from unlearn_bench.core.errors import MethodError
 from unlearn_bench.core.seeds import derive, seed_everything
-from unlearn_bench.suite.spec import Recipe
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training.numerics import computing
 

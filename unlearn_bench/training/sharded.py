@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from unlearn_bench.core.errors import ParameterError
 from unlearn_bench.core.seeds import derive
+from unlearn_bench.suite.recipe import Recipe
 from unlearn_bench.suite.sharding import Sharding
-from unlearn_bench.suite.spec import Recipe
 from unlearn_bench.toolkit.context import Split, contents
 from unlearn_bench.training.ensemble import Ensemble
 from unlearn_bench.training.loop import Step, train

@@ -11,7 +11,8 @@ from unlearn_bench.data import splits
 from unlearn_bench.data.datasets import load
 from unlearn_bench.measure import probes
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.context import Split
 from unlearn_bench.training import models
 from unlearn_bench.training.loop import train

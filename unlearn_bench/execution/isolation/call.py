@@ -25,7 +25,8 @@ from unlearn_bench.plugins.method import Method
 from unlearn_bench.plugins.parts import parts
 from unlearn_bench.results.checks import LARGEST
 from unlearn_bench.suite.forget import Spec
-from unlearn_bench.suite.spec import ModelSpec, Recipe
+from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.toolkit.checkpoints import Checkpoints, Restart
 from unlearn_bench.toolkit.context import MAX_LOG_ENTRIES, TrainingLog
 from unlearn_bench.toolkit.state import MAX_TENSOR_BYTES, State

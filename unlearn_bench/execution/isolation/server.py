@@ -146,6 +146,7 @@ def _work(home: Path, closed: Mapping[Path, str], may_read: Mapping[Path, int], 
     tell("in_force", confine(work, may_read))
     torch.set_num_threads(facts["threads"])
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = False
     fence = Fence(closed)
     failures = Failures(torch.device(facts["device"]))
     tensors = safetensors.torch.load(data)
