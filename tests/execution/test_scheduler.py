@@ -50,6 +50,9 @@ class Straw:
     def check_model(self, spec: RunSpec) -> None:
         self.checked.append("model")
 
+    def check_surrogates(self, spec: RunSpec) -> None:
+        pass
+
     def key(self, spec: RunSpec) -> str:
         return content_key(spec.identity())
 

@@ -25,9 +25,10 @@ class Durations:
     """
 
     def __init__(self) -> None:
-        self._unlearning: dict[tuple[Where, Hashable], list[float]] = defaultdict(list)
-        self._evaluating: dict[Where, list[float]] = defaultdict(list)
-        self._originals: dict[Where, list[float]] = defaultdict(list)
+        self._unlearning: dict[tuple[Where, Hashable], _Mean] = defaultdict(_Mean)
+        self._evaluating: dict[Where, _Mean] = defaultdict(_Mean)
+        self._originals: dict[Where, _Mean] = defaultdict(_Mean)
+        self._any: dict[Where, _Mean] = defaultdict(_Mean)
 
     def add_result(self, result: RunResult, epochs: int = 1) -> None:
         """Learn from a finished run whose original was trained for so many epochs."""
@@ -38,11 +39,12 @@ class Durations:
         }
         where = (result.dataset, result.model)
         if (spent := seconds.get("wall_seconds")) is not None:
-            self._unlearning[where, result.method].append(spent)
+            self._unlearning[where, result.method].add(spent)
+            self._any[where].add(spent)
         if (spent := seconds.get("wall_seconds_evaluate")) is not None:
-            self._evaluating[where].append(spent)
+            self._evaluating[where].add(spent)
         if (spent := seconds.get("wall_seconds_original")) is not None:
-            self._originals[where].append(spent / epochs)
+            self._originals[where].add(spent / epochs)
 
     def add_store(self, home: Path, device: str) -> int:
         """Learn from the models of a store that were made on ``device``; return how many."""
@@ -61,12 +63,13 @@ class Durations:
             where = (identity["dataset"], str(_label(identity)))
             if kind == "original" and "seconds" in notes:
                 spent = notes["seconds"]["wall"]
-                self._originals[where].append(spent / identity["recipe"]["epochs"])
+                self._originals[where].add(spent / identity["recipe"]["epochs"])
             if kind == "unlearned" and "unlearn" in notes["cost"]["seconds"]:
                 spent = notes["cost"]["seconds"]["unlearn"]["wall"]
                 method = (identity["method"], identity["params"], identity["recipe"])
                 for what in variants(*method):
-                    self._unlearning[where, what].append(spent)
+                    self._unlearning[where, what].add(spent)
+                    self._any[where].add(spent)
         self._add_views(views, data)
         return models
 
@@ -80,26 +83,27 @@ class Durations:
                 spent[dataset, str(_label(identity))][kind].append(seconds)
         for where, kinds in spent.items():
             if where not in self._evaluating:
-                self._evaluating[where].append(sum(map(fmean, kinds.values())))
+                self._evaluating[where].add(sum(map(fmean, kinds.values())))
 
     def unlearning(self, where: Where, what: Iterable[Hashable]) -> float | None:
         """Return the seconds of the first of ``what`` that is known."""
         known = (self._unlearning.get((where, name)) for name in what)
-        return next((fmean(seconds) for seconds in known if seconds), None)
+        return next((seconds.value for seconds in known if seconds is not None), None)
 
     def any_unlearning(self, where: Where) -> float | None:
         """Return the seconds of unlearning by whatever was run there."""
-        known = (all_ for (there, _), all_ in self._unlearning.items() if there == where)
-        return _mean([seconds for all_ in known for seconds in all_])
+        known = self._any.get(where)
+        return None if known is None else known.value
 
     def evaluating(self, where: Where) -> float | None:
         """Return the seconds of evaluating one model."""
-        return _mean(self._evaluating.get(where, []))
+        known = self._evaluating.get(where)
+        return None if known is None else known.value
 
     def original(self, where: Where, epochs: int = 1) -> float | None:
         """Return the seconds of training one original for so many epochs."""
-        epoch = _mean(self._originals.get(where, []))
-        return None if epoch is None else epoch * epochs
+        epoch = self._originals.get(where)
+        return None if epoch is None else epoch.value * epochs
 
 
 def variants(method: str, params: Any, recipe: Any) -> list[Hashable]:
@@ -108,8 +112,19 @@ def variants(method: str, params: Any, recipe: Any) -> list[Hashable]:
     return [(*exactly, canonical_json(recipe)), exactly]
 
 
-def _mean(seconds: list[float]) -> float | None:
-    return fmean(seconds) if seconds else None
+class _Mean:
+    """A mean that is asked for once per run that is left: it does not add up all values again."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        self._sum += value
+        self._count += 1
+
+    @property
+    def value(self) -> float:
+        return self._sum / self._count
 
 
 def _label(identity: Any) -> str | None:

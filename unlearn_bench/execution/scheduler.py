@@ -29,6 +29,7 @@ from unlearn_bench.execution.order import in_turn
 from unlearn_bench.execution.ownership import is_alone, joining, owned
 from unlearn_bench.execution.run import EVALUATING, Runner
 from unlearn_bench.execution.serial import Serial
+from unlearn_bench.execution.turns import Turns
 from unlearn_bench.results.curves import write_curves
 from unlearn_bench.results.facts import known_metrics, with_primary
 from unlearn_bench.results.records import (
@@ -246,8 +247,7 @@ class Dispatcher:
         self._todo, self._keys = dict(todo), keys
         self._runner, self._workers = runner, workers
         self._observer, self._finish = observer, finish
-        self._waiting = in_turn(todo, workers.at_a_time)
-        self._done: set[int] = set()
+        self._turns = Turns(in_turn(todo, workers.at_a_time))
         self._failed: dict[str, str] = {}
         self._steps: dict[int, str] = {}
         self._deaths: Counter[int] = Counter()
@@ -259,17 +259,16 @@ class Dispatcher:
             UserError: What a worker found to make the suite impossible.
         """
         with self._workers:
-            while self._waiting or self._workers.busy:
+            while self._turns or self._workers.busy:
                 self._give_out()
                 self._workers.wait(self._hear)
 
     def _give_out(self) -> None:
-        ready = [p for p, others in self._waiting.items() if others <= self._done]
-        for position in ready:
+        while (position := self._turns.next()) is not None:
             spec = self._todo[position]
             if not self._workers.takes(spec):
                 break
-            del self._waiting[position]
+            self._turns.begin()
             self._observer.run_started(position, spec)
             self._workers.submit(position, spec, self._keys[position], self._failed)
 
@@ -294,7 +293,7 @@ class Dispatcher:
             f"{spec.label} (seed {spec.seed}): {event.died}; retry "
             f"{self._deaths[event.position]} of {self._workers.retries}"
         )
-        self._waiting = {event.position: frozenset(), **self._waiting}
+        self._turns.put_first(event.position)
 
     def _end(self, event: Event) -> None:
         """Take note of what failed on the way, and hand the result on."""
@@ -311,12 +310,11 @@ class Dispatcher:
                 self._failed[result.key] = reason
         if result.status == "failed":
             self._observer.run_failed(event.trace)
-        self._done.add(event.position)
+        self._turns.end(event.position)
         more = self._finish(event.position, result)
         self._todo |= more
-        self._waiting |= dict.fromkeys(
-            more, frozenset()
-        )  # what follows from results waits for no other run
+        for position in more:  # what follows from results waits for no other run
+            self._turns.add(position)
 
 
 def _overdue(limit: float | None, step: str) -> str:
