@@ -560,7 +560,7 @@ def test_a_sound_plug_in_passes_its_check(cli: Any) -> None:
     assert ended.code == 0 and ended.err == "", ended.out
     lines = ended.out.splitlines()
     assert lines[0] == "shrink" and "0 failed" in lines[-1]
-    assert any(re.match(r"  passed weights move: .* \(an optimiser that holds", x) for x in lines)
+    assert any(x.startswith("  passed weights move: ") for x in lines)
     assert any("only through" in x or "another class" in x for x in lines)
 
 
@@ -629,22 +629,20 @@ def test_help_and_version(cli: Any) -> None:
         "run digits --dry-run --forget indices:loop.yaml",
         "run digits --methods finetune --seeds 1 --out loop.yaml",
         "report loop.yaml",
-        "site loop.yaml --out site",
+        "site loop.yaml --out loop.yaml",
         "site a=REPORT --out loop.yaml",
         "status loop.yaml",
         "check --plugin loop.py",
         "list methods --plugin loop.py",
     ],
 )
-def test_a_link_to_itself_is_an_error_of_one_line(
-    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_link_to_itself_is_an_error_of_one_line(cli: Any, tmp_path: Path, line: str) -> None:
     for name in ("loop.yaml", "loop.py", "loop.safetensors"):
-        Path(name).symlink_to(name)
+        (tmp_path / name).symlink_to(name)
     report = Path(__file__).parents[2] / "reports" / "controls"
-    ended = cli(*line.replace("REPORT", str(report)).split())
-    (mistake,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    line = line.replace("loop.", f"{tmp_path}/loop.").replace("REPORT", str(report))
+    ended = cli(*line.split())
+    (mistake,) = [text for text in ended.err.splitlines() if text.startswith("error: ")]
     assert "loop" in mistake and ended.code in (1, 2) and "Traceback" not in ended.err
 
 

@@ -75,7 +75,7 @@ def test_numbers_from_0_are_left_alone(load):
 @pytest.mark.parametrize(
     ("train", "test", "names", "message"),
     [
-        ([0, 1], [2], (None, None), "test.parquet has a label of 2, the training part has none"),
+        ([0, 1], [2], (None, None), "test.parquet has a label of 2, which the training part lacks"),
         ([0, 1], [-1], (None, None), "label of -1, which usually marks images without one"),
         (["a", "b"], ["c"], (None, None), "class 'c', of which the training part has no name"),
         (["a", "b"], [0], (None, None), "holds texts, .*test.parquet numbers without names"),

@@ -137,7 +137,8 @@ def test_named_examples_of_any_request_are_never_held_out() -> None:
 
 def test_a_stream_runs_with_settings_that_were_tuned_for_one_of_its_requests() -> None:
     code = registry.get("finetune").code_key
-    settings = SimpleNamespace(methods={"finetune": SimpleNamespace(params={"lr": 0.5}, code=code)})
+    found = SimpleNamespace(params={"lr": 0.5}, code=code, surrogate_data=None)
+    settings = SimpleNamespace(methods={"finetune": found})
 
     class TunedForClass4:
         settings = ()
