@@ -48,9 +48,7 @@ def test_examples_without_files_are_named_by_index(attributes):
 
 def test_a_mask_has_one_digit_for_every_training_example():
     assert places(Forget(indices=(1,), of=3)) == [1]
-    with pytest.raises(
-        DataError, match="mask .* has 4 zeros and ones, but the training part has 3"
-    ):
+    with pytest.raises(DataError, match="mask has 4 zeros and ones, but the training part has 3"):
         places(Forget(indices=(1,), of=4))
     numbers = torch.tensor([0, 2, 3])
     assert places(Forget(indices=(2,), of=5), numbers=numbers) == [1]
