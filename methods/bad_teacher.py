@@ -10,8 +10,8 @@ others. An architecture whose head starts at zero has an exactly uniform bad tea
 ``bad_teacher_spread`` is then 0.
 
 The default, one pass at 1e-4, expects a hundred steps or more. Where F and the share of R fill only
-four batches, as in the suite mnist-small, nothing is forgotten; the suite digits uses ``lr=6e-3,
-epochs=5, batch_size=64``.
+four batches, as in the suite mnist-small, nothing is forgotten. With ``lr=0.01, epochs=5`` 0.3 % of
+F is left there, and accuracy on R is 92 % (one seed).
 
 Source: Chundawat et al., AAAI 2023, arXiv:2205.08096.
 """

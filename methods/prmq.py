@@ -10,8 +10,8 @@ H being the entropy of the predicted distribution, and at the end rounds all to 
 
 Redrawing 99 % of all weights leaves little; how much comes back grows with the number of steps,
 3.2 passes at 5e-4, made for tens of thousands of images. On a few thousand, as in the suite
-mnist-small, the result is a wreck by default; the suite digits takes ``lr=2e-2,
-batch_size=32``.
+mnist-small, the result is a wreck by default; ``lr=0.02`` forgets all there and keeps an accuracy
+of 82 % on R (one seed).
 
 Fourth place of the NeurIPS 2023 unlearning challenge. Only the re-implementation of Cadet et al.
 was read: its retain loader does not augment, while here the recipe augments as in training. That

@@ -4,9 +4,8 @@ Minimises cross-entropy on F with labels drawn at random from the other classes,
 R under its true labels. Where whole classes are forgotten the draw leaves all of them out.
 
 The defaults are the setting in the code of SSD. They are made for some hundred steps: 3 epochs of
-fewer than 30 batches, as in the suite mnist-small, forget in part only; digits takes ``lr=1e-3``.
-On mnist-small ``optimizer=sgd, lr=0.013, epochs=9, batch_size=36`` leaves nothing of F, and
-accuracy on R is 96 %.
+fewer than 30 batches, as in the suite mnist-small, forget in part only. There ``optimizer=sgd,
+lr=0.013, epochs=9, batch_size=36`` leaves nothing of F, and accuracy on R is 96 %.
 
 Source: as a baseline in Golatkar et al. 2020, arXiv:1911.04933; settings of Foster et al. 2023
 (SSD), arXiv:2308.07707, and Fan et al. 2023 (SalUn), arXiv:2310.12508.
