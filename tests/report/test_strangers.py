@@ -7,16 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from unlearn_bench.analysis.table import sections
 from unlearn_bench.core.errors import OutputError, UserError
 from unlearn_bench.report import write_report
 from unlearn_bench.report.compare import compare, write_comparison
 from unlearn_bench.report.content import read_content
+from unlearn_bench.report.figures.drawable import nearest_only
 from unlearn_bench.results.checks import LARGEST
-from unlearn_bench.results.records import Curve, Record, read_records
+from unlearn_bench.results.records import Curve, Record, read_records, table
 
 few = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -183,3 +186,25 @@ def test_a_large_suite_is_drawn_in_part_and_told_in_full(folder, run, monkeypatc
     assert "| m5 |" in text
     ranking = (place / "figures" / "ranking.svg").read_text()
     assert len(re.findall(r">m\d<", ranking)) == 3
+
+
+def test_what_is_drawn_of_a_large_suite_has_the_numbers_of_the_whole(run, monkeypatch):
+    monkeypatch.setattr("unlearn_bench.report.figures.drawable.MOST_METHODS", 2)
+    runs = [
+        run(name, seed, kind=kind, forget_accuracy=share + 0.01 * seed, retain_accuracy=1.0)
+        for name, kind, share in (
+            ("retrain", "reference", 0.0),
+            ("a-far", "method", 0.9),
+            ("b-near", "method", 0.1),
+            ("c-far", "method", 0.8),
+            ("d-near", "method", 0.2),
+        )
+        for seed in range(3)
+    ]
+    (whole,) = sections(table(runs))
+    drawn = nearest_only(whole)
+    assert [row.method for row in drawn.table.rows] == ["retrain", "b-near", "d-near"]
+    for row in drawn.table.rows:
+        np.testing.assert_array_equal(
+            drawn.runs(row.method).values, whole.runs(row.method).values, row.method
+        )

@@ -18,6 +18,7 @@ def nearest_only(section: Section) -> Section:
         section,
         table=replace(section.table, rows=rows),
         values=section.values[section.values.index.isin(kept, level="method")],
+        each=section.each[section.each.index.isin(kept, level="method")],
         errors=section.errors[section.errors.index.isin(kept, level="method")],
         gap_errors=section.gap_errors[section.gap_errors.index.isin(kept, level="method")],
         by_class={name: own[own.index.isin(kept)] for name, own in section.by_class.items()},
