@@ -21,6 +21,9 @@ import yaml
 
 from unlearn_bench.core.keys import content_key
 
+# A larger file is a mutation of before, not one of the small ones that are fuzzed.
+MOST_BYTES = 1 << 28
+
 
 def nasty(rng: Random) -> Any:
     """Return a value that nobody expects."""
@@ -325,6 +328,8 @@ _BY_SUFFIX: dict[str, Callable[[Random, Path], None]] = {
 
 def one_file(rng: Random, path: Path, sentinel: Path) -> None:
     """Change one file as its kind allows, its bytes, or its kind."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_BYTES:
+        return  # mutated before, perhaps into a link to /dev/zero: it cannot be read here
     how = rng.random()
     by_kind = _BY_SUFFIX.get(path.suffix)
     if how < 0.1:
