@@ -32,6 +32,7 @@ from unlearn_bench.results.records import RunResult
 from unlearn_bench.store.store import Artifact, Store
 from unlearn_bench.suite.spec import RunSpec
 from unlearn_bench.training.models import load_weights
+from unlearn_bench.training.numerics import repeat_itself
 
 # The step in which models are made and only looked at any more: a run that is ended there has
 # made what others may rely on.
@@ -71,11 +72,7 @@ class Runner:
         self._results = results
         self._environment = dict(environment(device))
         self._threads = threads or usual_threads(torch.get_num_threads())
-        # A GPU picks its convolution algorithm by speed unless told to repeat itself.
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-        # And torch lets it round the factors of convolutions, which only recipes may ask for.
-        torch.backends.cudnn.allow_tf32 = False
+        repeat_itself()
         self.data_root, self.download = data_root, download
         self.notify = store.notify
         self._inputs = Inputs(device, data_root, download, store.notify)

@@ -88,13 +88,10 @@ def tf32_allowed() -> bool:
     """Whether torch is set to round the factors of float32 matrix products to tf32.
 
     By ``torch.set_float32_matmul_precision("high")``, ``torch.backends.cuda.matmul.allow_tf32``
-    or ``.fp32_precision``. The last is asked first: once a user has set it, torch refuses to
-    answer the older question.
+    or ``.fp32_precision``. Only the last is asked: it follows the others, and once a user has set
+    it, torch refuses to answer the older question.
     """
-    matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, "fp32_precision"):
-        return bool(matmul.fp32_precision == "tf32")
-    return bool(matmul.allow_tf32)
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def fused_squares(

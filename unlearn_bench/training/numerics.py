@@ -6,6 +6,7 @@ recipe; methods' own steps and evaluation are computed in fp32, so that records 
 trained in different ways compare. What a recipe leaves out is the device's default.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -79,18 +80,32 @@ def products(tf32: bool) -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn
     places = matmul, cudnn.conv, cudnn.rnn
     before = [place.fp32_precision for place in places]
-    switches = {place: _switch(place) for place in (matmul, cudnn)}
-    for place in switches:
-        place.allow_tf32 = tf32
+    with _older_settings():
+        switches = {place: _switch(place) for place in (matmul, cudnn)}
+        for place in switches:
+            place.allow_tf32 = tf32
     try:
         yield
     finally:
         # Switches first: they set the precisions too, to values that may not be those of before.
-        for place, switch in switches.items():
-            if switch is not None:
-                place.allow_tf32 = switch
+        with _older_settings():
+            for place, switch in switches.items():
+                if switch is not None:
+                    place.allow_tf32 = switch
         for place, precision in zip(places, before, strict=True):
             place.fp32_precision = precision
+
+
+def repeat_itself() -> None:
+    """Let a GPU pick its algorithms by name instead of by speed, and round no product's factors.
+
+    By default torch times cuDNN's algorithms and computes convolutions in TF32, which only recipes
+    may ask for.
+    """
+    cudnn: Any = torch.backends.cudnn
+    cudnn.deterministic, cudnn.benchmark = True, False
+    with _older_settings():
+        cudnn.allow_tf32 = False
 
 
 def _switch(place: Any) -> bool | None:
@@ -99,3 +114,15 @@ def _switch(place: Any) -> bool | None:
         return bool(place.allow_tf32)
     except RuntimeError:
         return None
+
+
+@contextmanager
+def _older_settings() -> Iterator[None]:
+    """Silence torch 2.9's advice to use the newer settings.
+
+    They cannot stand alone: where they contradict the older ones torch refuses to read these,
+    which ``torch.compile``, ``torch.backends.cudnn.flags`` and users' own code do.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please use the new API settings", UserWarning)
+        yield

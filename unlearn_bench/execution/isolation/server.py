@@ -39,6 +39,7 @@ from unlearn_bench.execution.task import Task, Unlearning
 from unlearn_bench.plugins import registry
 from unlearn_bench.toolkit.context import TrainingLog
 from unlearn_bench.toolkit.state import State
+from unlearn_bench.training.numerics import repeat_itself
 
 # Elsewhere a process that has loaded torch cannot be forked safely: it does one call and ends.
 FORKS = sys.platform == "linux"
@@ -145,8 +146,7 @@ def _work(home: Path, closed: Mapping[Path, str], may_read: Mapping[Path, int], 
     # Before the first thread: each is confined by itself.
     tell("in_force", confine(work, may_read))
     torch.set_num_threads(facts["threads"])
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.backends.cudnn.allow_tf32 = False
+    repeat_itself()
     fence = Fence(closed)
     failures = Failures(torch.device(facts["device"]))
     tensors = safetensors.torch.load(data)
