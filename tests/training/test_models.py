@@ -108,6 +108,7 @@ def test_a_network_is_the_one_that_its_name_says(name, body, features):
 @pytest.mark.parametrize(
     ("name", "count", "published"),
     [
+        ("resnet9", 6_573_130, "6.6 M"),
         ("resnet20", 269_722, "0.27 M"),
         ("resnet32", 464_154, "0.46 M"),
         ("resnet56", 853_018, "0.85 M"),
@@ -123,7 +124,7 @@ def test_networks_for_cifar_have_as_many_parameters_as_published(name, count, pu
     assert published in summary(name) and name in names()
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vgg11_bn_cifar"])
+@pytest.mark.parametrize("name", ["resnet9", "resnet20", "vgg11_bn_cifar"])
 def test_networks_for_cifar_speak_timms_interface(name):
     model, x = make(name, 32, 1, 10), torch.randn(2, 1, 32, 32)
     hidden = model.forward_head(model.forward_features(x), pre_logits=True)
@@ -144,6 +145,15 @@ def test_a_residual_network_for_cifar_passes_on_what_no_block_changes():
     # Every second pixel twice, and the 16 channels in the middle of 64, zeros around them.
     assert torch.equal(out[:, 24:40], start[:, :, ::4, ::4])
     assert out.shape == (2, 64, 8, 8) and not out[:, :24].any() and not out[:, 40:].any()
+
+
+def test_a_narrow_resnet9_on_half_the_pixels_adds_its_blocks_to_what_they_get():
+    spec = ModelSpec(name="resnet9", args={"width": 4, "stride": 2})
+    model = build(spec, channels=3, image_size=(32, 32), num_classes=10, seed=0)
+    assert model.prep(torch.ones(2, 3, 32, 32)).shape == (2, 4, 16, 16)
+    block, x = model.layer1[1], torch.randn(2, 8, 8, 8)
+    torch.nn.init.zeros_(block.units[1][1].weight)  # the BatchNorm before the last ReLU
+    assert torch.equal(block(x), x)
 
 
 def test_vgg_for_cifar_says_the_smallest_images_it_takes():
