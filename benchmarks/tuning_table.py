@@ -6,7 +6,8 @@
 
 Printed is the distance to retraining in points under the published default and under the tuned
 setting, the difference paired by seed with its 95 % interval, and what the surrogates had promised.
-A third folder, such as one tuned by random search, gets a column of its own.
+A third folder, such as one tuned by random search, gets a column of its own, and a line that
+compares it with the second.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from unlearn_bench.results.metrics import DISTANCE
 
 # A default that is nearer than this to retraining, in points, has no room to be tuned.
 ROOM = 1.0
+# Distances of one method that differ by less are the same, in points.
+SAME = 0.05
 
 
 def distances(section: Section, method: str) -> dict[int, float]:
@@ -56,6 +59,7 @@ def table(sections: list[Section], names: list[str]) -> None:
     print("|---" * (len(names) + 3) + "|")
     room = better = 0
     worse = []
+    against: dict[str, list[float]] = {name: [] for name in names[2:]}
     setting = sections[1].tuned
     for row in sections[1].table.of_kind("method"):
         by_folder = [distances(section, row.method) for section in sections]
@@ -70,10 +74,21 @@ def table(sections: list[Section], names: list[str]) -> None:
             room += 1
             better += change.mean < 0
             worse += [row.method] if change.mean > 0 else []
+            for name, found in zip(names[2:], by_folder[2:], strict=True):
+                other = gain(by_folder[1], found)
+                against[name] += [other.mean] if other else []
     print(
         f"\nOf {room} methods with room (default more than {ROOM:g} points away) {better} came "
         f"nearer; farther away: {', '.join(worse) or 'none'}."
     )
+    for name, differences in against.items():
+        mean = estimate(differences)
+        print(
+            f"\n{name} beside {names[1]}, of {len(differences)} methods with room: "
+            f"{sum(d < -SAME for d in differences)} nearer, "
+            f"{sum(d > SAME for d in differences)} farther, the others the same; on average "
+            f"{plus_minus(mean, 1, sign=True) if mean else '–'} points."
+        )
 
 
 if __name__ == "__main__":

@@ -201,3 +201,14 @@ def test_the_table_of_default_and_tuned_says_who_came_nearer(
     }
     assert change["pbu"] == "0.0 ± 0.0" and change["finetune"].startswith("−")
     assert lines[-1].startswith("Of ") and lines[-1].endswith("1 came nearer; farther away: none.")
+
+    monkeypatch.setattr(sys, "argv", [*sys.argv, str(folders[0])])
+    script.main()
+    room = int(lines[-1].split()[1])
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith(
+            f"a beside b, of {room} methods with room: 0 nearer, 1 farther, the others the same; on "
+        )
+    )
