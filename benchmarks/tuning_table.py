@@ -12,7 +12,9 @@ compares it with the second.
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from unlearn_bench.analysis.estimate import Estimate, estimate
 from unlearn_bench.analysis.table import Section
@@ -23,8 +25,6 @@ from unlearn_bench.results.metrics import DISTANCE
 
 # A default that is nearer than this to retraining, in points, has no room to be tuned.
 ROOM = 1.0
-# Distances of one method that differ by less are the same, in points.
-SAME = 0.05
 
 
 def distances(section: Section, method: str) -> dict[int, float]:
@@ -37,6 +37,12 @@ def distances(section: Section, method: str) -> dict[int, float]:
 def gain(before: dict[int, float], after: dict[int, float]) -> Estimate | None:
     """Return tuned minus default, paired by seed."""
     return estimate(after[seed] - before[seed] for seed in before if seed in after)
+
+
+def chosen(section: Section, method: str) -> Mapping[str, Any]:
+    """Return the setting that a method was tuned to; empty where it was not tuned."""
+    found = section.tuned.methods.get(method) if section.tuned else None
+    return found.params if found else {}
 
 
 def main() -> None:
@@ -74,9 +80,10 @@ def table(sections: list[Section], names: list[str]) -> None:
             room += 1
             better += change.mean < 0
             worse += [row.method] if change.mean > 0 else []
-            for name, found in zip(names[2:], by_folder[2:], strict=True):
-                other = gain(by_folder[1], found)
-                against[name] += [other.mean] if other else []
+            for name, other, found in zip(names[2:], sections[2:], by_folder[2:], strict=True):
+                apart = gain(by_folder[1], found)
+                if apart and chosen(other, row.method) != chosen(sections[1], row.method):
+                    against[name].append(apart.mean)
     print(
         f"\nOf {room} methods with room (default more than {ROOM:g} points away) {better} came "
         f"nearer; farther away: {', '.join(worse) or 'none'}."
@@ -84,9 +91,9 @@ def table(sections: list[Section], names: list[str]) -> None:
     for name, differences in against.items():
         mean = estimate(differences)
         print(
-            f"\n{name} beside {names[1]}, of {len(differences)} methods with room: "
-            f"{sum(d < -SAME for d in differences)} nearer, "
-            f"{sum(d > SAME for d in differences)} farther, the others the same; on average "
+            f"\n{name} beside {names[1]}, {len(differences)} methods with room and other settings: "
+            f"{sum(d < 0 for d in differences)} nearer, "
+            f"{sum(d > 0 for d in differences)} farther; on average "
             f"{plus_minus(mean, 1, sign=True) if mean else '–'} points."
         )
 
