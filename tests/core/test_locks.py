@@ -59,3 +59,12 @@ def test_a_lock_is_not_made_behind_a_link(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         locks.take(tmp_path / "lock")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_is_no_regular_file_is_held_by_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a writer
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with locks.take(tmp_path / "elsewhere"):  # type: ignore[union-attr]
+        for name in ("pipe", "folder", "link"):
+            assert locks.is_held(tmp_path / name) is False

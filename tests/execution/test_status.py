@@ -255,6 +255,28 @@ def test_a_file_of_progress_that_nobody_wrote_so_is_not_believed(
     assert (found.state, found.running, found.left) == ("running", (), 4)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "deep", "large"])
+def test_a_file_of_progress_that_never_ends_or_nests_without_end_is_not_read(
+    kind: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = out / "progress.json"
+    monkeypatch.setattr(locks, "is_held", lambda path: True)
+    beat = {"host": "x", "pid": 1, "running": [], "ended": [], "workers": 1}
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    elif kind == "deep":
+        place.write_text('{"pid": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    else:
+        place.write_text(json.dumps(beat) + " " * heartbeat.PROGRESS_BYTES)
+    found = read_status(out)
+    assert (found.state, found.process, found.left) == ("running", "process ? on this machine", 4)
+    place.unlink()
+    place.write_text(json.dumps(beat))
+    assert read_status(out).process == "process 1 on x"
+
+
 @pytest.mark.parametrize(
     ("host", "pid", "alive"),
     [

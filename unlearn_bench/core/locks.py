@@ -11,7 +11,10 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
+
+from unlearn_bench.core.errors import RefusedError
+from unlearn_bench.core.reading import opened
 
 _HELD_ELSEWHERE = {errno.EAGAIN, errno.EACCES}
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -96,19 +99,21 @@ def is_held(path: Path) -> bool | None:
     Nothing is written. Whoever wants the lock in the very moment of the look must try again.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+        with opened(path, links=False) as file:
+            return _is_locked(file)
+    except (FileNotFoundError, RefusedError):
+        return False  # what is no regular file was not made to be locked
+
+
+def _is_locked(file: IO[bytes]) -> bool | None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD_ELSEWHERE:
             return True
         if error.errno in _NO_LOCKS_HERE:
             return None
         raise
-    finally:
-        os.close(handle)
     return False
 
 

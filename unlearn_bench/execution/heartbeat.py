@@ -18,13 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.errors import OutputError, RefusedError
 from unlearn_bench.core.files import write_atomically
+from unlearn_bench.core.reading import MIB, read_json
 from unlearn_bench.execution.observer import Observer
 from unlearn_bench.results.records import RunResult
 from unlearn_bench.suite.spec import RunSpec
 
 PREFIX = "progress"
+PROGRESS_BYTES = 4 * MIB  # the positions of a plan's most runs take less than one
 INTERVAL = 1.0  # seconds
 
 
@@ -159,7 +161,7 @@ def seeds_at_work(out: Path) -> list[int]:
 def read(out: Path, seed: int | None = None) -> dict[str, Any] | None:
     """Return what the file says; None where there is none that :class:`Heartbeat` wrote."""
     try:
-        stored = json.loads(progress_file(out, seed).read_bytes())
+        stored = read_json(progress_file(out, seed), PROGRESS_BYTES, links=False)
         return {
             "pid": int(stored["pid"]),
             "host": str(stored["host"]),
@@ -176,7 +178,7 @@ def read(out: Path, seed: int | None = None) -> dict[str, Any] | None:
                 for run in stored["running"]
             ],
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+    except (RefusedError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 
