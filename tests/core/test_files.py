@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.core.files import readable_os_errors, write_atomically
+from unlearn_bench.core.files import readable_os_errors, write_atomically, write_if_changed
 
 
 @pytest.fixture
@@ -98,3 +98,12 @@ def test_only_os_errors_are_translated() -> None:
         _ = 1 / 0
     with pytest.raises(OutputError, match="do x: strange"), readable_os_errors("do", Path("x")):
         raise OSError("strange")
+
+
+def test_what_is_no_file_is_replaced_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "theirs").write_text("same")
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    for name in ("pipe", "link"):
+        write_if_changed(tmp_path / name, "same")
+        assert not (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == "same"

@@ -13,6 +13,7 @@ import pytest
 
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.files import temporary_beside
 from unlearn_bench.execution.capacity import allotted, usable_cores, usual_threads
 from unlearn_bench.execution.heartbeat import Heartbeat
 from unlearn_bench.execution.names import seed_lock
@@ -109,7 +110,7 @@ def test_processes_on_different_seeds_share_a_folder(out: Path) -> None:
 
 
 def test_what_a_killed_process_was_writing_goes_when_nobody_is_at_work(out: Path) -> None:
-    left = out / "runs" / ".x.json.1.tmp"
+    left = temporary_beside(out / "runs" / "x.json")
     with owned(out, Deaf(), 0):
         left.touch()
         with owned(out, Deaf(), 1):

@@ -15,6 +15,7 @@ import torch
 
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import ConfigError, DataError, OutputError, UserError
+from unlearn_bench.core.files import temporary_beside
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.execution.backend import Event
 from unlearn_bench.execution.failures import RunFailedError
@@ -395,11 +396,16 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_was_writing_is_cleared_away(out: Path) -> None:
     (out / "runs").mkdir(parents=True)
-    left = [out / ".records.csv.abc.tmp", out / "runs" / ".k.json.abc.tmp"]
-    for path in left:
+    names = [temporary_beside(out / "records.csv"), temporary_beside(out / "runs" / "k.json")]
+    for path in names:
         path.write_text("half")
     go(Straw(), out)
-    assert not any(path.exists() for path in left)
+    assert not any(path.exists() for path in names)
+    theirs = [out / ".notes.tmp", out / "runs" / ".draft.json.tmp"]
+    for path in theirs:
+        path.write_text("mine")
+    go(Straw(), out)
+    assert all(path.exists() for path in theirs)
 
 
 def test_two_entries_that_run_the_same_are_refused(out: Path) -> None:
@@ -584,17 +590,32 @@ def test_curves_and_facts_of_the_methods_are_written_for_the_report(out: Path) -
     assert set(facts) == {"name", "access", "family", "year", "source", "fake"}
 
 
-@pytest.mark.parametrize("name", ["report.tex", "figures/mine.pdf", "notes.txt", ".bashrc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "report.tex",
+        "figures/mine.pdf",
+        "notes.txt",
+        ".bashrc",
+        ".notes.tmp",
+        ".lock-of-mine",
+        "progress.md",
+        "runs/events.out.tfevents",
+        "runs/experiment/model.pt",
+        "suite.json",
+    ],
+)
 def test_a_folder_with_files_of_somebody_elses_is_refused_and_left_alone(
     name: str, out: Path
 ) -> None:
     theirs = out / name
     theirs.parent.mkdir(parents=True)
-    theirs.write_text("mine")
+    text = '{"tests": ["mine"]}'
+    theirs.write_text(text)
     with pytest.raises(OutputError, match="unlearn-bench did not write"):
         go(Straw(), out)
     left = [path for path in out.rglob("*") if path.is_file()]
-    assert left == [theirs] and theirs.read_text() == "mine"
+    assert left == [theirs] and theirs.read_text() == text
 
 
 @pytest.mark.parametrize("name", ["runs", "figures", "plugins"])
@@ -615,7 +636,7 @@ def test_nothing_is_written_through_a_link_in_the_folder(
 def test_what_a_run_ended_early_left_bars_the_folder_to_nobody(out: Path) -> None:
     (out / "runs").mkdir(parents=True)
     (out / ".lock").touch()
-    (out / ".suite.json.0.tmp").touch()
+    temporary_beside(out / "suite.json").touch()
     assert len(go(Straw(), out)) == len(ALL)
 
 

@@ -9,12 +9,16 @@ permission) become one-line errors that name the path.
 import contextlib
 import errno
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from unlearn_bench.core.errors import OutputError
+from unlearn_bench.core.errors import OutputError, RefusedError
+from unlearn_bench.core.reading import read_bytes
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -55,7 +59,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     with readable_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        temporary = temporary_beside(path)
         # Not tempfile, whose files only their owner may read: what others may is the umask's.
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -70,6 +74,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
 
 
+def temporary_beside(path: Path) -> Path:
+    """Return a new name for what is being written and then takes the place of ``path``."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one of :func:`temporary_beside`, as killed processes leave them."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def write_if_changed(path: Path, content: bytes | str) -> None:
     """Write ``content`` as :func:`write_atomically` does, unless the file has it already.
 
@@ -78,9 +92,9 @@ def write_if_changed(path: Path, content: bytes | str) -> None:
     """
     data = _encoded(content)
     try:
-        if path.read_bytes() == data:
+        if read_bytes(path, len(data), links=False) == data:
             return
-    except OSError:
+    except (OSError, RefusedError):
         pass  # it is not there, or writing will say what is wrong
     write_atomically(path, data)
 

@@ -1,6 +1,7 @@
 """The results folder: of one suite and one command at a time, with what tells suites apart."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
+from unlearn_bench.core.files import (
+    is_temporary,
+    readable_os_errors,
+    refuse_links,
+    write_atomically,
+)
 from unlearn_bench.core.keys import canonical_json
 from unlearn_bench.execution.examples import changed_examples
 from unlearn_bench.execution.heartbeat import PREFIX as PROGRESS
@@ -18,9 +24,15 @@ from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.metric import stored_metrics
+from unlearn_bench.results.checks import is_key
 from unlearn_bench.results.records import FORMAT, RunResult, read_suite
 from unlearn_bench.suite.config import Plan
 from unlearn_bench.suite.spec import RunSpec
+
+# What processes at work lock and write of themselves.
+_OF_PROCESSES = re.compile(
+    rf"{re.escape(LOCK)}(-join|-seed-\d{{1,9}})?|{PROGRESS}(-seed-\d{{1,9}})?\.json"
+)
 
 
 def refuse_foreign(out: Path) -> None:
@@ -31,19 +43,36 @@ def refuse_foreign(out: Path) -> None:
     """
     refuse_links(out, (*FOLDERS, "suite.json"))
     with readable_os_errors("read", out):
-        there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    # A run that was ended before it wrote suite.json left no more than these.
-    ours = {name for name in there if name.startswith((LOCK, PROGRESS))}
-    foreign = sorted(there - ours - {"runs", TUNING})
-    if foreign and "suite.json" not in there and not all(map(_is_temporary, foreign)):
-        raise OutputError(
-            f"{out} contains files that unlearn-bench did not write ({foreign[0]} for example), "
-            "which results might overwrite; choose another --out, or an empty folder"
-        )
+        there = sorted(out.iterdir()) if out.is_dir() else []
+        # A run that was ended before it wrote suite.json left no more than these.
+        foreign = next((path.name for path in there if not _may_be_left(path)), None)
+    if foreign is None or _is_a_suites(out):
+        return
+    raise OutputError(
+        f"{out} contains files that unlearn-bench did not write ({foreign} for example), "
+        "which results might overwrite; choose another --out, or an empty folder"
+    )
 
 
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".tmp")
+def _may_be_left(path: Path) -> bool:
+    """Whether a run that was ended early may have left this."""
+    if path.name in ("runs", TUNING):
+        inside = path.iterdir() if path.name == "runs" and path.is_dir() else ()
+        return all(_is_result(p.name) or is_temporary(p.name) for p in inside)
+    return _OF_PROCESSES.fullmatch(path.name) is not None or is_temporary(path.name)
+
+
+def _is_result(name: str) -> bool:
+    return name.endswith(".json") and is_key(name.removesuffix(".json"))
+
+
+def _is_a_suites(out: Path) -> bool:
+    """Whether ``suite.json`` is there and has a plan, which another program's has not.
+
+    Raises:
+        OutputError: If it is damaged or of a later version.
+    """
+    return (out / "suite.json").exists() and isinstance(read_suite(out).get("plan"), list)
 
 
 def refuse_another_suite(plan: Plan, out: Path, keys: list[str] | None = None) -> dict[str, Any]:

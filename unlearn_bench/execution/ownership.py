@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import OutputError
-from unlearn_bench.core.files import readable_os_errors
+from unlearn_bench.core.files import is_temporary, readable_os_errors
 from unlearn_bench.execution.folder import refuse_foreign
 from unlearn_bench.execution.names import FOLDERS, LOCK, seed_lock
 from unlearn_bench.execution.observer import Observer
@@ -126,4 +126,5 @@ def _tidy(out: Path) -> None:
     """Remove what killed processes were writing; nobody else may be at work."""
     for folder in (out, *(out / name for name in FOLDERS)):
         for left in folder.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
+            if is_temporary(left.name):
+                left.unlink(missing_ok=True)

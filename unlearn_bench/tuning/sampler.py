@@ -5,7 +5,6 @@ that was killed goes on as it would have.
 """
 
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn_bench.core.errors import ConfigError
+from unlearn_bench.core.files import temporary_beside
 from unlearn_bench.core.seeds import derive
 from unlearn_bench.plugins.tunable import Choice, Dimension
 
@@ -104,8 +104,8 @@ def mattered(space: Sequence[Dimension], tried: Tried) -> dict[str, float]:
 def write_journal(folder: Path, searches: Mapping[str, tuple[Sequence[Dimension], Tried]]) -> None:
     """Write all trials as optuna's journal, for its own tools to look at; nothing here reads it."""
     optuna = require()
-    path, temporary = folder / JOURNAL, folder / f".{JOURNAL}.{os.getpid()}.tmp"
-    temporary.unlink(missing_ok=True)
+    path = folder / JOURNAL
+    temporary = temporary_beside(path)
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(temporary))
     )

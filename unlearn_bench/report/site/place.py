@@ -8,7 +8,12 @@ from pathlib import Path
 
 from unlearn_bench import __version__
 from unlearn_bench.core.errors import OutputError, RefusedError
-from unlearn_bench.core.files import readable_os_errors, refuse_links, write_atomically
+from unlearn_bench.core.files import (
+    is_temporary,
+    readable_os_errors,
+    refuse_links,
+    write_atomically,
+)
 from unlearn_bench.core.reading import read_json
 
 LIST = "site.json"
@@ -16,7 +21,6 @@ LIST = "site.json"
 FORMAT = 1
 FOLDERS = ("tasks", "methods")
 _PAGE = re.compile(r"index\.html|(tasks|methods)/[a-z0-9-]+\.html")
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 def refuse_foreign(out: Path) -> None:
@@ -29,7 +33,9 @@ def refuse_foreign(out: Path) -> None:
         raise OutputError(f"{out} is a file; choose another --out, or a folder")
     refuse_links(out, (LIST, "index.html", *FOLDERS))
     ours = {LIST, *_listed(out)}
-    foreign = sorted(name for name in _files(out) if name not in ours and not _is_temporary(name))
+    foreign = sorted(
+        name for name in _files(out) if name not in ours and not is_temporary(Path(name).name)
+    )
     if foreign:
         raise OutputError(
             f"{out} contains files that are not part of a site ({foreign[0]} for example), which "
@@ -95,8 +101,3 @@ def _files(out: Path) -> Iterable[str]:
             links = [name for name in folders if Path(place, name).is_symlink()]
             for name in (*files, *links):
                 yield Path(place, name).relative_to(out).as_posix()
-
-
-def _is_temporary(name: str) -> bool:
-    """Whether a file is what a killed process was writing."""
-    return _TEMPORARY.fullmatch(Path(name).name) is not None
