@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +179,33 @@ def test_a_changed_audit_does_not_verify(audited: Audited, cli, tmp_path: Path) 
     (copy / "audit.json").write_text("{}")
     with pytest.raises(OutputError, match="is no audit"):
         files.verify(copy)
+
+
+def test_pages_that_are_links_pipes_or_without_end_are_not_read(
+    audited: Audited, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(audited.unchanged, tmp_path / "copy"))
+    html = copy / "audit.html"
+
+    def sparse(place: Path) -> None:
+        place.touch()
+        os.truncate(place, 1 << 40)
+
+    for put in (
+        lambda place: place.symlink_to(audited.unchanged / "audit.html"),
+        os.mkfifo,
+        lambda place: place.symlink_to("/dev/zero"),
+        sparse,
+    ):
+        html.unlink()
+        put(html)
+        assert files.verify(copy).problems == ("audit.html does not say what audit.json holds",)
+
+
+def test_a_file_that_is_no_audit_says_where_it_differs(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text('{"headline": 7}')
+    with pytest.raises(OutputError, match=r"is no audit: [a-z_.]+: \w"):
+        files.verify(tmp_path)
 
 
 def test_references_of_ones_own_are_taken(audited: Audited, cli) -> None:

@@ -68,16 +68,30 @@ def verify(place: Path) -> Verified:
         said = Statement.model_validate(stored)
     except OSError as error:
         raise OutputError(f"cannot read {file}: {error.strerror}") from error
-    except (RefusedError, ValidationError, ValueError) as error:
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = one_line(".".join(map(str, fault["loc"])))
+        raise OutputError(f"{file} is no audit: {place}: {one_line(fault['msg'])}") from error
+    except (RefusedError, ValueError) as error:
         raise OutputError(f"{file} is no audit: {one_line(str(error))}") from error
     problems = []
     if said.self_hash != said.computed_hash():
         problems.append(f"{STATEMENT} was changed: its hash is {said.computed_hash()}")
     for name, text in _texts(said).items():
-        if name != STATEMENT and (folder / name).is_file():
-            if (folder / name).read_text("utf-8", errors="replace") != text:
-                problems.append(f"{name} does not say what {STATEMENT} holds")
+        if name != STATEMENT and not _holds(folder / name, text):
+            problems.append(f"{name} does not say what {STATEMENT} holds")
     return Verified(tuple(problems), said.self_hash)
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether a page is there with this text, or not at all."""
+    expected = text.encode(errors="backslashreplace")  # as it is written
+    try:
+        return read_bytes(path, len(expected), links=False) == expected
+    except FileNotFoundError:
+        return True
+    except (OSError, RefusedError):
+        return False
 
 
 def is_audit(place: Path) -> bool:
