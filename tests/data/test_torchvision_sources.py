@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torchvision.datasets as reference
 from scipy.io import savemat
 
 from unlearn_bench.core import locks
-from unlearn_bench.core.errors import DataError
+from unlearn_bench.core.errors import DataError, UserError
 from unlearn_bench.data import datasets, torchvision_sources
 from unlearn_bench.suite.datasets import DATASETS
 
@@ -306,6 +307,52 @@ def test_food101_names_a_missing_image_and_a_damaged_list(food):
     (food / "food-101" / "meta" / "test.json").write_text('{"dish')
     with pytest.raises(DataError, match="test.json is truncated or damaged"):
         datasets.load("food101", root=food, image_size=16)
+
+
+def test_a_pipe_among_the_images_of_food101_is_not_waited_for(food):
+    place = food / "food-101" / "images" / "dish044" / "1.jpg"
+    place.unlink()
+    os.mkfifo(place)
+    with pytest.raises(UserError, match=r"1\.jpg is a pipe; only regular files"):
+        datasets.load("food101", root=food, image_size=16)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "7",
+        '{"dish": "dish/1"}',
+        '{"dish": [7]}',
+        '{"dish": ["../../elsewhere/1"]}',
+        '{"dish": ["/etc/1"]}',
+        '{"dish": ["a/b/../../../../1"]}',
+    ],
+)
+def test_a_list_of_food101_that_is_none_or_leads_elsewhere_is_refused(food, text):
+    (food / "food-101" / "meta" / "test.json").write_text(text)
+    with pytest.raises(DataError, match="test.json is truncated or damaged"):
+        datasets.load("food101", root=food, image_size=16)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_what_is_no_file_or_without_end_is_not_handed_to_torchvision(tmp_path, kind, monkeypatch):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, _ in torchvision_sources._idx_files(reference.MNIST):
+        (tmp_path / name).touch()
+    place = tmp_path / torchvision_sources._idx_files(reference.MNIST)[0][0]
+    place.unlink()
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    else:
+        place.touch()
+        os.truncate(place, 1 << 40)
+    reason = "larger than 268.4 MB" if kind == "sparse" else "not a regular file"
+    with pytest.raises(DataError, match=f"ubyte is {reason}"):
+        datasets.load("mnist", root=tmp_path)
 
 
 def test_food101_downloads_through_torchvision(tmp_path, monkeypatch):

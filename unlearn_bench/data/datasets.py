@@ -23,6 +23,7 @@ from unlearn_bench.core.errors import (
     one_line,
     unknown_name,
 )
+from unlearn_bench.core.reading import opened
 from unlearn_bench.data import encoded, plugged
 from unlearn_bench.data.corrupt import without_corrupt
 from unlearn_bench.data.decoding import EIGHT_BITS, PixelRange
@@ -373,5 +374,5 @@ def _update_from_files(digest: "hashlib._Hash", images: encoded.Encoded) -> None
         name = f"{path.relative_to(images.base).as_posix()} {size}\n"
         digest.update(name.encode(errors="surrogateescape"))  # names need not be UTF-8
         if hash_bytes:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

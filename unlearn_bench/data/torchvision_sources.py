@@ -7,8 +7,8 @@ file at fault. CIFAR's pickles are only opened after torchvision has checked the
 
 import contextlib
 import http.client
-import json
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from unlearn_bench.core import locks
-from unlearn_bench.core.errors import DataError
+from unlearn_bench.core.errors import DataError, RefusedError
+from unlearn_bench.core.quantities import size_text
+from unlearn_bench.core.reading import MIB, is_regular, read_json
 from unlearn_bench.data import parquet
 from unlearn_bench.data.attributes import Attributes, Values
 from unlearn_bench.data.encoded import EncodedFiles, header_shape
@@ -29,6 +31,8 @@ from unlearn_bench.data.sources import USUAL_COLUMNS, Columns, Raw, RawPart
 from unlearn_bench.suite.datasets import DATASETS, DatasetInfo
 
 ROWS = "the rows of its Parquet files, whose order need not be that of torchvision's"
+IDX_BYTES = 256 * MIB  # of MNIST's files the largest has 47
+_FOOD_IMAGE = re.compile(r"[\w-]+/[\w-]+")
 File = tuple[str, str | None]  # path below the root, and MD5 digest where one is published
 # What torchvision's readers and downloads raise for files or servers that are not as they should.
 TROUBLE = (
@@ -39,6 +43,7 @@ TROUBLE = (
     KeyError,
     AssertionError,
     EOFError,
+    RefusedError,
     pickle.UnpicklingError,
     http.client.HTTPException,
 )
@@ -114,10 +119,12 @@ def load_raw(name: str, root: Path, download: bool) -> Raw:
 def _read(name: str, root: Path, download: bool) -> Raw:
     known = KNOWN[name]
     dataset_class = _dataset_class(known)
+    files = known.files(dataset_class)
+    for path, _ in files:
+        _refuse_special(root / path)
     try:
         return known.read(dataset_class, root, download)
     except TROUBLE as error:
-        files = known.files(dataset_class)
         damaged = [path for path, md5 in files if _is_damaged(root / path, md5)]
         if damaged:
             raise DataError(
@@ -128,6 +135,18 @@ def _read(name: str, root: Path, download: bool) -> Raw:
         if _missing(root, files):
             raise DataError(f"cannot download {name} to {root}: {reason}") from error
         raise DataError(f"cannot read {name} from {root}: {reason}") from error
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse what torchvision would wait for, or hold in memory however large it is."""
+    if not path.exists():
+        return
+    if not is_regular(path):
+        raise DataError(f"{path} is not a regular file; only those are read")
+    if path.name.endswith("-ubyte") and path.stat().st_size > IDX_BYTES:
+        raise DataError(
+            f"{path} is larger than {size_text(IDX_BYTES)}, the limit; download it again"
+        )
 
 
 def _dataset_class(known: Known) -> Any:
@@ -153,14 +172,14 @@ def _is_damaged(path: Path, md5: str | None) -> bool:
 
         return not check_md5(path, md5)
     if path.suffix == ".json":
-        return not _is_json(path)
+        return not _is_food_list(path)
     return path.name.endswith("-ubyte") and not _is_whole_idx(path)
 
 
-def _is_json(path: Path) -> bool:
+def _is_food_list(path: Path) -> bool:
     try:
-        json.loads(path.read_text())
-    except ValueError:
+        _food_list(path)
+    except (OSError, ValueError, RefusedError):
         return False
     return True
 
@@ -293,13 +312,32 @@ def _food_files(dataset_class: Any) -> list[File]:
     return [("food-101/meta/train.json", None), ("food-101/meta/test.json", None)]
 
 
+def _food_list(path: Path) -> dict[str, list[str]]:
+    """Return the images of every class, none of which leads out of the dataset's folder.
+
+    Raises:
+        OSError: If the list cannot be read.
+        RefusedError: If it is no JSON within bounds.
+        ValueError: If it is no such list.
+    """
+    listed = read_json(path)
+    images = listed.values() if isinstance(listed, dict) else [None]
+    if not all(
+        isinstance(of_class, list)
+        and all(isinstance(image, str) and _FOOD_IMAGE.fullmatch(image) for image in of_class)
+        for of_class in images
+    ):
+        raise ValueError(f"{path} does not list images by class")
+    return dict(listed)
+
+
 def _read_food(dataset_class: Any, root: Path, download: bool) -> Raw:
     if download:
         dataset_class(root, download=True)
     base = root / "food-101"
 
     def part(name: str) -> tuple[RawPart, tuple[str, ...]]:
-        listed: dict[str, list[str]] = json.loads((base / "meta" / f"{name}.json").read_text())
+        listed = _food_list(base / "meta" / f"{name}.json")
         classes = tuple(sorted(listed))
         files = [base / "images" / f"{image}.jpg" for c in classes for image in listed[c]]
         labels = [label for label, c in enumerate(classes) for _ in listed[c]]
