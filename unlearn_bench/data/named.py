@@ -42,11 +42,17 @@ def named_places(
 def _check_mask(length: int, count: int, numbers: Tensor | None) -> None:
     # Where a test part was held out, the user counts its images as well: they lie in between.
     least, most = (count, count) if numbers is None else (int(numbers.max()) + 1, 2 * count + 1)
-    if not least <= length <= most:
+    if least <= length <= most:
+        return
+    if numbers is None:
         raise DataError(
             f"the forget mask has {length} zeros and ones, but the training part has {count} "
             "examples; give one for each, in their order"
         )
+    raise DataError(
+        f"the forget mask has {length} zeros and ones; give one for every image in their order, "
+        f"also for those held out as the test part: the last of training alone is number {least}"
+    )
 
 
 def _by_index(named: tuple[int, ...], count: int, numbers: Tensor | None) -> Tensor:
