@@ -10,7 +10,7 @@ from unlearn_bench.core.errors import ConfigError, UserError
 from unlearn_bench.suite import given
 from unlearn_bench.suite.config import Overrides, expand, load_suite, resolve_suite
 from unlearn_bench.suite.forget import Forget
-from unlearn_bench.suite.spec import ModelSpec, Suite
+from unlearn_bench.suite.spec import ModelSpec, Scenario, Suite
 
 BASE = {"name": "s", "datasets": "digits", "models": "lenet", "scenarios": "class:8"}
 
@@ -77,6 +77,25 @@ def test_what_no_run_can_do_or_show_is_refused(key, value):
     with pytest.raises(ValidationError) as caught:
         Suite.model_validate(BASE | {key: value})
     assert key in caught.value.errors()[0]["loc"]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("models", [f"m{i}" for i in range(20_000)]),
+        ("scenarios", [f"indices:{i}" for i in range(20_000)]),
+    ],
+)
+def test_long_lists_are_searched_for_repetitions_without_comparing_each_with_each(
+    key: str, values: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+    for kind in (ModelSpec, Scenario, Forget):
+        monkeypatch.setattr(kind, "__eq__", lambda self, other: bool(compared.append(1)))
+    suite = Suite.model_validate(BASE | {key: values})
+    assert len(getattr(suite, key)) == len(values) and len(compared) <= len(values)
+    with pytest.raises(ValidationError, match="is named twice"):
+        Suite.model_validate(BASE | {key: [*values, values[7]]})
 
 
 def test_a_plan_has_a_bounded_number_of_runs(monkeypatch):

@@ -69,15 +69,16 @@ def with_companions(scenarios: Sequence[Scenario]) -> list[Scenario]:
     does. A stream whose reverse is itself has no other order.
     """
     found = list(scenarios)
+    known = {scenario.forget for scenario in scenarios}
     for scenario in scenarios:
         stream = scenario.forget.stream
         if not stream:
             continue
-        known = {other.forget for other in found}
         union, back = Forget(union=stream), Forget(stream=stream[::-1])
         others = [] if {union, Forget(union=stream[::-1])} & known else [union]
         others += [] if back in known else [back]
         found += [scenario.model_copy(update={"forget": forget}) for forget in others]
+        known.update(others)
     return found
 
 

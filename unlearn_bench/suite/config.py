@@ -3,6 +3,7 @@
 import importlib.resources
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -411,8 +412,8 @@ def _with_published(suite: Suite) -> tuple[Suite, Published | None]:
 def _check_methods(suite: Suite, specs: Sequence[MethodSpec]) -> None:
     """Refuse labels that repeat, and parameters of methods that take no part."""
     labels = [spec.label or spec.name for spec in specs]
-    for label in labels:
-        if labels.count(label) > 1:
+    for label, times in Counter(labels).items():
+        if times > 1:
             raise ConfigError(f"methods: {label!r} is named twice; give one of them another label")
     addressed = set(suite.params).union(*(s.params for s in suite.scenarios))
     for name in sorted(addressed - set(labels) - {spec.name for spec in specs}):

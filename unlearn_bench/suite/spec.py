@@ -4,6 +4,7 @@ A :class:`Suite` is what a user writes; :class:`RunSpec` is one cell of it, comp
 be run anywhere and to be hashed into the key of its result.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -241,12 +242,16 @@ class Suite(Spec):
     @field_validator("datasets", "models", "scenarios")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        repeated = [value for i, value in enumerate(values) if value in values[:i]]
-        if repeated:
-            first = repeated[0]
-            name = first.forget.name if isinstance(first, Scenario) else first
-            name = name.label if isinstance(name, ModelSpec) else name
-            raise ValueError(f"{name} is named twice; leave one out")
+        seen: set[str] = set()
+        for value in values:
+            # Compared as text, which has a hash: a list of each with each would take hours.
+            plain = value.model_dump(mode="json") if isinstance(value, Spec) else value
+            text = json.dumps(plain, sort_keys=True)
+            if text in seen:
+                name = value.forget.name if isinstance(value, Scenario) else value
+                name = name.label if isinstance(name, ModelSpec) else name
+                raise ValueError(f"{name} is named twice; leave one out")
+            seen.add(text)
         return values
 
     @field_validator("models")
