@@ -2,11 +2,13 @@
 
 import ast
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.report import write_report
@@ -16,6 +18,47 @@ from unlearn_bench.suite.config import load_suite
 Write = Callable[[str, str], Path]
 SOURCES = sorted((Path(__file__).parents[1] / "unlearn_bench").rglob("*.py"))
 SUITE = "datasets: digits\nmodels: test_resnet\nscenarios: class:8\nmethods: finetune\n"
+
+
+# Who reads files past core/reading.py: nobody else made them, or the user named them as code.
+READ_OTHERWISE = {
+    "audit/statement.py": "its own schema",
+    "core/keys.py": "plug-ins",
+    "core/memory.py": "the system's",
+    "core/reading.py": "the door",
+    "execution/heartbeat.py": "the system's",
+    "execution/isolation/__init__.py": "lines of its own process",
+    "execution/isolation/call.py": "plug-ins",
+    "execution/isolation/server.py": "what the harness wrote for it",
+    "execution/origin.py": "plug-ins",
+    "execution/ray.py": "plug-ins and weights that were checked before",
+    "execution/ray_worker.py": "a copy of its own",
+    "execution/surroundings/leftovers.py": "the system's",
+    "fisher/timing.py": "the system's",
+    "library/runs.py": "the page that was just written",
+    "measure/clock.py": "the system's",
+    "results/records.py": "what was just written as JSON",
+    "store/layout.py": "what was just written as JSON",
+}
+PACKAGE = Path(__file__).parents[1] / "unlearn_bench"
+
+
+def test_files_of_strangers_are_read_through_one_door() -> None:
+    found = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("json.load", "json.loads") or called.endswith(
+                (".read_text", ".read_bytes")
+            ):
+                found.add(path.relative_to(PACKAGE).as_posix())
+    assert found == set(READ_OTHERWISE)
+
+
+def test_timm_is_one_that_unpickles_no_checkpoint_unasked() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    (timm,) = (r for r in map(Requirement, project["dependencies"]) if r.name == "timm")
+    assert "1.0.25" not in timm.specifier and "1.0.26" in timm.specifier
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

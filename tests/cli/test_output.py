@@ -77,6 +77,13 @@ def test_errors_show_names_of_others_escaped_and_no_pictures(cli, tmp_path) -> N
     assert ended.code == 2 and "\\x1b[31mred" in ended.err and "\x1b" not in ended.err
 
 
+def test_an_error_that_quotes_a_long_text_stays_short(cli, write) -> None:
+    tuned = write("tuned.yaml", f"format: {'x' * 100_000}\nsettings: []\n")
+    ended = cli("run", "digits", "--dry-run", "--params", tuned)
+    assert ended.code == 2 and len(ended.error) < 5_000
+    assert "is of format 'xxx" in ended.error and "or tune again" in ended.error
+
+
 @pytest.mark.parametrize("command", ["run", "report"])
 def test_an_empty_out_is_refused(command, cli, tmp_path) -> None:
     ended = cli(command, *(["x", "y"] if command == "report" else []), "--out", "", cwd=tmp_path)

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from unlearn_bench import __version__
 from unlearn_bench.core.errors import ConfigError, UserError, visible
+from unlearn_bench.core.text import shortened
 
 if TYPE_CHECKING:
     from unlearn_bench.report.text import TextTable
@@ -176,7 +177,7 @@ def _run(stderr: Console, debug: bool) -> int:
         return int(app(standalone_mode=False) or 0)
     except _ClickException as error:
         if message := error.format_message():  # empty where the help was asked for by silence
-            stderr.print(f"error: {message}", markup=False, soft_wrap=True)
+            _print_error(stderr, message)
         return error.exit_code
     except typer.Abort:
         return 130
@@ -188,11 +189,16 @@ def _run(stderr: Console, debug: bool) -> int:
     except UserError as error:
         if debug:
             raise
-        line = " ".join(str(error).split())
-        stderr.print(f"error: {line}", markup=False, soft_wrap=True)
+        _print_error(stderr, " ".join(str(error).split()))
         return 2
 
 
+def _print_error(stderr: Console, message: str) -> None:
+    """Print a message in one line; one that quotes what fills pages loses its middle."""
+    stderr.print(f"error: {shortened(message, MOST_OF_ERROR)}", markup=False, soft_wrap=True)
+
+
+MOST_OF_ERROR = 4_000  # characters, enough for every list of names that a message offers
 _OUTPUT_GONE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _READER_GONE = 141  # as shells report a process that ended by SIGPIPE
 
