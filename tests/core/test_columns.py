@@ -5,6 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from unlearn_bench.core.columns import read_columns
 from unlearn_bench.core.errors import RefusedError
@@ -63,3 +65,29 @@ def test_one_long_text_in_every_row_of_a_small_file_is_not_unpacked(tmp_path: Pa
     assert path.stat().st_size < 1_000_000
     with pytest.raises(RefusedError, match="its texts have more than 1.1 GB"):
         read_columns(path, {"name": str}, rows)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1"])
+def test_what_is_no_parquet_is_refused_with_a_reason(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    path.write_bytes(content)
+    with pytest.raises(RefusedError, match=r"is not a readable table: \w") as caught:
+        read_columns(path, TYPES, 10)
+    assert "\n" not in str(caught.value)
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.integers(min_value=0, max_value=10_000), byte=st.integers(0, 255))
+def test_a_changed_byte_anywhere_is_read_or_refused_in_one_line(
+    place: int, byte: int, tmp_path: Path
+) -> None:
+    path = written(tmp_path, table_of())
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] = byte
+    path.write_bytes(data)
+    try:
+        read_columns(path, TYPES, 10)
+    except RefusedError as error:
+        assert "\n" not in str(error)

@@ -76,7 +76,10 @@ def read_columns(
             return table.cast(pa.schema({name: _arrow(kind) for name, kind in types.items()}))
     except RefusedError as error:
         raise RefusedError(f"{path} is not read: {error}") from None
-    except (pa.ArrowException, ValueError, MemoryError) as error:
+    except (pa.ArrowException, ValueError, MemoryError, OSError) as error:
+        # Of the system's errors only; Arrow's own for damage have no number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise RefusedError(f"{path} is not a readable table: {one_line(str(error))}") from None
 
 
