@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from unlearn_bench.core import columns, reading
-from unlearn_bench.data import decoding, encoded, folder, parquet_files
+from unlearn_bench.data import decoding, encoded, folder, parquet_files, torchvision_sources
+from unlearn_bench.execution import heartbeat
 from unlearn_bench.report import archive, limits
 from unlearn_bench.results import checks, curves, records
 from unlearn_bench.store import layout
@@ -19,6 +20,7 @@ from unlearn_bench.suite import (
     published,
     seeds,
     spec,
+    tuned,
     yaml_source,
 )
 from unlearn_bench.training import weights
@@ -39,6 +41,9 @@ TEXT = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
         ("a number among", [arguments.MAX_ARGUMENT]),
         ("a file of indices", [indices.INDEX_BYTES, forget.MAX_INDICES]),
         ("a file of published figures", [published.PUBLISHED_BYTES]),
+        ("a file of tuned settings", [tuned.TUNED_BYTES]),
+        ("a run's `progress.json`", [heartbeat.PROGRESS_BYTES]),
+        ("a file of MNIST's kind", [torchvision_sources.IDX_BYTES]),
         ("a JSON file", [reading.JSON_BYTES, reading.JSON_DEPTH, reading.WHOLE]),
         ("a file of weights", [given.WEIGHTS_BYTES, reading.HEADER_BYTES]),
         ("numbers in weights", [weights.MORE_NUMBERS]),
