@@ -145,3 +145,17 @@ def test_what_is_visible_holds_nothing_that_a_terminal_obeys(text: str) -> None:
 )
 def test_escapes_are_shown_and_writing_is_kept(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1E+0400", "9" * 400 + ".0", "[1, NaN]", "9" * 30])
+def test_a_number_that_is_too_large_is_refused_beside_strings_that_look_like_one(text: str) -> None:
+    with pytest.raises(RefusedError):
+        parse_json(f'{{"e4000": {text}}}', "f")
+    assert parse_json(json.dumps({"e4000": text}), "f") == {"e4000": text}
+
+
+@pytest.mark.parametrize("inside", ['"', "\\", '\\"[', "[" * 99, "]{"])
+def test_brackets_within_strings_do_not_count(inside: str) -> None:
+    assert parse_json(json.dumps([inside, [[inside]]]), "f", depth=3) == [inside, [[inside]]]
+    with pytest.raises(RefusedError, match="more than 2 deep"):
+        parse_json(json.dumps([inside, [[inside]]]), "f", depth=2)

@@ -36,6 +36,10 @@ _KINDS = (
 )
 # A string, or a bracket outside of strings; an unclosed string runs to the end of the text.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# Every digit becomes 0, so that long numbers and long exponents are found at once.
+_DIGITS = bytes.maketrans(b"0123456789E", b"0000000000e")
 
 
 @contextmanager
@@ -144,6 +148,43 @@ def parse_json(data: bytes | str, name: str, *, depth: int = JSON_DEPTH) -> Any:
             too large to be one.
     """
     text = decoded(data, name) if isinstance(data, bytes) else data
+    outside = _outside_strings(text.encode(errors="replace"))
+    if not _is_flat(outside, depth):
+        _refuse_depth(text, name, depth)
+    # A function that is called for every number takes longer than all the rest.
+    digits = outside.translate(_DIGITS, delete=b"+")
+    large = b"e000" in digits or b"0" * 300 in digits
+    try:
+        return json.loads(
+            text,
+            parse_float=_finite if large else None,
+            parse_constant=_finite,
+            parse_int=_whole,
+        )
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"{name} is not valid JSON: {error}") from None
+
+
+def _outside_strings(data: bytes) -> bytes:
+    """Return a JSON text without its strings; an unclosed one runs to the end."""
+    if b"\\" in data:
+        return _STRING.sub(b"", data)
+    return b"".join(data.split(b'"')[::2])
+
+
+def _is_flat(outside: bytes, depth: int) -> bool:
+    """Say quickly that a text without its strings is not too deep; False if that takes a look."""
+    brackets = outside.translate(None, delete=_NO_BRACKETS)
+    # Each time takes away one or two levels.
+    for _ in range(depth // 2):
+        fewer = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if fewer == brackets:
+            break
+        brackets = fewer
+    return not brackets
+
+
+def _refuse_depth(text: str, name: str, depth: int) -> None:
     level = 0
     for found in _STRING_OR_BRACKET.finditer(text):
         first = found[0][0]
@@ -151,21 +192,18 @@ def parse_json(data: bytes | str, name: str, *, depth: int = JSON_DEPTH) -> Any:
         if level > depth:
             raise RefusedError(f"{name} nests lists and objects more than {depth} deep")
 
-    def finite(number: str) -> float:
-        value = float(number)
-        if not math.isfinite(value):
-            raise ValueError(f"{number[:20]} is not a finite number")
-        return value
 
-    def whole(number: str) -> int:
-        if len(number) > 20 or abs(int(number)) > WHOLE:
-            raise ValueError(f"{number[:20]}... is larger than 64 bits hold")
-        return int(number)
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is not a finite number")
+    return value
 
-    try:
-        return json.loads(text, parse_float=finite, parse_constant=finite, parse_int=whole)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(f"{name} is not valid JSON: {error}") from None
+
+def _whole(number: str) -> int:
+    if len(number) > 20 or abs(int(number)) > WHOLE:
+        raise ValueError(f"{number[:20]}... is larger than 64 bits hold")
+    return int(number)
 
 
 def expand_user(path: Path, what: str) -> Path:
