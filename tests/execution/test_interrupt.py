@@ -64,7 +64,7 @@ def begin(cli: Any, write: Any, tiny: Path, tmp_path: Path, deaf: bool) -> Any:
 
 
 def hidden(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*") if path.name != ".lock"]
+    return [path for path in folder.rglob(".*") if not path.name.startswith((".lock", ".brief-"))]
 
 
 def test_the_first_ctrl_c_ends_in_good_order(

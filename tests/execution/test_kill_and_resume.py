@@ -33,7 +33,7 @@ def records(out: Path) -> pd.DataFrame:
 
 def unfinished(folder: Path) -> list[Path]:
     """What only a process at work, or one that was killed, leaves lying about."""
-    hidden = [path for path in folder.rglob(".*") if path.name != ".lock"]
+    hidden = [path for path in folder.rglob(".*") if not path.name.startswith((".lock", ".brief-"))]
     return hidden + list(folder.rglob("*.tmp"))
 
 

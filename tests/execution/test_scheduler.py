@@ -20,6 +20,7 @@ from unlearn_bench.core.keys import content_key
 from unlearn_bench.execution.backend import Event
 from unlearn_bench.execution.failures import RunFailedError
 from unlearn_bench.execution.scheduler import execute
+from unlearn_bench.results.brief import read_briefs
 from unlearn_bench.results.curves import read_curves
 from unlearn_bench.results.records import Record, RunResult, read_records, read_run, read_suite
 from unlearn_bench.suite.config import Plan, expand
@@ -657,3 +658,13 @@ def test_figures_of_a_paper_come_and_go_without_another_folder(out: Path, tmp_pa
     assert read_published(f"{out / 'published.yaml'}#one").values == {"finetune": {"UA": 1.0}}
     go(Straw(), out)
     assert json.loads((out / "suite.json").read_text())["published"] is None
+
+
+def test_a_copied_folder_has_its_briefs_after_the_next_command(out: Path, tmp_path: Path) -> None:
+    keys = {result.key for result in go(Straw(), out)}
+    assert read_briefs(out).keys() == keys
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy, copy_function=shutil.copyfile)
+    assert read_briefs(copy) == {}
+    go(Straw(), copy)
+    assert read_briefs(copy).keys() == keys

@@ -26,6 +26,7 @@ from unlearn_bench.execution.run import Runner
 from unlearn_bench.execution.scheduler import check_plan
 from unlearn_bench.measure import probes
 from unlearn_bench.measure.metrics.zrf import RANDOM_MODELS
+from unlearn_bench.results.brief import read_briefs
 from unlearn_bench.results.records import RunResult, read_run
 from unlearn_bench.store import layout
 from unlearn_bench.suite.config import Plan
@@ -101,7 +102,8 @@ def forecast(plan: Plan, runner: Runner, home: Path, out: Path, at_a_time: int =
     refuse_foreign(out)
     refuse_another_suite(plan, out)
     layout.check_layout(home)
-    results = [_finished(out, key) for key in keys]
+    briefs = read_briefs(out)
+    results = [_finished(out, key, briefs.get(key)) for key in keys]
     todo = {p: spec for p, spec in enumerate(plan.runs) if results[p] is None}
     watch = _Watch(plan, results, home)
     work = _Work(runner, home, watch)
@@ -294,10 +296,10 @@ class _Sizes:
         return self._views[key]
 
 
-def _finished(out: Path, key: str) -> RunResult | None:
-    """Return a result that would not be made again."""
+def _finished(out: Path, key: str, brief: RunResult | None) -> RunResult | None:
+    """Return a result that would not be made again, in brief where that is known."""
     try:
-        result = read_run(out, key)
+        result = brief or read_run(out, key)
     except OutputError:
         return None
     return result if result is not None and result.status == "ok" and not result.error else None

@@ -24,6 +24,7 @@ from unlearn_bench.execution.origin import keep_sources, origin
 from unlearn_bench.execution.run import Runner
 from unlearn_bench.plugins import registry
 from unlearn_bench.plugins.metric import stored_metrics
+from unlearn_bench.results.brief import PREFIX as BRIEF
 from unlearn_bench.results.checks import is_key
 from unlearn_bench.results.records import FORMAT, RunResult, read_suite
 from unlearn_bench.suite.config import Plan
@@ -32,6 +33,7 @@ from unlearn_bench.suite.spec import RunSpec
 # What processes at work lock and write of themselves.
 _OF_PROCESSES = re.compile(
     rf"{re.escape(LOCK)}(-join|-seed-\d{{1,9}})?|{PROGRESS}(-seed-\d{{1,9}})?\.json"
+    rf"|{re.escape(BRIEF)}-seed-\d{{1,9}}\.jsonl"
 )
 
 

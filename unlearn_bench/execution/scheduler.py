@@ -30,6 +30,7 @@ from unlearn_bench.execution.ownership import is_alone, joining, owned
 from unlearn_bench.execution.run import EVALUATING, Runner
 from unlearn_bench.execution.serial import Serial
 from unlearn_bench.execution.turns import Turns
+from unlearn_bench.results.brief import note_brief, read_briefs
 from unlearn_bench.results.curves import write_curves
 from unlearn_bench.results.facts import known_metrics, with_primary
 from unlearn_bench.results.records import (
@@ -88,6 +89,9 @@ def execute(
         Heartbeat(out, observer, team.at_a_time, seed) as observer,
     ):
         there = {key: found for key in keys if (found := _readable(out, key)) is not None}
+        for key in there.keys() - read_briefs(out).keys():
+            if seed in (None, there[key].seed):
+                note_brief(out, there[key])
         with joining(out, seed):
             alone = is_alone(out, seed)
             stored = claim(plan, runner, keys, there, out, command, alone=alone)
@@ -156,6 +160,7 @@ class _Agenda:
         """Keep a result; return the runs that follow from it and have none."""
         refuse_if_gone(self._out)
         write_run(self._out, result)
+        note_brief(self._out, result)
         self.results[self.keys[position]] = result
         self._observer.run_finished(position, result, reused=False)
         following = self._following(self._runs[position], result)

@@ -14,6 +14,7 @@ from unlearn_bench.core.files import readable_os_errors
 from unlearn_bench.execution import heartbeat
 from unlearn_bench.execution.durations import Durations
 from unlearn_bench.execution.names import LOCK, seed_lock
+from unlearn_bench.results.brief import read_briefs
 from unlearn_bench.results.records import RunResult, read_run, read_suite
 
 State = Literal["finished", "failed", "running", "stopped"]
@@ -82,8 +83,9 @@ def read_status(out: Path) -> Status:
     # What fails while tuning is a result as well, and is not tried again.
     tuning = bool(suite.get("tuning"))
     results: dict[int, RunResult] = {}
+    briefs, there = read_briefs(out), _files(out / "runs")
     for position, key in enumerate(keys):
-        result = _result(out, key)
+        result = briefs.get(key) or (_result(out, key) if f"{key}.json" in there else None)
         if result is not None:
             results[position] = result
     cells = _cells(out / "suite.json", suite, keys, results)
@@ -175,6 +177,13 @@ def _name(cell: _Cell | None) -> str:
     if cell is None:
         return "a run"
     return " · ".join((cell.dataset, cell.model, cell.scenario, f"seed {cell.seed}", cell.method))
+
+
+def _files(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208, a path for each takes longer than the rest
+    except OSError:
+        return set()
 
 
 def _result(out: Path, key: str) -> RunResult | None:

@@ -41,6 +41,11 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and _fits(value)
 
 
+def are_numbers(values: list[Any]) -> bool:
+    """Whether all values of a list from JSON are such numbers; curves have thousands."""
+    return set(map(type, values)) <= {int, float} and all(map(LARGEST.__ge__, map(abs, values)))
+
+
 def is_key(value: object) -> bool:
     """Whether a value can be the key of a run, which names a file: none leads out of its folder."""
     return isinstance(value, str) and _KEY.fullmatch(value) is not None

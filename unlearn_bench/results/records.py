@@ -16,7 +16,7 @@ file carries a checksum; one that is damaged is put aside as ``damaged/KEY-NUMBE
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,12 +30,12 @@ from unlearn_bench.results.checks import (
     MAX_SEED_DIGITS,
     NUMBERS,
     STATUSES,
+    are_numbers,
     as_cells,
     as_name,
     checked,
     checked_records,
     is_key,
-    is_number,
     number,
 )
 from unlearn_bench.results.ratios import with_time_ratios
@@ -80,7 +80,7 @@ FORMAT = 1
 
 
 # Of records.csv and of one line in it.
-RECORDS_BYTES, MAX_LINE, MAX_ROWS = 256 * MIB, 1 * MIB, 1_000_000
+RECORDS_BYTES, MAX_LINE, MAX_ROWS = 1024 * MIB, 1 * MIB, 3_000_000
 
 _SUITE: Mapping[str, type] = {
     **dict.fromkeys(("suite", "methods", "metrics", "environment", "origin"), Mapping),
@@ -239,8 +239,10 @@ def run_file(folder: Path, key: str) -> Path:
 
 def write_run(folder: Path, result: RunResult) -> None:
     """Store one run's result as ``runs/KEY.json``, atomically, with a checksum."""
+    # asdict would copy every number.
+    parts = {name: [vars(part) for part in getattr(result, name)] for name in ("records", "curves")}
     # Through JSON first: the checksum is of what a reader will find.
-    stored = json.loads(json.dumps(asdict(result), allow_nan=False))
+    stored = json.loads(json.dumps(vars(result) | parts, allow_nan=False))
     stored["check"] = content_key(stored)
     # In the order given, so that what is read is what was written: curves follow the log's order.
     text = json.dumps(stored, indent=1, allow_nan=False)
@@ -264,7 +266,7 @@ def read_run(folder: Path, key: str) -> RunResult | None:
             raise ValueError("its checksum differs")
         if stored["key"] != key:
             raise ValueError(f"it is that of {stored['key']}")
-        return _run_of(stored)
+        return result_of(stored)
     except FileNotFoundError:
         return None
     except (RefusedError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -275,7 +277,7 @@ def read_run(folder: Path, key: str) -> RunResult | None:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _run_of(stored: dict[str, Any]) -> RunResult:
+def result_of(stored: dict[str, Any]) -> RunResult:
     """Return the result that a run's file holds.
 
     Raises:
@@ -300,8 +302,10 @@ def _run_of(stored: dict[str, Any]) -> RunResult:
 def _record_of(stored: dict[str, Any]) -> Record:
     checked(stored, {"metric": str, "split": str, "status": str, "reason": str}, "a record's ")
     record = Record(**stored)
-    for name in NUMBERS:
-        number(stored.get(name), f"the {name} of {record.metric}")
+    numbers = {name: value for name in NUMBERS if (value := stored.get(name)) is not None}
+    if not are_numbers(list(numbers.values())):
+        for name, value in numbers.items():
+            number(value, f"the {name} of {record.metric}")
     if record.status not in STATUSES:
         raise ValueError(f"the status of {record.metric} is {record.status!r}")
     return record
@@ -309,7 +313,7 @@ def _record_of(stored: dict[str, Any]) -> Record:
 
 def _curve_of(stored: dict[str, Any]) -> Curve:
     checked(stored, {"curve": str, "series": str, "x": list, "y": list, "n": int}, "a curve's ")
-    if not all(is_number(value) for axis in ("x", "y") for value in stored[axis]):
+    if not (are_numbers(stored["x"]) and are_numbers(stored["y"])):
         raise ValueError(f"a point of {stored['series']} is not a pair of numbers")
     if len(stored["x"]) != len(stored["y"]) or not 0 <= stored.get("n", 0) < 1 << 62:
         raise ValueError(f"the points of {stored['series']} are not as many as they have to be")
