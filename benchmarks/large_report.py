@@ -56,7 +56,11 @@ def invented(settings: int, methods: int, seeds: int, metrics: int) -> pd.DataFr
     records = runs.merge(run_of_metrics(metrics), how="cross")
     spread = rng.normal(0, 0.01, len(records))
     records["value"] = (records["method"].map(quality) + spread).clip(1e-3, 1).round(6)
-    fixed = dict.fromkeys(("low", "high"), np.nan) | {"status": "ok", "error": "", "params": "{}"}
+    fixed = dict.fromkeys(("low", "high", "gap_error"), np.nan) | {
+        "status": "ok",
+        "error": "",
+        "params": "{}",
+    }
     records = records.assign(dataset="invented", model="resnet18", **fixed)
     ratio = records[records["metric"] == "wall_seconds"].assign(metric="time_ratio_to_retrain")
     return pd.concat([records, ratio], ignore_index=True)[list(COLUMNS)]
