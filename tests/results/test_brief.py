@@ -113,13 +113,14 @@ def test_nothing_is_read_or_written_through_a_link(out: Path, tmp_path: Path) ->
 def test_a_line_that_cannot_be_written_ends_nothing(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_run(out, result("a"))
+    write_run(out, result("a", error="again"))
 
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(brief.os, "open", full)
-    note_brief(out, result("a"))
+    with monkeypatch.context() as patched:
+        patched.setattr(brief.os, "open", full)
+        note_brief(out, result("a"))
     assert sorted(read_briefs(out)) == ["b", "c"]
 
 
