@@ -232,10 +232,10 @@ def test_curves_declare_no_more_than_is_read(
     write_curve(tmp_path)
     found = curves.read_curves(tmp_path)
     assert found is not None and found["x"].tolist() == [0.5]
-    bomb = pd.DataFrame({"a": np.zeros(6_000_000, dtype=np.int8)})
+    bomb = pd.DataFrame({"a": np.zeros(21_000_000, dtype=np.int8)})
     bomb.to_parquet(tmp_path / "curves.parquet")
     assert (tmp_path / "curves.parquet").stat().st_size < 100_000
-    with pytest.raises(OutputError, match="declares 6,000,000 rows; at most 5,000,000 are read"):
+    with pytest.raises(OutputError, match="declares 21,000,000 rows; at most 20,000,000 are read"):
         curves.read_curves(tmp_path)
 
 
