@@ -70,8 +70,8 @@ def verify(place: Path) -> Verified:
         raise OutputError(f"cannot read {file}: {error.strerror}") from error
     except ValidationError as error:
         fault = error.errors()[0]
-        place = one_line(".".join(map(str, fault["loc"])))
-        raise OutputError(f"{file} is no audit: {place}: {one_line(fault['msg'])}") from error
+        where = one_line(".".join(map(str, fault["loc"])))
+        raise OutputError(f"{file} is no audit: {where}: {one_line(fault['msg'])}") from error
     except (RefusedError, ValueError) as error:
         raise OutputError(f"{file} is no audit: {one_line(str(error))}") from error
     problems = []

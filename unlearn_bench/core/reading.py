@@ -13,8 +13,9 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from unlearn_bench.core.errors import ConfigError, RefusedError
 from unlearn_bench.core.quantities import size_text
@@ -43,7 +44,7 @@ _DIGITS = bytes.maketrans(b"0123456789E", b"0000000000e")
 
 
 @contextmanager
-def opened(path: Path, *, links: bool = True) -> Iterator[IO[bytes]]:
+def opened(path: Path, *, links: bool = True) -> Iterator[BufferedReader]:
     """Open a regular file for reading.
 
     Args:
