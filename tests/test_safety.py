@@ -90,7 +90,7 @@ def test_a_file_beside_the_suite_runs_only_when_named(
 ) -> None:
     write("suite.yaml", SUITE)
     code = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
-    for place in ("evil.py", "methods/evil.py", "out/runs/evil.py", "home/evil.py", "conftest.py"):
+    for place in ("evil.py", "methods/evil.py", "runs/evil.py", "home/evil.py", "conftest.py"):
         write(place, code)
     flags = ["run", "suite.yaml", "--dry-run", "--out", "out"]
     assert cli(*flags, cwd=tmp_path).code == 0

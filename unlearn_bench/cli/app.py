@@ -18,7 +18,6 @@ from rich.text import Text
 
 from unlearn_bench import __version__
 from unlearn_bench.core.errors import ConfigError, UserError, visible
-from unlearn_bench.core.text import shortened
 
 if TYPE_CHECKING:
     from unlearn_bench.report.text import TextTable
@@ -195,6 +194,8 @@ def _run(stderr: Console, debug: bool) -> int:
 
 def _print_error(stderr: Console, message: str) -> None:
     """Print a message in one line; one that quotes what fills pages loses its middle."""
+    from unlearn_bench.core.text import shortened
+
     stderr.print(f"error: {shortened(message, MOST_OF_ERROR)}", markup=False, soft_wrap=True)
 
 
