@@ -30,7 +30,7 @@ TINY_METHODS = "methods: {name: finetune, params: {epochs: 1}}\n"
     [
         ("--methods finetun", "no method named 'finetun'; did you mean 'finetune'?"),
         ("--methods ,", "methods: "),
-        ("--model resnet8", "no model named 'resnet8'; did you mean 'resnet4'?"),
+        ("--model resnet8", "no model named 'resnet8'; did you mean 'resnet9'?"),
         ("--dataset cifar-10", "no dataset named 'cifar-10'; did you mean 'cifar10'?"),
         ("--stem smal", "should be 'auto', 'small' or 'standard' (given: 'smal')"),
         ("--set finetune.epoch=1", "finetune has no parameter 'epoch'; did you mean 'epochs'?"),
