@@ -70,7 +70,7 @@ CASES = {
     "cf_k": (CF_K, 0.05, 0.95),  # 0.00, 1.00
     "eu_k": ({}, 0.05, 0.95),  # 0.00, 1.00
     # Fine-tuning at this rate forgets too, but less: see its file.
-    "uam": ({"rho": 2, "lr": 0.1, "epochs": 7, "batch_size": 32}, 0.3, 0.95),  # 0.04-0.24, 1.00
+    "uam": ({"rho": 2, "lr": 0.1, "epochs": 7, "batch_size": 32}, 0.2, 0.95),  # 0.04-0.24, 1.00
     # Without retained examples these two follow the slopes of F alone, and their step size holds
     # for this original only: at it the others of seeds 1 to 4 forget next to nothing (0.60-1.00
     # and 0.96-1.00), and steps that reach them take R first.

@@ -80,8 +80,8 @@ def test_forgetting_survives_that_statistics_are_estimated_again(class_world):
     model = class_world.unlearn("uam", **params)
     for judged in (model, reestimated(class_world, model)):
         forget, retain = accuracies(class_world, judged)
-        # Originals differ by processor, and what is left of the class with them: 0.04 to 0.24.
-        assert forget <= 0.3 and retain >= 0.9
+        # Originals differ by processor, and what is left of the class with them.
+        assert forget <= 0.2 and retain >= 0.9
 
 
 def test_statistics_are_those_of_the_weights_that_stay_and_not_of_the_moved_ones(class_world):
