@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +392,15 @@ def test_a_second_process_on_the_same_folder_is_refused(
     assert ended.code == 2
 
 
+@pytest.fixture
+def own(finished: Any, tmp_path: Path) -> Any:
+    """A copy of the finished suite: a run writes beside its results, and other tests read them."""
+    copied = replace(finished, out=tmp_path / "out", home=tmp_path / "home")
+    for part in ("out", "home"):
+        shutil.copytree(getattr(finished, part), getattr(copied, part))
+    return copied
+
+
 def rerun(cli: Any, finished: Any, *flags: object, **options: Any) -> Any:
     return cli(
         "run",
@@ -414,18 +425,18 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files}
 
 
-def test_a_finished_suite_is_not_run_again(cli: Any, finished: Any) -> None:
+def test_a_finished_suite_is_not_run_again(cli: Any, own: Any) -> None:
     def state() -> dict[str, tuple[int, bytes]]:
-        places = (finished.out, finished.home)
+        places = (own.out, own.home)
         files = [path for place in places for path in place.rglob("*") if path.is_file()]
         return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
     before = state()
-    ended = rerun(cli, finished)
+    ended = rerun(cli, own)
     assert ended.code == 0 and ended.out.count("was there already") == ALWAYS + 2
     assert state() == before  # no training, no report drawn again, no artifact even looked at
-    (finished.out / "report.html").unlink()
-    rerun(cli, finished, figures=True)
+    (own.out / "report.html").unlink()
+    rerun(cli, own, figures=True)
     assert state().keys() == before.keys()
 
 
@@ -433,12 +444,12 @@ def test_a_finished_suite_is_not_run_again(cli: Any, finished: Any) -> None:
     ("flags", "named"), [(["--seeds", "2"], "seeds"), (["--forget", "class:1"], "scenarios")]
 )
 def test_another_suite_is_refused_in_a_folder_that_is_taken(
-    flags: list[str], named: str, cli: Any, finished: Any
+    flags: list[str], named: str, cli: Any, own: Any
 ) -> None:
-    before = snapshot(finished.out)
-    ended = rerun(cli, finished, *flags)
+    before = snapshot(own.out)
+    ended = rerun(cli, own, *flags)
     assert f"holds the results of another suite (it differs in: {named}); choose" in ended.error
-    assert ended.code == 2 and snapshot(finished.out) == before
+    assert ended.code == 2 and snapshot(own.out) == before
 
 
 def test_damaged_artifacts_are_told_and_built_again(
@@ -509,11 +520,11 @@ def test_a_run_says_what_it_does_and_where_the_report_is(finished: Any) -> None:
     assert finished.ended.err == ""
 
 
-def test_the_report_can_be_written_again(cli: Any, finished: Any) -> None:
-    page = finished.out / "report.html"
+def test_the_report_can_be_written_again(cli: Any, own: Any) -> None:
+    page = own.out / "report.html"
     before = page.read_bytes()
     page.unlink()
-    ended = cli("report", finished.out, figures=True)
+    ended = cli("report", own.out, figures=True)
     assert ended.code == 0 and ended.out.splitlines()[-1] == f"report: {page}"
     assert page.read_bytes() == before
 
