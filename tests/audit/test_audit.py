@@ -208,6 +208,26 @@ def test_a_file_that_is_no_audit_says_where_it_differs(tmp_path: Path) -> None:
         files.verify(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["audit.json", "audit.md", "audit.html", "audit.schema.json"])
+def test_a_file_of_hers_is_not_overwritten(
+    name: str, audited: Audited, cli, tmp_path: Path
+) -> None:
+    hers = tmp_path / name
+    hers.write_text('{"mine": 1}')
+    given = ("--unlearned", audited.place / "clean.safetensors", "--out", tmp_path)
+    ended = cli(*audited.flags, *given)
+    assert ended.code == 2 and f"{hers} would be overwritten" in ended.error
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+    assert hers.read_text() == '{"mine": 1}'
+
+
+def test_an_audit_may_be_written_again_over_itself(audited: Audited, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(audited.unchanged, tmp_path / "copy"))
+    files.refuse_foreign(copy)
+    files.refuse_foreign(tmp_path / "none yet")
+    assert files.write(stated(copy), copy).is_file()
+
+
 def test_references_of_ones_own_are_taken(audited: Audited, cli) -> None:
     clean, other = (audited.place / f"{name}.safetensors" for name in ("clean", "other"))
     ended = cli(*audited.flags, "--unlearned", clean, "--retrained", clean)

@@ -395,6 +395,22 @@ def test_the_comparison_is_written_as_markdown_and_as_a_table(results, tmp_path)
     assert math.isclose(row["change"], row["second"] - row["first"])
 
 
+@pytest.mark.parametrize("name", ["compare.md", "compare.csv"])
+def test_a_file_of_hers_is_not_overwritten(name, results, tmp_path, cli):
+    a, b = results("a", {"pbu": NEAR}), results("b", {"pbu": FAR})
+    hers = tmp_path / "out" / name
+    hers.parent.mkdir()
+    hers.write_text("my notes\n")
+    ended = cli("report", a, b, "--out", hers.parent)
+    assert ended.code == 2 and f"{hers} would be overwritten" in ended.error
+    assert [(path.name, path.read_text()) for path in hers.parent.iterdir()] == [
+        (name, "my notes\n")
+    ]
+    hers.unlink()
+    for _ in range(2):  # its own it may write again
+        assert cli("report", a, b, "--out", hers.parent).code == 0
+
+
 def test_the_command_line_fails_only_when_asked_to(results, cli):
     a, b = results("a", {"pbu": NEAR}), results("b", {"pbu": FAR})
     assert cli("report", a, b).code == 0

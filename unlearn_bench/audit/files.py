@@ -29,6 +29,24 @@ class Verified:
     seal: str
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder whose files of an audit's names are no audit: they would be overwritten.
+
+    Raises:
+        OutputError: With one of the files.
+    """
+    present = [name for name in (STATEMENT, SCHEMA, PROSE, PAGE) if (folder / name).exists()]
+    if not present:
+        return
+    try:
+        _read(folder / STATEMENT)
+    except OutputError as error:
+        raise OutputError(
+            f"{folder / present[0]} would be overwritten, and {folder} holds no audit that "
+            "unlearn-bench wrote; choose another --out, or an empty folder"
+        ) from error
+
+
 def write(said: Statement, folder: Path) -> Path:
     """Write ``audit.json``, its schema, ``audit.md`` and ``audit.html``; return the page's path.
 
@@ -62,10 +80,25 @@ def verify(place: Path) -> Verified:
         OutputError: If there is no statement that can be read.
     """
     folder = place if place.is_dir() else place.parent
-    file = folder / STATEMENT
+    said = _read(folder / STATEMENT)
+    problems = []
+    if said.self_hash != said.computed_hash():
+        problems.append(f"{STATEMENT} was changed: its hash is {said.computed_hash()}")
+    for name, text in _texts(said).items():
+        if name != STATEMENT and not _holds(folder / name, text):
+            problems.append(f"{name} does not say what {STATEMENT} holds")
+    return Verified(tuple(problems), said.self_hash)
+
+
+def _read(file: Path) -> Statement:
+    """Return the statement of a file.
+
+    Raises:
+        OutputError: If there is none that can be read.
+    """
     try:
         stored = parse_json(read_bytes(file, JSON_BYTES, links=False), str(file))
-        said = Statement.model_validate(stored)
+        return Statement.model_validate(stored)
     except OSError as error:
         raise OutputError(f"cannot read {file}: {error.strerror}") from error
     except ValidationError as error:
@@ -74,13 +107,6 @@ def verify(place: Path) -> Verified:
         raise OutputError(f"{file} is no audit: {where}: {one_line(fault['msg'])}") from error
     except (RefusedError, ValueError) as error:
         raise OutputError(f"{file} is no audit: {one_line(str(error))}") from error
-    problems = []
-    if said.self_hash != said.computed_hash():
-        problems.append(f"{STATEMENT} was changed: its hash is {said.computed_hash()}")
-    for name, text in _texts(said).items():
-        if name != STATEMENT and not _holds(folder / name, text):
-            problems.append(f"{name} does not say what {STATEMENT} holds")
-    return Verified(tuple(problems), said.self_hash)
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -83,8 +83,10 @@ def audit(
     with console.status("loading torch and timm"):
         from unlearn_bench.audit import files
 
+    out = flags["out"] or Path("audit")
+    files.refuse_foreign(out)  # before the minutes that it takes
     said = _made(flags, console)
-    page = files.write(said, flags["out"] or Path("audit"))
+    page = files.write(said, out)
     word = said.headline.word
     line = Text(f"{word}: {said.headline.sentence}", _STYLES.get(word, "yellow"))
     console.print(line, soft_wrap=True)

@@ -113,22 +113,47 @@ def compare(first: Path, second: Path, *, allow_missing: bool = False) -> Compar
     return Comparison(names, changed, differences, turned, worse, tables)
 
 
+_HEADING = "# Two runs compared"
+
+
+def _refuse_foreign(path: Path, first_line: str) -> None:
+    """Refuse to overwrite a file that does not begin as ours do."""
+    from unlearn_bench.core.errors import OutputError, RefusedError
+    from unlearn_bench.core.reading import opened
+
+    try:
+        with opened(path) as stream:
+            ours = stream.readline(len(first_line) + 2).rstrip() == first_line.encode()
+    except FileNotFoundError:
+        return
+    except (OSError, RefusedError):
+        ours = False
+    if not ours:
+        raise OutputError(
+            f"{path} would be overwritten, and is no comparison that unlearn-bench wrote; choose "
+            "another --out"
+        )
+
+
 def write_comparison(found: Comparison, folder: Path) -> Path:
     """Write ``compare.md`` and ``compare.csv``, every difference a line; return the first's path.
 
     Raises:
-        OutputError: If the folder cannot be written.
+        OutputError: If the folder cannot be written, or has another file of one of these names.
     """
     from unlearn_bench.core.files import write_atomically
     from unlearn_bench.report.markdown import escape, render_table
 
-    blocks = ["# Two runs compared"]
+    text = as_csv(found.differences)
+    _refuse_foreign(folder / "compare.md", _HEADING)
+    _refuse_foreign(folder / "compare.csv", text.partition("\n")[0])
+    blocks = [_HEADING]
     for table in found.tables:
         blocks += [f"## {escape(table.title)}"] if table.title else []
         blocks += [escape(table.finding)] if table.finding else []
         blocks += [render_table(table)] if table.rows else []
     blocks += ["## Worse", "\n".join(f"- {escape(reason)}" for reason in found.worse) or "Nothing."]
-    write_atomically(folder / "compare.csv", as_csv(found.differences))
+    write_atomically(folder / "compare.csv", text)
     write_atomically(folder / "compare.md", "\n\n".join(blocks) + "\n")
     return folder / "compare.md"
 
