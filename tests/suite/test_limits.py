@@ -108,9 +108,10 @@ def test_a_plan_has_a_bounded_number_of_runs(monkeypatch):
     ("content", "message"),
     [
         (b"0 0 0", "holds a mask of 3 zeros, which forgets nothing; write a 1 for every"),
-        (b"0.5\n0.25", "holds '0.5' where an index was expected"),
-        (b"1.png\n2", "holds '1.png' where"),
-        (b"\x1b[31m", r"holds '\\\\x1b\[31m' where"),
+        (b"0.5\n0.25", "holds something else in line 1 where an index was expected"),
+        (b"index\n7\n\n1.png\n2", "in line 4 where"),
+        (b"3\n\x1b[31m", "in line 2 where"),
+        (b"index\n", "holds nothing where"),
         (b"\xff\xfe", "not a text file in UTF-8"),
         (b"\x93NUMPY\x01", "not a text file in UTF-8"),
         ("\u0663".encode(), "where an index was expected"),
@@ -122,6 +123,14 @@ def test_a_file_that_holds_no_indices_says_what_it_holds(content, message, tmp_p
     path.write_bytes(content)
     with pytest.raises(ValidationError, match=message):
         Forget.model_validate(f"indices:{path}")
+
+
+def test_a_word_of_a_file_that_holds_no_indices_is_not_shown(tmp_path):
+    path = tmp_path / "shadow"
+    path.write_text("root:secret:20000:0:99999:7:::\n")
+    with pytest.raises(ValidationError) as caught:
+        Forget.model_validate(f"indices:{path}")
+    assert "secret" not in caught.value.errors()[0]["msg"]
 
 
 def test_indices_come_from_regular_files_of_bounded_size(tmp_path, monkeypatch):

@@ -133,7 +133,11 @@ def test_a_text_that_names_nobody_is_refused(text: str, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("1\ntwo\n3", "holds 'two' where an index"), ("1\n-2", "holds '-2'"), ("", "holds nothing")],
+    [
+        ("1\ntwo\n3", "in line 2 where an index"),
+        ("1\n-2", "in line 2 where"),
+        ("", "holds nothing"),
+    ],
 )
 def test_a_file_of_indices_with_something_else_in_it_is_refused(
     content: str, reason: str, tmp_path: Path

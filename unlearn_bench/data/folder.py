@@ -140,7 +140,7 @@ def _header(groups: Path, text: str) -> list[str]:
     names = next(csv.reader(io.StringIO(text)), [])
     if names.count("file") != 1 or len(names) < 2 or len({*names}) < len(names):
         raise DataError(
-            f"{groups} begins with {visible(','.join(names)[:60])!r}; expected a column "
+            f"{groups} begins with {','.join(names)[:60]!r}; expected a column "
             "file and one or more columns of groups with distinct names"
         )
     return [name for name in names if name not in ("file", SUBCLASS)]
@@ -245,7 +245,7 @@ def _listed_files(folder: Path, classes: list[str]) -> Labelled:
         file = folder / "images" / name
         if label not in classes or Path(name).name != name or not is_regular(file):
             raise DataError(
-                f"{folder / TINY_LABELS}, line {number}: {visible(line[:60])!r} does not give an "
+                f"{folder / TINY_LABELS}, line {number}: {line[:60]!r} does not give an "
                 "image of the folder images and its class"
             )
         found.append((file, classes.index(label)))

@@ -79,7 +79,7 @@ def _by_file(named: tuple[str, ...], attributes: Attributes) -> Tensor:
     known = attributes.files() if attributes.files else ()
     if not any(known):
         raise DataError(
-            f"{visible(named[0])!r}: the examples of this dataset come without file names; name "
+            f"{named[0]!r}: the examples of this dataset come without file names; name "
             "them by index, counted from 0"
         )
     by_name: defaultdict[str, list[int]] = defaultdict(list)
@@ -98,10 +98,10 @@ def _place(name: str, known: Sequence[str], by_name: Mapping[str, list[int]]) ->
         return same[0]
     if not same:
         raise DataError(
-            f"no training example comes from a file {visible(name)!r}; write its path below the "
+            f"no training example comes from a file {name!r}; write its path below the "
             f"dataset's folder, such as {visible(known[0])}"
         )
     raise DataError(
-        f"{len(same)} training examples come from files {visible(name)!r}, such as "
+        f"{len(same)} training examples come from files {name!r}, such as "
         f"{visible(known[same[0]])} and {visible(known[same[1]])}; write more of the path"
     )

@@ -218,7 +218,7 @@ def _divided(table: _Table, columns: Columns) -> Raw:
     test = next((word for word in TEST_SPLITS if word in there), None)
     is_train, is_test = (torch.tensor([w == part for w in words]) for part in (train, test))
     left = Counter(word for word in words if word not in (train, test))
-    unused = [f"{count} of {visible(word)!r} not used" for word, count in left.most_common(SHOWN)]
+    unused = [f"{count} of {word!r} not used" for word, count in left.most_common(SHOWN)]
     by = f"{table.where} is divided by column {name!r}"
     if test is None:
         by += f", which names no test rows: a fifth of each class of {train!r} is held out"

@@ -155,7 +155,7 @@ def _by_name(part: Labels, names: tuple[str, ...]) -> Labels:
         if names.count(own[code]) != 1 or own.count(own[code]) != 1:
             how = "has no" if own[code] not in names else "has more than one"
             raise DataError(
-                f"{part.where} has a class {visible(own[code][:40])!r}, of which the training part "
+                f"{part.where} has a class {own[code][:40]!r}, of which the training part "
                 f"{how} name; its classes are {in_order([visible(n[:40]) for n in names], SHOWN)}"
             )
     places = torch.full((max(used, default=0) + 1,), -1)

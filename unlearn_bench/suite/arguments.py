@@ -5,8 +5,6 @@ timm reads weights, which can run code, where some of its arguments lead; those 
 
 import re
 
-from unlearn_bench.core.errors import visible
-
 MAX_ARGUMENT = 65_536
 
 # Arguments of timm that lead to files or addresses; the rest of an architecture's are numbers,
@@ -26,12 +24,12 @@ def plain_arguments(args: dict[str, Argument]) -> dict[str, Argument]:
     for name, value in args.items():
         if not _SHORT_NAME.fullmatch(name) or _LEADS_OUT.search(name.lower()):
             raise ValueError(
-                f"argument {visible(name[:40])!r} is not passed on to timm: a suite names "
+                f"argument {name[:40]!r} is not passed on to timm: a suite names "
                 "no files, addresses or weights; use --original or pretrained: true"
             )
         if isinstance(value, str) and not _SHORT_NAME.fullmatch(value):
             raise ValueError(
-                f"argument {name!r} is {visible(value[:40])!r}; allowed are numbers, true, "
+                f"argument {name!r} is {value[:40]!r}; allowed are numbers, true, "
                 "false and names of letters, digits and _"
             )
         if not isinstance(value, str) and abs(value) > MAX_ARGUMENT:

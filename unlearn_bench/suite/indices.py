@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from unlearn_bench.core.errors import ConfigError, RefusedError, visible
+from unlearn_bench.core.errors import ConfigError, RefusedError
 from unlearn_bench.core.reading import MIB, expand_user, read_text
 
 INDEX_BYTES = 16 * MIB
@@ -36,16 +36,23 @@ def read_indices(path: Path) -> dict[str, Any]:
     words = text.split()
     if words and words[0].lower() in _HEADINGS:
         words = words[1:]
-    wrong = next((word for word in words if not (word.isascii() and word.isdecimal())), None)
-    if wrong is not None or not words:
-        what = f"{visible(wrong[:40])!r} where" if wrong else "nothing where"
+    # The line and not the word: a suite that a stranger wrote may name any file of the reader's.
+    if not words or not all(word.isascii() and word.isdecimal() for word in words):
+        what = f"something else in line {_first_other(text)}" if words else "nothing"
         raise ValueError(
-            f"{path} holds {what} an index was expected; write one whole number or one file name "
-            "per line, or a mask of zeros and ones"
+            f"{path} holds {what} where an index was expected; write one whole number or one file "
+            "name per line, or a mask of zeros and ones"
         )
     if len(words) > 2 and {*words} <= {"0", "1"}:
         return _of_mask(path, words)
     return {"indices": [int(word[:20]) for word in words]}
+
+
+def _first_other(text: str) -> int:
+    """Return the number of the first line that holds a word which is neither index nor heading."""
+    known = re.compile(rf"(\s*\b({'|'.join(_HEADINGS)})\b)?[\s0-9]*", re.IGNORECASE | re.ASCII)
+    found = known.match(text)
+    return text.count("\n", 0, found.end() if found else 0) + 1
 
 
 def _of_mask(path: Path, words: list[str]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from pydantic import (
 )
 
 from unlearn_bench.core.blindness import SURROGATE
-from unlearn_bench.core.errors import visible
 from unlearn_bench.suite.arguments import Argument, plain_arguments
 from unlearn_bench.suite.forget import Forget, Spec
 from unlearn_bench.suite.recipe import Recipe
@@ -40,7 +39,7 @@ MAX_NAME = 120  # characters of what stands in tables and figures
 def _plain(text: str) -> str:
     """Refuse a text that a table or a terminal could not show as it is."""
     if not text.isprintable():
-        raise ValueError(f"{visible(text[:MAX_NAME])!r} holds characters that cannot be shown")
+        raise ValueError(f"{text[:MAX_NAME]!r} holds characters that cannot be shown")
     return text
 
 
