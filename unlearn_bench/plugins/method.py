@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, field_validator
 
 from unlearn_bench.core.errors import ParameterError, PluginError, suggestion
 from unlearn_bench.core.keys import code_hash, content_key
+from unlearn_bench.core.truth import refuse_truth
 from unlearn_bench.plugins import PLUGIN_MODULE
 from unlearn_bench.plugins.access import Access
 from unlearn_bench.plugins.tunable import Dimension, derive_space
@@ -205,7 +206,10 @@ class Method:
         config = ConfigDict(
             extra="forbid", allow_inf_nan=False, protected_namespaces=(), validate_default=True
         )
-        return create_model(self.name, __config__=config, **fields)
+        numbers: Any = field_validator("*", mode="before")(refuse_truth)
+        return create_model(
+            self.name, __config__=config, __validators__={"numbers": numbers}, **fields
+        )
 
     @property
     def summary(self) -> str:

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer, model_validator
 
 from unlearn_bench.core.errors import visible
 from unlearn_bench.core.keys import content_key
+from unlearn_bench.core.truth import refuse_truth
 from unlearn_bench.plugins.method import Scope
 from unlearn_bench.suite.forget_text import read_scenario
 from unlearn_bench.suite.stream import joined, repeated, split_requests
@@ -62,6 +64,8 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
+
+    _numbers = field_validator("*", mode="before")(refuse_truth)
 
     def without_defaults(self, known: dict[str, Any], added: tuple[str, ...]) -> dict[str, Any]:
         """Leave out of this as a mapping which of its ``added`` fields is as by default."""
@@ -264,7 +268,9 @@ class Forget(Spec):
 
     def until(self, number: int) -> "Forget":
         """Return the first ``number`` requests of a stream."""
-        return self.stream[0] if number == 1 else Forget(stream=self.stream[:number])
+        # Built unchecked: the whole was checked, and a long stream is asked for every part of it.
+        part = self.stream[:number]
+        return part[0] if number == 1 else Forget.model_construct(stream=part)
 
     @property
     def named(self) -> tuple[int, ...]:
@@ -291,6 +297,11 @@ class Forget(Spec):
 
     @model_serializer
     def _to_dict(self) -> dict[str, Any]:
+        return dict(self._keys)
+
+    # Kept: every part of a long stream asks its requests again.
+    @cached_property
+    def _keys(self) -> dict[str, Any]:
         (way,) = self._ways
         value = getattr(self, way)
         if way in ("stream", "union"):
