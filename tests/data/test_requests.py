@@ -6,7 +6,7 @@ import torch
 from unlearn_bench.core.errors import DataError
 from unlearn_bench.data import splits
 from unlearn_bench.data.attributes import Attributes
-from unlearn_bench.data.requests import at_once, in_turn
+from unlearn_bench.data.requests import InTurn, at_once, in_turn
 from unlearn_bench.suite.forget import Forget
 
 CLASSES = tuple("abcd")
@@ -35,6 +35,22 @@ def divided(text, seed=0, attributes=KNOWN):
 
 def held(indices):
     return {i for name in SETS for i in getattr(indices, name).tolist()}
+
+
+def test_a_stream_is_divided_once_however_many_of_its_requests_are_asked_for(monkeypatch):
+    asked, made = InTurn(), []
+    real = splits.make
+    monkeypatch.setattr(splits, "make", lambda *a, **k: made.append(a) or real(*a, **k))
+    forget = Forget.model_validate("stream:class:1;random:0.1;class:2")
+
+    def sets(seed, labels=TRAIN, divide=asked):
+        turns = divide(forget, labels, TEST, CLASSES, validation=0.1, seed=seed)
+        return [turn.forget.tolist() for turn in turns]
+
+    assert sets(0) == sets(0) and len(made) == 3
+    assert sets(0) == sets(0, divide=in_turn) and sets(1) == sets(1, divide=in_turn)
+    other = (TRAIN + 1) % 4
+    assert sets(1, other) == sets(1, other, divide=in_turn) != sets(1)
 
 
 def test_what_a_request_takes_is_in_no_set_of_a_later_one():

@@ -35,6 +35,26 @@ def test_a_share_can_be_asked_for_several_times(form: Any) -> None:
     assert requests_of(forget.name) == ["random:0.01"] * 5
 
 
+def test_the_first_requests_of_a_stream_are_what_they_are_when_written_alone() -> None:
+    whole = Forget.model_validate("stream:class:1;random:0.02;random:0.02;class:4")
+    for number, text in enumerate(("class:1", "stream:class:1;random:0.02"), 1):
+        alone = Forget.model_validate(text)
+        assert whole.until(number) == alone and hash(whole.until(number)) == hash(alone)
+        assert whole.until(number).model_dump() == alone.model_dump()
+
+
+def test_a_plan_of_a_long_stream_builds_every_part_of_it_without_checking_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forget = Forget.model_validate("stream:random:0.001x300")
+    monkeypatch.setattr(Forget, "model_validate", None)
+    checked: list[int] = []
+    monkeypatch.setattr(Forget, "_ways", property(lambda self: checked.append(1) or ["fraction"]))
+    for number in range(2, 300):
+        forget.until(number)
+    assert not checked
+
+
 def test_an_x_in_the_name_of_a_class_repeats_nothing() -> None:
     forget = Forget.model_validate("stream:class:boxx5;class:x2;random:0.1")
     assert [request.classes for request in forget.stream[:2]] == [("boxx5",), ("x2",)]

@@ -6,6 +6,7 @@ examples of classes, fine classes and groups that went included: nobody is there
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +77,26 @@ def in_turn(
         train, test = _alike(request, indices, train_labels, test_labels, attributes)
         train_gone, test_gone = train_gone | train, test_gone | test
     return tuple(found)
+
+
+class InTurn:
+    """:func:`in_turn` that remembers the last stream, which a suite asks for once per request."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[Any, ...] = ()
+        self._labels: Tensor | None = None
+        self._found: tuple[Indices, ...] = ()
+
+    def __call__(
+        self, forget: Forget, train_labels: Tensor, *rest: Any, **common: Any
+    ) -> tuple[Indices, ...]:
+        """Return what :func:`in_turn` gives for the same arguments."""
+        asked = (forget, common["validation"], common["seed"])
+        # The labels as an object: they stand for their dataset.
+        if self._labels is not train_labels or asked != self._asked:
+            self._found = in_turn(forget, train_labels, *rest, **common)
+            self._asked, self._labels = asked, train_labels
+        return self._found
 
 
 def _alike(

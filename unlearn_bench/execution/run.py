@@ -15,6 +15,7 @@ from torch import nn
 from unlearn_bench.core.fence import Fence
 from unlearn_bench.core.keys import file_hash
 from unlearn_bench.data.datasets import Dataset, places
+from unlearn_bench.data.requests import InTurn
 from unlearn_bench.data.splits import Indices
 from unlearn_bench.data.surrogate_data import SurrogateData
 from unlearn_bench.execution.capacity import usual_threads
@@ -78,6 +79,7 @@ class Runner:
         self._inputs = Inputs(device, data_root, download, store.notify)
         self._identities = Identities(self._inputs.fingerprint, self._inputs.surrogate_digest)
         self._failures = Failures(device)
+        self._in_turn = InTurn()
         self._fence_of = lru_cache(maxsize=8)(self._fence)
         self.models = Models(
             store,
@@ -149,7 +151,7 @@ class Runner:
         Raises:
             DataError: If the data are missing, or the forget set does not exist.
         """
-        return Task.of(spec, self.dataset(spec), self._device)
+        return Task.of(spec, self.dataset(spec), self._device, in_turn=self._in_turn)
 
     def remember(self, failed: Mapping[str, str]) -> None:
         """Take over what failed elsewhere, by key with the reason, not to try it again."""
@@ -229,7 +231,7 @@ class Runner:
         task = self._failures.guard(lambda: self.task(spec))
         if spec.forget.memorised is not None and spec.surrogate is None:
             estimate = self.memorisation.of(spec, task, step)
-            task = Task.of(spec, self.dataset(spec), self._device, estimate)
+            task = Task.of(spec, self.dataset(spec), self._device, estimate, self._in_turn)
         if spec.surrogate is not None:
             return self.result(spec, "ok", **self.trials.run(spec, task, step))
         made = self.models.of(spec, task, step)

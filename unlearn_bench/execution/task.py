@@ -76,6 +76,7 @@ class Task:
         data: Dataset,
         device: torch.device,
         memorisation: Tensor | None = None,
+        in_turn: Callable[..., tuple[Indices, ...]] = requests.in_turn,
     ) -> "Task":
         """Return the task that a run is about.
 
@@ -84,6 +85,7 @@ class Task:
             data: Its dataset.
             device: Where it goes on.
             memorisation: As of the task.
+            in_turn: Divides for several requests; give one that remembers to ask for each.
 
         Raises:
             DataError: If the forget set does not exist.
@@ -103,10 +105,10 @@ class Task:
         elif is_blind():
             raise refusal(f"the true forget set of seed {spec.seed}")
         elif spec.request:
-            turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
+            turns = in_turn(spec.forget, labels, data.test.labels, classes, **common)
             indices = turns[spec.request - 1]
         elif spec.forget.union:
-            turns = requests.in_turn(spec.forget, labels, data.test.labels, classes, **common)
+            turns = in_turn(spec.forget, labels, data.test.labels, classes, **common)
             indices = requests.at_once(turns, labels)
         else:
             common["memorisation"] = memorisation

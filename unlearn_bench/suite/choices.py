@@ -117,7 +117,7 @@ class Choices:
         if self.tuned is None:
             return None
         # Settings are tuned for one request; of several, that may be any.
-        for forget in (spec.forget, *spec.forget.requests):
+        for forget in dict.fromkeys((spec.forget, *spec.forget.requests)):
             found = self.tuned.setting(spec.model_copy(update={"forget": forget}))
             if found is not None:
                 return found
