@@ -425,6 +425,18 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files}
 
 
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [(("fisher", "--kind"), "'true', 'empirical'"), (("tune", "--sampler"), "'tpe'")],
+)
+def test_a_word_that_a_flag_does_not_know_is_answered_with_those_it_knows(
+    command: tuple[str, str], known: str, cli: Any
+) -> None:
+    ended = cli(*command, "nosuch")
+    assert ended.code == 2
+    assert f"Invalid value for '{command[1]}': 'nosuch' is not one of {known}" in ended.error
+
+
 def test_a_finished_suite_is_not_run_again(cli: Any, own: Any) -> None:
     def state() -> dict[str, tuple[int, bytes]]:
         places = (own.out, own.home)

@@ -176,7 +176,8 @@ def _run(stderr: Console, debug: bool) -> int:
         return int(app(standalone_mode=False) or 0)
     except _ClickException as error:
         if message := error.format_message():  # empty where the help was asked for by silence
-            _print_error(stderr, message)
+            # Typer checks values with pydantic, whose name for a wrong one says nothing here.
+            _print_error(stderr, message.replace(": Value error, ", ": ", 1))
         return error.exit_code
     except typer.Abort:
         return 130
