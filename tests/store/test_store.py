@@ -342,6 +342,17 @@ def test_another_artifact_under_this_name_is_damage(store: Store, notices: list[
     assert "is of another artifact" in notices[0]
 
 
+def test_what_killed_processes_were_writing_of_the_layout_is_removed(store: Store) -> None:
+    store.home.mkdir(parents=True, exist_ok=True)
+    left = store.home / f".store.json.{'0' * 32}.tmp"
+    hers = store.home / ".store.json.old"
+    for path in (left, hers):
+        path.write_text("{")
+    store.get_or_build("kind", IDENTITY, built)
+    assert not left.exists() and hers.exists()
+    assert json.loads((store.home / "store.json").read_text()) == {"layout": layout.LAYOUT}
+
+
 def test_the_store_of_another_version_is_refused(store: Store) -> None:
     store.get_or_build("kind", IDENTITY, built)
     (store.home / "store.json").write_text('{"layout": 9}')

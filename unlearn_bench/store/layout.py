@@ -28,7 +28,7 @@ import platformdirs
 
 from unlearn_bench.core import locks
 from unlearn_bench.core.errors import ConfigError, OutputError, RefusedError, one_line
-from unlearn_bench.core.files import readable_os_errors, sync_folder, write_atomically
+from unlearn_bench.core.files import is_temporary, readable_os_errors, sync_folder, write_atomically
 from unlearn_bench.core.keys import content_key
 from unlearn_bench.core.reading import MIB, expand_user, read_bytes, read_json
 
@@ -131,7 +131,15 @@ def _layout(home: Path) -> int | None:
 def note_layout(home: Path) -> None:
     """Write which layout the store has, unless that is written already; damage is put aside."""
     path = home / LAYOUT_FILE
-    if _layout(home) is None:
+    if _layout(home) is not None:
+        return
+    with lock(home, content_key(LAYOUT_FILE), wait=True) or contextlib.nullcontext() as held:
+        if _layout(home) is not None:  # another process was quicker
+            return
+        # What killed processes were writing; the lock says that they are gone.
+        for left in home.glob(f".{LAYOUT_FILE}.*") if held is not None and held.sure else ():
+            if is_temporary(left.name):
+                left.unlink(missing_ok=True)
         if os.path.lexists(path):
             _move_aside(path, home / "damaged" / LAYOUT_FILE)
         write_atomically(path, json.dumps({"layout": LAYOUT}) + "\n")
