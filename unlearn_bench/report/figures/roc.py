@@ -43,7 +43,8 @@ def draw(section: Section, look: Look, curves: "pd.DataFrame") -> Figure | None:
     import numpy as np
 
     own = curves[(curves["curve"] == ROC) & (curves["series"] == ATTACK) & (curves["n"] > 0)]
-    rows = {row.method: row for row in section.table.rows if row.method in set(own["method"])}
+    drawn = set(own["method"])
+    rows = {row.method: row for row in section.table.rows if row.method in drawn}
     if not rows:
         return None
     n = int(own["n"].min())
