@@ -148,7 +148,7 @@ def parts(kind: PartKind) -> dict[str, Part]:
     """Return the registered parts of a kind by name, those of installed packages included."""
     from unlearn_bench.plugins import registry
 
-    registry.methods()  # loads installed packages, whatever they register
+    registry.load_packages()
     return {name: part for (of, name), part in sorted(REGISTERED.items()) if of == kind}
 
 

@@ -112,7 +112,7 @@ def method(
 
 def methods() -> dict[str, Method]:
     """Return every registered method by name, controls and the reference included."""
-    _load_entry_points()
+    load_packages()
     return {n: method for n, method in sorted(REGISTERED.items()) if method.kind != "given"}
 
 
@@ -122,13 +122,14 @@ def get(name: str) -> Method:
     Raises:
         UnknownNameError: If there is none; names the closest match.
     """
-    known = methods()
+    load_packages()
     if name not in REGISTERED:
-        raise unknown_name("method", name, known, "unlearn-bench list methods")
+        raise unknown_name("method", name, methods(), "unlearn-bench list methods")
     return REGISTERED[name]
 
 
-def _load_entry_points() -> None:
+def load_packages() -> None:
+    """Load installed packages, which register methods, metrics, models and datasets, once."""
     global _loaded_entry_points
     if _loaded_entry_points:
         return
@@ -156,7 +157,7 @@ def load_plugin(path: Path) -> list[str]:
     Raises:
         PluginError: If it cannot be read, has a syntax error, raises, or registers nothing.
     """
-    _load_entry_points()
+    load_packages()
     path = real_path(path, "--plugin")
     if not path.is_file():
         raise PluginError(f"no plug-in file {path}; give the path of a Python file")
