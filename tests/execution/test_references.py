@@ -171,13 +171,13 @@ def test_further_retrainings_are_as_different_as_the_second_one(runner):
 def test_a_results_key_covers_the_reference_it_is_judged_by(plan, runner, own_registry):
     specs = by_method(plan)
     before = {name: runner.key(spec) for name, spec in specs.items()}
-    identities = {name: runner.identities(spec)["unlearned"] for name, spec in specs.items()}
+    identities = {name: runner.identity(spec, "unlearned") for name, spec in specs.items()}
     other = replace(registry.get("retrain"))
     vars(other)["code_key"] = "another"
     registry.REGISTERED["retrain"] = other
     assert not set(before.values()) & {runner.key(spec) for spec in specs.values()}
     del identities["retrain"]  # models are kept: only what is said of them is judged again
-    assert all(runner.identities(specs[n])["unlearned"] == kept for n, kept in identities.items())
+    assert all(runner.identity(specs[n], "unlearned") == kept for n, kept in identities.items())
 
 
 def test_a_stored_reference_that_other_code_made_is_made_again(plan, runner, own_registry):

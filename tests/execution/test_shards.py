@@ -195,7 +195,7 @@ def test_a_stream_ends_where_the_same_requests_at_once_do(home: Path) -> None:
 def test_memorised_examples_are_the_same_for_an_ensemble(home: Path) -> None:
     runner = runner_in(home)
     runs = {s.label: s for s in plan(scenario="memorised:high:0.05").runs}
-    identities = (runner.identities(runs[name])["memorisation"] for name in ("retrain", "sisa"))
+    identities = (runner.identity(runs[name], "memorisation") for name in ("retrain", "sisa"))
     assert next(identities) == next(identities)
 
 

@@ -58,7 +58,7 @@ def test_weights_whose_state_is_lost_are_made_again(counts: None, home: Path) ->
     undisturbed = made(given, home)["counts", 3]
     shutil.rmtree(home / "artifacts" / "state")
     last, store = given.runs[-1], Store(home)
-    store.reject("unlearned", runner_in(home).identities(last)["unlearned"], "of a test")
+    store.reject("unlearned", runner_in(home).identity(last, "unlearned"), "of a test")
     again = made(replace(given, runs=(last,)), home)["counts", 3]
     assert again.unlearned.notes["log"][0]["before"] == 2
     assert again.hashes == undisturbed.hashes

@@ -122,7 +122,7 @@ def peeking(read: Callable[[Runner, RunSpec], Any], runs: Runner, spec: RunSpec)
 
 def retraining_of(runs: Runner, spec: RunSpec) -> Any:
     """The true forget set's retraining, as the store would hold it."""
-    identity = runs.identities(reference(spec))["unlearned"]
+    identity = runs.identity(reference(spec), "unlearned")
     return Store(default_home()).find("unlearned", identity)
 
 

@@ -136,7 +136,7 @@ def _groups(
         name = f"{spec.dataset} · {spec.model.label} · {spec.scenario}"
         group = groups.setdefault(name, Group(name))
         original, unlearned = (
-            layout.holds(home, kind, runner.identities(spec)[kind])
+            layout.holds(home, kind, runner.identity(spec, kind))
             for kind in ("original", "unlearned")
         )
         group.originals[spec.seed] = original
@@ -161,11 +161,12 @@ class _Work:
             spec: The run.
             trains: Whether it trains the original if that is missing, and logs that on the way.
         """
-        identities, watch = self._runner.identities(spec), self._watch
+        identity, watch = self._runner.identity, self._watch
         model = self._sizes.model(spec)
         looked_at = 1
-        original = layout.holds(self._home, "original", identities["original"])
-        if not original and watch.is_new(identities["original"]):
+        training, made = identity(spec, "original"), identity(spec, "unlearned")
+        original = layout.holds(self._home, "original", training)
+        if not original and watch.is_new(training):
             looked_at += 1
             # Of an ensemble, a checkpoint of every slice is kept besides.
             slices = spec.model.sharding.slices if spec.model.sharding else 0
@@ -173,20 +174,20 @@ class _Work:
             if spec.original is None:
                 watch.train(spec)
         memorised = spec.forget.memorised is not None
-        if memorised and self._is_missing("memorisation", identities["memorisation"]):
+        if memorised and self._is_missing("memorisation", identity(spec, "memorisation")):
             self.disk["models"] += len(HALVES) * model
             watch.train(spec)  # two halves of the data, one after the other
         retrain = reference(spec)
-        retrained = self._runner.identities(retrain)["unlearned"]
-        if retrained != identities["unlearned"] and self._is_missing("unlearned", retrained):
+        retrained = identity(retrain, "unlearned")
+        if retrained != made and self._is_missing("unlearned", retrained):
             looked_at += 1
             self.disk["models"] += model
             watch.run(retrain, unlearned=False)
-        unlearned = not self._is_missing("unlearned", identities["unlearned"])
+        unlearned = not self._is_missing("unlearned", made)
         self.disk["models"] += 0 if unlearned else model
         self.disk["logits and features"] += looked_at * self._sizes.views(spec)
-        log = identities["training_log"]
-        if wants_log(spec) and not unlearned and self._is_missing("training_log", log):
+        logs = wants_log(spec) and not unlearned
+        if logs and self._is_missing("training_log", identity(spec, "training_log")):
             self.disk["models"] += LOG_PER_MODEL * model
             if original or not trains:
                 watch.train(spec)

@@ -4,7 +4,7 @@ Originals, unlearned models and logits are artifacts of the store, so that a run
 killed goes on where the last artifact was finished, and nothing is computed twice.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -195,14 +195,20 @@ class Runner:
         """
         self._failures.guard_suite(lambda: self.models.surrogates(spec, self.task(spec)))
 
-    def identities(self, spec: RunSpec) -> dict[str, dict[str, Any]]:
-        """Return what determines what the run keeps of its models in the store, by kind."""
-        return {
-            "original": self._identities.original(spec),
-            "unlearned": self._identities.unlearned(spec),
-            "training_log": self._identities.training_log(spec),
-            "memorisation": self.memorisation.identity(spec),
+    def identity(self, spec: RunSpec, kind: str) -> dict[str, Any]:
+        """Return what determines something that the run keeps of its models in the store.
+
+        Args:
+            spec: The run.
+            kind: ``original``, ``unlearned``, ``training_log`` or ``memorisation``.
+        """
+        of_kind: dict[str, Callable[[RunSpec], dict[str, Any]]] = {
+            "original": self._identities.original,
+            "unlearned": self._identities.unlearned,
+            "training_log": self._identities.training_log,
+            "memorisation": self.memorisation.identity,
         }
+        return of_kind[kind](spec)
 
     def key(self, spec: RunSpec) -> str:
         """Return the key of the run's result: specification, data and method code."""
