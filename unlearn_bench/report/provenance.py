@@ -223,14 +223,15 @@ def weights_csv(runs: Iterable[Made]) -> str:
 
 def _read_made(folder: Path, key: str) -> Made | None:
     try:
-        stored = _readable(read_json(run_file(folder, key), links=False))
+        stored = read_json(run_file(folder, key), links=False)
         names = ("dataset", "model", "scenario", "method", "seed")
-        place = {name: str(stored[name]) for name in names}
+        place = {name: str(_readable(stored[name])) for name in names}
     except (OSError, OutputError, RefusedError, KeyError, TypeError):
         return None
-    stored_hashes = mapping(stored.get("hashes"))
+    # Not all of the file is made readable: of its thousands of numbers none is looked at.
+    stored_hashes = mapping(_readable(stored.get("hashes")))
     hashes = {n: str(stored_hashes.get(n, "")) for n in ("original", "unlearned", "retrained")}
-    environment = mapping(stored.get("environment"))
+    environment = mapping(_readable(stored.get("environment")))
     hardware, isolation = hardware_text(environment), str(environment.get("isolation") or "")
     return Made(run_key=key, hardware=hardware, isolation=isolation, **place, **hashes)
 
