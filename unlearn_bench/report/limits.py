@@ -29,19 +29,22 @@ UNTRAINED = "random_init"
 
 # Drawn of a suite: settings in their order, methods from the nearest on, seeds as small marks.
 MOST_SETTINGS, MOST_METHODS, MOST_SEEDS = 8, 40, 50
-# Of all settings drawn together; a line takes about a fifth of a second in all its figures.
+# Of all settings drawn together; a line takes about a tenth of a second in all its figures.
 MOST_LINES = 135
 # So many settings are drawn however many lines they have: a suite that is read setting by setting.
 FEW_SETTINGS = 6
+
+
+def lines_drawn(section: Section) -> int:
+    """Return at most how many lines of a setting's table its figures show."""
+    return min(len(section.table.rows), 2 * MOST_METHODS)
 
 
 def settings_drawn(sections: Sequence[Section]) -> int:
     """Return how many settings have figures of their own: few have all, of many the first ones."""
     if len(sections) <= FEW_SETTINGS:
         return len(sections)
-    lines = itertools.accumulate(
-        min(len(section.table.rows), 2 * MOST_METHODS) for section in sections
-    )
+    lines = itertools.accumulate(map(lines_drawn, sections))
     fit = sum(total <= MOST_LINES for total in lines)
     return min(MOST_SETTINGS, max(1, fit), len(sections))
 

@@ -7,6 +7,7 @@ show, and a caption that says n and how to read it. What a folder lacks is not d
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unlearn_bench.analysis.stream import place_of
@@ -26,7 +27,8 @@ from unlearn_bench.report.figures import (
 )
 from unlearn_bench.report.figures.canvas import RC, Figure, Look, inline, looks
 from unlearn_bench.report.figures.drawable import explained, nearest_only
-from unlearn_bench.report.limits import settings_drawn
+from unlearn_bench.report.figures.processes import side_by_side, silence
+from unlearn_bench.report.limits import lines_drawn, settings_drawn
 from unlearn_bench.report.many import of_section
 
 if TYPE_CHECKING:
@@ -70,34 +72,65 @@ def draw(
     methods = sorted({row.method for s in sections for row in s.table.of_kind("method")})
     look = looks(methods)
     drawn: dict[int, tuple[Figure, ...]] = {}
+    some = population if population is not None and len(population) else None
+    settings = [
+        _Setting(
+            section,
+            "" if len(sections) == 1 else f"{index + 1:02d}-{_slug(section)}-",
+            look,
+            _curves_of(section, curves),
+            None if some is None else of_section(some, section),
+            (streams or {}).get(place_of(section)),
+        )
+        for index, section in enumerate(sections[: settings_drawn(sections)])
+    ]
     with matplotlib.rc_context(RC), warnings.catch_warnings():
-        # A label in a script that the measuring font lacks is drawn by the reader's own font.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        silence()
         overall = ranking.draw(sections, look)
         if overall is not None:
             drawn[OVERALL] = (overall.named("ranking"),)
-        for index, whole in enumerate(sections[: settings_drawn(sections)]):
-            section = nearest_only(whole)
-            prefix = "" if len(sections) == 1 else f"{index + 1:02d}-{_slug(section)}-"
-            found = [(name, make(section, look)) for name, make in _OF_RECORDS]
-            own = _curves_of(section, curves)
-            if own is not None:
-                found.insert(2, ("roc", roc.draw(section, look, own)))
-                found.insert(-3, ("training", training.draw(section, look, own)))
-            if population is not None and len(population):
-                found.insert(
-                    2, ("privacy", privacy.draw(section, look, of_section(population, section)))
-                )
-            requests = (streams or {}).get(place_of(section))
-            if requests is not None:
-                found.insert(0, ("came-back", stream.draw_back(section, requests)))
-                found.insert(1, ("requests", stream.draw_way(section, look, requests)))
-            drawn[index] = tuple(
-                explained(figure, whole).named(f"{prefix}{name}")
-                for name, figure in found
-                if figure is not None
-            )
-    return drawn
+        lines = sum(lines_drawn(setting.section) for setting in settings)
+        return drawn | dict(enumerate(side_by_side(_figures_of, settings, lines)))
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What the figures of one setting are drawn from.
+
+    Attributes:
+        section: What was measured.
+        prefix: Begins the names of its files.
+        look: Of every method of the report.
+        curves: Its own, if there are any.
+        population: Its own rows, if the report has any.
+        requests: Of its stream, if it is one.
+    """
+
+    section: Section
+    prefix: str
+    look: Look
+    curves: "pd.DataFrame | None"
+    population: "pd.DataFrame | None"
+    requests: "Stream | None"
+
+
+def _figures_of(setting: _Setting) -> tuple[Figure, ...]:
+    """Draw one setting."""
+    look, section = setting.look, nearest_only(setting.section)
+    found = [(name, make(section, look)) for name, make in _OF_RECORDS]
+    if setting.curves is not None:
+        found.insert(2, ("roc", roc.draw(section, look, setting.curves)))
+        found.insert(-3, ("training", training.draw(section, look, setting.curves)))
+    if setting.population is not None:
+        found.insert(2, ("privacy", privacy.draw(section, look, setting.population)))
+    if setting.requests is not None:
+        found.insert(0, ("came-back", stream.draw_back(section, setting.requests)))
+        found.insert(1, ("requests", stream.draw_way(section, look, setting.requests)))
+    return tuple(
+        explained(figure, setting.section).named(f"{setting.prefix}{name}")
+        for name, figure in found
+        if figure is not None
+    )
 
 
 def _curves_of(section: Section, curves: "pd.DataFrame | None") -> "pd.DataFrame | None":
