@@ -208,8 +208,7 @@ def made(folder: Path, records: pd.DataFrame) -> tuple[Made, ...]:
     """
     kept = _kept(folder)
     found = (
-        _read_made(folder, key) or kept.get(key)
-        for key in dict.fromkeys(records["run_key"].astype(str))
+        _read_made(folder, key) or kept.get(key) for key in records["run_key"].astype(str).unique()
     )
     return tuple(run for run in found if run is not None)
 
@@ -255,7 +254,7 @@ def _provenance(
     origin = mapping(stored.get("origin"))
     keys = records["run_key"].astype(str)
     failed = set(keys[records["status"] == "failed"])
-    finished = set(keys) - failed
+    finished = set(keys.unique()) - failed
     plan = set(listed(stored.get("plan")))
     planned = mapping(origin.get("planned"))
     machines = dict.fromkeys(filter(None, (run.hardware for run in runs)))
