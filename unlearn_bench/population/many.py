@@ -88,10 +88,12 @@ def table(curves: pd.DataFrame | None) -> pd.DataFrame:
     """
     rows: list[dict[str, object]] = []
     if curves is not None:
-        scores = curves[curves["curve"] == SCORES]
-        for names, group in scores.groupby(["dataset", "model", "scenario"], sort=False):
+        # One place at a time: all scores, by far the most of the points, are not copied at once.
+        places = curves.loc[curves["curve"] == SCORES, ["dataset", "model", "scenario"]]
+        for names, of_place in places.groupby([*places], sort=False, observed=True):
             place = dict(zip(COLUMNS, map(str, names), strict=False))
-            rows += [place | vars(measured) for measured in _measured(_Pool(group))]
+            scores = curves.loc[of_place.index]
+            rows += [place | vars(measured) for measured in _measured(_Pool(scores))]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -101,9 +103,13 @@ class _Pool:
     def __init__(self, scores: pd.DataFrame) -> None:
         self._series = {
             (str(method), str(series)): part.pivot_table(index="seed", columns="x", values="y")
-            for (method, series), part in scores.groupby(["method", "series"], sort=False)
+            for (method, series), part in scores.groupby(
+                ["method", "series"], sort=False, observed=True
+            )
         }
-        self.kinds = dict(zip(scores["method"], scores["kind"], strict=True))
+        self.kinds: dict[str, str] = dict(
+            scores[["method", "kind"]].drop_duplicates().itertuples(index=False)
+        )
         self.reference = next((m for m, kind in self.kinds.items() if kind == "reference"), None)
 
     @property

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -131,6 +131,8 @@ def write_curves(folder: Path, results: Iterable[RunResult]) -> Path:
 def read_curves(folder: Path) -> "pd.DataFrame | None":
     """Read ``curves.parquet`` of a results folder; None if it has none, as older ones.
 
+    Texts are categories, for each stands in thousands of rows.
+
     Raises:
         OutputError: If the file is there but is no table of curves.
     """
@@ -139,7 +141,10 @@ def read_curves(folder: Path) -> "pd.DataFrame | None":
         return None
     types = {column: _NUMBERS.get(column, str) for column in COLUMNS}
     try:
-        curves: pd.DataFrame = read_columns(path, types, MAX_POINTS).to_pandas()
+        stored = read_columns(path, types, MAX_POINTS, shared=True)
+        # Column by column, each let go of when it is copied.
+        curves: pd.DataFrame = stored.to_pandas(split_blocks=True, self_destruct=True)
+        del stored
         for column, kind in types.items():
             if kind is str:
                 curves[column] = _names(curves[column], column)
@@ -155,8 +160,11 @@ def read_curves(folder: Path) -> "pd.DataFrame | None":
     return curves
 
 
-def _names(texts: "pd.Series[str]", column: str) -> "pd.Series[str]":
-    known = {text: readable(text) for text in texts.unique()}
+def _names(texts: "pd.Series[Any]", column: str) -> "pd.Series[Any]":
+    """Return a column of categories with every name readable and none too long."""
+    texts = texts.cat.remove_unused_categories()
+    known = {text: readable(text) for text in texts.cat.categories}
     if max(map(len, known), default=0) > MAX_NAME_LENGTH:
         raise ValueError(f"column {column} holds a text longer than {MAX_NAME_LENGTH:,} characters")
-    return texts.map(known).astype(str)
+    # Two may become one.
+    return texts.map(known).astype("category")

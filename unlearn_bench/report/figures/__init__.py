@@ -30,6 +30,7 @@ from unlearn_bench.report.figures.drawable import explained, nearest_only
 from unlearn_bench.report.figures.processes import side_by_side, silence
 from unlearn_bench.report.limits import lines_drawn, settings_drawn
 from unlearn_bench.report.many import of_section
+from unlearn_bench.results.curves import ROC, TRAINING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,14 +135,17 @@ def _figures_of(setting: _Setting) -> tuple[Figure, ...]:
 
 
 def _curves_of(section: Section, curves: "pd.DataFrame | None") -> "pd.DataFrame | None":
+    """Return the curves of a section that are drawn, if there are any."""
     if curves is None:
         return None
     own = curves[
-        (curves["dataset"].astype(str) == section.dataset)
-        & (curves["model"].astype(str) == section.model)
-        & (curves["scenario"].astype(str) == section.scenario)
+        curves["curve"].isin((ROC, TRAINING))
+        & (curves["dataset"] == section.dataset)
+        & (curves["model"] == section.model)
+        & (curves["scenario"] == section.scenario)
     ]
-    return own if len(own) else None
+    names = own.columns[own.dtypes == "category"]
+    return own.astype(dict.fromkeys(names, "str")) if len(own) else None
 
 
 def _slug(section: Section) -> str:
