@@ -101,12 +101,13 @@ class _Pool:
     """The scores of one dataset, model and scenario, by method and series."""
 
     def __init__(self, scores: pd.DataFrame) -> None:
-        self._series = {
-            (str(method), str(series)): part.pivot_table(index="seed", columns="x", values="y")
+        self._parts = {
+            (str(method), str(series)): part
             for (method, series), part in scores.groupby(
                 ["method", "series"], sort=False, observed=True
             )
         }
+        self._tables: dict[tuple[str, str], pd.DataFrame] = {}
         self.kinds: dict[str, str] = dict(
             scores[["method", "kind"]].drop_duplicates().itertuples(index=False)
         )
@@ -115,17 +116,30 @@ class _Pool:
     @property
     def is_of_thirds(self) -> bool:
         """Whether there are targets."""
-        return any(series == TARGET_CLASS for _, series in self._series)
+        return any(series == TARGET_CLASS for _, series in self._parts)
 
     def of(self, method: str, series: str) -> pd.DataFrame:
         """Return scores by seed and example; empty where there are none."""
-        return self._series.get((method, series), pd.DataFrame())
+        part = self._parts.get((method, series))
+        if part is None:
+            return pd.DataFrame()
+        if (method, series) not in self._tables:
+            table = part.pivot_table(index="seed", columns="x", values="y")
+            self._tables[method, series] = table
+        return self._tables[method, series]
 
     def both(self, method: str, other: str, series: str) -> "tuple[Floats, Floats]":
-        """Return the scores of both under the seeds and of the examples that both have."""
-        first, second = self.of(method, series), self.of(other, series)
-        if first.empty or second.empty:
+        """Return the scores of both under the seeds and of the examples that both have.
+
+        Of fewer than :data:`LEAST_MODELS` seeds nothing is said: they are without examples.
+        """
+        parts = self._parts.get((method, series)), self._parts.get((other, series))
+        if parts[0] is None or parts[1] is None:
             return np.empty((0, 0)), np.empty((0, 0))
+        models = len(np.intersect1d(parts[0]["seed"], parts[1]["seed"]))
+        if models < LEAST_MODELS:
+            return np.empty((models, 0)), np.empty((models, 0))
+        first, second = self.of(method, series), self.of(other, series)
         seeds = first.index.intersection(second.index)
         u, g = first.loc[seeds], second.loc[seeds]
         full = u.columns[u.notna().all()].intersection(g.columns[g.notna().all()])
