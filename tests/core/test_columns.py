@@ -29,6 +29,22 @@ def test_an_empty_table_has_no_types_and_is_read(tmp_path: Path) -> None:
     assert read_columns(path, TYPES, 10).num_rows == 0
 
 
+@pytest.mark.parametrize("rows", [0, 1, 200_000])
+def test_shared_texts_are_the_same_texts(tmp_path: Path, rows: int) -> None:
+    names = [f"name {place % 3}" for place in range(rows)]
+    numbers = {"n": pa.array(range(rows)), "x": pa.array([0.5] * rows, pa.float64())}
+    path = written(tmp_path, table_of(name=pa.array(names, pa.string()), **numbers))
+    shared = read_columns(path, TYPES, rows, shared=True)
+    assert pa.types.is_dictionary(shared.schema.field("name").type)
+    assert shared.column("name").to_pylist() == names
+    assert len(shared.to_pandas()["name"].cat.categories) == min(rows, 3)
+
+
+def test_an_empty_table_without_types_has_no_shared_texts(tmp_path: Path) -> None:
+    path = written(tmp_path, pa.table({name: pa.nulls(0) for name in TYPES}))
+    assert read_columns(path, TYPES, 10, shared=True).to_pandas()["name"].dtype == "category"
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
