@@ -1,3 +1,5 @@
+"""Figures by several processes: the same bytes, and one line where a process is killed."""
+
 import os
 import subprocess
 import sys
