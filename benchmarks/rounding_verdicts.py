@@ -4,7 +4,7 @@
 
 Runs the suite digits with five methods and three seeds once per way, originals and retrained models
 included, and prints each method's verdict, distance to retraining in points and p-value. A way
-takes a minute on two quiet cores, and compiling many times that.
+takes a minute on two quiet cores, compiling about three.
 """
 
 import sys
