@@ -1,4 +1,7 @@
-"""True is no number: pydantic would take it for 1, and YAML writes it for ``yes`` and ``on``."""
+"""Refuse true and false where a number or a name is meant.
+
+Pydantic would take true for 1, and YAML reads an unquoted ``yes`` or ``on`` as true.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -35,7 +38,7 @@ def _annotation(cls: type[BaseModel], name: str) -> Any:
 
 
 def _admits_truth(annotation: Any) -> bool:
-    """Whether a type has true and false among its values, or may have: Any, or a model's."""
+    """Say whether a type may hold true and false, as ``bool``, ``Any`` and a model may."""
     if annotation is Any or annotation is bool or annotation is object:
         return True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
