@@ -8,7 +8,7 @@ import pytest
 
 from unlearn_bench.core.errors import ConfigError
 from unlearn_bench.results.metrics import BUILT_IN
-from unlearn_bench.suite.config import expand, load_suite, suite_file, suite_files
+from unlearn_bench.suite.config import Plan, expand, load_suite, suite_file, suite_files
 from unlearn_bench.suite.published import read_published, write_published
 
 SUITE = """\
@@ -46,8 +46,9 @@ def suite(write: Write) -> Callable[..., str]:
 def test_figures_lie_beside_the_suite_and_are_read_with_it(suite: Any) -> None:
     plan = expand(load_suite(suite()), device="cpu")
     assert plan.published is not None and plan.published.values == {"retrain": {"UA": 5.0}}
-    assert plan.published.is_of("digits", "lenet", "class:8")
-    assert not plan.published.is_of("digits", "lenet", "class:3")
+    assert plan.published.of("digits", "lenet", "class:8") == plan.published.values
+    assert not plan.published.of("digits", "lenet", "class:3")
+    assert not plan.published.of("digits", "resnet18", "class:8")
     assert plan.suite.published == "published.yaml#one", "the copy beside the results"
 
 
@@ -56,6 +57,31 @@ def test_what_is_written_is_read_again(suite: Any, tmp_path: Path) -> None:
     assert found is not None
     write_published(tmp_path / "published.yaml", "one", found)
     assert read_published(f"{tmp_path / 'published.yaml'}#one") == found
+
+
+SEVERAL = ENTRY.replace("  scenario: class:8\n", "").replace(
+    "  values:\n    retrain: {UA: 5.0}\n",
+    "  scenarios:\n    class:8: {retrain: {UA: 5.0}}\n    class:3: {retrain: {UA: 7.0}}\n",
+)
+
+
+def test_an_entry_may_hold_the_figures_of_several_scenarios(suite: Any, tmp_path: Path) -> None:
+    found = expand(load_suite(suite(SEVERAL)), device="cpu").published
+    assert found is not None
+    assert found.of("digits", "lenet", "class:8") == {"retrain": {"UA": 5.0}}
+    assert found.of("digits", "lenet", "class:3") == {"retrain": {"UA": 7.0}}
+    assert not found.of("digits", "lenet", "class:2")
+    write_published(tmp_path / "published.yaml", "one", found)
+    assert read_published(f"{tmp_path / 'published.yaml'}#one") == found
+
+
+def test_an_entry_is_stored_in_the_form_in_which_it_was_written(suite: Any) -> None:
+    one = expand(load_suite(suite()), device="cpu").published
+    several = expand(load_suite(suite(SEVERAL)), device="cpu").published
+    assert one is not None and several is not None
+    assert {"scenario", "values"} <= one.model_dump().keys()
+    assert "scenarios" not in one.model_dump()
+    assert not {"scenario", "values"} & several.model_dump().keys()
 
 
 def test_a_suite_without_figures_is_stored_as_before(suite: Any) -> None:
@@ -76,6 +102,21 @@ def test_a_suite_without_figures_is_stored_as_before(suite: Any) -> None:
             ENTRY.replace("retrain: {UA", "retrain: {UB"),
             "figures.yaml#one",
             "one: retrain has a value of 'UB'; the metrics are UA; correct the entry",
+        ),
+        (
+            SEVERAL.replace("class:3: {retrain: {UA", "class:3: {retrain: {UB"),
+            "figures.yaml#one",
+            "one: retrain has a value of 'UB'; the metrics are UA; correct the entry",
+        ),
+        *(
+            (entry, "figures.yaml#one", "one: give scenario and values, or scenarios alone")
+            for entry in (
+                SEVERAL + "  scenario: class:2\n",
+                SEVERAL + "  values: {retrain: {UA: 1.0}}\n",
+                SEVERAL + "  scenario: class:2\n  values: {retrain: {UA: 1.0}}\n",
+                ENTRY.replace("  scenario: class:8\n", ""),
+                ENTRY.partition("  values:")[0],
+            )
         ),
         (ENTRY + "  more: 1\n", "figures.yaml#one", "one.more: Extra inputs are not permitted"),
     ],
@@ -99,10 +140,25 @@ def test_reproductions_say_that_they_need_a_gpu_and_match_their_figures(name: st
     if plan.published is None:
         assert "No published figures" in suite_file(name).read_text()
         return
-    run = plan.runs[0]
-    assert plan.published.is_of(run.dataset, run.model.label, run.scenario)
-    assert set(plan.published.values) <= {run.label for run in plan.runs}
-    for metric in plan.published.metrics.values():
+    _figures_are_of_runs(plan)
+
+
+def test_the_pbu_papers_figures_stand_beside_each_of_its_classes() -> None:
+    suite = load_suite("mnist-pbu-paper")
+    plan = expand(suite, device="cpu")
+    _figures_are_of_runs(plan)
+    assert plan.published is not None
+    assert set(plan.published.scenarios) == {scenario.forget.name for scenario in suite.scenarios}
+
+
+def _figures_are_of_runs(plan: Plan) -> None:
+    published = plan.published
+    assert published is not None
+    for scenario in {run.scenario for run in plan.runs}:
+        runs = [run for run in plan.runs if run.scenario == scenario]
+        values = published.of(runs[0].dataset, runs[0].model.label, scenario)
+        assert values and set(values) <= {run.label for run in runs}
+    for metric in published.metrics.values():
         assert BUILT_IN[metric.ours.partition(" (")[0]].unit == "percent"
 
 

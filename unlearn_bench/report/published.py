@@ -14,14 +14,15 @@ def published_table(section: Section) -> TextTable:
     """Return what a paper reports for a section beside what was measured; perhaps empty."""
     published = section.facts.published
     place = (section.dataset, section.model, section.scenario)
-    if published is None or not published.is_of(*place):
+    values = published.of(*place) if published else {}
+    if published is None or not values:
         return TextTable(TITLE, "", (), ())
     ours = {row.method: i for i, row in enumerate(section.table.rows)}
-    methods = sorted(published.values, key=lambda method: ours.get(method, len(ours)))
+    methods = sorted(values, key=lambda method: ours.get(method, len(ours)))
     rows = tuple(
         _row(section, method, name, published.metrics[name], value)
         for method in methods
-        for name, value in published.values[method].items()
+        for name, value in values[method].items()
     )
     return TextTable(TITLE, "", COLUMNS, rows, words=True, notes=_notes(section, published))
 

@@ -15,6 +15,9 @@ they are, what each metric means in the paper's terms, and which metric of ours 
           complement: true
       values:
         retrain: {UA: 5.24}
+
+In place of ``scenario`` and ``values``, an entry for several scenarios has ``scenarios``, which maps
+each one's name to its values.
 """
 
 from collections.abc import Mapping
@@ -22,7 +25,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from unlearn_bench.core.errors import ConfigError, RefusedError, suggestion
 from unlearn_bench.core.files import write_atomically
@@ -36,6 +46,9 @@ PUBLISHED_BYTES = MIB
 _ADVICE = "write FILE#ENTRY, with an entry of that file"
 
 Text = Annotated[str, Field(max_length=1000)]
+# By our label of the method, then by the paper's name of the metric.
+Values = Annotated[dict[Name, dict[Name, FiniteFloat]], Field(min_length=1, max_length=1000)]
+_BY_SCENARIO = ("scenario", "values", "scenarios")
 
 
 class PublishedMetric(Spec):
@@ -55,36 +68,53 @@ class PublishedMetric(Spec):
 
 
 class Published(Spec):
-    """The figures of one dataset, model and scenario, in percent.
+    """The figures of one dataset and model, in percent.
 
     Attributes:
         source: Where they stand.
         model: As reports name it.
+        scenario: Whom ``values`` are for; with them, or neither is given.
         setup: What differs in the setting, beside the metrics.
         metrics: By the paper's name.
         values: By our label of the method, then by the metric's name.
+        scenarios: The values of each scenario, where there are several.
     """
 
     source: Text
     dataset: Name
     model: Name
-    scenario: Name
+    scenario: Name | None = None
     setup: Text = ""
     metrics: Annotated[dict[Name, PublishedMetric], Field(min_length=1, max_length=50)]
-    values: Annotated[dict[Name, dict[Name, FiniteFloat]], Field(min_length=1, max_length=1000)]
+    values: Values | None = None
+    scenarios: Annotated[dict[Name, Values], Field(max_length=100)] = {}
 
     @model_validator(mode="after")
     def _values_are_of_metrics(self) -> "Published":
-        for method, values in self.values.items():
-            for name in values:
-                if name not in self.metrics:
+        one = {self.scenario is not None, self.values is not None}
+        if one != {not self.scenarios}:
+            raise ValueError("give scenario and values, or scenarios alone")
+        for values in self._by_scenario().values():
+            for method, by_metric in values.items():
+                for name in by_metric.keys() - self.metrics.keys():
                     known = ", ".join(self.metrics)
                     raise ValueError(f"{method} has a value of {name!r}; the metrics are {known}")
         return self
 
-    def is_of(self, dataset: str, model: str, scenario: str) -> bool:
-        """Whether the figures are for a dataset, model and scenario as reports name them."""
-        return (self.dataset, self.model, self.scenario) == (dataset, model, scenario)
+    @model_serializer(mode="wrap")
+    def _to_dict(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return self.without_defaults(whole(self), _BY_SCENARIO)
+
+    def of(self, dataset: str, model: str, scenario: str) -> Mapping[str, Mapping[str, float]]:
+        """Return the values of a dataset, model and scenario as reports name them; none is {}."""
+        if (self.dataset, self.model) != (dataset, model):
+            return {}
+        return self._by_scenario().get(scenario, {})
+
+    def _by_scenario(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+        if self.scenario is not None and self.values is not None:
+            return {self.scenario: self.values}
+        return self.scenarios
 
 
 def place_of(given: str) -> tuple[str, str]:
