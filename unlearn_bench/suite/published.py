@@ -16,8 +16,8 @@ they are, what each metric means in the paper's terms, and which metric of ours 
       values:
         retrain: {UA: 5.24}
 
-In place of ``scenario`` and ``values``, an entry for several scenarios has ``scenarios``, which maps
-each one's name to its values.
+An entry for several scenarios has ``scenarios`` in place of ``scenario`` and ``values``: it maps
+the name of each to its values.
 """
 
 from collections.abc import Mapping
