@@ -1,3 +1,5 @@
+"""Means, intervals and tests over seeds, against textbook values worked by hand."""
+
 import math
 
 import pytest

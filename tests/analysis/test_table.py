@@ -1,3 +1,5 @@
+"""The table of a setting: distances to retraining, ties, the order of rows."""
+
 from dataclasses import replace
 
 import pytest

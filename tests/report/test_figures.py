@@ -1,3 +1,5 @@
+"""Figures: what they label and say, and that their files are well-formed and stand alone."""
+
 import io
 import re
 from dataclasses import replace

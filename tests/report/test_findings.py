@@ -1,3 +1,5 @@
+"""The sentences on top of a report: which finding leads, and in how many words."""
+
 import re
 
 import pytest

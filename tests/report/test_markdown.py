@@ -1,3 +1,5 @@
+"""report.md, parsed as GitHub would: labels, links, tables, code blocks."""
+
 from pathlib import Path
 
 import pytest

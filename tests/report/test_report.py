@@ -1,3 +1,5 @@
+"""report.html as a reader opens it: one file, no network, its order, links and warnings."""
+
 import base64
 import hashlib
 import os

@@ -1,3 +1,5 @@
+"""Numbers and tables as text: half-widths, signs, units, what the terminal shows."""
+
 import pytest
 
 from unlearn_bench.analysis.estimate import Estimate
