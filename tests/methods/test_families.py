@@ -126,9 +126,18 @@ TOO_LARGE: dict[str, str] = {}
 
 # What fails and is right to, by (family, method), "*" for every family: the message, why.
 _STANDARDISED = ("standardises its own before use", "it edits weights, and these act otherwise")
+_NO_EXAMPLES = ("cannot tell the examples apart", "a layer of position embeddings sees no examples")
+_CONVOLUTION = ("not in a linear layer", "the classifier is a convolution of one pixel")
+NEED_A_LINEAR_HEAD = (
+    *("boundary_expand", "cf_k", "duck", "eu_k", "fisher_forgetting", "gkt", "kde", "natmu"),
+    *("rni", "scar", "scissorhands"),
+)
 EXPLAINED: dict[tuple[str, str], tuple[str, str]] = {
     ("nfnet", "damp"): _STANDARDISED,
     ("nfnet", "svd_class"): _STANDARDISED,
+    ("vision_transformer_relpos", "damp"): _NO_EXAMPLES,
+    ("xcit", "damp"): _NO_EXAMPLES,
+    **{("dla", method): _CONVOLUTION for method in NEED_A_LINEAR_HEAD},
 }
 
 
