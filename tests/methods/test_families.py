@@ -122,7 +122,12 @@ FAMILIES = {
 METHODS = [name for name, entry in registry.methods().items() if entry.kind == "method"]
 
 # Families that take no image of 64 pixels, with what they say.
-TOO_LARGE: dict[str, str] = {}
+TOO_LARGE: dict[str, str] = {
+    # Its attention needs maps of whole blocks of eight: 256 pixels do, 128 do not.
+    "byoanet": "AssertionError",
+    # It scales images to 224/240 of their side, and rounds that to patches.
+    "crossvit": "size of tensor a .* must match",
+}
 
 # What fails and is right to, by (family, method), "*" for every family: the message, why.
 _STANDARDISED = ("standardises its own before use", "it edits weights, and these act otherwise")
@@ -137,7 +142,10 @@ EXPLAINED: dict[tuple[str, str], tuple[str, str]] = {
     ("nfnet", "svd_class"): _STANDARDISED,
     ("vision_transformer_relpos", "damp"): _NO_EXAMPLES,
     ("xcit", "damp"): _NO_EXAMPLES,
+    ("vision_transformer_hybrid", "damp"): _STANDARDISED,
+    ("vision_transformer_hybrid", "svd_class"): _STANDARDISED,
     **{("dla", method): _CONVOLUTION for method in NEED_A_LINEAR_HEAD},
+    **{("dpn", method): _CONVOLUTION for method in NEED_A_LINEAR_HEAD if method != "gkt"},
 }
 
 

@@ -1,6 +1,7 @@
 """Any timm architecture, fitted to the data."""
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from unlearn_bench.core.errors import ModelError, UnknownNameError
 from unlearn_bench.fisher.timing import randomised
 from unlearn_bench.suite.spec import ModelSpec
+from unlearn_bench.training import stems
 from unlearn_bench.training.models import build, load_weights, names, summary
 
 
@@ -79,6 +81,29 @@ def test_small_stem_keeps_the_resolution_and_the_standard_one_does_not():
     assert features(make("resnet18", 32, stem="standard"), 32) == 1
     assert features(make("resnet18", 96), 96) == 3  # auto: 96 pixels are not small
     assert features(make("mobilenetv3_small_050", 32), 32) == 2
+
+
+@pytest.mark.parametrize("name", ["fastvit_t8", "csatv2"])
+def test_every_branch_of_a_stem_keeps_the_resolution(name):
+    model = make(name, 64, stem="small")
+    first = [model.get_submodule(name) for name in stems.first_convolutions(model)]
+    assert all(conv.stride == (1, 1) for conv in first)
+    assert len(first) == (0 if name == "csatv2" else 2)
+    # A branch of one pixel stays one: it is added to what the larger kernel finds.
+    assert sorted(conv.kernel_size for conv in first) == [(1, 1), (3, 3)][: len(first)]
+
+
+def test_every_branch_of_a_stem_takes_the_channels():
+    class Branches(torch.nn.Module):
+        default_cfg: ClassVar = {"first_conv": ("wide", "narrow")}
+
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 1)
+
+    model = Branches()
+    stems.take_channels(model, 1)
+    assert model.wide.in_channels == model.narrow.in_channels == 1
 
 
 def test_transformers_get_small_patches_for_small_images():
