@@ -417,7 +417,7 @@ def test_a_method_that_returns_nonsense_is_refused() -> None:
         ub.unlearn(
             Net(),
             "gradient_ascent",
-            forget=(1e30 * X, Y),
+            forget=(1e36 * X, Y),  # at 1e30 one random network in 25 ends without NaN
             params={"lr": 1e5, "epochs": 5},
             retain=(X, Y),
         )
