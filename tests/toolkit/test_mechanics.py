@@ -205,6 +205,15 @@ def test_without_dropout_only_batchnorm_trains_and_every_mode_comes_back(batch_n
         assert [m.training for m in model] == [True, batch_norm != "eval", True]
 
 
+@pytest.mark.parametrize(
+    ("named", "found"), [("1", 1), (("1", "0"), 1), ((), 0), (None, 0)], ids=str
+)
+def test_the_stem_is_the_first_that_timm_names_and_else_the_first_convolution(named, found):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    model.default_cfg = {"first_conv": named}
+    assert stem(model) is model[found]
+
+
 def test_blocks_are_found_by_structure_and_lie_between_stem_and_head(net):
     name, model = net
     found = blocks(model)

@@ -59,9 +59,10 @@ def _last_linear(model: nn.Module) -> nn.Module:
 def stem(model: nn.Module) -> nn.Module:
     """Return the first layer that looks at pixels."""
     first = getattr(model, "default_cfg", {}).get("first_conv")
-    name = first[0] if isinstance(first, tuple | list) else first
-    if name:
-        return model.get_submodule(name)
+    # Several where branches are added up, and perhaps none.
+    names = [first] if isinstance(first, str) else list(first or ())
+    if names:
+        return model.get_submodule(names[0])
     return next(m for m in model.modules() if isinstance(m, (*_CONVOLUTIONS, nn.Linear)))
 
 
