@@ -86,7 +86,7 @@ def test_small_stem_keeps_the_resolution_and_the_standard_one_does_not():
 @pytest.mark.parametrize("name", ["fastvit_t8", "csatv2"])
 def test_every_branch_of_a_stem_keeps_the_resolution(name):
     model = make(name, 64, stem="small")
-    first = [model.get_submodule(name) for name in stems.first_convolutions(model)]
+    first = stems.first_convolutions(model).values()
     assert all(conv.stride == (1, 1) for conv in first)
     assert len(first) == (0 if name == "csatv2" else 2)
     # A branch of one pixel stays one: it is added to what the larger kernel finds.

@@ -3,8 +3,8 @@
 from torch import nn
 
 
-def first_convolutions(model: nn.Module) -> list[str]:
-    """Return the names of the convolutions that look at pixels: as timm says it, else the first.
+def first_convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Return the convolutions that look at pixels, by name: as timm says it, else the first.
 
     There are several where branches of different kernels are added up, as in RepVGG.
     """
@@ -15,14 +15,13 @@ def first_convolutions(model: nn.Module) -> list[str]:
     else:
         named = config.get("first_conv")
     names = [named] if isinstance(named, str) else list(named or ())
-    return [name for name in names if isinstance(model.get_submodule(name), nn.Conv2d)]
+    found = {name: model.get_submodule(name) for name in names}
+    return {name: conv for name, conv in found.items() if isinstance(conv, nn.Conv2d)}
 
 
 def take_channels(model: nn.Module, channels: int) -> None:
     """Replace first convolutions that take another number of channels, in place."""
-    for name in first_convolutions(model):
-        conv = model.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
+    for name, conv in first_convolutions(model).items():
         if conv.in_channels == channels:
             continue
         fresh = nn.Conv2d(
@@ -48,9 +47,7 @@ def _put(model: nn.Module, name: str, fresh: nn.Conv2d) -> None:
 def keep_resolution(model: nn.Module) -> None:
     """Remove the down-sampling of a convolutional stem, in place."""
     reduced = False
-    for name in first_convolutions(model):
-        conv = model.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
+    for name, conv in first_convolutions(model).items():
         if max(conv.stride) == 1:
             continue
         if conv.kernel_size == conv.stride:  # patchify stems (ConvNeXt): half the patch
