@@ -148,6 +148,14 @@ EXPLAINED: dict[tuple[str, str], tuple[str, str]] = {
     **{("dpn", method): _CONVOLUTION for method in NEED_A_LINEAR_HEAD if method != "gkt"},
 }
 
+# Settings that a family needs in place of a method's quick ones, and why.
+# The mixers of EfficientViM multiply activations that nothing normalises: SCRUB's ascent, which
+# has no bound, ends in NaN there with the quick step size. `run` says so in one line.
+GENTLER: dict[tuple[str, str], dict[str, float]] = {
+    ("efficientvim", "scrub"): {"lr": 1e-3},
+    ("efficientvim", "scrub_r"): {"lr": 1e-3},
+}
+
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request) -> str:
@@ -178,14 +186,15 @@ def world(family, worlds) -> World:
 @pytest.mark.parametrize("name", METHODS)
 def test_it_gets_through(family, world, name):
     entry = registry.get(name)
-    start = world.of(entry, entry.check.quick).original
+    quick = {**entry.check.quick, **GENTLER.get((family, name), {})}
+    start = world.of(entry, quick).original
     before = {key: tensor.clone() for key, tensor in start.state_dict().items()}
     reason = EXPLAINED.get((family, name)) or EXPLAINED.get(("*", name))
     if reason is not None:
         with pytest.raises(Exception, match=reason[0]):
-            world.unlearn(name, **entry.check.quick)
+            world.unlearn(name, **quick)
         return
-    after = world.unlearn(name, **entry.check.quick).state_dict()
+    after = world.unlearn(name, **quick).state_dict()
     assert {key: (t.shape, t.dtype) for key, t in after.items()} == {
         key: (t.shape, t.dtype) for key, t in before.items()
     }
