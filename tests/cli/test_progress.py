@@ -92,8 +92,19 @@ def test_a_run_that_was_there_says_so(console: Console) -> None:
         live.run_started(2, spec())
         live.run_finished(2, result(), reused=True)
     assert shown(console) == [
-        "[3/3] digits · lenet · class:8 · seed 0 · original    was there already"
+        "[1/3] digits · lenet · class:8 · seed 0 · original    was there already"
     ]
+
+
+def test_a_job_of_an_array_counts_its_own_runs_whatever_their_places_in_the_plan(
+    console: Console,
+) -> None:
+    with LiveProgress(console, 2) as live:
+        for position in (28, 25):
+            live.run_started(position, spec())
+            live.step(position, "evaluate")
+            live.run_finished(position, result(), reused=False)
+    assert [line[:5] for line in shown(console)] == ["[1/2]", "[2/2]"]
 
 
 def test_a_failed_run_says_why_and_the_next_starts_afresh(console: Console, clock: Clock) -> None:

@@ -128,6 +128,18 @@ def test_runs_that_are_missing_are_named(folder, run):
     assert "Not run: pbu (digits · resnet18 · class:8, seeds 0, 1, 2)." in text
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_methods_that_miss_the_same_seeds_are_named_together_and_seeds_in_order(folder, run):
+    finished = run("retrain", kind="reference", forget_accuracy=0.0)
+    planned = {finished.key: ["digits", "resnet18", "class:8", "retrain", 0]}
+    for method, seeds in {"ssd": [10, 2, 9], "pbu": [9, 10, 2], "scrub": [3]}.items():
+        planned |= {f"{method}{s}": ["digits", "resnet18", "class:8", method, s] for s in seeds}
+    place = folder([finished], plan=list(planned), origin=ORIGIN | {"planned": planned})
+    text = (write_report(place).parent / "report.md").read_text()
+    together = "pbu, ssd (digits · resnet18 · class:8, seeds 2, 9, 10)"
+    assert f"Not run: {together} and scrub (digits · resnet18 · class:8, seed 3)." in text
+
+
 def test_every_machine_that_took_part_is_named(folder, run):
     runs = [run("pbu", seed, forget_accuracy=0.0) for seed in range(2)]
     place = folder(runs)

@@ -100,7 +100,9 @@ class LiveProgress:
         """Print the run's line: accuracies and seconds by step, or why it failed."""
         row = self._running.pop(position)
         self._bar.advance(self._task)
-        line = Text(f"[{position + 1:{len(str(self._total))}}/{self._total}] ")
+        # A job of an array runs some of the plan's positions only, so runs are counted.
+        done = int(self._bar.tasks[self._task].completed)
+        line = Text(f"[{done:{len(str(self._total))}}/{self._total}] ")
         if result.status != "ok":
             line.append("failed ", style="bold red").append(f"{row.name}: {result.error}")
         else:

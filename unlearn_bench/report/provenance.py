@@ -50,7 +50,7 @@ class Provenance:
         recipe: How original and retrained models were trained, in words.
         original: Name and hash of the file that the original was given in, if it was.
         hardware: What the times were measured on.
-        not_run: Planned runs without a result, a method's seeds together.
+        not_run: Planned runs without a result, methods that lack the same seeds together.
         reproduce: The shell line that makes the results again.
     """
 
@@ -435,14 +435,19 @@ def _weights(known: Iterable[tuple[str, str]]) -> str:
 
 
 def _not_run(planned: Mapping[str, Any], missing: set[str]) -> tuple[str, ...]:
-    """Name what is missing: a method's seeds in one setting together, in the plan's order."""
+    """Name what is missing: methods that lack the same seeds in one setting together."""
     seeds: dict[tuple[str, ...], list[str]] = {}
     for key, cell in planned.items():
         if key in missing and isinstance(cell, list) and len(cell) == 5:
             dataset, model, scenario, method, seed = map(str, cell)
-            seeds.setdefault((method, dataset, model, scenario), []).append(seed)
+            seeds.setdefault((dataset, model, scenario, method), []).append(seed)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for (*setting, method), found in sorted(seeds.items()):
+        # Seeds are numbers; shorter ones are smaller.
+        ordered = in_order(sorted(found, key=lambda seed: (len(seed), seed)))
+        lacking = f"seed{'s' if len(found) > 1 else ''} {ordered}"
+        alike.setdefault((" · ".join(setting), lacking), []).append(method)
     return tuple(
-        f"{method} ({dataset} · {model} · {scenario}, seed{'s' if len(found) > 1 else ''} "
-        f"{in_order(found)})"
-        for (method, dataset, model, scenario), found in seeds.items()
+        f"{in_order(methods)} ({setting}, {lacking})"
+        for (setting, lacking), methods in alike.items()
     )
