@@ -1,4 +1,4 @@
-"""Who is forgotten, in words: how many training images of which classes."""
+"""Who is forgotten, in words: how many of the original's training images, of which classes."""
 
 from collections.abc import Iterable, Iterator
 
@@ -28,7 +28,7 @@ def forgotten(runs: Iterable[RunSpec], runner: Runner) -> Iterator[str]:
         seen.setdefault((spec.dataset, spec.place), spec)
     for (name, place), spec in seen.items():
         data, indices = runner.dataset(spec), runner.check_split(spec)
-        count, everyone = len(indices.forget), len(data.train.labels)
+        count, everyone = len(indices.forget), len(indices.train)
         line = f"{name}, {place}: forgets {count:,} of {everyone:,} training images"
         if spec.forget.memorised is not None:
             yield f"{line}, chosen by how far models memorise them"
