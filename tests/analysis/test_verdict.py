@@ -2,6 +2,7 @@
 
 import csv
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -342,6 +343,27 @@ def test_the_headline_counts_undecided_methods_on_neither_side(section):
     assert headline(found) == said
     said = "None of 2 methods is told apart from retraining yet; nearest: "
     assert headline(section(3, good={}, better={})).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said", "lead"),
+    [
+        (3, "2 of 3 methods are told apart from retraining", "Nearest of those ranked"),
+        (64, "1 of 3 methods is indistinguishable from retraining", "Nearest of those ranked"),
+    ],
+)
+def test_a_method_that_is_told_apart_is_not_called_undecided_for_leading_the_ranking(
+    section, seeds, said, lead
+):
+    rows = {"pbu": FAKE, "other": FAKE | {"test_retain_accuracy": 0.8}, "good": {}}
+    plain = section(seeds, **rows)
+    name = f"{plain.dataset} · {plain.model} · {plain.scenario}"
+    # The one that is not told apart was not tuned, and the two that are were.
+    origins = {name: {"pbu": ("tuned", True), "other": ("tuned", True)}}
+    found = section(seeds, facts=replace(BUILT_IN_FACTS, rows=origins), **rows)
+    assert headline(found) == f"{said}; nearest ranked: pbu"
+    assert [note.text for note in notes(found) if note.lead == lead][0].startswith("pbu is")
+    assert not any(note.lead == "Nearest of those not told apart" for note in notes(found))
 
 
 def test_the_headline_says_indistinguishable_only_where_the_verdict_does(section):

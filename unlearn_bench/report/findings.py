@@ -1,7 +1,7 @@
 """What the numbers say, as sentences; every renderer prints these same words."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from unlearn_bench.analysis.estimate import Estimate
@@ -90,14 +90,16 @@ def headline(section: Section) -> str:
 
 
 def _standing(section: Section, leader: Row) -> str:
+    # Methods that were tuned with another budget are judged, and not ranked: the leader of the
+    # ranking may be told apart while one of them is not.
     name, judged = leader.method, _judged(section)
     if len(section.seeds) == 1 or not judged:
         came = "came nearest to retraining"
         if len(section.ranking) == 1:
             came = f"is {plus_minus(distance(section, leader), 1)} points from retraining"
         return f"One seed: {name} {came}; a verdict needs more seeds"
-    matching = [v for v in judged.values() if v.verdict == INDISTINGUISHABLE]
-    apart = [v for v in judged.values() if v.told_apart]
+    matching = [who for who, v in judged.items() if v.verdict == INDISTINGUISHABLE]
+    apart = told_apart(section)
     trouble = " (damaged)" if leader.damage is not None else " (incomplete)" * bool(leader.failed)
     who, total = f"{name}{trouble}", len(judged)
     if total == 1:
@@ -112,14 +114,16 @@ def _standing(section: Section, leader: Row) -> str:
         return f"All {total} methods can be told apart from retraining; nearest: {who}"
     if matching:
         found = f"{len(matching)} of {total} methods {_be(matching)} indistinguishable from"
-        return f"{found} retraining; nearest: {who}"
+        near = "nearest" if name in matching else "nearest ranked"
+        return f"{found} retraining; {near}: {who}"
     if apart:
         found = f"{len(apart)} of {total} methods {_be(apart)} told apart from retraining"
-        return f"{found}; nearest undecided: {who}"
+        near = "nearest ranked" if name in apart else "nearest undecided"
+        return f"{found}; {near}: {who}"
     return f"None of {total} methods is told apart from retraining yet; nearest: {who}"
 
 
-def _be(counted: Sequence[object]) -> str:
+def _be(counted: Collection[str]) -> str:
     return "is" if len(counted) == 1 else "are"
 
 
@@ -146,12 +150,16 @@ def _judged(section: Section) -> dict[str, Verdict]:
     return {v.method: v for v in verdicts(section) if v.kind == "method" and v.verdict != NONE}
 
 
+def told_apart(section: Section) -> frozenset[str]:
+    """Return the methods that the verdict tells apart from retraining."""
+    return frozenset(name for name, v in _judged(section).items() if v.told_apart)
+
+
 def leader_of(section: Section) -> Row:
     """Return the nearest method of those with the best verdict that any method has."""
     judged = _judged(section)
     matching = {name for name, v in judged.items() if v.verdict == INDISTINGUISHABLE}
-    apart = {name for name, v in judged.items() if v.told_apart}
-    for group in (matching, {row.method for row in section.ranking} - apart):
+    for group in (matching, {row.method for row in section.ranking} - told_apart(section)):
         if found := [row for row in section.ranking if row.method in group]:
             return found[0]
     return section.ranking[0]

@@ -10,8 +10,10 @@ from unlearn_bench.report.findings import (
     descriptive_seeds,
     distance,
     in_prose,
+    leader_of,
     nearest,
     positive_control,
+    told_apart,
     worst_classes,
 )
 from unlearn_bench.report.text import plus_minus
@@ -128,11 +130,17 @@ def _weak_reference(section: Section) -> list[Note]:
 
 def _nearest(section: Section) -> list[Note]:
     said = nearest(section)
+    if not said:
+        return []
     # Another may be nearer still and be told apart: the verdict says which question this answers.
-    some_apart = any(v.kind == "method" and v.told_apart for v in verdicts(section))
+    apart = told_apart(section)
     some_pass = any(v.kind == "method" and not v.told_apart for v in verdicts(section))
-    lead = "Nearest of those not told apart" if some_apart and some_pass else "Nearest"
-    return [Note(lead, said)] if said else []
+    lead = "Nearest"
+    if apart and some_pass:
+        # Methods of another tuning budget are judged and not ranked.
+        ranked = leader_of(section).method in apart
+        lead += " of those ranked" if ranked else " of those not told apart"
+    return [Note(lead, said)]
 
 
 def _damage(section: Section) -> list[Note]:
