@@ -65,10 +65,14 @@ def _cpu_ratios(records: pd.DataFrame) -> pd.DataFrame:
 def _cell(values: pd.Series, factor: float, decimals: int) -> str:
     if values.empty:
         return "–"
-    low, mean, high = (factor * v for v in (values.min(), values.mean(), values.max()))
-    if f"{low:.{decimals}f}" == f"{high:.{decimals}f}":
-        return f"{mean:.{decimals}f}"
-    return f"{mean:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
+    numbers = (values.mean(), values.min(), values.max())
+    mean, low, high = (_number(factor * value, decimals) for value in numbers)
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _number(value: float, decimals: int) -> str:
+    # Rounded first, and nothing added: what rounds to zero has no sign.
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 if __name__ == "__main__":
