@@ -1,5 +1,7 @@
 """Columns of Parquet files that a stranger may have made."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -107,3 +109,35 @@ def test_a_changed_byte_anywhere_is_read_or_refused_in_one_line(
         read_columns(path, TYPES, 10)
     except RefusedError as error:
         assert "\n" not in str(error)
+
+
+# pyarrow calls terminate() for some damage, which ends the process: in a process of its own here.
+EVERY_BYTE = """
+import sys
+from pathlib import Path
+
+from unlearn_bench.core.columns import read_columns
+from unlearn_bench.core.errors import DataError, RefusedError
+from unlearn_bench.data.parquet import ParquetColumn
+
+sound, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+for place in range(footer, len(sound) - 8):
+    for byte in (0, 20, 73, 100, 255):
+        path.write_bytes(sound[:place] + bytes([byte]) + sound[place + 1 :])
+        try:
+            read_columns(path, {"name": str, "n": int, "x": float}, 10)
+        except RefusedError:
+            pass
+        try:
+            ParquetColumn(path.parent, [path], "name")
+        except DataError:
+            pass
+"""
+
+
+def test_no_changed_byte_of_a_footer_ends_the_process(tmp_path: Path) -> None:
+    changed = tmp_path / "changed.parquet"
+    command = [sys.executable, "-c", EVERY_BYTE, str(written(tmp_path, table_of())), str(changed)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-2000:]

@@ -258,7 +258,7 @@ def test_rows_are_bounded_by_what_a_file_declares(tmp_path, encode, write_parque
     for limit, most, message in (
         ("MAX_ROWS", 10, "declares 30 rows; at most 10 are read"),
         ("MAX_GROUP_ROWS", 10, "row group 0 of .* declares 20 rows"),
-        ("GROUP_BYTES", 10, "of images; at most .*write smaller row groups"),
+        ("GROUP_BYTES", 10, "declares 20 rows and .*; at most .*write smaller row groups"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(parquet_files, limit, most)

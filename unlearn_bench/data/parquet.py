@@ -69,7 +69,7 @@ class ParquetColumn:
             for group in range(file.num_row_groups)
         ]
         for path, file in zip(files, self._open, strict=True):
-            check_groups(path, file, column)
+            check_groups(path, file)
         rows = (self._open[n].metadata.row_group(g).num_rows for n, g in self._groups)
         self._ends = list(itertools.accumulate(rows))
         self._lock = threading.Lock()
