@@ -98,7 +98,7 @@ def _standing(section: Section, leader: Row) -> str:
         if len(section.ranking) == 1:
             came = f"is {plus_minus(distance(section, leader), 1)} points from retraining"
         return f"One seed: {name} {came}; a verdict needs more seeds"
-    matching = [who for who, v in judged.items() if v.verdict == INDISTINGUISHABLE]
+    matching = [method for method, v in judged.items() if v.verdict == INDISTINGUISHABLE]
     apart = told_apart(section)
     trouble = " (damaged)" if leader.damage is not None else " (incomplete)" * bool(leader.failed)
     who, total = f"{name}{trouble}", len(judged)
