@@ -22,7 +22,7 @@ AT_RETRAIN = {
 
 @pytest.fixture
 def suite(run):
-    """Build sections from a few numbers: methods' forget gaps in points, per seed."""
+    """Build sections from forget gaps in points, per method and seed (None: not run)."""
 
     def build(gaps, original=100.0, seconds=1.0, scenario="class:8", **other):
         runs = []
@@ -32,7 +32,9 @@ def suite(run):
             idle = AT_RETRAIN | {"forget_accuracy": original / 100, "probe_recall": 0.9}
             runs.append(run("original", kind="control", wall_seconds=0.01, **common, **idle))
             for name, points in gaps.items():
-                values = AT_RETRAIN | {"forget_accuracy": points[seed] / 100} | other
+                if (away := points[seed]) is None:
+                    continue
+                values = AT_RETRAIN | {"forget_accuracy": away / 100} | other
                 runs.append(run(name, wall_seconds=seconds, **common, **values))
         return sections(with_time_ratios(table(runs)))
 
@@ -72,6 +74,22 @@ def test_a_tie_is_not_called_what_the_verdicts_call_indistinct(suite):
     (section,) = suite({"pbu": (4, 4, 4), "other": (2, 8, 8)})
     assert "Tied with the nearest: other; the seeds do not show that pbu is nearer" in text(section)
     assert "not told apart" not in (text(section) + headline(section)).lower()
+
+
+@pytest.mark.parametrize(
+    ("finished", "said"),
+    [
+        ({"far": (40, 40, 40)}, "far can be told apart from retraining by 1 metric"),
+        ({"far": (40, 40, 40), "farther": (60, 60, 60)}, "All 2 methods can be told apart"),
+        ({"same": (0, 0, 0)}, "same cannot be told apart from retraining yet"),
+        ({"same": (0, 0, 0), "far": (40, 40, 40)}, "nearest undecided: same"),
+    ],
+)
+def test_a_method_with_a_single_seed_does_not_lead_those_that_have_a_verdict(suite, finished, said):
+    (section,) = suite({"near": (1, None, None), **finished})
+    assert [row.method for row in section.ranking if len(row.seeds) == 1] == ["near"]
+    assert said in headline(section)
+    assert "near is" not in text(section)
 
 
 @pytest.fixture

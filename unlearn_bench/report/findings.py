@@ -100,9 +100,10 @@ def _standing(section: Section, leader: Row) -> str:
         return f"One seed: {name} {came}; a verdict needs more seeds"
     matching = [method for method, v in judged.items() if v.verdict == INDISTINGUISHABLE]
     apart = told_apart(section)
-    trouble = " (damaged)" if leader.damage is not None else " (incomplete)" * bool(leader.failed)
-    who, total = f"{name}{trouble}", len(judged)
+    who, total = _with_trouble(leader), len(judged)
     if total == 1:
+        (name,) = judged
+        (who,) = (_with_trouble(row) for row in section.table.rows if row.method == name)
         if matching:
             return f"{who} is indistinguishable from retraining"
         if not apart:
@@ -118,9 +119,14 @@ def _standing(section: Section, leader: Row) -> str:
         return f"{found} retraining; {near}: {who}"
     if apart:
         found = f"{len(apart)} of {total} methods {_be(apart)} told apart from retraining"
-        near = "nearest ranked" if name in apart else "nearest undecided"
+        near = "nearest undecided" if name in judged.keys() - apart else "nearest ranked"
         return f"{found}; {near}: {who}"
     return f"None of {total} methods is told apart from retraining yet; nearest: {who}"
+
+
+def _with_trouble(row: Row) -> str:
+    damaged = row.damage is not None
+    return row.method + (" (damaged)" if damaged else " (incomplete)" * bool(row.failed))
 
 
 def _be(counted: Collection[str]) -> str:
@@ -156,10 +162,13 @@ def told_apart(section: Section) -> frozenset[str]:
 
 
 def leader_of(section: Section) -> Row:
-    """Return the nearest method of those with the best verdict that any method has."""
+    """Return the nearest method of those with the best verdict that any method has.
+
+    A method without a verdict, for want of a second seed, leads only where no ranked one has any.
+    """
     judged = _judged(section)
     matching = {name for name, v in judged.items() if v.verdict == INDISTINGUISHABLE}
-    for group in (matching, {row.method for row in section.ranking} - told_apart(section)):
+    for group in (matching, judged.keys() - told_apart(section), judged.keys()):
         if found := [row for row in section.ranking if row.method in group]:
             return found[0]
     return section.ranking[0]
