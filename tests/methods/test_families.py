@@ -5,6 +5,7 @@ not whether it forgets. In parts: ``pytest -m heavy tests/methods/test_families.
 """
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from unlearn_bench.data.datasets import Dataset
 from unlearn_bench.data.images import Part, TensorImages
 from unlearn_bench.plugins import registry
 from unlearn_bench.suite.recipe import Recipe
+from unlearn_bench.suite.spec import ModelSpec
 
 pytestmark = pytest.mark.heavy
 
@@ -119,6 +121,19 @@ FAMILIES = {
     "xception_aligned": "xception41p",
     "xcit": "xcit_nano_12_p8_224",
 }
+# Shallower or narrower than any that timm names, where those have 80 million parameters or more:
+# the modules are the same.
+SHRUNK: dict[str, dict[str, Any]] = {
+    "beit": {"depth": 2},
+    "deepseek_vit": {"depth": 2},
+    "gemma4_vit": {"depth": 2},
+    "mobilenetv5": {"channel_multiplier": 0.25},
+    "naflexvit": {"depth": 2},
+    "nasnet": {"num_features": 1056},
+    "qwen3_vit": {"depth": 2},
+    "vgg": {"mlp_ratio": 0.1},
+    "vision_transformer_sam": {"depth": 3},
+}
 METHODS = [name for name, entry in registry.methods().items() if entry.kind == "method"]
 
 # Families that take no image of 64 pixels, with what they say.
@@ -127,6 +142,8 @@ TOO_LARGE: dict[str, str] = {
     "byoanet": "AssertionError",
     # It scales images to 224/240 of their side, and rounds that to patches.
     "crossvit": "size of tensor a .* must match",
+    # Its attention is biased by position, for the maps of 224 pixels.
+    "efficientformer": "size of tensor a .* must match",
 }
 
 # What fails and is right to, by (family, method), "*" for every family: the message, why.
@@ -140,12 +157,22 @@ NEED_A_LINEAR_HEAD = (
 EXPLAINED: dict[tuple[str, str], tuple[str, str]] = {
     ("nfnet", "damp"): _STANDARDISED,
     ("nfnet", "svd_class"): _STANDARDISED,
+    ("swin_transformer_v2", "damp"): _NO_EXAMPLES,
+    ("swin_transformer_v2_cr", "damp"): _NO_EXAMPLES,
     ("vision_transformer_relpos", "damp"): _NO_EXAMPLES,
     ("xcit", "damp"): _NO_EXAMPLES,
     ("vision_transformer_hybrid", "damp"): _STANDARDISED,
     ("vision_transformer_hybrid", "svd_class"): _STANDARDISED,
     **{("dla", method): _CONVOLUTION for method in NEED_A_LINEAR_HEAD},
-    **{("dpn", method): _CONVOLUTION for method in NEED_A_LINEAR_HEAD if method != "gkt"},
+    **{
+        (family, method): _CONVOLUTION
+        for family in ("dpn", "resnetv2")
+        for method in NEED_A_LINEAR_HEAD
+        if method != "gkt"
+    },
+    # One epoch at this step size leaves logits of 1e7, and logits that no pixel changes.
+    ("inception_v3", "mu_mis"): ("the loss is nan: lower", "the sensitivities are past float32"),
+    ("xception_aligned", "mu_mis"): ("division by zero", "there is no sensitivity to lower"),
 }
 
 # Settings that a family needs in place of a method's quick ones, and why.
@@ -154,6 +181,8 @@ EXPLAINED: dict[tuple[str, str], tuple[str, str]] = {
 GENTLER: dict[tuple[str, str], dict[str, float]] = {
     ("efficientvim", "scrub"): {"lr": 1e-3},
     ("efficientvim", "scrub_r"): {"lr": 1e-3},
+    # One epoch leaves Inception sure of the forgotten class.
+    ("inception_v3", "gkt"): {"threshold": 1.0},
 }
 
 
@@ -173,7 +202,7 @@ def world(family, worlds) -> World:
             return worlds(
                 "class:3",
                 data=Dataset("noise", part, part, tuple("abcde"), mean, std, f"test {size}"),
-                architecture=FAMILIES[family],
+                architecture=ModelSpec(name=FAMILIES[family], args=SHRUNK.get(family, {})),
                 recipe=Recipe(epochs=1, batch_size=20, augment="none"),
             )
         except ModelError as error:

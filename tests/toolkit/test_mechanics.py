@@ -35,6 +35,7 @@ from unlearn_bench.api import (
     twice_differentiable,
 )
 from unlearn_bench.core.errors import MethodError
+from unlearn_bench.measure.probes import layers
 from unlearn_bench.suite.spec import ModelSpec
 from unlearn_bench.training import models
 
@@ -290,6 +291,26 @@ def test_the_head_of_a_classifier_with_hidden_layers_is_its_last_layer():
     assert heads(caformer) == [caformer.head.fc.fc2]
     assert [head.out_features for head in heads(two)] == [5, 5]
     assert heads(branches) == list(branches.head)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_vit",
+        "volo_d1_224",
+        "crossvit_tiny_240",
+        "deit_tiny_distilled_patch16_224",
+        "levit_128s",
+    ],
+)
+def test_nothing_but_the_heads_gives_logits(name):
+    model = timm.create_model(name, num_classes=5).eval()
+    for head in heads(model):
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    assert not model(torch.randn(1, *model.default_cfg["input_size"])).any()
+    named = {name for name, module in model.named_modules() if module in heads(model)}
+    assert named <= set(layers.heads(model))
 
 
 def test_features_are_what_the_head_maps_to_the_logits(net):

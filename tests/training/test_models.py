@@ -106,6 +106,10 @@ def test_every_branch_of_a_stem_takes_the_channels():
     assert model.wide.in_channels == model.narrow.in_channels == 1
 
 
+def test_a_hybrid_keeps_its_patches_where_smaller_ones_do_not_divide_its_maps():
+    assert make("vitamin_small_224", 64).patch_embed.num_patches == 16
+
+
 def test_transformers_get_small_patches_for_small_images():
     assert make("vit_tiny_patch16_224", 32).patch_embed.num_patches == 64
     assert make("vit_tiny_patch16_224", 32, stem="standard").patch_embed.num_patches == 4

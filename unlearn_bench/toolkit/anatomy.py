@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from unlearn_bench.core import classifiers
 from unlearn_bench.core.errors import MethodError
 
 Targets = Literal["conv", "matrix"]
@@ -27,25 +28,23 @@ _NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def heads(model: nn.Module) -> list[nn.Linear]:
-    """Return the final linear layers, as a list: distilled transformers have two.
+    """Return the final linear layers, as a list: distilled transformers and VOLO have two.
 
     Of a classifier with hidden layers these are the layers that give the logits. A model that does
     not speak timm's interface is taken to end in the last linear layer that it registers.
 
     Raises:
-        MethodError: If there is none, or timm's ``get_classifier`` names none.
+        MethodError: If there is none, or timm names none.
     """
-    ask = getattr(model, "get_classifier", None)
-    named = ask() if ask is not None else _last_linear(model)
-    given = named if isinstance(named, tuple | list) else [named]
+    parts = classifiers.parts_of(model) or [_last_linear(model)]
     found = []
-    for part in given:
+    for part in parts:
         linear = [m for m in part.modules() if isinstance(m, nn.Linear)]
         # Each part ends in logits; as wide as its last layer are all that give some.
         found += [m for m in linear if m.out_features == linear[-1].out_features]
     if not found:
         raise MethodError(
-            f"{type(model).__name__} ends in {type(named).__name__}, not in a linear layer; "
+            f"{type(model).__name__} ends in {type(parts[0]).__name__}, not in a linear layer; "
             "this method needs one"
         )
     return found

@@ -143,8 +143,10 @@ def _create(
                 num_classes=num_classes,
                 **(options | spec.args),
             )
-        except TypeError:
-            if not options:
+        except (TypeError, AssertionError) as error:
+            # Patches of a hybrid's backbone are of maps that may not divide so.
+            unfit = isinstance(error, TypeError) or "patch_size" in options
+            if not options or not unfit:
                 raise
             continue
         # Where the image size is an option, positions are counted from it: hands off the stem.

@@ -5,9 +5,10 @@ the features know.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
+
+from unlearn_bench.core import classifiers
 
 
 def layer_of(parameter: str) -> str:
@@ -18,9 +19,7 @@ def layer_of(parameter: str) -> str:
 def heads(model: nn.Module) -> tuple[str, ...]:
     """Name the layers of the classifier; without timm's interface the last layer."""
     layers = list(dict.fromkeys(layer_of(name) for name, _ in model.named_parameters()))
-    given: Any = getattr(model, "get_classifier", tuple)()
-    parts = given if isinstance(given, tuple | list) else [given]
-    inside = {id(module) for part in parts for module in part.modules()}
+    inside = {id(m) for part in classifiers.parts_of(model) for m in part.modules()}
     names = {name for name, module in model.named_modules() if id(module) in inside}
     return tuple(layer for layer in layers if layer in names) or tuple(layers[-1:])
 
