@@ -1,7 +1,8 @@
 """Every method on the smallest member of every family of architectures in timm.
 
 Forty images of noise in five classes and one epoch show whether a method gets through a network,
-not whether it forgets. In parts: ``pytest -m heavy tests/methods/test_families.py -k swin``.
+not whether it forgets. Together they take hours of two cores; in parts:
+``pytest -m heavy tests/methods/test_families.py -k "swin_transformer-"``.
 """
 
 import re
