@@ -13,10 +13,11 @@ fully. With M_R of retained and M_F of forgotten examples, what F alone fills is
 Biases and norms stay. No training: two passes over some hundred images.
 
 The decomposition itself is not needed: with N = X^T X / trace, M = a N ((a - 1) N + I)^-1, which is
-the same matrix and takes no memory for X. The patches of a large layer are drawn from whole images,
-in the official code from one window of three kernels' width; grouped convolutions, which it does
-not treat, have a P per group. Layers that standardise their weight before use are refused: the mean
-that they take off would bring directions back.
+the same matrix and takes no memory for X, but several matrices of d x d in float64 for a layer of d
+inputs: more than 20 GB for the first layer of VGG's classifier, which has 25,088. The patches of a
+large layer are drawn from whole images, in the official code from one window of three kernels'
+width; grouped convolutions, which it does not treat, have a P per group. Layers that standardise
+their weight before use are refused: the mean that they take off would bring directions back.
 
 Source: Kodge, Saha and Roy, TMLR 2024, arXiv:2312.00761; particulars as the official code has them.
 """
